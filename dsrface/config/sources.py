@@ -1,0 +1,193 @@
+"""Where a configuration value comes from: defaults < preset < TOML file < --set < flags.
+
+`resolve` merges the sources, remembers the origin of every value and turns pydantic's errors into ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dsrface.errors import UsageError
+
+
+class Config(BaseModel):
+    """Base of every configuration: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=False)
+
+
+C = TypeVar("C", bound=Config)
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[C]):
+    """A complete configuration and, per dotted key that somebody set, who set it."""
+
+    config: C
+    origins: Mapping[str, str]
+
+    def origin(self, key: str) -> str:
+        """Return `flag`, `--set`, `config FILE`, `preset NAME` or `default`."""
+        return self.origins.get(key, "default")
+
+
+def resolve(
+    schema: type[C],
+    *,
+    preset: str | None = None,
+    config_file: Path | None = None,
+    assignments: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
+) -> Resolved[C]:
+    """Merge all sources into one validated configuration.
+
+    Args:
+        schema: The command's root model.
+        preset: Name of `config/presets/<command>/<name>.toml`; `<command>` is the schema's `command`.
+        config_file: TOML file, e.g. the `config.toml` of an earlier run.
+        assignments: `key.path=value` texts; the right side is parsed as TOML, or kept as text when it is none.
+        flags: Dotted key to value; None means "not given".
+
+    Raises:
+        UsageError: unknown key (with the nearest known one), wrong type, unreadable file, unknown preset.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    if preset is not None:
+        _merge(values, origins, load_preset(schema, preset), f"preset {preset}")
+        if "preset" in schema.model_fields:
+            _merge(values, origins, {"preset": preset}, "flag")
+    if config_file is not None:
+        _merge(values, origins, _read_toml(config_file), f"config {config_file}")
+    for text in assignments:
+        key, value = _parse_assignment(text)
+        _merge(values, origins, _nest(key, value), "--set")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _merge(values, origins, _nest(key, value), "flag")
+    try:
+        return Resolved(schema.model_validate(values), origins)
+    except ValidationError as error:
+        raise UsageError(_explain(error, schema, origins), id="bad-config") from None
+
+
+def list_presets(command: str) -> list[str]:
+    """Return the preset names of a command, sorted."""
+    folder = resources.files("dsrface.config") / "presets" / command
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_preset(schema: type[Config], name: str) -> dict[str, Any]:
+    """Return a preset's values.
+
+    Raises:
+        UsageError: no such preset; the known ones are listed.
+    """
+    command = getattr(schema, "command", schema.__name__)
+    known = list_presets(command)
+    if name not in known:
+        raise UsageError(
+            f"There is no preset {name!r} for {command}.",
+            id="unknown-preset",
+            hint=f"Choose one of: {', '.join(known) or 'none exist'}.",
+        )
+    text = (resources.files("dsrface.config") / "presets" / command / f"{name}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def to_toml(config: Config) -> str:
+    """Return the complete configuration as TOML; feeding it back gives an equal configuration."""
+    return tomli_w.dumps(_without_none(config.model_dump(mode="json")))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one level of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def known_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return every dotted key that a schema knows."""
+    keys: list[str] = []
+    for name, field in schema.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            keys += known_keys(annotation, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys
+
+
+def _merge(values: dict[str, Any], origins: dict[str, str], new: Mapping[str, Any], origin: str) -> None:
+    for key, value in flatten(new).items():
+        *parents, leaf = key.split(".")
+        level = values
+        for parent in parents:
+            level = level.setdefault(parent, {})
+            if not isinstance(level, dict):
+                raise UsageError(f"{key} goes below {parent}, which is a value, not a table.", id="bad-config")
+        level[leaf] = value
+        origins[key] = origin
+
+
+def _nest(key: str, value: object) -> dict[str, Any]:
+    nested: Any = value
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    return nested  # type: ignore[no-any-return]
+
+
+def _parse_assignment(text: str) -> tuple[str, object]:
+    key, separator, right = text.partition("=")
+    if not separator or not key.strip():
+        raise UsageError(f"--set takes key=value, not {text!r}.", id="bad-set", hint="For example --set optim.lr=1e-4.")
+    try:
+        return key.strip(), tomllib.loads(f"value = {right.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), right.strip()
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UsageError("The configuration file does not exist.", id="config-missing", where=path) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"The configuration file is not valid TOML: {error}.", id="bad-config", where=path) from None
+
+
+def _explain(error: ValidationError, schema: type[Config], origins: Mapping[str, str]) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        origin = f" (from {origins[key]})" if key in origins else ""
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, known_keys(schema), n=1, cutoff=0.4)
+            lines.append(f"Unknown key {key!r}{origin}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        elif problem["type"] == "missing":
+            lines.append(f"Missing value for {key!r}.")
+        else:
+            lines.append(f"{key or 'configuration'} = {problem['input']!r}{origin}: {problem['msg']}.")
+    return "\n".join(lines)
+
+
+def _without_none(value: Any) -> Any:  # noqa: ANN401 - TOML has no null, so an unset key is left out
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value

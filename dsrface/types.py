@@ -1,0 +1,87 @@
+"""Small value types that data, models and engine share, so that those rooms need not know one another.
+
+Images are named by their range: `ImageU8` holds 0..255 bytes, `Image01` floats in [0, 1]. On disk and in loaders an
+image is uint8 HWC RGB; on the device, inside networks, float BCHW in [0, 1] (a network's `Preprocess` maps from there).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+HIGH_SIZE_PX = 112
+VLR_SIZES_PX = (16, 24, 32)
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a network wants its images; travels inside every weight file.
+
+    Args:
+        size_px: Side of the square input, in pixels.
+        mean: Subtracted from each channel of an Image01.
+        std: Divides each channel afterwards.
+        colour: Channel order the network was trained with.
+    """
+
+    size_px: int
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    colour: str = "RGB"
+
+    def to_json(self) -> str:
+        """Return a canonical JSON text, as stored in safetensors metadata."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Preprocess:
+        """Rebuild from `to_json`."""
+        raw: dict[str, Any] = json.loads(text)
+        return cls(raw["size_px"], tuple(raw["mean"]), tuple(raw["std"]), raw["colour"])
+
+
+@dataclass
+class Batch:
+    """What every loader of ours delivers, whatever the back end.
+
+    Args:
+        inputs: uint8 [B, S, S, 3], RGB: the VLR images (live, bicubic) or the 112x112 DSR outputs (cached).
+        high: uint8 [B, 112, 112, 3], RGB: the HR twins, with the same geometry as `inputs`.
+        labels: int64 [B], person index within the split, 0-based.
+        indices: int64 [B], position of the sample in the data set.
+        epoch: Epoch the batch belongs to, 0-based; with `indices` it fixes every random draw.
+    """
+
+    inputs: torch.Tensor
+    high: torch.Tensor
+    labels: torch.Tensor
+    indices: torch.Tensor
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on `device`, copied asynchronously where the memory is pinned."""
+        return Batch(
+            self.inputs.to(device, non_blocking=True),
+            self.high.to(device, non_blocking=True),
+            self.labels.to(device, non_blocking=True),
+            self.indices.to(device, non_blocking=True),
+            self.epoch,
+        )
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory; called by torch's DataLoader."""
+        return Batch(
+            self.inputs.pin_memory(),
+            self.high.pin_memory(),
+            self.labels.pin_memory(),
+            self.indices.pin_memory(),
+            self.epoch,
+        )
