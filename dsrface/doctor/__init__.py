@@ -1,0 +1,1 @@
+"""Know what DataLoader workers will do before the job runs."""

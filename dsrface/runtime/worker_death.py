@@ -1,0 +1,219 @@
+"""Say in plain words why a DataLoader worker failed; torch's own message is only "exited unexpectedly".
+
+The signal, the exit code or the exception with its sample sits in the chain of causes. Each explanation names
+the doctor check that would have told before the launch.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dsrface.errors import WorkerError
+from dsrface.runtime.cpu import memory_limit, oom_kills, shm_free_bytes
+
+_CAUGHT = re.compile(r"Caught (\S+) in DataLoader worker process (\d+)")
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+_SIGNAL = re.compile(r"killed by signal: ([^.]+)\.")
+_EXIT_CODE = re.compile(r"exit code (-?\d+)")
+_TIMEOUT = re.compile(r"DataLoader timed out after (\S+) seconds")
+_PLAIN_RUN = "See the worker's last lines above; --workers 0 shows the fault in this process."
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One kind of failure: recognised by any of `needles` in the chain of messages."""
+
+    id: str
+    check: str
+    needles: tuple[str, ...]
+    message: str
+    hint: Callable[[int], str]
+
+
+def explain(error: BaseException, *, num_workers: int, dataset: str = "") -> WorkerError:
+    """Translate what a DataLoader raised into an error with the cause, the fix and the doctor check.
+
+    Args:
+        error: The exception as raised while iterating; its chain of causes is read.
+        num_workers: Workers of that loader.
+        dataset: What was being read, e.g. the folder; the place when the worker does not name one.
+    """
+    text = "\n".join(str(link) for link in _chain(error))
+    for case in _CASES:
+        if any(needle in text for needle in case.needles):
+            return _error(
+                case.message, id=case.id, where=dataset, hint=case.hint(num_workers), check=case.check
+            )
+    caught = _CAUGHT.search(text)
+    if caught is not None:
+        return _from_exception(text, caught, dataset)
+    timeout = _TIMEOUT.search(text)
+    if timeout is not None:
+        return _error(
+            f"No batch from {num_workers} workers in {timeout.group(1)} s: they hang or are far too slow.",
+            id="worker-hung",
+            where=dataset,
+            hint="A fork that copied a held lock or OpenMP threads hangs so; the doctor shows where they stand.",
+            check="worker.fork",
+        )
+    return _from_death(text, num_workers, dataset)
+
+
+def _from_exception(text: str, caught: re.Match[str], dataset: str) -> WorkerError:
+    """The worker raised: its original traceback is part of the message."""
+    name, worker = caught.group(1), caught.group(2)
+    lines = [line for line in text[caught.start() :].splitlines()[1:] if line.strip()]
+    starts = (f"{name}:", f"{name.rsplit('.', 1)[-1]}:")
+    first = next((n for n, line in enumerate(lines) if line.split(" ")[0].endswith(starts)), None)
+    said = lines[first:] if first is not None else [name]
+    frames = _FRAME.findall(text)
+    place = f"{frames[-1][0]}:{frames[-1][1]} in {frames[-1][2]}" if frames else dataset
+    stated = next((line.removeprefix("where: ") for line in said if line.startswith("where: ")), "")
+    reason = " ".join(line for line in said if not line.startswith(("where: ", "to do: ")))
+    return _error(
+        f"Worker {worker} met an exception while it loaded a sample: {reason}",
+        id="worker-exception",
+        where=stated or place,
+        hint="Repair or remove that sample; --workers 0 gives the plain traceback.",
+        check="ds.items",
+    )
+
+
+def _from_death(text: str, num_workers: int, dataset: str) -> WorkerError:
+    """The worker is gone without an exception: tell the signal or the exit code."""
+    name = _signal_name(text)
+    if name in ("SIGKILL", "Killed"):
+        kills = oom_kills()
+        seen = f" (the kernel counts {kills} kills for memory here)" if kills else ""
+        free_gib = memory_limit().available_bytes / 2**30
+        return _error(
+            f"A worker was killed{seen}: almost always for want of memory; {free_gib:.1f} GiB are free now.",
+            id="worker-out-of-memory",
+            where=dataset,
+            hint=f"Use fewer workers, e.g. --workers {num_workers // 2}, or a smaller batch.",
+            check="env.ram",
+        )
+    if name in ("SIGSEGV", "Segmentation fault"):
+        return _error(
+            "A worker crashed (segmentation fault) in native code.",
+            id="worker-crashed",
+            where=dataset,
+            hint="Open files, HDF5 and LMDB handles inside the worker, never before the fork; or --workers 0.",
+            check="ds.open_handles",
+        )
+    if name:
+        return _error(
+            f"A worker was ended by the signal {name}.",
+            id="worker-crashed",
+            where=dataset,
+            hint=_PLAIN_RUN,
+            check="worker.fork",
+        )
+    code = _EXIT_CODE.search(text)
+    detail = f" with exit code {code.group(1)}" if code else ""
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "no message")
+    return _error(
+        f"A worker ended unexpectedly{detail}: {first}",
+        id="worker-died",
+        where=dataset,
+        hint=_PLAIN_RUN,
+        check="worker.fork",
+    )
+
+
+def _signal_name(text: str) -> str:
+    found = _SIGNAL.search(text)
+    if found is not None:
+        return found.group(1).strip()
+    code = _EXIT_CODE.search(text)
+    if code is not None and int(code.group(1)) < 0:
+        try:
+            return signal.Signals(-int(code.group(1))).name
+        except ValueError:
+            return f"signal {-int(code.group(1))}"
+    return ""
+
+
+def _error(message: str, *, id: str, where: str, hint: str, check: str) -> WorkerError:
+    return WorkerError(
+        message, id=id, where=where, hint=f"{hint} `dsrface doctor` tells beforehand ({check})."
+    )
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in links:
+        links.append(link)
+        link = link.__cause__ or link.__context__
+    return links
+
+
+def _shm_hint(num_workers: int) -> str:
+    free = shm_free_bytes()
+    have = f"{free / 2**20:.0f} MiB are free in /dev/shm now. " if free is not None else ""
+    return (
+        f"{have}Start the container with `docker run --shm-size=8g` (or --ipc=host), or use fewer workers, "
+        f"e.g. --workers {num_workers // 2}."
+    )
+
+
+_CASES = (
+    _Case(
+        id="worker-shared-memory",
+        check="env.shm",
+        needles=("unable to allocate shared memory", "out of shared memory", "killed by signal: Bus error"),
+        message="Shared memory (/dev/shm) is full: workers hand their batches over through it.",
+        hint=_shm_hint,
+    ),
+    _Case(
+        id="worker-open-files",
+        check="env.fds",
+        needles=("Too many open files", "received 0 items of ancdata"),
+        message="The limit of open files is reached: each tensor that a worker hands over holds one.",
+        hint=lambda _: "Raise it with `ulimit -n 65535`, and clone batches that you keep.",
+    ),
+    _Case(
+        id="worker-cuda-fork",
+        check="mp.cuda_fork",
+        needles=("Cannot re-initialize CUDA in forked subprocess",),
+        message="A forked worker touched CUDA, which a forked process cannot use.",
+        hint=lambda _: (
+            "Keep models and CUDA tensors out of the data set: `dsrface precompute` once, or run the network "
+            "on the batch in the training step."
+        ),
+    ),
+    _Case(
+        id="worker-temporary-tensor",
+        check="ds.temp_tensor",
+        needles=("unable to resize file",),
+        message="A tensor made while the data set was being pickled died before the worker could open it.",
+        hint=lambda _: (
+            "In __getstate__ return numpy arrays or keep the tensor as an attribute; no torch.Generator members."
+        ),
+    ),
+    _Case(
+        id="worker-main-guard",
+        check="mp.main_guard",
+        needles=("An attempt has been made to start a new process before",),
+        message="The script starts workers while it is being imported by a worker.",
+        hint=lambda _: 'Put the code that runs under `if __name__ == "__main__":`.',
+    ),
+    _Case(
+        id="worker-unpicklable",
+        check="ds.unpicklable",
+        needles=(
+            "Can't pickle",
+            "cannot pickle",
+            "cannot be pickled",
+            "Can't get attribute",
+            "Cowardly refusing to serialize",
+            "Serialization of parametrized modules",
+        ),
+        message="The data set cannot be sent to a worker process: one of its members cannot be pickled.",
+        hint=lambda _: "`dsrface doctor --dataset ...` lists every such member by its path.",
+    ),
+)
