@@ -1,0 +1,162 @@
+"""Configuration of `dsrface finetune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from dsrface.config.engine import EngineConfig, LoaderConfig, OptimConfig
+from dsrface.config.sources import Config
+
+
+class HeadConfig(Config):
+    """The classifier over the training persons; it is thrown away after training."""
+
+    scale: float = Field(
+        0.0,
+        ge=0,
+        description="Multiplies the cosines; 0 chooses the smallest that can reach probability 0.95, >= 32.",
+    )
+    margin: float = Field(
+        0.3, ge=0, lt=1.5, description="ArcFace: angle in rad; CosFace, AdaFace: cosine margin."
+    )
+    init_images_per_person: int = Field(
+        8,
+        ge=0,
+        description="Images averaged into a person's first class weight; 0 draws the weights at random.",
+    )
+
+
+class AnchorConfig(Config):
+    """Holds the embedding space where the starting recogniser had it."""
+
+    weight: float = Field(
+        1.0, ge=0, description="Weight of 1 - cosine to the frozen teacher's embedding of the HR twin."
+    )
+    hr_fraction: float = Field(
+        0.25, ge=0, le=1, description="Share of a batch's inputs replaced by their HR twins."
+    )
+
+
+class TrunkConfig(Config):
+    """How the EdgeFace trunk starts."""
+
+    lr_fraction: float = Field(
+        0.1, ge=0, le=1, description="Trunk's learning rate in stage 2, as a fraction of the head's."
+    )
+    layer_scale: float = Field(
+        0.1, gt=0, description="Initial layer scale of a trunk from scratch; weight files bring their own."
+    )
+
+
+class RecogAugmentConfig(Config):
+    """Drawn per sample on the device; the HR twin gets the same geometry."""
+
+    flip: float = Field(0.5, ge=0, le=1, description="Probability of a left-right flip.")
+    rotate_deg: float = Field(5.0, ge=0, le=45, description="Largest rotation, in degrees, either way.")
+    scale: float = Field(0.05, ge=0, lt=1, description="Largest change of size, as a fraction.")
+    shift_px: float = Field(4.0, ge=0, description="Largest shift, in pixels of the 112x112 image.")
+    brightness: float = Field(0.1, ge=0, lt=1, description="Largest change of brightness, of the full range.")
+    contrast: float = Field(0.1, ge=0, lt=1, description="Largest change of contrast, as a fraction.")
+    before_dsr: bool = Field(
+        False, description="Live mode: draw the geometry on the HR image and degrade anew, in the workers."
+    )
+
+
+class RecogEvalConfig(Config):
+    """What is validated: verification on validation persons, HR gallery against probes."""
+
+    max_images: int = Field(
+        2000, ge=2, description="Validation images at most, whole persons, drawn by the seed."
+    )
+    batch_size: int = Field(64, ge=1, description="Images per forward pass of a validation.")
+    holdout_fraction: float = Field(
+        0.05,
+        ge=0,
+        lt=0.5,
+        description="Share of each person's training images kept out for closed-set accuracy.",
+    )
+    select_by: Literal["auc", "eer"] = Field(
+        "auc", description="Verification figure that picks the best checkpoint."
+    )
+
+
+class FinetuneConfig(Config):
+    """Fine-tune an EdgeFace recogniser on super-resolved faces."""
+
+    command: ClassVar[str] = "finetune"
+
+    data: Path = Field(description="Data set folder.")
+    vlr_size: Literal[16, 24, 32] = Field(description="Side of the low-resolution images, in pixels.")
+    dsr_outputs: Path | None = Field(None, description="Mode cached: what `dsrface precompute` wrote.")
+    live: Path | None = Field(
+        None, description="Mode live: DSR run folder or weight file, run on every batch."
+    )
+    no_dsr: bool = Field(False, description="Mode bicubic: plain up-sampling instead of a DSR.")
+    hr_only: bool = Field(
+        False, description="Train on the HR images: makes a starting recogniser where none is at hand."
+    )
+    backbone: Literal["edgeface_xxs", "edgeface_xs_gamma_06", "edgeface_s_gamma_05", "edgeface_base"] = Field(
+        "edgeface_xxs", description="EdgeFace variant; weights given must be of this variant."
+    )
+    backbone_weights: Path | None = Field(
+        None,
+        description="Starting weights: an official EdgeFace file or a run of ours; None trains from scratch.",
+    )
+    head: Literal["arcface", "cosface", "adaface"] = Field(
+        "arcface", description="Margin loss of the classifier."
+    )
+    stage1_epochs: int = Field(2, ge=0, description="Epochs that train the head alone.")
+    stage2_epochs: int = Field(20, ge=0, description="Epochs that train trunk and head.")
+    run: Path | None = Field(None, description="Run folder; None makes runs/finetune/<UTC time>-<hash>.")
+    preset: str = Field("default", description="Preset that the other values started from.")
+    batch_size: int = Field(64, ge=2, description="Images per optimiser step, over all ranks together.")
+    images_per_person: int = Field(
+        0,
+        ge=0,
+        description="K of P x K batches, P = batch_size / K; 0 shuffles images without regard to persons.",
+    )
+    workers: int | Literal["auto"] = Field("auto", description="Loader worker processes; auto measures.")
+    write_through: bool = Field(
+        False, description="Live mode: cache the DSR's outputs in the first epoch, then read them."
+    )
+    resume: bool = Field(False, description="Go on from the run folder's last checkpoint.")
+    seed: int = Field(0, ge=0, description="Fixes initial weights, order and augmentation.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    amp: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number format of the forward passes."
+    )
+    classifier: HeadConfig = HeadConfig()
+    anchor: AnchorConfig = AnchorConfig()
+    trunk: TrunkConfig = TrunkConfig()
+    augment: RecogAugmentConfig = RecogAugmentConfig()
+    eval: RecogEvalConfig = RecogEvalConfig()
+    optim: OptimConfig = OptimConfig(lr=1e-3, weight_decay=0.05, beta2=0.999)
+    loader: LoaderConfig = LoaderConfig()
+    engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        modes = [self.dsr_outputs is not None, self.live is not None, self.no_dsr, self.hr_only]
+        if sum(modes) != 1:
+            raise ValueError("give exactly one of dsr_outputs, live, no_dsr, hr_only")
+        if self.stage1_epochs + self.stage2_epochs == 0:
+            raise ValueError("stage1_epochs and stage2_epochs are both 0: nothing to train")
+        if self.images_per_person and self.batch_size % self.images_per_person:
+            raise ValueError("batch_size must be a multiple of images_per_person")
+        if self.write_through and self.live is None:
+            raise ValueError("write_through goes with live")
+        if self.write_through and self.augment.before_dsr:
+            raise ValueError("write_through caches one output an image: augment.before_dsr must be false")
+        return self
+
+    @property
+    def mode(self) -> str:
+        """Which of the four inputs is trained on: cached, live, bicubic or hr."""
+        if self.dsr_outputs is not None:
+            return "cached"
+        if self.live is not None:
+            return "live"
+        return "bicubic" if self.no_dsr else "hr"

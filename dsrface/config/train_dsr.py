@@ -1,0 +1,94 @@
+"""Configuration of `dsrface train-dsr`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from dsrface.config.engine import EngineConfig, LoaderConfig, OptimConfig
+from dsrface.config.sources import Config
+
+
+class DsrTable(Config):
+    """Size of the super-resolution network."""
+
+    arch: Literal["residual", "hybrid"] = Field(
+        "residual",
+        description="`residual`: all blocks at LR with a bicubic skip; `hybrid`: attention over LR tokens.",
+    )
+    channels: int = Field(32, ge=4, description="Feature channels of every block.")
+    blocks: int = Field(6, ge=1, description="Number of blocks.")
+
+
+class DsrAugmentConfig(Config):
+    """Geometry drawn per sample on the HR image, before it is degraded again."""
+
+    enabled: bool = Field(
+        True, description="Draw new geometry in every epoch; off trains on the stored pairs."
+    )
+    flip: float = Field(0.5, ge=0, le=1, description="Probability of a left-right flip.")
+    rotate_deg: float = Field(5.0, ge=0, le=45, description="Largest rotation, in degrees, either way.")
+    scale: float = Field(0.05, ge=0, lt=1, description="Largest change of size, as a fraction.")
+    shift_px: float = Field(4.0, ge=0, description="Largest shift, in pixels of the 112x112 image.")
+
+
+class DsrLossConfig(Config):
+    """What the network is asked to reduce."""
+
+    pixel: Literal["charbonnier", "l1"] = Field("charbonnier", description="Distance of pixels in [0, 1].")
+    pixel_weight: float = Field(1.0, gt=0, description="Weight of the pixel term.")
+    identity_weight: float = Field(
+        0.05, ge=0, description="Weight of 1 - cosine of the embeddings; counts only with `identity_weights`."
+    )
+    vgg_weight: float = Field(
+        0.0, ge=0, description="Weight of the VGG perceptual term; needs `vgg_weights`."
+    )
+    vgg_weights: Path | None = Field(None, description="File of torchvision's VGG-19 weights.")
+
+
+class DsrEvalConfig(Config):
+    """What is validated, on validation persons."""
+
+    max_images: int = Field(
+        2000, ge=1, description="Validation images at most, drawn by the seed; held in memory."
+    )
+    batch_size: int = Field(64, ge=1, description="Images per forward pass of a validation.")
+    num_strips: int = Field(8, ge=0, description="Rows of the VLR | bicubic | DSR | HR picture.")
+
+
+class TrainDsrConfig(Config):
+    """Train a super-resolution network from VLR to 112x112."""
+
+    command: ClassVar[str] = "train-dsr"
+
+    data: Path = Field(
+        description="Data set folder, as `dsrface prepare` writes it, or flat vlr_images/, hr_images/."
+    )
+    vlr_size: Literal[16, 24, 32] = Field(description="Side of the low-resolution input, in pixels.")
+    run: Path | None = Field(None, description="Run folder; None makes runs/train-dsr/<UTC time>-<hash>.")
+    preset: str = Field("small", description="Preset that the other values started from.")
+    epochs: int = Field(60, ge=1, description="Passes over the training images.")
+    batch_size: int = Field(16, ge=1, description="Images per optimiser step, over all ranks together.")
+    workers: int | Literal["auto"] = Field("auto", description="Loader worker processes; auto measures.")
+    identity_weights: Path | None = Field(
+        None, description="Recogniser (run folder or file) whose embedding the output must keep."
+    )
+    resume: bool = Field(False, description="Go on from the run folder's last checkpoint.")
+    seed: int = Field(0, ge=0, description="Fixes initial weights, order and augmentation.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    amp: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number format of the forward passes."
+    )
+    model: DsrTable = DsrTable()
+    augment: DsrAugmentConfig = DsrAugmentConfig()
+    loss: DsrLossConfig = DsrLossConfig()
+    eval: DsrEvalConfig = DsrEvalConfig()
+    optim: OptimConfig = OptimConfig(lr=1.5e-3)
+    loader: LoaderConfig = LoaderConfig()
+    engine: EngineConfig = EngineConfig(eval_every_epochs=5)
+
+    def model_post_init(self, context: Any, /) -> None:  # noqa: D102
+        if self.loss.vgg_weight > 0 and self.loss.vgg_weights is None:
+            raise ValueError("loss.vgg_weight > 0 needs loss.vgg_weights, a file")

@@ -1,0 +1,181 @@
+"""The folder of one run: who started it, with what, how it ended, and where everything of it lies.
+
+runs/<command>/<UTC time>-<short hash>/
+  run.json        status running | done | failed | interrupted, argv, versions, device and why, seed, data hash
+  config.toml     complete: feeding it back repeats the run
+  metrics.jsonl   log.txt   tensorboard/   samples/   checkpoints/   last.json   best.json   .lock
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dsrface.config.sources import Config, flatten, to_toml
+from dsrface.errors import DsrfaceError, RunError
+from dsrface.runtime.files import read_json, sha256_json, write_json, write_text
+from dsrface.runtime.locks import exclusive
+from dsrface.runtime.versions import gather_versions
+
+SCHEMA_VERSION = 1
+RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
+# What may differ between a run and its resumption: how it runs, not what it computes.
+_FREE_ON_RESUME = ("resume", "run", "workers", "device", "engine.", "loader.")
+_SAME_RESULT_ENGINE_KEYS_THAT_COUNT = ("engine.accumulate",)
+
+
+@dataclass
+class RunFolder:
+    """An opened, locked run folder.
+
+    Args:
+        path: The folder.
+        is_resumed: Whether an earlier attempt is carried on.
+        record: Contents of run.json.
+    """
+
+    path: Path
+    is_resumed: bool
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of the pictures."""
+        return self.path / "samples"
+
+    def update(self, **values: object) -> None:
+        """Write `values` into run.json, atomically."""
+        self.record |= values
+        write_json(self.path / "run.json", self.record)
+
+
+@contextlib.contextmanager
+def open_run(
+    config: Config, *, run: Path | None, resume: bool, seed: int, facts: Mapping[str, object] | None = None
+) -> Iterator[RunFolder]:
+    """Create or resume a run folder, hold its lock, and record how the run ends.
+
+    A run that raises is `failed` (with the error's id), a KeyboardInterrupt makes it `interrupted`, a clean end `done`
+    unless the caller has set another status. SIGKILL leaves `running`, which a free lock shows to be untrue.
+
+    Args:
+        config: Complete configuration; `type(config).command` names the command.
+        run: The folder, or None for a new one below runs/.
+        resume: Carry on an existing folder.
+        seed: Recorded.
+        facts: More for run.json: device, data hash...
+
+    Raises:
+        RunError: the folder holds a run already and `resume` is off; nothing to resume; it belongs to another
+            configuration; another process holds it.
+    """
+    path = run if run is not None else _new_path(config)
+    is_old = (path / "run.json").exists()
+    if resume and not is_old:
+        raise RunError(
+            "There is no run to resume here.",
+            id="nothing-to-resume",
+            where=path,
+            hint="Leave out --resume to start one.",
+        )
+    if (
+        not resume
+        and path.exists()
+        and any(entry.name not in (".lock", ".lock.pid") for entry in path.iterdir())
+    ):
+        hint = (
+            "Use --resume to carry it on, or another --run." if is_old else "Choose an empty or new folder."
+        )
+        what = "The folder holds a run already" if is_old else "The folder is not empty"
+        raise RunError(f"{what}; nothing is overwritten.", id="run-exists", where=path, hint=hint)
+    with exclusive(path / ".lock", what="run folder"):
+        folder = RunFolder(path, is_old, read_json(path / "run.json") if is_old else {})
+        if is_old:
+            _check_same(folder, config)
+        _start(folder, config, seed, facts or {})
+        try:
+            yield folder
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+            reason = error.id if isinstance(error, DsrfaceError) else type(error).__name__
+            folder.update(status=INTERRUPTED if interrupted else FAILED, error=reason, ended_utc=_now())
+            raise
+        ended = folder.record["status"] if folder.record["status"] != RUNNING else DONE
+        folder.update(status=ended, ended_utc=_now())
+
+
+def config_values(config: Config) -> dict[str, Any]:
+    """Return every setting as JSON values under dotted keys."""
+    return flatten(config.model_dump(mode="json"))
+
+
+def _new_path(config: Config) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    digest = sha256_json({"config": config_values(config), "pid": os.getpid()})[:6]
+    return Path("runs") / config.command / f"{stamp}-{digest}"  # type: ignore[attr-defined]
+
+
+def _start(folder: RunFolder, config: Config, seed: int, facts: Mapping[str, object]) -> None:
+    folder.samples.mkdir(parents=True, exist_ok=True)
+    folder.checkpoints.mkdir(exist_ok=True)
+    attempts = [
+        *folder.record.get("attempts", []),
+        {"argv": sys.argv, "started_utc": _now(), "pid": os.getpid()},
+    ]
+    folder.record = {
+        "schema_version": SCHEMA_VERSION,
+        "command": config.command,  # type: ignore[attr-defined]
+        "status": RUNNING,
+        "argv": sys.argv,
+        "attempts": attempts,
+        "started_utc": folder.record.get("started_utc", attempts[0]["started_utc"]),
+        "ended_utc": None,
+        "seed": seed,
+        "versions": gather_versions().to_dict(),
+        "config": config_values(config),
+        **facts,
+    }
+    folder.update()
+    if not folder.is_resumed:
+        write_text(folder.path / "config.toml", to_toml(config))
+
+
+def _check_same(folder: RunFolder, config: Config) -> None:
+    before, now = folder.record.get("config", {}), config_values(config)
+    if folder.record.get("command") != config.command:  # type: ignore[attr-defined]
+        raise RunError(
+            f"The folder holds a run of {folder.record.get('command')!r}.",
+            id="not-resumable",
+            where=folder.path,
+        )
+    changed = [
+        f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not _is_free(key)
+    ]
+    if changed:
+        raise RunError(
+            "The run was started with other settings: " + "; ".join(changed) + ".",
+            id="not-resumable",
+            where=folder.path,
+            hint=f"Resume with --config {folder.path / 'config.toml'}, or start a new run.",
+        )
+
+
+def _is_free(key: str) -> bool:
+    return key not in _SAME_RESULT_ENGINE_KEYS_THAT_COUNT and key.startswith(_FREE_ON_RESUME)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,193 @@
+"""Where events go. The two that every run folder has, TensorBoard when installed, and the protocol for others."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Protocol, runtime_checkable
+
+from dsrface.engine.events import (
+    CheckpointSaved,
+    EvalDone,
+    Event,
+    Note,
+    Progress,
+    RunFinished,
+    RunStarted,
+    StepDone,
+)
+
+_NAMES = {
+    RunStarted: "run_started",
+    StepDone: "step",
+    EvalDone: "eval",
+    CheckpointSaved: "checkpoint",
+    Note: "note",
+    Progress: "progress",
+    RunFinished: "run_finished",
+}
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Takes events; must not keep the loop waiting."""
+
+    def emit(self, event: Event) -> None:
+        """Take one event."""
+
+    def close(self) -> None:
+        """Finish writing."""
+
+
+class Fanout:
+    """One sink that hands every event to several."""
+
+    def __init__(self, sinks: Iterable[Sink]) -> None:
+        self.sinks = list(sinks)
+
+    def emit(self, event: Event) -> None:
+        """Hand the event on."""
+        for sink in self.sinks:
+            sink.emit(event)
+
+    def close(self) -> None:
+        """Close all."""
+        for sink in self.sinks:
+            sink.close()
+
+
+class JsonlSink:
+    """`metrics.jsonl`: one JSON object a line, flushed, appended to on resume.
+
+    A line that a kill cut off is ended first, so every later line still parses.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._started = time.monotonic()
+        needs_newline = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        self._file: IO[str] = path.open("a", encoding="utf-8", newline="\n")
+        if needs_newline:
+            self._file.write("\n")
+
+    def emit(self, event: Event) -> None:
+        """Append the event; `Progress` is for eyes only and left out."""
+        if isinstance(event, Progress):
+            return
+        line = {"schema": 1, **as_json(event), "time_s": round(time.monotonic() - self._started, 3)}
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class LogSink:
+    """`log.txt`: what a person reads afterwards; everything logged under `dsrface` goes there too."""
+
+    def __init__(self, path: Path) -> None:
+        self._handler = logging.FileHandler(path, mode="a", encoding="utf-8")
+        formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        formatter.converter = time.gmtime
+        self._handler.setFormatter(formatter)
+        self._handler.setLevel(logging.DEBUG)
+        self._logger = logging.getLogger("dsrface")
+        self._logger.addHandler(self._handler)
+
+    def emit(self, event: Event) -> None:
+        """Write one line."""
+        if isinstance(event, Progress):
+            return
+        level = logging.WARNING if isinstance(event, Note) and event.is_warning else logging.INFO
+        record = self._logger.makeRecord(self._logger.name, level, "", 0, as_text(event), (), None)
+        self._handler.handle(record)
+
+    def close(self) -> None:
+        """Close the file and stop listening to the logger."""
+        self._logger.removeHandler(self._handler)
+        self._handler.close()
+
+
+class TensorBoardSink:
+    """Curves for `tensorboard --logdir`; only made when the extra is installed."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+
+    def emit(self, event: Event) -> None:
+        """Write the numbers of steps and evaluations."""
+        if isinstance(event, StepDone):
+            numbers = {f"train/{key}": value for key, value in event.metrics.items()}
+            numbers |= {"images_per_s": event.images_per_s, "data_wait_fraction": event.data_wait_fraction}
+        elif isinstance(event, EvalDone):
+            numbers = {f"val/{key}": value for key, value in event.metrics.items()}
+        else:
+            return
+        for key, value in numbers.items():
+            self._writer.add_scalar(key, value, event.step)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+
+def run_sinks(run_dir: Path, *, use_tensorboard: bool = True) -> list[Sink]:
+    """Open the sinks that every run folder has, and TensorBoard's when it is installed."""
+    sinks: list[Sink] = [JsonlSink(run_dir / "metrics.jsonl"), LogSink(run_dir / "log.txt")]
+    if use_tensorboard and importlib.util.find_spec("tensorboard") is not None:
+        sinks.append(TensorBoardSink(run_dir / "tensorboard"))
+    return sinks
+
+
+def as_json(event: Event) -> dict[str, object]:
+    """Return the event as a flat JSON object: `event` names its kind, metrics are merged in, NaN becomes null."""
+    values: dict[str, object] = {"event": _NAMES[type(event)]}
+    for key, value in asdict(event).items():
+        if key == "metrics":
+            values |= {name: _finite(number) for name, number in value.items()}
+        elif isinstance(value, Path):
+            values[key] = value.as_posix()
+        else:
+            values[key] = _finite(value)
+    values["utc"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return values
+
+
+def as_text(event: Event) -> str:
+    """Return the event as one line for people."""
+    match event:
+        case RunStarted():
+            resumed = f", resumed at step {event.first_step}" if event.first_step else ""
+            return f"{event.command} in {event.run_dir}: {event.num_steps} steps on {event.device}{resumed}"
+        case StepDone():
+            wait = f"{event.data_wait_fraction:.0%} waiting for data"
+            return f"step {event.step}: {_numbers(event.metrics)}, {event.images_per_s:.0f} images/s, {wait}"
+        case EvalDone():
+            return (
+                f"step {event.step}: validation {_numbers(event.metrics)}{' (best)' if event.is_best else ''}"
+            )
+        case CheckpointSaved():
+            return f"step {event.step}: saved {event.path}"
+        case Note():
+            return event.message
+        case Progress():
+            return f"{event.label}: {event.done}" + (f" of {event.total}" if event.total else "")
+        case RunFinished():
+            return f"{event.status}: " + ", ".join(f"{key} {value}" for key, value in event.summary.items())
+
+
+def _numbers(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,84 @@
+"""What the loop needs to know of what it trains: a module that turns a batch into a loss, and how to judge it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dsrface.types import Batch
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Result of validating one set of weights.
+
+    Args:
+        metrics: On validation images.
+        score: What the best checkpoint is picked by, higher is better.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    score: float = 0.0
+
+
+@dataclass(frozen=True)
+class ParamGroup:
+    """Parameters that share a learning rate.
+
+    Args:
+        name: For logs, e.g. `"trunk"`.
+        params: The parameters.
+        lr_fractions: Per phase of the run, the group's learning rate as a fraction of the highest; 0: frozen.
+    """
+
+    name: str
+    params: list[nn.Parameter]
+    lr_fractions: tuple[float, ...] = (1.0,)
+
+
+class Task(nn.Module):
+    """Base of the two things we train. Its parameters and buffers are what a checkpoint holds.
+
+    Everything frozen (a teacher, a DSR, a loss network) must be kept out of the module tree: see `Frozen`.
+    """
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the mean loss over the batch, and metrics as 0-d tensors on the device, detached."""
+        raise NotImplementedError
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return all trained parameters, each in one group."""
+        return [ParamGroup("model", list(self.parameters()))]
+
+    def set_phase(self, phase: int) -> None:
+        """Switch to a phase of the run: sets `requires_grad`; called before a phase's first step and on resume."""
+
+    def validate(self, *, step: int, samples_dir: Path, is_last: bool) -> Validation:
+        """Judge the present weights on validation data; the loop has put the averaged weights in place.
+
+        Raises:
+            TrainingError: the network has collapsed.
+        """
+        raise NotImplementedError
+
+    def save_model(self, path: Path, *, step: int) -> None:
+        """Write the network for use (without training state) to `path`, a safetensors file."""
+        raise NotImplementedError
+
+    def describe(self, indices: list[int]) -> list[str]:
+        """Return the names of training samples, for messages."""
+        return [str(index) for index in indices]
+
+
+class Frozen:
+    """Holds a network outside the module tree: not trained, not saved, not averaged."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module.eval().requires_grad_(False)
+
+    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """Run the network."""
+        return self.module(*tensors)  # type: ignore[no-any-return]

@@ -1,0 +1,114 @@
+"""Which device and which number format a run uses, and why."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from dsrface.errors import MachineError, UsageError
+
+Amp = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that was checked to exist.
+
+    Args:
+        kind: `"cpu"`, `"cuda"` or `"mps"`.
+        torch_name: What `torch.device` takes, e.g. `"cuda:1"`.
+        amp: Number format of the networks' forward passes.
+        reason: One line for logs: what was asked for and why this came of it.
+    """
+
+    kind: str
+    torch_name: str
+    amp: Amp
+    reason: str
+
+
+def choose_device(device: str = "auto", *, amp: str = "auto") -> Device:
+    """Resolve `"auto"` and check that what was asked for exists.
+
+    Args:
+        device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:N"` or `"mps"`.
+        amp: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`; auto is bf16 on CUDA devices that have it, else fp32.
+
+    Raises:
+        UsageError: an unknown name.
+        MachineError: no such device here, or it lacks the number format.
+    """
+    import torch
+
+    if amp not in ("auto", "fp32", "bf16", "fp16"):
+        raise UsageError(
+            f"Unknown number format {amp!r}.", id="bad-amp", hint="Use auto, fp32, bf16 or fp16."
+        )
+    asked, name, why = device, device, "asked for"
+    if device == "auto":
+        if torch.cuda.is_available():
+            name, why = f"cuda:{_local_rank() % torch.cuda.device_count()}", "auto: CUDA is there"
+        elif torch.backends.mps.is_available():
+            name, why = "mps", "auto: no CUDA, Apple GPU is there"
+        else:
+            name, why = "cpu", "auto: no CUDA"
+    elif device == "cuda":
+        name = f"cuda:{_local_rank()}"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise UsageError(
+            f"Unknown device {asked!r}.", id="bad-device", hint="Use auto, cpu, cuda, cuda:N or mps."
+        )
+    _check_exists(kind, index, asked)
+    chosen, why_amp = _choose_amp(kind, name, amp)
+    return Device(kind, name, chosen, f"{why} -> {name}, {chosen}{why_amp}")
+
+
+def autocast(device: Device) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which forward passes run in the device's number format; a no-op for fp32."""
+    import torch
+
+    if device.amp == "fp32":
+        return contextlib.nullcontext()
+    dtype = torch.bfloat16 if device.amp == "bf16" else torch.float16
+    return cast("contextlib.AbstractContextManager[None]", torch.autocast(device.kind, dtype=dtype))
+
+
+def _local_rank() -> int:
+    import os
+
+    text = os.environ.get("LOCAL_RANK", "0")
+    return int(text) if text.isdigit() else 0
+
+
+def _check_exists(kind: str, index: str, asked: str) -> None:
+    import torch
+
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(index or 0) >= count:
+            built = torch.version.cuda or "none: a CPU-only build"
+            raise MachineError(
+                f"{asked!r} was asked for, but torch sees {count} CUDA devices (CUDA of this torch: {built}).",
+                id="no-such-device",
+                hint="Use --device auto or cpu, or repair the installation: dsrface doctor says what is wrong.",
+            )
+    elif kind == "mps" and not torch.backends.mps.is_available():
+        raise MachineError("No Apple GPU here.", id="no-such-device", hint="Use --device auto or cpu.")
+
+
+def _choose_amp(kind: str, name: str, amp: str) -> tuple[Amp, str]:
+    import torch
+
+    has_bf16 = kind == "cpu" or (kind == "cuda" and torch.cuda.get_device_capability(name) >= (8, 0))
+    if amp == "auto":
+        # On CPU bf16 pays only where the core has it, and results would differ between machines.
+        return ("bf16", "") if kind == "cuda" and has_bf16 else ("fp32", "")
+    if amp == "bf16" and kind == "cuda" and not has_bf16:
+        raise MachineError("This GPU has no bf16.", id="no-such-format", hint="Use --set amp=fp16 or fp32.")
+    if amp == "fp16" and kind == "cpu":
+        raise MachineError(
+            "fp16 training needs a GPU.", id="no-such-format", hint="Use amp auto, fp32 or bf16 on a CPU."
+        )
+    return cast("Amp", amp), ", asked for"
