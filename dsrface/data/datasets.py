@@ -1,0 +1,128 @@
+"""The only Dataset: pairs of an input picture and its HR twin, from folders.
+
+It holds paths, packed names, labels and numbers; never a network, an open file or a tensor on a device. So it can be
+pickled to a spawned worker, and any number of workers gives the same samples.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dsrface.data import draws
+from dsrface.data.decode import ImageU8, read_image
+from dsrface.data.degrade import Degradation, degrade
+from dsrface.data.layout import FaceSplit
+from dsrface.errors import ImageError
+from dsrface.types import HIGH_SIZE_PX
+
+
+class Sample(NamedTuple):
+    """One picture and its twin.
+
+    Args:
+        inputs: uint8 [S, S, 3] RGB, LR face or DSR output.
+        high: uint8 [112, 112, 3] RGB, with the same geometry as `inputs`.
+        label: Person, 0-based within the split.
+        index: Position in the split.
+    """
+
+    inputs: Tensor
+    high: Tensor
+    label: int
+    index: int
+
+
+class Geometry(Protocol):
+    """The part of an augmentation that moves pixels; it draws from (seed, epoch, index) alone."""
+
+    def apply(self, high: ImageU8, *, seed: int, epoch: int, index: int) -> ImageU8:
+        """Return the HR face flipped, turned, scaled and shifted."""
+        ...
+
+    def flips(self, *, seed: int, epoch: int, index: int) -> bool:
+        """Return whether this sample is mirrored."""
+        ...
+
+
+class PairDataset(Dataset[Sample]):
+    """Pairs of one split.
+
+    With `augment` and `degradation`, the HR face is moved first and degraded afterwards: turning a picture that has
+    already been reduced to 16 px costs more than super-resolution gains. Without a known degradation, both twins are
+    mirrored together and nothing else.
+
+    Args:
+        split: Names, labels and the folder of HR faces.
+        inputs: Folder of the input pictures, with the names of the HR ones.
+        augment: Geometry of training samples; None leaves them as they are on disk.
+        seed: With epoch and index it fixes every draw.
+        degradation: How this data set's LR faces are made; None when unknown or when inputs are DSR outputs.
+    """
+
+    def __init__(
+        self,
+        split: FaceSplit,
+        *,
+        inputs: Path,
+        augment: Geometry | None = None,
+        seed: int = 0,
+        degradation: Degradation | None = None,
+    ) -> None:
+        self.names = split.names
+        self.labels = split.labels
+        self.high_dir = split.high_dir
+        self.inputs_dir = inputs
+        self.augment = augment
+        self.seed = seed
+        self.degradation = degradation
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """Return a sample.
+
+        Args:
+            key: Index, in epoch 0, or (epoch, index).
+
+        Raises:
+            ImageError: a picture is missing, damaged or of the wrong size.
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, int(key))
+        name = self.names[index]
+        high = read_image(self.high_dir / name)
+        if high.shape[:2] != (HIGH_SIZE_PX, HIGH_SIZE_PX):
+            raise _wrong_size(self.high_dir / name, high, HIGH_SIZE_PX)
+        inputs, high = self._pair(name, high, epoch, index)
+        return Sample(_tensor(inputs), _tensor(high), int(self.labels[index]), index)
+
+    def _pair(self, name: str, high: ImageU8, epoch: int, index: int) -> tuple[ImageU8, ImageU8]:
+        if self.augment is not None and self.degradation is not None:
+            high = self.augment.apply(high, seed=self.seed, epoch=epoch, index=index)
+            rng = draws.generator(self.seed, epoch, index, "degrade")
+            return degrade(high, self.degradation, rng=rng), high
+        inputs = read_image(self.inputs_dir / name)
+        if inputs.shape[0] != inputs.shape[1]:
+            raise _wrong_size(self.inputs_dir / name, inputs, inputs.shape[0])
+        if self.augment is not None and self.augment.flips(seed=self.seed, epoch=epoch, index=index):
+            return inputs[:, ::-1], high[:, ::-1]
+        return inputs, high
+
+
+def _tensor(image: ImageU8) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image))
+
+
+def _wrong_size(path: Path, image: ImageU8, size_px: int) -> ImageError:
+    return ImageError(
+        f"The picture is {image.shape[1]}x{image.shape[0]}, not {size_px}x{size_px}.",
+        id="wrong-size",
+        where=path,
+        hint="Align and crop photos with `dsrface prepare` first.",
+    )

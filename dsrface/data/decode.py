@@ -1,0 +1,251 @@
+"""The only place that opens and writes pictures.
+
+`read_image` gives either an upright uint8 RGB array or an `ImageError` whose id is the reason; it never gives half a
+picture, and it looks at the size in the header before it allocates anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import stat
+import struct
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from dsrface.errors import ImageError
+from dsrface.runtime.files import TMP_SUFFIX, disk_error, replace
+
+ImageU8 = NDArray[np.uint8]
+
+MAX_PIXELS = 64_000_000
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+)
+# Pillow also knows formats that start other programs (EPS) or that no face comes in; they are "not an image" here.
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "MPO")
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, EOFError, KeyError, IndexError, TypeError)
+
+
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageU8:
+    """Read a picture of any common format; the content decides, not the name.
+
+    EXIF orientation is applied, 16-bit grey is scaled to 8 bits, CMYK, palette and grey become RGB, transparency is
+    laid over white; of an animation the first frame is taken.
+
+    Args:
+        path: A regular file, or a link to one.
+        max_pixels: Larger pictures are refused by their header, before any memory is used.
+
+    Returns:
+        uint8 [H, W, 3], RGB, upright.
+
+    Raises:
+        ImageError: anything else, with the reason as its id.
+    """
+    _check_file(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # Pillow warns of large pictures and odd EXIF; both are dealt with here
+            with Image.open(path, formats=_FORMATS) as image:
+                _check_size(image.size, path, max_pixels)
+                return _to_rgb(image, path)
+    except Image.DecompressionBombError:
+        raise _too_large("more than twice Pillow's limit of", path, max_pixels) from None
+    except UnidentifiedImageError:
+        raise ImageError(
+            "The file is not a picture of a known format, or its header is damaged.",
+            id="not-an-image",
+            where=path,
+            hint="Known formats: JPEG, PNG, BMP, WebP, TIFF, GIF, PPM.",
+        ) from None
+    except MemoryError:
+        raise ImageError(
+            "There is not enough memory to decode the picture.", id="too-large", where=path
+        ) from None
+    except _DECODE_ERRORS as error:
+        if "truncated" in str(error).lower() or isinstance(error, EOFError):
+            raise ImageError(
+                "The picture is cut off: its file ends too early.",
+                id="truncated",
+                where=path,
+                hint="Copy or download it again.",
+            ) from None
+        raise ImageError(f"The picture is damaged: {error}.", id="damaged-image", where=path) from None
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) in pixels as the header says, without decoding.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    _check_file(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_FORMATS) as image:
+                return image.size
+    except (Image.DecompressionBombError, *_DECODE_ERRORS):
+        raise ImageError("The file is not a readable picture.", id="not-an-image", where=path) from None
+
+
+def encode_png(array: ImageU8, *, level: int = 1) -> bytes:
+    """Return an array as PNG bytes; the same array gives the same bytes.
+
+    Args:
+        array: uint8 [H, W, 3] RGB or [H, W] grey.
+        level: zlib level, 0..9. Level 1 is 3 to 5 times faster than the usual 6 and a tenth larger.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array)).save(buffer, format="PNG", compress_level=level)
+    return buffer.getvalue()
+
+
+def write_png(path: Path, array: ImageU8, *, level: int = 1) -> None:
+    """Write an array as PNG under a temporary name, then rename it.
+
+    There is no fsync for each picture: a killed process leaves whole files only, and after a power cut the content
+    hashes of the data set find what is missing.
+
+    Raises:
+        MachineError: disk full or read-only folder.
+    """
+    write_picture_bytes(path, encode_png(array, level=level))
+
+
+def write_picture_bytes(path: Path, data: bytes) -> None:
+    """Write encoded bytes as `write_png` does."""
+    tmp = path.with_name(f"{path.name}.{os.getpid()}{TMP_SUFFIX}")
+    try:
+        try:
+            tmp.write_bytes(data)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tmp.write_bytes(data)
+        replace(tmp, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            tmp.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
+    except BaseException:
+        tmp.unlink(missing_ok=True)
+        raise
+
+
+def walk_images(root: Path) -> Iterator[str]:
+    """Yield the files below a folder that claim to be pictures, as sorted relative POSIX names.
+
+    Hidden files and folders and other suffixes are passed over. Links to folders are not entered, so a loop of links
+    cannot trap the walk; links to files are given, also broken ones, so that a reader can report them.
+    """
+    yield from _walk(root, "")
+
+
+def has_image_suffix(name: str) -> bool:
+    """Return whether a file name claims to be a picture."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def _walk(root: Path, prefix: str) -> Iterator[str]:
+    with os.scandir(root / prefix if prefix else root) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    for entry in listed:
+        if entry.name.startswith("."):
+            continue
+        name = f"{prefix}{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(root, f"{name}/")
+        elif has_image_suffix(entry.name) and not _is_dir_link(entry):
+            yield name
+
+
+def _is_dir_link(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_symlink() and entry.is_dir()
+    except OSError:  # a loop of links: the reader says so
+        return False
+
+
+def _check_file(path: Path) -> None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        number = getattr(error, "errno", None)
+        if number == errno.ELOOP:
+            raise ImageError(
+                "The file is a link that leads to itself.", id="symlink-loop", where=path
+            ) from None
+        if number == errno.ENOENT and path.is_symlink():
+            raise ImageError(
+                "The file is a link to something that is gone.", id="dangling-link", where=path
+            ) from None
+        if number == errno.ENOENT:
+            raise ImageError("The picture does not exist.", id="image-missing", where=path) from None
+        raise ImageError(
+            f"The picture cannot be opened: {error}.", id="image-unreadable", where=path
+        ) from None
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise ImageError("This is not a regular file.", id="not-a-file", where=path)
+    if status.st_size == 0:
+        raise ImageError("The file is empty.", id="empty-file", where=path)
+    if not os.access(path, os.R_OK):
+        raise ImageError("There is no permission to read the picture.", id="image-unreadable", where=path)
+
+
+def _check_size(size: tuple[int, int], path: Path, max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise _too_large(f"{width} x {height} pixels, over the limit of", path, max_pixels)
+
+
+def _too_large(what: str, path: Path, max_pixels: int) -> ImageError:
+    return ImageError(
+        f"The picture has {what} {max_pixels / 1e6:.0f} megapixels.",
+        id="too-large",
+        where=path,
+        hint="Reduce it first; a face needs far fewer.",
+    )
+
+
+def _to_rgb(image: Image.Image, path: Path) -> ImageU8:
+    # Another library may have switched on "fill the rest with grey"; half a face must not pass as a face.
+    keep, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        image.load()
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = keep
+    upright = _upright(image)
+    if upright.mode.startswith("I"):
+        return _from_16_bit(np.asarray(upright).astype(np.int64), path)
+    if upright.mode == "F":
+        raise ImageError(
+            "The picture holds floating point numbers of unknown range.", id="float-image", where=path
+        )
+    if upright.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in upright.info:
+        rgba = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
+    return np.array(upright.convert("RGB"), np.uint8)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - a broken EXIF block raises almost anything, and the picture itself is good
+        return image
+
+
+def _from_16_bit(values: NDArray[np.int64], path: Path) -> ImageU8:
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError("The picture has values outside 16 bits.", id="float-image", where=path)
+    grey = ((values + 128) // 257).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)

@@ -1,0 +1,307 @@
+"""Where the pictures of a data set lie, for `prepare`'s own layout and for flat folders that people already have.
+
+DATA/dataset.json, DATA/{train,val,test}/{hr_images,vlr_images_16x16,...}/<person>/<image>.png
+DATA/{hr_images,vlr_images,dsr_outputs}/<person>_<rest>.png         flat, also below DATA/train, val, test
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dsrface.data.decode import image_size, walk_images
+from dsrface.data.degrade import Degradation
+from dsrface.data.names import PackedStrings
+from dsrface.data.splits import split_persons
+from dsrface.errors import DataError
+from dsrface.runtime.files import read_json, sha256_file
+from dsrface.types import SPLITS
+
+DATASET_FILE = "dataset.json"
+SCHEMA_VERSION = 1
+HIGH_FOLDER = "hr_images"
+_SIZED = re.compile(r"vlr_images_(\d+)x\1$")
+_digests: dict[tuple[str, int, int], str] = {}
+
+
+@dataclass(frozen=True)
+class FaceSplit:
+    """One split: its pictures by name, their persons, and the folders they lie in.
+
+    Args:
+        name: `train`, `val` or `test`.
+        root: Folder that holds `hr_images` and its neighbours.
+        names: Relative names, sorted: `<person>/<image>.png`, or flat `<person>_<rest>.png`.
+        labels: int64 [N], position of each picture's person in `persons`.
+        persons: Names of the persons, sorted.
+        low_folders: LR size in pixels to folder name.
+        plain_size_px: Size of the pictures in a plain `vlr_images` folder, 0 without one.
+    """
+
+    name: str
+    root: Path
+    names: PackedStrings
+    labels: Tensor
+    persons: PackedStrings
+    low_folders: dict[int, str] = field(default_factory=dict)
+    plain_size_px: int = 0
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def high_dir(self) -> Path:
+        """Folder of the 112x112 faces."""
+        return self.root / HIGH_FOLDER
+
+    @property
+    def hr_column_dir(self) -> Path:
+        """Folder where a packed cache keeps the HR faces."""
+        return self.root / "hr_cache"
+
+    def low_dir(self, size_px: int) -> Path:
+        """Return the folder of the LR faces of a size.
+
+        Raises:
+            DataError: the data set has no such size.
+        """
+        if size_px not in self.low_folders:
+            have = ", ".join(str(size) for size in sorted(self.low_folders)) or "none"
+            raise DataError(
+                f"The {self.name} split has no LR faces of {size_px} px (it has: {have}).",
+                id="no-such-vlr-size",
+                where=self.root,
+                hint="Choose one of these with --vlr-size, or run `dsrface prepare` with --vlr-sizes.",
+            )
+        return self.root / self.low_folders[size_px]
+
+    def outputs_dir(self, size_px: int) -> Path:
+        """Return the folder for what a DSR makes of the LR faces of a size; it need not exist."""
+        if size_px == self.plain_size_px and self.low_folders.get(size_px) == "vlr_images":
+            return self.root / "dsr_outputs"
+        return self.root / f"dsr_outputs_{size_px}x{size_px}"
+
+    def check_twins(self, folder: Path) -> None:
+        """Make sure that every picture of the split also lies in `folder`.
+
+        Raises:
+            DataError: how many are missing there, and the first of them.
+        """
+        if not folder.is_dir():
+            raise DataError("The folder does not exist.", id="folder-missing", where=folder)
+        present = set(walk_images(folder))
+        missing = [name for name in self.names if name not in present]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(self)} pictures of the {self.name} split are missing, first {missing[0]!r}.",
+                id="twin-missing",
+                where=folder,
+                hint="HR, LR and DSR pictures must have the same names.",
+            )
+
+    def digest(self, folder: str) -> str:
+        """Return the SHA-256 over name, size and content of this split's pictures in `root / folder`.
+
+        Within one process a file is read again only when its size or time has changed.
+
+        Raises:
+            DataError: a picture is missing.
+        """
+        total = hashlib.sha256()
+        for name in self.names:
+            path = self.root / folder / name
+            try:
+                status = path.stat()
+                key = (str(path), status.st_size, status.st_mtime_ns)
+                if key not in _digests:
+                    _digests[key] = sha256_file(path)
+            except OSError as error:
+                raise DataError(f"Cannot read the picture: {error}.", id="twin-missing", where=path) from None
+            total.update(f"{name}\0{status.st_size}\0{_digests[key]}\n".encode("utf-8", "surrogateescape"))
+        return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class FaceData:
+    """A data set: its three splits and what is known of how it was made.
+
+    Args:
+        root: The folder the user named.
+        splits: Split by name.
+        info: Content of `dataset.json`; empty for flat folders.
+        notes: What the reader assumed or found odd, for people to see.
+    """
+
+    root: Path
+    splits: dict[str, FaceSplit]
+    info: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def split(self, name: str) -> FaceSplit:
+        """Return a split.
+
+        Raises:
+            DataError: the data set has no such split.
+        """
+        if name not in self.splits:
+            raise DataError(
+                f"There is no {name} split (there is: {', '.join(self.splits)}).",
+                id="no-such-split",
+                where=self.root,
+            )
+        return self.splits[name]
+
+    @property
+    def vlr_sizes(self) -> tuple[int, ...]:
+        """LR sizes that every split has, in pixels, ascending."""
+        sizes = [set(split.low_folders) for split in self.splits.values()]
+        return tuple(sorted(set.intersection(*sizes))) if sizes else ()
+
+    @property
+    def source_digest(self) -> str:
+        """SHA-256 that changes with the data: `prepare`'s content hash, or names and file sizes of flat folders."""
+        if "content_sha256" in self.info:
+            return str(self.info["content_sha256"])
+        total = hashlib.sha256()
+        for split in self.splits.values():
+            for name in split.names:
+                size = (split.high_dir / name).stat().st_size
+                total.update(f"{split.name}\0{name}\0{size}\n".encode("utf-8", "surrogateescape"))
+        return total.hexdigest()
+
+    def degradation(self, size_px: int) -> Degradation | None:
+        """Return how the LR faces of a size were made, or None when nobody wrote it down."""
+        stored = self.info.get("degradations", {}).get(str(size_px))
+        return Degradation.from_dict(stored) if stored else None
+
+
+def open_data(path: Path, *, seed: int = 0) -> FaceData:
+    """Find the splits of a data set.
+
+    Where `val` or `test` is missing, persons are taken out of the neighbouring split by `split_persons`.
+
+    Args:
+        path: The data set's folder.
+        seed: Seed of derived splits.
+
+    Raises:
+        DataError: no folder, no pictures, or a damaged or newer `dataset.json`.
+    """
+    if not path.is_dir():
+        raise DataError(
+            "The data set does not exist." if not path.exists() else "The data set is not a folder.",
+            id="no-data-set",
+            where=path,
+            hint="Make one with `dsrface prepare PHOTOS DATA`.",
+        )
+    info = _read_info(path)
+    roots = {name: path / name for name in SPLITS if (path / name / HIGH_FOLDER).is_dir()}
+    if not roots and (path / HIGH_FOLDER).is_dir():
+        roots = {"train": path}
+    if "train" not in roots and not info:
+        raise DataError(
+            f"There is no {HIGH_FOLDER} folder here or in train.",
+            id="no-data-set",
+            where=path,
+            hint="Photos in folders per person become a data set with `dsrface prepare PHOTOS DATA`.",
+        )
+    splits = {name: _scan(name, root) for name, root in roots.items()}
+    notes: list[str] = []
+    if not info:
+        _derive(splits, seed, notes)
+        _note_shared(splits, notes)
+    ordered = {name: splits[name] for name in SPLITS if name in splits}
+    return FaceData(path, ordered, info, tuple(notes))
+
+
+def person_of(name: str) -> str:
+    """Return the person of a relative name: its first folder, or flat, the text before the first underscore."""
+    head, slash, _ = name.partition("/")
+    return head if slash else os.path.splitext(head)[0].partition("_")[0]
+
+
+def make_split(
+    name: str, root: Path, names: Iterable[str], *, low_folders: dict[int, str], plain_size_px: int = 0
+) -> FaceSplit:
+    """Return a split of the given relative names, with labels by person."""
+    ordered = sorted(names)
+    owners = [person_of(item) for item in ordered]
+    persons = sorted(set(owners))
+    position = {person: number for number, person in enumerate(persons)}
+    labels = torch.tensor([position[owner] for owner in owners], dtype=torch.int64)
+    packed = PackedStrings.from_list(ordered)
+    return FaceSplit(name, root, packed, labels, PackedStrings.from_list(persons), low_folders, plain_size_px)
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    if not (path / DATASET_FILE).exists():
+        return {}
+    info = read_json(path / DATASET_FILE)
+    if info.get("schema_version") != SCHEMA_VERSION:
+        raise DataError(
+            f"The data set has schema version {info.get('schema_version')!r}; this dsrface reads {SCHEMA_VERSION}.",
+            id="schema-version",
+            where=path / DATASET_FILE,
+            hint="Make it again with `dsrface prepare`, or use the dsrface it was made with.",
+        )
+    return info
+
+
+def _scan(name: str, root: Path) -> FaceSplit:
+    names = list(walk_images(root / HIGH_FOLDER))
+    if not names:
+        raise DataError("The folder holds no pictures.", id="empty-split", where=root / HIGH_FOLDER)
+    folders: dict[int, str] = {}
+    plain = 0
+    for entry in sorted(os.listdir(root)):
+        if match := _SIZED.match(entry):
+            folders[int(match[1])] = entry
+    if (root / "vlr_images").is_dir():
+        first = next(walk_images(root / "vlr_images"), None)
+        if first is not None:
+            plain = image_size(root / "vlr_images" / first)[0]
+            folders.setdefault(plain, "vlr_images")
+    return make_split(name, root, names, low_folders=folders, plain_size_px=plain)
+
+
+def _derive(splits: dict[str, FaceSplit], seed: int, notes: list[str]) -> None:
+    missing = [name for name in SPLITS if name not in splits]
+    if not missing:
+        return
+    # val and test come out of each other before they come out of train: the user chose those persons for measuring.
+    source, fractions = "train", {"train": 0.8, "val": 0.1, "test": 0.1}
+    if missing == ["test"]:
+        source, fractions = "val", {"val": 0.5, "test": 0.5}
+    elif missing == ["val"]:
+        source, fractions = "train", {"train": 0.9, "val": 0.1}
+    whole = splits[source]
+    chosen = split_persons(whole.persons, fractions=fractions, seed=seed)
+    for name in fractions:
+        names = [item for item in whole.names if chosen[person_of(item)] == name]
+        splits[name] = make_split(
+            name, whole.root, names, low_folders=whole.low_folders, plain_size_px=whole.plain_size_px
+        )
+    notes.append(
+        f"{' and '.join(missing)} derived from {source} by person (seed {seed}): "
+        + ", ".join(f"{name} {len(splits[name].persons)} persons" for name in SPLITS)
+    )
+
+
+def _note_shared(splits: dict[str, FaceSplit], notes: list[str]) -> None:
+    names = list(splits)
+    for number, first in enumerate(names):
+        for second in names[number + 1 :]:
+            shared = sorted(set(splits[first].persons) & set(splits[second].persons))
+            if shared:
+                notes.append(
+                    f"{len(shared)} persons are in both {first} and {second} (first {shared[0]!r}): "
+                    "results on them are not results on new persons"
+                )

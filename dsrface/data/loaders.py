@@ -1,0 +1,155 @@
+"""The only DataLoader factory: batches as `types.Batch`, workers that stay, deaths that are explained."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from dsrface.data.datasets import Sample
+from dsrface.data.samplers import Key, RankedSampler
+from dsrface.errors import DsrfaceError
+from dsrface.types import Batch
+
+
+class Loader:
+    """Batches of a Dataset in the order of a sampler; workers live until `close`.
+
+    Args:
+        loader: torch's loader over guarded samples.
+        sampler: The sampler that `loader` draws from.
+        name: What the data set is called in messages.
+    """
+
+    def __init__(self, loader: DataLoader[Any], sampler: RankedSampler, *, name: str) -> None:
+        self.sampler = sampler
+        self.num_workers = loader.num_workers
+        self._loader: DataLoader[Any] | None = loader
+        self._name = name
+
+    @property
+    def num_batches(self) -> int:
+        """Batches an epoch on this rank."""
+        return self.sampler.num_batches
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch.
+
+        Args:
+            epoch: 0-based.
+            start_batch: First batch to yield; the earlier ones are not even read.
+
+        Raises:
+            DsrfaceError: what the Dataset raised, just as it raised it.
+            WorkerError: a worker died or hung.
+        """
+        if self._loader is None:
+            raise RuntimeError("the loader is closed")
+        self.sampler.set_position(epoch, start_batch)
+        try:
+            for item in self._loader:
+                if isinstance(item, DsrfaceError):
+                    raise item
+                item.epoch = epoch
+                yield item
+        except (DsrfaceError, GeneratorExit):
+            raise
+        except Exception as error:
+            if self.num_workers == 0:
+                raise
+            from dsrface.runtime.worker_death import explain
+
+            raise explain(error, num_workers=self.num_workers, dataset=self._name) from error
+
+    def close(self) -> None:
+        """Stop the workers and wait for them; the loader cannot be used afterwards."""
+        loader, self._loader = self._loader, None
+        iterator = getattr(loader, "_iterator", None)
+        if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()  # noqa: SLF001 - torch has no public way to stop persistent workers
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def make_loader(
+    dataset: Dataset[Sample],
+    sampler: RankedSampler,
+    *,
+    num_workers: int,
+    start_method: str | None = None,
+    pin_memory: bool = False,
+    prefetch_factor: int = 2,
+    timeout_s: float = 0,
+) -> Loader:
+    """Return a loader.
+
+    Args:
+        dataset: Takes (epoch, index) and gives a `Sample`.
+        sampler: Gives the keys of each batch and can be set to a position.
+        num_workers: Worker processes; 0 reads in this process.
+        start_method: `fork`, `spawn` or `forkserver`; None leaves the choice to torch and Python.
+        pin_memory: Deliver page-locked memory, for a fast copy to CUDA.
+        prefetch_factor: Batches that each worker prepares ahead.
+        timeout_s: Longest wait for a batch; 0 waits for ever.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _Guarded(dataset),
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        timeout=timeout_s if num_workers else 0,
+        worker_init_fn=_start_worker if num_workers else None,
+        multiprocessing_context=start_method if num_workers else None,
+        prefetch_factor=prefetch_factor if num_workers else None,
+        persistent_workers=num_workers > 0,
+    )
+    return Loader(loader, sampler, name=type(dataset).__name__)
+
+
+def collate(samples: list[Sample | DsrfaceError]) -> Batch | DsrfaceError:
+    """Stack samples to a batch, or pass on the first error among them."""
+    good: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, DsrfaceError):
+            return sample
+        good.append(sample)
+    return Batch(
+        torch.stack([sample.inputs for sample in good]),
+        torch.stack([sample.high for sample in good]),
+        torch.tensor([sample.label for sample in good], dtype=torch.int64),
+        torch.tensor([sample.index for sample in good], dtype=torch.int64),
+    )
+
+
+class _Guarded(Dataset[Any]):
+    """Hands errors of ours over as values: torch would rebuild them in the parent with a traceback as message."""
+
+    def __init__(self, dataset: Dataset[Sample]) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, key: Key) -> Sample | DsrfaceError:
+        try:
+            return self.dataset[key]  # type: ignore[index]
+        except DsrfaceError as error:
+            return error
+
+
+def _start_worker(worker_id: int) -> None:
+    """Leave Ctrl-C to the main process, which stops its workers; else each prints a traceback of its own."""
+    del worker_id
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

@@ -1,0 +1,68 @@
+"""Many strings as two tensors, so that DataLoader workers share them instead of copying them page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class PackedStrings(Sequence[str]):
+    """An immutable sequence of strings held as UTF-8 bytes and offsets.
+
+    A Python list of names is copied into every forked worker as its reference counts are touched, and pickled whole
+    for every spawned one; two tensors are neither: torch hands them over in shared memory.
+
+    Args:
+        data: uint8 [total bytes], all strings after one another.
+        offsets: int64 [N + 1], where each string starts, and the end.
+    """
+
+    def __init__(self, data: Tensor, offsets: Tensor) -> None:
+        self.data = data
+        self.offsets = offsets
+
+    @classmethod
+    def from_list(cls, strings: Iterable[str]) -> PackedStrings:
+        """Pack strings; names that are no valid Unicode on disk keep their bytes (surrogateescape)."""
+        encoded = [text.encode("utf-8", "surrogateescape") for text in strings]
+        lengths = np.fromiter((len(item) for item in encoded), np.int64, len(encoded))
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        data = np.frombuffer(b"".join(encoded), np.uint8).copy()
+        return cls(torch.from_numpy(data), torch.from_numpy(offsets))
+
+    def __len__(self) -> int:
+        return int(self.offsets.shape[0]) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> PackedStrings: ...
+    def __getitem__(self, index: int | slice) -> str | PackedStrings:
+        if isinstance(index, slice):
+            return PackedStrings.from_list([self[i] for i in range(*index.indices(len(self)))])
+        position = int(index)
+        if position < 0:
+            position += len(self)
+        if not 0 <= position < len(self):
+            raise IndexError(f"index {index} in {len(self)} strings")
+        start, end = int(self.offsets[position]), int(self.offsets[position + 1])
+        return self.data[start:end].numpy().tobytes().decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        data, offsets = self.data.numpy().tobytes(), self.offsets.tolist()
+        for start, end in zip(offsets[:-1], offsets[1:], strict=True):
+            yield data[start:end].decode("utf-8", "surrogateescape")
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, PackedStrings):
+            return torch.equal(self.data, other.data) and torch.equal(self.offsets, other.offsets)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"PackedStrings({len(self)} strings)"

@@ -1,0 +1,66 @@
+"""Who is in train, val and test: persons, never pictures, go to one side or the other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from dsrface.errors import DataError
+from dsrface.types import SPLITS
+
+DEFAULT_FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+def split_persons(
+    persons: Iterable[str], *, fractions: Mapping[str, float] = DEFAULT_FRACTIONS, seed: int = 0
+) -> dict[str, str]:
+    """Return the split of each person.
+
+    A person's place is a hash of seed and name compared with the fractions, so adding or removing other persons
+    moves nobody, except to fill a split that would be empty or hold a single person.
+
+    Args:
+        persons: Names, in any order.
+        fractions: Share of each split; they are scaled to sum 1, and a split of share 0 gets nobody.
+        seed: Other seeds give other splits.
+
+    Raises:
+        DataError: fewer persons than splits with a share.
+    """
+    names = sorted(set(persons))
+    wanted = [name for name in SPLITS if fractions.get(name, 0.0) > 0]
+    if len(names) < len(wanted):
+        raise DataError(
+            f"{len(names)} persons cannot be shared out to {len(wanted)} splits ({', '.join(wanted)}).",
+            id="too-few-persons",
+            hint="Add persons, or ask for fewer splits with prepare's --split, e.g. --split 1,0,0.",
+        )
+    total = sum(fractions[name] for name in wanted)
+    places = {person: _place(person, seed) for person in names}
+    result = {}
+    for person in names:
+        edge, chosen = 0.0, wanted[-1]
+        for name in wanted:
+            edge += fractions[name] / total
+            if places[person] < edge:
+                chosen = name
+                break
+        result[person] = chosen
+    _fill_up(result, places, wanted)
+    return result
+
+
+def _fill_up(result: dict[str, str], places: Mapping[str, float], wanted: list[str]) -> None:
+    """Move persons out of the largest split until each has two (a pair of persons), or one when there are few."""
+    least = 2 if len(result) >= 2 * len(wanted) else 1
+    for name in wanted:
+        while sum(value == name for value in result.values()) < least:
+            counts = {other: sum(value == other for value in result.values()) for other in wanted}
+            largest = max(wanted, key=lambda other: counts[other])
+            mover = max((person for person in result if result[person] == largest), key=lambda p: places[p])
+            result[mover] = name
+
+
+def _place(person: str, seed: int) -> float:
+    digest = hashlib.blake2b(f"{seed}/{person}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2.0**64
