@@ -1,7 +1,7 @@
 """The only Dataset: pairs of an input picture and its HR twin, from folders.
 
-It holds paths, packed names, labels and numbers; never a network, an open file or a tensor on a device. So it can be
-pickled to a spawned worker, and any number of workers gives the same samples.
+It holds paths, packed names, labels and numbers; never a network, an open file or a tensor on a device. So it
+can be pickled to a spawned worker, and any number of workers gives the same samples.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Geometry(Protocol):
 class PairDataset(Dataset[Sample]):
     """Pairs of one split.
 
-    With `augment` and `degradation`, the HR face is moved first and degraded afterwards: turning a picture that has
-    already been reduced to 16 px costs more than super-resolution gains. Without a known degradation, both twins are
-    mirrored together and nothing else.
+    With `augment` and `degradation`, the HR face is moved first and degraded afterwards: turning a picture
+    that has already been reduced to 16 px costs more than super-resolution gains. Without a known
+    degradation, both twins are mirrored together and nothing else.
 
     Args:
         split: Names, labels and the folder of HR faces.

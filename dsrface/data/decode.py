@@ -1,7 +1,7 @@
 """The only place that opens and writes pictures.
 
-`read_image` gives either an upright uint8 RGB array or an `ImageError` whose id is the reason; it never gives half a
-picture, and it looks at the size in the header before it allocates anything.
+`read_image` gives either an upright uint8 RGB array or an `ImageError` whose id is the reason; it never gives
+half a picture, and it looks at the size in the header before it allocates anything.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ MAX_PIXELS = 64_000_000
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 )
-# Pillow also knows formats that start other programs (EPS) or that no face comes in; they are "not an image" here.
+# Pillow also knows formats that start other programs (EPS) or that no face comes in; they are "not an image"
+# here.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "MPO")
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, EOFError, KeyError, IndexError, TypeError)
 
@@ -37,8 +38,8 @@ _DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, EOFError, KeyE
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageU8:
     """Read a picture of any common format; the content decides, not the name.
 
-    EXIF orientation is applied, 16-bit grey is scaled to 8 bits, CMYK, palette and grey become RGB, transparency is
-    laid over white; of an animation the first frame is taken.
+    EXIF orientation is applied, 16-bit grey is scaled to 8 bits, CMYK, palette and grey become RGB,
+    transparency is laid over white; of an animation the first frame is taken.
 
     Args:
         path: A regular file, or a link to one.
@@ -114,8 +115,8 @@ def encode_png(array: ImageU8, *, level: int = 1) -> bytes:
 def write_png(path: Path, array: ImageU8, *, level: int = 1) -> None:
     """Write an array as PNG under a temporary name, then rename it.
 
-    There is no fsync for each picture: a killed process leaves whole files only, and after a power cut the content
-    hashes of the data set find what is missing.
+    There is no fsync for each picture: a killed process leaves whole files only, and after a power cut the
+    content hashes of the data set find what is missing.
 
     Raises:
         MachineError: disk full or read-only folder.
@@ -145,8 +146,9 @@ def write_picture_bytes(path: Path, data: bytes) -> None:
 def walk_images(root: Path) -> Iterator[str]:
     """Yield the files below a folder that claim to be pictures, as sorted relative POSIX names.
 
-    Hidden files and folders and other suffixes are passed over. Links to folders are not entered, so a loop of links
-    cannot trap the walk; links to files are given, also broken ones, so that a reader can report them.
+    Hidden files and folders and other suffixes are passed over. Links to folders are not entered, so a loop
+    of links cannot trap the walk; links to files are given, also broken ones, so that a reader can report
+    them.
     """
     yield from _walk(root, "")
 
@@ -240,7 +242,7 @@ def _to_rgb(image: Image.Image, path: Path) -> ImageU8:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 - a broken EXIF block raises almost anything, and the picture itself is good
+    except Exception:  # noqa: BLE001 - a broken EXIF block raises almost anything; the picture is good
         return image
 
 

@@ -1,7 +1,7 @@
 """From an HR face to a very-low-resolution one: the one function that `prepare` and training both use.
 
-Every strength is relative to the LR pixel, so that one setting means the same at 16, 24 and 32 px. With one fixed
-kernel in training and another in use, a network sees inputs that differ by more than all it can gain.
+Every strength is relative to the LR pixel, so that one setting means the same at 16, 24 and 32 px. With one
+fixed kernel in training and another in use, a network sees inputs that differ by more than all it can gain.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Degradation:
     """How LR faces are made.
 
     Args:
-        kind: `classic`: one anti-aliased bicubic reduction. `realistic`: blur, reduction, noise, JPEG, once or twice.
+        kind: `classic`: one anti-aliased bicubic reduction. `realistic`: blur, reduction, noise, JPEG, once
+            or twice.
         size_px: Side of the LR face.
         seed: Seed of the data set's own LR faces (training draws its own).
         blur_sigma: Range of the blur before each reduction, in LR pixels.
@@ -35,7 +36,8 @@ class Degradation:
         second_probability: Share of faces that go through blur, noise and JPEG a second time, in [0, 1].
 
     Source:
-        Ranges after Real-ESRGAN (Wang et al. 2021) and BSRGAN (Zhang et al. 2021), narrowed for faces of 16 px.
+        Ranges after Real-ESRGAN (Wang et al. 2021) and BSRGAN (Zhang et al. 2021), narrowed for faces of 16
+        px.
     """
 
     kind: str
@@ -103,7 +105,7 @@ def degrade(high: ImageU8, degradation: Degradation, *, rng: np.random.Generator
 def _stage(
     image: Image.Image, size_px: int, low_size_px: int, settings: Degradation, rng: np.random.Generator
 ) -> Image.Image:
-    """Blur, reduce, add noise, compress; sigmas count in pixels of the final LR face, whatever the size here."""
+    """Blur, reduce, add noise, compress; sigmas count in pixels of the final LR face, at any size here."""
     lr_pixel = image.width / low_size_px
     sigma_x, sigma_y = rng.uniform(*settings.blur_sigma, size=2) * lr_pixel
     image = image.filter(ImageFilter.GaussianBlur((float(sigma_x), float(sigma_y))))

@@ -1,6 +1,7 @@
 """Randomness without state: every draw is a function of (seed, epoch, index, stream).
 
-That makes a batch the same for 0, 1 or N workers, for any start method, and after a resume in the middle of an epoch.
+That makes a batch the same for 0, 1 or N workers, for any start method, and after a resume in the middle of
+an epoch.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def generator(seed: int, epoch: int, index: int, stream: str) -> np.random.Gener
 
 
 def name_index(name: str) -> int:
-    """Return a stable 63-bit number for a name: Python's own hash() is salted and changes with every start."""
+    """Return a stable 63-bit number for a name; Python's own hash() changes with every start."""
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 

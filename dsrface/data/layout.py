@@ -1,4 +1,5 @@
-"""Where the pictures of a data set lie, for `prepare`'s own layout and for flat folders that people already have.
+"""Where the pictures of a data set lie, for `prepare`'s own layout and for flat folders that people already
+have.
 
 DATA/dataset.json, DATA/{train,val,test}/{hr_images,vlr_images_16x16,...}/<person>/<image>.png
 DATA/{hr_images,vlr_images,dsr_outputs}/<person>_<rest>.png         flat, also below DATA/train, val, test
@@ -101,7 +102,8 @@ class FaceSplit:
         missing = [name for name in self.names if name not in present]
         if missing:
             raise DataError(
-                f"{len(missing)} of {len(self)} pictures of the {self.name} split are missing, first {missing[0]!r}.",
+                f"{len(missing)} of {len(self)} pictures of the {self.name} split are missing, "
+                f"first {missing[0]!r}.",
                 id="twin-missing",
                 where=folder,
                 hint="HR, LR and DSR pictures must have the same names.",
@@ -167,7 +169,7 @@ class FaceData:
 
     @property
     def source_digest(self) -> str:
-        """SHA-256 that changes with the data: `prepare`'s content hash, or names and file sizes of flat folders."""
+        """SHA-256 that changes with the data: `prepare`'s content hash, or one of names and file sizes."""
         if "content_sha256" in self.info:
             return str(self.info["content_sha256"])
         total = hashlib.sha256()
@@ -223,7 +225,7 @@ def open_data(path: Path, *, seed: int = 0) -> FaceData:
 
 
 def person_of(name: str) -> str:
-    """Return the person of a relative name: its first folder, or flat, the text before the first underscore."""
+    """Return the person of a relative name: its first folder, or the text before the first underscore."""
     head, slash, _ = name.partition("/")
     return head if slash else os.path.splitext(head)[0].partition("_")[0]
 
@@ -247,7 +249,7 @@ def _read_info(path: Path) -> dict[str, Any]:
     info = read_json(path / DATASET_FILE)
     if info.get("schema_version") != SCHEMA_VERSION:
         raise DataError(
-            f"The data set has schema version {info.get('schema_version')!r}; this dsrface reads {SCHEMA_VERSION}.",
+            f"The data set has schema version {info.get('schema_version')!r}, not {SCHEMA_VERSION}.",
             id="schema-version",
             where=path / DATASET_FILE,
             hint="Make it again with `dsrface prepare`, or use the dsrface it was made with.",
@@ -276,7 +278,8 @@ def _derive(splits: dict[str, FaceSplit], seed: int, notes: list[str]) -> None:
     missing = [name for name in SPLITS if name not in splits]
     if not missing:
         return
-    # val and test come out of each other before they come out of train: the user chose those persons for measuring.
+    # val and test come out of each other before they come out of train: the user chose those persons for
+    # measuring.
     source, fractions = "train", {"train": 0.8, "val": 0.1, "test": 0.1}
     if missing == ["test"]:
         source, fractions = "val", {"val": 0.5, "test": 0.5}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -55,7 +55,7 @@ class Loader:
         try:
             for item in self._loader:
                 if isinstance(item, DsrfaceError):
-                    raise item
+                    raise item  # noqa: TRY301 - the handler below lets it pass
                 item.epoch = epoch
                 yield item
         except (DsrfaceError, GeneratorExit):
@@ -74,7 +74,7 @@ class Loader:
         if iterator is not None and hasattr(iterator, "_shutdown_workers"):
             iterator._shutdown_workers()  # noqa: SLF001 - torch has no public way to stop persistent workers
 
-    def __enter__(self) -> Loader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -133,7 +133,7 @@ def collate(samples: list[Sample | DsrfaceError]) -> Batch | DsrfaceError:
 
 
 class _Guarded(Dataset[Any]):
-    """Hands errors of ours over as values: torch would rebuild them in the parent with a traceback as message."""
+    """Hands errors of ours over as values; torch would rebuild them with a traceback as their message."""
 
     def __init__(self, dataset: Dataset[Sample]) -> None:
         self.dataset = dataset

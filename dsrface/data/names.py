@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
@@ -13,8 +14,8 @@ from torch import Tensor
 class PackedStrings(Sequence[str]):
     """An immutable sequence of strings held as UTF-8 bytes and offsets.
 
-    A Python list of names is copied into every forked worker as its reference counts are touched, and pickled whole
-    for every spawned one; two tensors are neither: torch hands them over in shared memory.
+    A Python list of names is copied into every forked worker as its reference counts are touched, and pickled
+    whole for every spawned one; two tensors are neither: torch hands them over in shared memory.
 
     Args:
         data: uint8 [total bytes], all strings after one another.
@@ -54,7 +55,7 @@ class PackedStrings(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         data, offsets = self.data.numpy().tobytes(), self.offsets.tolist()
-        for start, end in zip(offsets[:-1], offsets[1:], strict=True):
+        for start, end in itertools.pairwise(offsets):
             yield data[start:end].decode("utf-8", "surrogateescape")
 
     def __eq__(self, other: object) -> bool:

@@ -1,7 +1,7 @@
 """Which images make up which batch: a function of (seed, epoch) alone, cut by rank.
 
-A sampler yields lists of (epoch, index). The epoch travels with every index because persistent workers keep the data
-set they were started with and would never hear of a new epoch otherwise.
+A sampler yields lists of (epoch, index). The epoch travels with every index because persistent workers keep
+the data set they were started with and would never hear of a new epoch otherwise.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class BatchSampler(RankedSampler):
     Args:
         order: The order of each epoch.
         batch_size: Images a step over all ranks; shrunk when the split is smaller.
-        drop_last: Leave out the last, incomplete batch. When kept, it is filled up from the epoch's beginning until
-            it divides by `world_size`, so that every rank makes the same number of steps.
+        drop_last: Leave out the last, incomplete batch. When kept, it is filled up from the epoch's beginning
+            until it divides by `world_size`, so that every rank makes the same number of steps.
         rank: This process, 0-based.
         world_size: Number of processes.
     """

@@ -16,8 +16,8 @@ def split_persons(
 ) -> dict[str, str]:
     """Return the split of each person.
 
-    A person's place is a hash of seed and name compared with the fractions, so adding or removing other persons
-    moves nobody, except to fill a split that would be empty or hold a single person.
+    A person's place is a hash of seed and name compared with the fractions, so adding or removing other
+    persons moves nobody, except to fill a split that would be far below its share.
 
     Args:
         persons: Names, in any order.
@@ -36,27 +36,32 @@ def split_persons(
             hint="Add persons, or ask for fewer splits with prepare's --split, e.g. --split 1,0,0.",
         )
     total = sum(fractions[name] for name in wanted)
+    shares = {name: fractions[name] / total for name in wanted}
     places = {person: _place(person, seed) for person in names}
     result = {}
     for person in names:
         edge, chosen = 0.0, wanted[-1]
         for name in wanted:
-            edge += fractions[name] / total
+            edge += shares[name]
             if places[person] < edge:
                 chosen = name
                 break
         result[person] = chosen
-    _fill_up(result, places, wanted)
+    _fill_up(result, places, shares)
     return result
 
 
-def _fill_up(result: dict[str, str], places: Mapping[str, float], wanted: list[str]) -> None:
-    """Move persons out of the largest split until each has two (a pair of persons), or one when there are few."""
-    least = 2 if len(result) >= 2 * len(wanted) else 1
-    for name in wanted:
-        while sum(value == name for value in result.values()) < least:
-            counts = {other: sum(value == other for value in result.values()) for other in wanted}
-            largest = max(wanted, key=lambda other: counts[other])
+def _fill_up(result: dict[str, str], places: Mapping[str, float], shares: Mapping[str, float]) -> None:
+    """Move persons out of the largest split until none is far below its share.
+
+    Two persons at least, where there are enough: one alone gives no impostor pair.
+    """
+    least = 2 if len(result) >= 2 * len(shares) else 1
+    for name in shares:
+        enough = max(least, int(0.7 * shares[name] * len(result)))
+        while sum(value == name for value in result.values()) < enough:
+            counts = {other: sum(value == other for value in result.values()) for other in shares}
+            largest = max(shares, key=lambda other: counts[other])
             mover = max((person for person in result if result[person] == largest), key=lambda p: places[p])
             result[mover] = name
 
