@@ -1,0 +1,29 @@
+"""Configuration of `dsrface bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from dsrface.config.sources import Config
+
+
+class BenchConfig(Config):
+    """Measure routes side by side in one run, as ratios to a ceiling of the same run."""
+
+    command: ClassVar[str] = "bench"
+
+    what: Literal["loader", "precompute", "finetune", "all"] = Field("all", description="Which benches to run.")
+    images: int = Field(2048, ge=64, description="Pictures in the drawn data set that is measured on.")
+    batch_size: int = Field(256, ge=2, description="Images a batch of `bench loader`.")
+    rounds: int = Field(5, ge=1, description="Times that each route is measured, in turn.")
+    seconds: float = Field(0.6, gt=0, description="Seconds a route is measured for in each round.")
+    step_ms: float = Field(10.0, ge=0, description="Length of the simulated training step beside the reader.")
+    simulated_images: int = Field(
+        10_000_000, ge=0, description="Records of the sparse cache that simulates scale; 0 leaves it out."
+    )
+    weights: Path | None = Field(None, description="DSR to measure with; None builds a small one.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    folder: Path | None = Field(None, description="Where the data is made; None: a temporary folder.")

@@ -1,0 +1,70 @@
+"""Configuration of `dsrface precompute`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from dsrface.config.sources import Config
+
+
+class VariantConfig(Config):
+    """How variants 1..K-1 differ from variant 0, which is the picture as it is on disk."""
+
+    flip: float = Field(0.5, ge=0, le=1, description="Probability of a left-right flip.")
+    rotate_deg: float = Field(5.0, ge=0, le=45, description="Largest rotation, in degrees, either way.")
+    scale: float = Field(0.05, ge=0, lt=1, description="Largest change of size, as a fraction.")
+    shift_px: float = Field(4.0, ge=0, description="Largest shift, in pixels of the 112x112 image.")
+
+
+class StorageConfig(Config):
+    """How the packed cache is cut into files."""
+
+    shard_images: int = Field(
+        8192, ge=1, description="Images a shard at most; a killed run does at most one shard again."
+    )
+    order_seed: int = Field(0, ge=0, description="Fixes the shuffled order of the images on disk.")
+
+
+class PrecomputeConfig(Config):
+    """Run a DSR once over a data set or a folder, and keep what it puts out."""
+
+    command: ClassVar[str] = "precompute"
+
+    data: Path | None = Field(None, description="Data set folder; all its splits are done.")
+    input: Path | None = Field(None, description="Folder of VLR images, instead of a data set.")
+    output: Path | None = Field(None, description="Where the outputs of `input` go.")
+    weights: Path = Field(description="DSR run folder or weight file.")
+    format: Literal["cache", "png"] = Field(
+        "cache", description="cache: packed shards; png: one file an image, same relative names."
+    )
+    batch_size: int | Literal["auto"] = Field("auto", description="Images a forward pass; auto measures.")
+    variants: int = Field(1, ge=1, le=256, description="Variants an image; those after the first are augmented.")
+    verify: bool = Field(False, description="Only check a finished output, every byte of it.")
+    force: bool = Field(False, description="Throw away what other weights or settings have made, and start anew.")
+    workers: int | Literal["auto"] = Field(
+        "auto", description="Processes that read images; 0 reads in threads of this process."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    amp: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number format of the forward passes; it changes pixels by rounding."
+    )
+    seed: int = Field(0, ge=0, description="Fixes the draws of the variants, and splits that must be derived.")
+    augment: VariantConfig = VariantConfig()
+    storage: StorageConfig = StorageConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.data is None) == (self.input is None):
+            raise ValueError("give a data set, or --input with --output")
+        if (self.input is None) != (self.output is None):
+            raise ValueError("--input and --output go together")
+        if isinstance(self.batch_size, int) and self.batch_size < 1:
+            raise ValueError("batch_size must be at least 1")
+        if isinstance(self.workers, int) and self.workers < 0:
+            raise ValueError("workers must not be negative")
+        if self.variants > 1 and (self.format == "png" or self.data is None):
+            raise ValueError("variants need a data set and the cache format")
+        return self

@@ -1,0 +1,1 @@
+"""The packed cache of DSR outputs and HR faces: format, writer, reader. See `docs/cache-format.md`."""
