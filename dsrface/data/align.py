@@ -1,0 +1,136 @@
+"""Faces turned, scaled and moved onto the five points that recognisers are trained with."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dsrface.data.decode import ImageU8
+from dsrface.errors import DataError
+from dsrface.types import HIGH_SIZE_PX
+
+Points = NDArray[np.float64]
+
+# Eye and mouth corner at the viewer's left, then right, around the nose tip; for 112 px. Source: ArcFace (insightface).
+ARCFACE_TEMPLATE: Points = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+LANDMARK_COLUMNS = ("lx", "ly", "rx", "ry", "nx", "ny", "mlx", "mly", "mrx", "mry")
+_MAX_SUPERSAMPLING = 8
+
+
+def similarity_transform(source: Points, target: Points) -> Points:
+    """Return the rotation, scale and shift that bring points closest to others, without mirroring.
+
+    Args:
+        source: [N, 2], x and y.
+        target: [N, 2].
+
+    Returns:
+        [2, 3]; `target ~ source @ M[:, :2].T + M[:, 2]`.
+
+    Raises:
+        DataError: the source points are not finite or fall together.
+
+    Source:
+        Umeyama 1991, least squares.
+    """
+    if not np.isfinite(source).all():
+        raise DataError("Landmarks are not finite numbers.", id="bad-landmarks")
+    mean_source, mean_target = source.mean(0), target.mean(0)
+    centred, wanted = source - mean_source, target - mean_target
+    variance = (centred**2).sum() / len(source)
+    if variance < 1e-6:
+        raise DataError("The landmarks fall together in one point.", id="bad-landmarks")
+    left, singular, right = np.linalg.svd(wanted.T @ centred / len(source))
+    signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
+    rotation = left @ np.diag(signs) @ right
+    scale = (singular * signs).sum() / variance
+    matrix = np.empty((2, 3))
+    matrix[:, :2] = scale * rotation
+    matrix[:, 2] = mean_target - matrix[:, :2] @ mean_source
+    return matrix
+
+
+def align_face(image: ImageU8, landmarks: Points, *, size_px: int = HIGH_SIZE_PX) -> ImageU8:
+    """Return the face on the template, black where the picture ends.
+
+    The picture is sampled at least as finely as its own pixels and then reduced, so that a large photo gives no
+    aliasing.
+
+    Args:
+        image: uint8 [H, W, 3] RGB.
+        landmarks: [5, 2] in pixels of `image`, (0, 0) the centre of the first pixel, in the template's order.
+        size_px: Side of the result.
+
+    Raises:
+        DataError: landmarks that fall together, or a face turned inside out by their order.
+    """
+    matrix = similarity_transform(landmarks, ARCFACE_TEMPLATE * (size_px / HIGH_SIZE_PX))
+    picture = Image.fromarray(image)
+    zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))  # result pixels per picture pixel
+    halvings = 1
+    while zoom * halvings < 1 / _MAX_SUPERSAMPLING:
+        halvings *= 2
+    if halvings > 1:
+        picture = picture.reduce(halvings)
+    fine = min(_MAX_SUPERSAMPLING, max(2, math.ceil(1 / (zoom * halvings))))
+    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
+    # From the centre of a fine pixel to the picture; Pillow adds half a pixel on both sides by itself.
+    to_result = np.array([[1 / fine, 0, -0.5], [0, 1 / fine, -0.5], [0, 0, 1]])
+    to_reduced = np.array([[1 / halvings, 0, 0.5 / halvings], [0, 1 / halvings, 0.5 / halvings], [0, 0, 1]])
+    whole = to_reduced @ inverse @ to_result
+    big = picture.transform(
+        (size_px * fine, size_px * fine),
+        Image.Transform.AFFINE,
+        tuple(whole[:2].reshape(-1)),
+        resample=Image.Resampling.BICUBIC,
+    )
+    return np.array(big.resize((size_px, size_px), Image.Resampling.LANCZOS))
+
+
+def read_landmarks(path: Path) -> dict[str, Points]:
+    """Read five points a picture from a CSV file.
+
+    The header names the columns `file, lx, ly, rx, ry, nx, ny, mlx, mly, mrx, mry` in any order; others are ignored.
+    `file` is relative to the photo folder, with `/`.
+
+    Returns:
+        File to float64 [5, 2].
+
+    Raises:
+        DataError: no such file, missing columns, or a row that is no numbers, with its line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            rows = csv.DictReader(handle)
+            missing = [name for name in ("file", *LANDMARK_COLUMNS) if name not in (rows.fieldnames or ())]
+            if missing:
+                raise DataError(
+                    f"The landmarks file has no column {', '.join(missing)}.",
+                    id="bad-landmarks",
+                    where=path,
+                    hint="Its first line must be: file,lx,ly,rx,ry,nx,ny,mlx,mly,mrx,mry",
+                )
+            return {_file(row["file"]): _points(row, path, rows.line_num) for row in rows}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"Cannot read the landmarks: {error}.", id="bad-landmarks", where=path) from None
+
+
+def _file(text: str) -> str:
+    return text.replace("\\", "/").removeprefix("./")
+
+
+def _points(row: dict[str, str], path: Path, line: int) -> Points:
+    try:
+        points = np.array([float(row[name]) for name in LANDMARK_COLUMNS]).reshape(5, 2)
+    except (TypeError, ValueError):
+        points = np.full((5, 2), np.nan)
+    if not np.isfinite(points).all():
+        raise DataError("A landmark is not a number.", id="bad-landmarks", where=f"{path}, line {line}")
+    return points

@@ -1,0 +1,355 @@
+"""The files of a packed cache and what they promise. `docs/cache-format.md` is the same for other readers.
+
+    manifest.json            written last: its presence means "complete"; plan.json stands in for it until then
+    table-<hash>.safetensors names, persons, labels and input hashes of the images ("rows")
+    shard-00000.u8           raw uint8 HWC RGB records, one after another
+    shard-00000.idx          little-endian int64 [count] rows, then uint32 [count] CRC-32 of each record
+    shard-00000.json         while unfinished: this shard's entry of the manifest to come
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsrface.data import draws
+from dsrface.errors import RunError
+from dsrface.runtime.files import read_json, sha256_json
+
+FORMAT = "dsrface-cache"
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+PLAN = "plan.json"
+LOCK = ".lock"
+HASH_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Records that were planned together: a range of images in a range of variants.
+
+    A first build is one segment; new images or further variants are appended as one more.
+    """
+
+    first_row: int
+    num_rows: int
+    first_variant: int
+    num_variants: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of one split, which are neighbours in the table.
+
+    Args:
+        name: The split.
+        first_row: Its first image in the table.
+        num_rows: How many there are.
+        names_sha256: Over their packed names, to recognise the same split without comparing name by name.
+        stat_sha256: Over name, size and time of the input files: equal means unchanged, unequal means look closer.
+    """
+
+    name: str
+    first_row: int
+    num_rows: int
+    names_sha256: str
+    stat_sha256: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One finished shard.
+
+    Args:
+        file: Name of the `.u8` file.
+        segment: Position of its segment in the manifest.
+        variant: All its records are this variant of their images.
+        count: Records in it.
+        sha256: Of the `.u8` file.
+        index_sha256: Of the `.idx` file.
+    """
+
+    file: str
+    segment: int
+    variant: int
+    count: int
+    sha256: str
+    index_sha256: str
+
+    @property
+    def index_file(self) -> str:
+        """Name of the `.idx` file."""
+        return self.file.removesuffix(".u8") + ".idx"
+
+    @property
+    def entry_file(self) -> str:
+        """Name of the file that marks the shard as finished while the cache is not."""
+        return self.file.removesuffix(".u8") + ".json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a cache holds and where it came from.
+
+    Args:
+        column: `outputs` or `hr`.
+        shape: Height, width and channels of a record; uint8, HWC, RGB.
+        num_images: Rows of the table.
+        num_variants: Variants of each image.
+        shard_images: Records a shard at most.
+        order_seed: Fixes the order of the records on disk.
+        key: Everything that changes pixels; another value anywhere makes the cache stale.
+        table: File name and sha256 of the table.
+        segments: What was planned together.
+        parts: Which rows belong to which split.
+        shards: In the order of the plan; empty in a plan.
+        info: For people; not part of the key.
+    """
+
+    column: str
+    shape: tuple[int, int, int]
+    num_images: int
+    num_variants: int
+    shard_images: int
+    order_seed: int
+    key: Mapping[str, Any]
+    table: Mapping[str, str]
+    segments: tuple[Segment, ...]
+    parts: tuple[Part, ...]
+    shards: tuple[Shard, ...] = ()
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of one record."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+    @property
+    def num_records(self) -> int:
+        """Records over all variants."""
+        return sum(segment.num_rows * segment.num_variants for segment in self.segments)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that is stored, its own hash included."""
+        raw = {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "dtype": "uint8",
+            "layout": "HWC",
+            "colour": "RGB",
+            "record_bytes": self.record_bytes,
+            "num_records": self.num_records,
+            **asdict(self),
+        }
+        raw["shape"] = list(self.shape)
+        raw["manifest_sha256"] = sha256_json(_plain(raw))
+        return raw
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any], *, where: Path) -> Self:
+        """Check and rebuild a manifest.
+
+        Raises:
+            RunError: another format, a newer schema, or content that does not match its own hash.
+        """
+        _check_header(raw, where)
+        body = {key: value for key, value in raw.items() if key != "manifest_sha256"}
+        if sha256_json(body) != raw.get("manifest_sha256"):
+            raise damaged("The manifest does not match its own hash: manifest_sha256 differs.", where)
+        values = {item.name: raw[item.name] for item in fields(cls)}
+        values["shape"] = tuple(raw["shape"])
+        values["segments"] = tuple(Segment(**item) for item in raw["segments"])
+        values["parts"] = tuple(Part(**item) for item in raw["parts"])
+        values["shards"] = tuple(Shard(**item) for item in raw["shards"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """A shard to be: which images in which variant, in which order."""
+
+    number: int
+    segment: int
+    variant: int
+    rows: NDArray[np.int64]
+
+    @property
+    def file(self) -> str:
+        """Name of the `.u8` file."""
+        return f"shard-{self.number:05d}.u8"
+
+
+def plan_shards(segments: tuple[Segment, ...], *, shard_images: int, order_seed: int) -> Iterator[ShardPlan]:
+    """Yield the shards of a cache in order; a function of its arguments alone, so that any run can resume.
+
+    Images are shuffled within a segment and variant, so that neighbours on disk are of different persons.
+    """
+    number = 0
+    for position, segment in enumerate(segments):
+        for variant in range(segment.first_variant, segment.first_variant + segment.num_variants):
+            rng = draws.generator(order_seed, variant, segment.first_row, "cache-order")
+            rows = rng.permutation(segment.num_rows).astype(np.int64) + segment.first_row
+            for start in range(0, segment.num_rows, shard_images):
+                yield ShardPlan(number, position, variant, rows[start : start + shard_images])
+                number += 1
+
+
+def num_shards(segments: tuple[Segment, ...], *, shard_images: int) -> int:
+    """Return how many shards `plan_shards` yields."""
+    return sum(-(-segment.num_rows // shard_images) * segment.num_variants for segment in segments)
+
+
+def read_manifest(folder: Path, *, name: str = MANIFEST) -> Manifest:
+    """Read a cache's manifest, or its plan.
+
+    Raises:
+        RunError: missing, unfinished, foreign, of a newer schema, or damaged.
+    """
+    path = folder / name
+    if not path.exists():
+        if (folder / PLAN).exists():
+            raise RunError(
+                "The cache is not finished.",
+                id="cache-unfinished",
+                where=folder,
+                hint="Run the same `dsrface precompute` again: it goes on where it stopped.",
+            )
+        raise RunError(
+            "There is no cache here.", id="no-cache", where=folder, hint="Make it with `dsrface precompute`."
+        )
+    raw = read_json(path)
+    try:
+        return Manifest.from_json(raw, where=path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(f"The manifest lacks or misnames a field: {error}.", path) from None
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Check that every shard is there and has its size, and that nothing was planned beyond the shards listed.
+
+    Raises:
+        RunError: the first file that is missing, truncated or grown, with both sizes.
+    """
+    expected = num_shards(manifest.segments, shard_images=manifest.shard_images)
+    if len(manifest.shards) != expected:
+        raise damaged(f"num_shards differs: {expected} planned, {len(manifest.shards)} listed.", folder / MANIFEST)
+    if sum(shard.count for shard in manifest.shards) != manifest.num_records:
+        raise damaged("num_records differs from the sum over the shards.", folder / MANIFEST)
+    for shard in manifest.shards:
+        problem = shard_problem(folder, shard, record_bytes=manifest.record_bytes)
+        if problem is not None:
+            raise damaged(problem, folder / shard.file)
+
+
+def shard_problem(folder: Path, shard: Shard, *, record_bytes: int) -> str | None:
+    """Return what is wrong with a shard's files by their sizes, or None."""
+    expected = {shard.file: shard.count * record_bytes, shard.index_file: shard.count * 12}
+    for name, num_bytes in expected.items():
+        try:
+            found = os.stat(folder / name).st_size
+        except OSError:
+            return f"{name} is missing."
+        if found != num_bytes:
+            verb = "truncated" if found < num_bytes else "grown"
+            return f"{name} is {verb}: size differs, {num_bytes} -> {found} bytes."
+    return None
+
+
+def index_bytes(rows: NDArray[np.int64], crcs: NDArray[np.uint32]) -> bytes:
+    """Return the content of an `.idx` file."""
+    return rows.astype("<i8").tobytes() + crcs.astype("<u4").tobytes()
+
+
+def read_index(folder: Path, shard: Shard) -> tuple[NDArray[np.int64], NDArray[np.uint32], bytes]:
+    """Return rows, CRCs and the raw bytes of an `.idx` file of the right size.
+
+    Raises:
+        RunError: missing or of another size.
+    """
+    path = folder / shard.index_file
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        raise damaged(f"{shard.index_file} is missing.", path) from None
+    if len(raw) != shard.count * 12:
+        raise damaged(f"{shard.index_file}: size differs, {shard.count * 12} -> {len(raw)} bytes.", path)
+    rows = np.frombuffer(raw, "<i8", shard.count).astype(np.int64)
+    crcs = np.frombuffer(raw, "<u4", shard.count, offset=shard.count * 8).astype(np.uint32)
+    return rows, crcs, raw
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return one `field: old -> new` for every field that differs, nested ones by dotted name."""
+    left, right = _flat(old), _flat(new)
+    return [
+        f"{name}: {_short(left.get(name))} -> {_short(right.get(name))}"
+        for name in sorted(left.keys() | right.keys())
+        if left.get(name) != right.get(name)
+    ]
+
+
+def stale(reasons: list[str], where: Path) -> RunError:
+    """Return the refusal of outputs that other weights, settings or images have made."""
+    return RunError(
+        "The outputs here are stale: " + "; ".join(reasons) + ".",
+        id="stale",
+        where=where,
+        hint="Give another --output, or make them anew with `dsrface precompute --force`.",
+    )
+
+
+def damaged(message: str, where: Path) -> RunError:
+    """Return the refusal of a cache whose bytes are not those that were written."""
+    return RunError(
+        message,
+        id="cache-damaged",
+        where=where,
+        hint="Delete the damaged shard and run the same `dsrface precompute` again: only that shard is made anew. "
+        "`dsrface cache verify` lists all damage.",
+    )
+
+
+def _check_header(raw: Mapping[str, Any], where: Path) -> None:
+    if raw.get("format") != FORMAT:
+        raise RunError(
+            f"The manifest is not one of a packed cache: format is {raw.get('format')!r}, not {FORMAT!r}.",
+            id="not-a-cache",
+            where=where,
+        )
+    version = raw.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise RunError(
+            f"The cache has schema_version {version!r}; this dsrface reads {SCHEMA_VERSION}.",
+            id="cache-schema",
+            where=where,
+            hint="Use the dsrface it was made with, or make it anew with `dsrface precompute --force`.",
+        )
+
+
+def _plain(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what JSON makes of `raw` (tuples become lists), so that both sides hash the same."""
+    import json
+
+    plain: dict[str, Any] = json.loads(json.dumps(raw))
+    return plain
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return f"{text[:12]}.." if len(text) == 64 else text
