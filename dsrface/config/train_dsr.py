@@ -7,19 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from dsrface.config.dsr_model import DsrTable
 from dsrface.config.engine import EngineConfig, LoaderConfig, OptimConfig
 from dsrface.config.sources import Config
-
-
-class DsrTable(Config):
-    """Size of the super-resolution network."""
-
-    arch: Literal["residual", "hybrid"] = Field(
-        "residual",
-        description="`residual`: all blocks at LR with a bicubic skip; `hybrid`: attention over LR tokens.",
-    )
-    channels: int = Field(32, ge=4, description="Feature channels of every block.")
-    blocks: int = Field(6, ge=1, description="Number of blocks.")
 
 
 class DsrAugmentConfig(Config):

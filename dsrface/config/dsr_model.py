@@ -1,0 +1,51 @@
+"""The shape of a super-resolution network, as presets, run folders and weight files hold it (no torch here)."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from dsrface.config.sources import Config
+
+
+class DsrTable(Config):
+    """Size of the super-resolution network: the `[model]` table of a train-dsr preset."""
+
+    arch: Literal["residual", "hybrid"] = Field(
+        "residual",
+        description="`residual`: convolutions at LR; `hybrid`: max-feature-map CNN with attention over LR tokens.",
+    )
+    channels: int = Field(32, ge=4, le=1024, description="Feature channels of every block.")
+    blocks: int = Field(6, ge=1, le=128, description="Number of residual blocks.")
+    positions: bool = Field(
+        True,
+        description="residual: a learned value per LR position and channel; aligned faces have fixed places.",
+    )
+    mixer_rank: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="residual: hidden units of each position mixer, which shows every LR pixel all others; 0: none.",
+    )
+    attention_layers: int = Field(
+        2, ge=1, le=32, description="hybrid: self-attention layers over all LR tokens."
+    )
+    attention_heads: int = Field(
+        4, ge=1, le=32, description="hybrid: heads of each layer; divides `channels`."
+    )
+    tail_channels: int = Field(32, ge=4, le=512, description="hybrid: feature channels at 112x112.")
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.arch == "hybrid" and self.channels % self.attention_heads:
+            raise ValueError(
+                f"attention_heads = {self.attention_heads} does not divide channels = {self.channels}"
+            )
+        return self
+
+
+class DsrConfig(DsrTable):
+    """Everything that `build_dsr` needs; stored in the weight file."""
+
+    vlr_size: Literal[16, 24, 32] = Field(16, description="Side of the low-resolution input, in pixels.")

@@ -1,0 +1,131 @@
+"""Super-resolution networks: VLR face in, 112x112 face out.
+
+    output = bicubic(low) + shuffle(tail(body(low)))
+
+All convolutions run at LR resolution; a zero-initialised tail makes the untrained network equal to bicubic, so it can
+only leave the baseline by learning. No BatchNorm (its statistics disturb restoration) and no clamp in `forward` (a clamp
+has no gradient outside [0, 1]); whoever writes an image clamps there.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dsrface.config.dsr_model import DsrConfig
+from dsrface.models.hybrid import HybridDsr
+from dsrface.models.resize import resize_bicubic, upsample_bicubic
+from dsrface.types import HIGH_SIZE_PX
+
+__all__ = ["DsrConfig", "ResidualDsr", "build_dsr", "count_macs", "count_parameters"]
+
+# Pixel shuffle per VLR size: 16 x 7 = 112 exactly; the others overshoot and are shrunk (24 x 5 = 120, 32 x 4 = 128).
+SHUFFLE_FACTORS = {16: 7, 24: 5, 32: 4}
+
+
+def build_dsr(config: DsrConfig) -> nn.Module:
+    """Return an untrained network whose output equals bicubic.
+
+    Its forward maps Image01 `[b, 3, vlr_size, vlr_size]` to `[b, 3, 112, 112]`, unclamped.
+    """
+    if config.arch == "hybrid":
+        return HybridDsr(config)
+    return ResidualDsr(config)
+
+
+class ResidualDsr(nn.Module):
+    """Residual blocks at LR resolution, with optional position mixers and a learned value per position.
+
+    Args:
+        config: `arch="residual"`; uses vlr_size, channels, blocks, mixer_rank, positions.
+    """
+
+    def __init__(self, config: DsrConfig) -> None:
+        super().__init__()
+        width, size = config.channels, config.vlr_size
+        self.factor = SHUFFLE_FACTORS[size]
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.positions = nn.Parameter(torch.zeros(width, size, size)) if config.positions else None
+        body: list[nn.Module] = []
+        for _ in range(config.blocks):
+            body.append(ResidualBlock(width))
+            if config.mixer_rank:
+                body.append(PositionMixer(num_positions=size * size, rank=config.mixer_rank))
+        self.body = nn.Sequential(*body)
+        self.tail = nn.Conv2d(width, 3 * self.factor**2, 3, padding=1)
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(_bias(self.tail))
+
+    def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 112 112"]:
+        """Return the super-resolved batch, not clamped."""
+        features = self.head(low - 0.5)
+        if self.positions is not None:
+            features = features + self.positions
+        detail = functional.pixel_shuffle(self.tail(self.body(features)), self.factor)
+        return upsample_bicubic(low) + resize_bicubic(detail, size_px=HIGH_SIZE_PX)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x)))."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return the block's output, same shape."""
+        out: Tensor = x + self.second(functional.relu(self.first(x)))
+        return out
+
+
+class PositionMixer(nn.Module):
+    """x + expand(relu(squeeze(x))) over positions, shared by all channels; starts as the identity.
+
+    A face that is aligned has its left eye where every other has it: a dense map over positions learns such relations
+    (symmetry, the extent of the face) for about the price of one convolution.
+    """
+
+    def __init__(self, *, num_positions: int, rank: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(num_positions, rank)
+        self.expand = nn.Linear(rank, num_positions)
+        nn.init.zeros_(self.expand.weight)
+        nn.init.zeros_(self.expand.bias)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return the mixed features, same shape."""
+        out: Tensor = x + self.expand(functional.relu(self.squeeze(x.flatten(2)))).view_as(x)
+        return out
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of weights."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_macs(model: nn.Module, *, input_size: tuple[int, ...]) -> int:
+    """Return multiply-accumulates of convolutions, matrix products and attention for one image.
+
+    Args:
+        model: Network to run once on zeros, on its own device.
+        input_size: Shape without the batch, e.g. `(3, 16, 16)`.
+
+    Source: `torch.utils.flop_counter`, which counts two operations a multiply-accumulate.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, *input_size, device=device))
+    model.train(was_training)
+    return int(counter.get_total_flops()) // 2
+
+
+def _bias(layer: nn.Conv2d | nn.Linear) -> nn.Parameter:
+    assert layer.bias is not None
+    return layer.bias

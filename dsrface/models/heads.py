@@ -1,0 +1,209 @@
+"""Margin heads: ArcFace, CosFace and AdaFace, computed in fp32 even under autocast, with their true gradient.
+
+In every head the class weights and the embedding are normalised, the margin is applied to the true class only, and the
+result is multiplied by `scale`. Nothing divides it afterwards: a temperature on top of a margin head caps the probability
+of the true class (`reachable_probability`), and with it what the network can learn.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+
+from dsrface.errors import UsageError
+
+HEAD_KINDS = ("arcface", "cosface", "adaface")
+DEFAULT_SCALE = 64.0
+DEFAULT_MARGINS = {"arcface": 0.5, "cosface": 0.35, "adaface": 0.4}
+# 1 - cos^2 is cut here: sqrt has no finite gradient at 0, and fp32 cannot resolve less anyway.
+_MIN_SIN_SQUARED = 1e-6
+
+
+class MarginHead(nn.Module):
+    """What the heads share: normalised class weights `weight` [C, D], cosines, the one-hot margin.
+
+    Args:
+        num_classes: Persons that are trained on.
+        embedding_dim: Width of the embedding.
+        scale: Factor on the cosine before the cross-entropy.
+        margin: In radians (arcface, adaface) or as a cosine (cosface).
+    """
+
+    def __init__(self, *, num_classes: int, embedding_dim: int, scale: float, margin: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.margin = margin
+        self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim))
+        nn.init.normal_(self.weight, std=embedding_dim**-0.5)
+
+    def forward(self, embeddings: Float[Tensor, "b d"], labels: Int64[Tensor, " b"]) -> Float[Tensor, "b c"]:
+        """Return scaled fp32 logits with the margin on the true class; for the loss, not for measuring accuracy."""
+        with torch.autocast(device_type=embeddings.device.type, enabled=False):
+            cosines = self.cosines(embeddings)
+            true = cosines.gather(1, labels[:, None])
+            with_margin = self.margined(true, embeddings)
+            logits: Tensor = self.scale * cosines.scatter(1, labels[:, None], with_margin)
+            return logits
+
+    def cosines(self, embeddings: Float[Tensor, "b d"]) -> Float[Tensor, "b c"]:
+        """Return fp32 cosines to every class, no margin and no scale: what accuracy is measured on."""
+        with torch.autocast(device_type=embeddings.device.type, enabled=False):
+            normalised = functional.normalize(embeddings.float(), dim=1)
+            # rounding can leave a cosine just outside [-1, 1]; the clamp is where acos and sqrt need it
+            return functional.linear(normalised, functional.normalize(self.weight.float(), dim=1))
+
+    def margined(self, true: Float[Tensor, "b 1"], embeddings: Float[Tensor, "b d"]) -> Float[Tensor, "b 1"]:
+        """Return the true class's cosine with the margin applied, unscaled."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def init_from_class_means(self, embeddings: Float[Tensor, "n d"], labels: Int64[Tensor, " n"]) -> int:
+        """Set each class's weight to the mean of its normalised embeddings.
+
+        A class without any embedding keeps its random weight.
+
+        Returns:
+            The number of classes that were set.
+        """
+        normalised = functional.normalize(embeddings.float(), dim=1).to(self.weight.device)
+        labels = labels.to(self.weight.device)
+        sums = torch.zeros_like(self.weight, dtype=torch.float32).index_add_(0, labels, normalised)
+        present = torch.bincount(labels, minlength=self.weight.shape[0]) > 0
+        means = functional.normalize(sums, dim=1).to(self.weight.dtype)
+        self.weight.copy_(torch.where(present[:, None], means, self.weight))
+        return int(present.sum())
+
+
+class ArcFaceHead(MarginHead):
+    """cos(theta + m) on the true class.
+
+    Beyond theta = pi - m, where cos(theta + m) would rise again, it goes on as cos(theta) - m sin(m), which decreases.
+
+    Source: Deng et al. 2019, arXiv:1801.07698.
+    """
+
+    def margined(self, true: Float[Tensor, "b 1"], embeddings: Float[Tensor, "b d"]) -> Float[Tensor, "b 1"]:
+        """Return cos(theta + m), with the gradient of that very expression."""
+        del embeddings
+        sine = (1.0 - true.square()).clamp_min(_MIN_SIN_SQUARED).sqrt()
+        shifted = true * math.cos(self.margin) - sine * math.sin(self.margin)
+        beyond = true - self.margin * math.sin(self.margin)
+        return torch.where(true > -math.cos(self.margin), shifted, beyond)
+
+
+class CosFaceHead(MarginHead):
+    """cos(theta) - m on the true class.
+
+    Source: Wang et al. 2018, arXiv:1801.09414.
+    """
+
+    def margined(self, true: Float[Tensor, "b 1"], embeddings: Float[Tensor, "b d"]) -> Float[Tensor, "b 1"]:
+        """Return cos(theta) - m."""
+        del embeddings
+        return true - self.margin
+
+
+class AdaFaceHead(MarginHead):
+    """cos(theta - m q) - m (1 + q): the margin follows the embedding's norm, a stand-in for image quality.
+
+    q = clip(h (norm - mean) / std, -1, 1) with running mean and std of the norms. The running statistics are buffers;
+    with torch.distributed they are computed over all ranks, so they stay equal on every rank.
+
+    Args:
+        num_classes: Persons that are trained on.
+        embedding_dim: Width of the embedding.
+        scale: Factor on the cosine.
+        margin: m.
+        concentration: h, how much of the norms' spread falls inside [-1, 1].
+        momentum: Weight of the newest batch in the running statistics.
+
+    Source: Kim et al. 2022, arXiv:2204.00964.
+    """
+
+    norm_mean: Tensor
+    norm_std: Tensor
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        embedding_dim: int,
+        scale: float,
+        margin: float,
+        concentration: float = 0.333,
+        momentum: float = 0.01,
+    ) -> None:
+        super().__init__(num_classes=num_classes, embedding_dim=embedding_dim, scale=scale, margin=margin)
+        self.concentration = concentration
+        self.momentum = momentum
+        self.register_buffer("norm_mean", torch.tensor(20.0))
+        self.register_buffer("norm_std", torch.tensor(100.0))
+
+    def margined(self, true: Float[Tensor, "b 1"], embeddings: Float[Tensor, "b d"]) -> Float[Tensor, "b 1"]:
+        """Return cos(theta - m q) - m (1 + q); no gradient flows through q."""
+        norms = embeddings.detach().float().norm(dim=1, keepdim=True).clamp(1e-3, 100.0)
+        if self.training:
+            self._update(norms)
+        quality = ((norms - self.norm_mean) / (self.norm_std + 1e-3) * self.concentration).clamp(-1.0, 1.0)
+        # acos has no finite gradient at +-1; the cut is the one of ArcFace, expressed as a cosine
+        limit = math.sqrt(1.0 - _MIN_SIN_SQUARED)
+        angle = (true.clamp(-limit, limit).acos() - self.margin * quality).clamp(1e-3, math.pi - 1e-3)
+        return angle.cos() - self.margin * (1.0 + quality)
+
+    @torch.no_grad()
+    def _update(self, norms: Tensor) -> None:
+        moments = torch.stack([torch.ones_like(norms).sum(), norms.sum(), norms.square().sum()]).double()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(moments)
+        count, total, squares = moments.unbind()
+        mean = total / count
+        variance = ((squares - count * mean.square()) / (count - 1).clamp_min(1)).clamp_min(0)
+        self.norm_mean.lerp_(mean.to(self.norm_mean), self.momentum)
+        self.norm_std.lerp_(variance.sqrt().to(self.norm_std), self.momentum)
+
+
+def build_head(
+    kind: Literal["arcface", "cosface", "adaface"] | str,
+    *,
+    num_classes: int,
+    embedding_dim: int = 512,
+    scale: float = DEFAULT_SCALE,
+    margin: float | None = None,
+) -> MarginHead:
+    """Return a margin head.
+
+    Args:
+        kind: arcface, cosface or adaface.
+        num_classes: Persons that are trained on.
+        embedding_dim: Width of the embedding.
+        scale: Factor on the cosine.
+        margin: None takes the kind's usual one (`DEFAULT_MARGINS`).
+
+    Raises:
+        UsageError: unknown kind.
+    """
+    classes: dict[str, type[MarginHead]] = {
+        "arcface": ArcFaceHead,
+        "cosface": CosFaceHead,
+        "adaface": AdaFaceHead,
+    }
+    if kind not in classes:
+        raise UsageError(
+            f"There is no head {kind!r}.", id="unknown-head", hint=f"Choose one of: {', '.join(HEAD_KINDS)}."
+        )
+    chosen = DEFAULT_MARGINS[kind] if margin is None else margin
+    return classes[kind](num_classes=num_classes, embedding_dim=embedding_dim, scale=scale, margin=chosen)
+
+
+def reachable_probability(scale: float, num_classes: int) -> float:
+    """Return the highest softmax probability the true class can get: its cosine at 1, every other at 0.
+
+    518 classes: 0.014 at scale 2, 0.096 at scale 4, 1.0 at scale 64. Below about 0.5 the loss pulls for ever on samples
+    that are already right.
+    """
+    return 1.0 / (1.0 + (num_classes - 1) * math.exp(-scale))

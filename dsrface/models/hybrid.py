@@ -1,0 +1,109 @@
+"""HybridDsr: max-feature-map residual CNN, full self-attention over the LR tokens, pixel shuffle, convolutions at 112.
+
+A clean re-make, at its size, of the network that people train today: for comparison, not a recommendation. Differences:
+no BatchNorm, no clamp, a bicubic skip and a zero-initialised tail, as in every network here.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dsrface.config.dsr_model import DsrConfig
+from dsrface.models.resize import resize_bicubic, upsample_bicubic
+from dsrface.types import HIGH_SIZE_PX
+
+
+class HybridDsr(nn.Module):
+    """See the module's head.
+
+    Args:
+        config: `arch="hybrid"`; uses vlr_size, channels, blocks, attention_layers, attention_heads, tail_channels.
+    """
+
+    def __init__(self, config: DsrConfig) -> None:
+        super().__init__()
+        width, size, tail = config.channels, config.vlr_size, config.tail_channels
+        self.factor = {16: 7, 24: 5, 32: 4}[size]
+        self.head = MfmConv(3, width)
+        self.blocks = nn.Sequential(*(MfmBlock(width) for _ in range(config.blocks)))
+        self.positions = nn.Parameter(torch.zeros(size * size, width))
+        self.attention = nn.Sequential(
+            *(AttentionLayer(width, heads=config.attention_heads) for _ in range(config.attention_layers))
+        )
+        self.expand = nn.Conv2d(width, tail * self.factor**2, 1)
+        self.refine = nn.Conv2d(tail, 2 * tail, 3, padding=1)
+        self.tail = nn.Conv2d(tail, 3, 3, padding=1)
+        nn.init.trunc_normal_(self.positions, std=0.02)
+        nn.init.zeros_(self.tail.weight)
+        if self.tail.bias is not None:
+            nn.init.zeros_(self.tail.bias)
+
+    def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 112 112"]:
+        """Return the super-resolved batch, not clamped."""
+        features = self.head(low - 0.5)
+        features = features + self.blocks(features)
+        tokens = features.flatten(2).transpose(1, 2) + self.positions
+        features = self.attention(tokens).transpose(1, 2).reshape(features.shape)
+        shuffled = functional.pixel_shuffle(self.expand(features), self.factor)
+        shuffled = resize_bicubic(shuffled, size_px=HIGH_SIZE_PX)
+        out: Tensor = upsample_bicubic(low) + self.tail(_max_feature_map(self.refine(shuffled)))
+        return out
+
+
+class MfmConv(nn.Module):
+    """A 3x3 convolution to twice the channels, of which the larger of each pair is kept (max-feature-map)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 2 * out_channels, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """Return `[b, out_channels, h, w]`."""
+        return _max_feature_map(self.conv(x))
+
+
+class MfmBlock(nn.Module):
+    """x + mfm_conv(mfm_conv(x))."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = MfmConv(channels, channels)
+        self.second = MfmConv(channels, channels)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return the block's output, same shape."""
+        out: Tensor = x + self.second(self.first(x))
+        return out
+
+
+class AttentionLayer(nn.Module):
+    """Pre-norm transformer layer over all tokens, with an MLP of ratio 2."""
+
+    def __init__(self, channels: int, *, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.merge = nn.Linear(channels, channels)
+        self.norm_mlp = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels)
+        )
+
+    def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        """Return the tokens after attention and MLP, same shape."""
+        batch, num_tokens, channels = tokens.shape
+        qkv = self.qkv(self.norm_attention(tokens))
+        query, key, value = qkv.view(batch, num_tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        tokens = tokens + self.merge(mixed.transpose(1, 2).reshape(batch, num_tokens, channels))
+        out: Tensor = tokens + self.mlp(self.norm_mlp(tokens))
+        return out
+
+
+def _max_feature_map(x: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=1)
+    return torch.maximum(first, second)

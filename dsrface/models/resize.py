@@ -1,0 +1,41 @@
+"""The one bicubic that everything uses: the DSR's skip connection, the baseline of `evaluate`, the live modes.
+
+It is Pillow's BICUBIC (Keys' cubic with a = -0.5, anti-aliased when it shrinks), which also made the VLR images. Two
+different cubics (a = -0.5 and a = -0.75) differ by more than a small network gains, so there is only this one.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from dsrface.types import HIGH_SIZE_PX
+
+
+def upsample_bicubic(
+    low: Float[Tensor, "b 3 s s"], *, size_px: int = HIGH_SIZE_PX
+) -> Float[Tensor, "b 3 {size_px} {size_px}"]:
+    """Resize to `size_px` x `size_px` as Pillow's BICUBIC does, in fp32 even under autocast.
+
+    Args:
+        low: Image01 batch.
+        size_px: Side of the output, in pixels.
+
+    Returns:
+        The resized batch, not clamped: a cubic overshoots [0, 1] by a few percent at strong edges.
+    """
+    return resize_bicubic(low, size_px=size_px)
+
+
+def resize_bicubic(
+    image: Float[Tensor, "b c h w"], *, size_px: int
+) -> Float[Tensor, "b c {size_px} {size_px}"]:
+    """Resize any number of channels; see `upsample_bicubic`."""
+    if image.shape[-1] == size_px and image.shape[-2] == size_px:
+        return image.float()
+    with torch.autocast(device_type=image.device.type, enabled=False):
+        return functional.interpolate(
+            image.float(), size=(size_px, size_px), mode="bicubic", align_corners=False, antialias=True
+        )
