@@ -83,7 +83,7 @@ def effective_cores(
 
 
 def cpu_quota(*, root: Path = _ROOT) -> float | None:
-    """Return the tightest CPU quota over this process's cgroup and its ancestors, in cores; None without one."""
+    """Return the tightest CPU quota of this cgroup and its ancestors, in cores; None without one."""
     quotas = []
     for folder in cgroup_folders("cpu", root=root):
         words = _read(folder / "cpu.max").split()

@@ -56,7 +56,7 @@ def explain(error: BaseException, *, num_workers: int, dataset: str = "") -> Wor
             f"No batch from {num_workers} workers in {timeout.group(1)} s: they hang or are far too slow.",
             id="worker-hung",
             where=dataset,
-            hint="A fork that copied a held lock or OpenMP threads hangs so; the doctor shows where they stand.",
+            hint="A fork that copied a held lock or OpenMP threads hangs so; the doctor shows where.",
             check="worker.fork",
         )
     return _from_death(text, num_workers, dataset)
@@ -101,7 +101,7 @@ def _from_death(text: str, num_workers: int, dataset: str) -> WorkerError:
             "A worker crashed (segmentation fault) in native code.",
             id="worker-crashed",
             where=dataset,
-            hint="Open files, HDF5 and LMDB handles inside the worker, never before the fork; or --workers 0.",
+            hint="Open files, HDF5 and LMDB handles inside the worker, not before the fork; or --workers 0.",
             check="ds.open_handles",
         )
     if name:
@@ -192,7 +192,7 @@ _CASES = (
         needles=("unable to resize file",),
         message="A tensor made while the data set was being pickled died before the worker could open it.",
         hint=lambda _: (
-            "In __getstate__ return numpy arrays or keep the tensor as an attribute; no torch.Generator members."
+            "In __getstate__ return numpy arrays or keep the tensor as an attribute; no torch.Generator."
         ),
     ),
     _Case(

@@ -1,0 +1,117 @@
+"""Kinds of members: open handles, generators that repeat, and what to do about each fault."""
+
+from __future__ import annotations
+
+import io
+import random
+import sqlite3
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+# (module prefix, type name) -> kind; by name, so that no library is imported for the question.
+_HANDLES: Mapping[tuple[str, str], str] = {
+    ("h5py", "File"): "h5py",
+    ("h5py", "Group"): "h5py",
+    ("h5py", "Dataset"): "h5py",
+    ("lmdb", "Environment"): "lmdb",
+    ("lmdb", "Transaction"): "lmdb",
+    ("builtins", "Environment"): "lmdb",
+    ("builtins", "Transaction"): "lmdb",
+    ("zipfile", "ZipFile"): "archive",
+    ("tarfile", "TarFile"): "archive",
+    ("socket", "socket"): "socket",
+    ("subprocess", "Popen"): "process",
+    ("mmap", "mmap"): "mmap",
+    ("cv2", "VideoCapture"): "video",
+}
+
+_FAULTS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("SemLock created in a fork context", "should only be shared"), "mp-lock"),
+    (("Serialization of parametrized modules",), "parametrized"),
+    (("does not have a __getstate__ method", "ScriptModules cannot be deepcopied"), "scripted"),
+    (("h5py",), "h5py"),
+    (("'Environment'", "'Transaction'"), "lmdb"),
+    (("sqlite3",), "sqlite"),
+    (("_thread", "_queue", "Condition", "ContextVar"), "lock"),
+    (("_io.", "mmap"), "file"),
+    (("generator", "coroutine", "iterator", "cannot be pickled"), "generator"),
+    (("module",), "module-object"),
+    (("weakref", "weakproxy", "ReferenceType"), "weakref"),
+    (("CUDA", "cuda"), "cuda"),
+)
+
+# What to do, by kind of fault.
+ADVICE: Mapping[str, str] = {
+    "lambda": "Write it as a function at module level, or a small class with __call__.",
+    "local": "Move it to module level, so that a worker can import it.",
+    "lock": "Drop it in __getstate__ and make a new one in __setstate__ (or at first use in the worker).",
+    "file": "Keep the path and open it at first use in __getitem__, keyed by os.getpid().",
+    "h5py": "Keep the path and open the HDF5 file at first use in __getitem__, keyed by os.getpid().",
+    "lmdb": "Keep the path and open the environment at first use in __getitem__, keyed by os.getpid().",
+    "sqlite": "Keep the path and connect at first use in __getitem__, keyed by os.getpid().",
+    "archive": "Keep the path and open the archive at first use in __getitem__, keyed by os.getpid().",
+    "generator": "Keep what makes the generator, and make it in __iter__ or at first use in the worker.",
+    "module-object": "Import the module at the top of the file instead of keeping it as a member.",
+    "weakref": "Keep a plain reference, or drop it in __getstate__.",
+    "mp-lock": "Make it from the same context as the workers: multiprocessing.get_context(METHOD).Lock().",
+    "parametrized": "Take the network out of the data set, or use parametrize.remove_parametrizations on it.",
+    "scripted": "Keep the path and torch.jit.load it at first use in the worker, or leave it out.",
+    "cuda": "Keep tensors on the CPU; move batches in the training loop.",
+    "other": "Drop it in __getstate__ and make it anew in __setstate__ or at first use in the worker.",
+}
+
+
+def handle_kind(obj: Any) -> str:
+    """Return the kind of open handle an object is, or ""."""
+    if isinstance(obj, type):
+        return ""
+    if isinstance(obj, io.IOBase):
+        return "" if isinstance(obj, (io.BytesIO, io.StringIO)) or _is_closed(obj) else "file"
+    if isinstance(obj, sqlite3.Connection):
+        return "sqlite"
+    for cls in type(obj).__mro__[:-1]:
+        kind = _HANDLES.get((cls.__module__.partition(".")[0].lstrip("_"), cls.__name__))
+        if kind is not None:
+            return kind
+    return ""
+
+
+def repeats_in_workers(obj: Any) -> bool:
+    """Return whether an object is a random generator of its own, which every worker gets in the same state.
+
+    The global generators of random, numpy and torch are seeded per worker by torch and do not count.
+    """
+    if isinstance(obj, random.Random):
+        return obj is not random._inst and not isinstance(obj, random.SystemRandom)  # type: ignore[attr-defined] # noqa: SLF001
+    if isinstance(obj, np.random.RandomState):
+        return obj is not np.random.mtrand._rand  # type: ignore[attr-defined] # noqa: SLF001
+    if isinstance(obj, torch.Generator):
+        return obj is not torch.default_generator
+    return isinstance(obj, np.random.Generator)
+
+
+def fault_kind(obj: Any, error: str) -> str:
+    """Return the word that selects the advice for an object that cannot be pickled."""
+    if isinstance(obj, types.LambdaType) and obj.__name__ == "<lambda>":
+        return "lambda"
+    if (
+        "<locals>" in getattr(obj, "__qualname__", "")
+        or "local object" in error
+        or "Can't get local" in error
+    ):
+        return "local"
+    kind = handle_kind(obj)
+    if kind:
+        return kind if kind in ADVICE else "other"
+    return next((kind for needles, kind in _FAULTS if any(needle in error for needle in needles)), "other")
+
+
+def _is_closed(handle: io.IOBase) -> bool:
+    try:
+        return handle.closed
+    except ValueError:
+        return True

@@ -1,0 +1,141 @@
+"""Turn the pickler's stack of objects into the path a user would write, and find its source line."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import inspect
+import os
+import re
+from typing import Any
+
+_HIDDEN = re.compile(r"\._(?:modules|parameters|buffers)\[(?:'([^']*)'|(\d+))\]")
+_FUNCTION_PARTS = ("func", "args", "keywords", "default_factory", "__func__", "__self__", "__wrapped__")
+
+
+def render(root: str, stack: list[Any]) -> tuple[str, Any, str]:
+    """Return the path of the stack's last object, and the last owner and attribute name on the way to it.
+
+    The pickler also passes through objects that no path can name (a state dict, the tuple of a reducer); they
+    are transparent: what comes below is looked for in the last owner first, then in them.
+    """
+    path, owner, name = root, stack[0], ""
+    holder: Any = owner
+    via: Any = None
+    for obj in stack[1:]:
+        step = _step(owner, obj)
+        if step is None and via is not None:
+            step = _step(via, obj)
+            if step is not None and isinstance(via, dict) and step.startswith("['"):
+                step = f".{step[2:-2]}"  # a key of the state is an attribute of the owner
+            elif step is not None and isinstance(via, (tuple, list)):
+                step = None
+        if step is None:
+            if _is_state(owner, obj):
+                via = obj
+            elif isinstance(obj, type) or not isinstance(obj, (dict, tuple, list)):
+                via = None
+                owner = obj if not isinstance(obj, type) else owner
+            continue
+        path += step
+        if step.startswith(".") and not isinstance(owner, tuple):
+            holder, name = owner, step[1:]
+        owner, via = obj, None
+    return _HIDDEN.sub(lambda match: f".{match.group(1) or match.group(2)}", path), holder, name
+
+
+def locate(owner: Any, name: str, obj: Any) -> str:
+    """Return `file:line` of a function, or of the assignment `self.<name> =` in the owner's class, or ""."""
+    function = inspect.unwrap(obj) if inspect.isfunction(obj) else getattr(obj, "__func__", None)
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        return f"{_short(code.co_filename)}:{code.co_firstlineno}"
+    if isinstance(obj, type):
+        return _class_line(obj, None)
+    if name.isidentifier():
+        for cls in type(owner).__mro__[:-1]:
+            line = _class_line(cls, name)
+            if line:
+                return line
+    return _class_line(type(owner), None) if type(owner).__module__ != "builtins" else ""
+
+
+def _step(owner: Any, obj: Any) -> str | None:
+    if isinstance(owner, dict):
+        for key, value in owner.items():
+            if value is obj:
+                return f"[{_key(key)}]"
+    elif isinstance(owner, (list, tuple, collections.deque)):
+        names = getattr(owner, "_fields", None)
+        for index, value in enumerate(owner):
+            if value is obj:
+                return f".{names[index]}" if names else f"[{index}]"
+    elif isinstance(owner, (set, frozenset)) and any(value is obj for value in owner):
+        return "{...}"
+    own = getattr(owner, "__dict__", None)
+    if isinstance(own, dict) and not isinstance(owner, type):
+        for key, value in own.items():
+            if value is obj:
+                return f".{key}"
+    for attribute in (*_slots(type(owner)), *_parts(owner)):
+        if _quiet_getattr(owner, attribute) is obj:
+            return f".{attribute}"
+    return None
+
+
+def _parts(owner: Any) -> tuple[str, ...]:
+    is_wrapper = isinstance(owner, (functools.partial, collections.defaultdict)) or inspect.ismethod(owner)
+    return _FUNCTION_PARTS if is_wrapper else ()
+
+
+def _slots(cls: type) -> list[str]:
+    names: list[str] = []
+    for base in cls.__mro__:
+        slots = base.__dict__.get("__slots__", ())
+        names += [slots] if isinstance(slots, str) else [slot for slot in slots if isinstance(slot, str)]
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
+
+
+def _is_state(owner: Any, obj: Any) -> bool:
+    return isinstance(obj, (dict, tuple, list)) and obj is not owner
+
+
+def _quiet_getattr(owner: Any, name: str) -> Any:
+    try:
+        return getattr(owner, name, None)
+    except Exception:  # noqa: BLE001 - a property that raises is not a member
+        return None
+
+
+def _key(key: Any) -> str:
+    text = repr(key)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+@functools.lru_cache(maxsize=512)
+def _class_line(cls: type, attribute: str | None) -> str:
+    try:
+        lines, first = inspect.getsourcelines(cls)
+        file = inspect.getsourcefile(cls)
+    except (OSError, TypeError):
+        return ""
+    if file is None:
+        return ""
+    if attribute is None:
+        return f"{_short(file)}:{first}"
+    assignment = re.compile(
+        rf"\bself\.{re.escape(attribute)}\s*(?::[^=]+)?=[^=]|^\s*{re.escape(attribute)}\s*[:=]"
+    )
+    for offset, line in enumerate(lines):
+        if assignment.search(line):
+            return f"{_short(file)}:{first + offset}"
+    return ""
+
+
+def _short(file: str) -> str:
+    """Return the file relative to the working folder when it lies below it."""
+    try:
+        relative = os.path.relpath(file)
+    except ValueError:  # another drive on Windows
+        return file
+    return file if relative.startswith("..") else relative

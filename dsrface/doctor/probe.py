@@ -1,0 +1,240 @@
+"""Run one stage of the examination in a guarded process and hear what it reports.
+
+The process has a session of its own, no terminal, a time limit and a memory limit. What the user's code
+prints goes to a log that never touches our standard output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+_POLL_S = 0.1
+_MEMORY_POLL_S = 0.25
+_LOG_TAIL_BYTES = 16_000
+_STACKS_S = 3.0
+_END_S = 8.0
+MARK = "@@dsrface "  # a worker's line in the log that is for us, not for the user
+
+
+@dataclass
+class Outcome:
+    """How a stage ended.
+
+    Args:
+        events: What the child reported, in order.
+        ending: `done`, `timeout`, `memory`, `died`.
+        code: Exit code of the child, negative for a signal; None when it was killed by us.
+        stage: The last step the child said it began.
+        log: The end of what it wrote to stdout and stderr.
+        stacks: Where each process stood when the time was up.
+        worker_notes: Facts that workers reported about themselves.
+        duration_s: Seconds from start to end.
+    """
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    ending: str = "died"
+    code: int | None = None
+    stage: str = ""
+    log: str = ""
+    stacks: str = ""
+    worker_notes: list[dict[str, Any]] = field(default_factory=list)
+    duration_s: float = 0.0
+
+    def last(self, event: str) -> dict[str, Any] | None:
+        """Return the last event of a kind."""
+        return next((entry for entry in reversed(self.events) if entry.get("event") == event), None)
+
+    def death(self) -> str:
+        """Return how the child ended, in words."""
+        if self.ending == "memory":
+            return "was stopped before it took all memory"
+        if self.ending == "timeout":
+            return "did not finish in time"
+        if self.code is not None and self.code < 0:
+            with contextlib.suppress(ValueError):
+                return f"was ended by {signal.Signals(-self.code).name}"
+        return f"ended with exit code {self.code}"
+
+
+def run_stage(
+    request: Mapping[str, Any],
+    *,
+    timeout_s: float,
+    memory_limit_bytes: int | None = None,
+    allow_cuda: bool = False,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> Outcome:
+    """Run a stage in a guarded process.
+
+    Args:
+        request: What the child shall do; JSON-able.
+        timeout_s: The processes are killed then, after they wrote their stacks.
+        memory_limit_bytes: Sum of the processes' own memory at which they are killed.
+        allow_cuda: Let the child see CUDA devices; hidden otherwise.
+        on_event: Called with each event as it comes.
+    """
+    start = time.monotonic()
+    outcome = Outcome()
+    token = f"dsrface-{secrets.token_hex(4)}"
+    with (
+        tempfile.TemporaryFile("a+b") as log,
+        _guardian(request, token, log, allow_cuda=allow_cuda) as guardian,
+    ):
+        events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        threading.Thread(target=_read_events, args=(guardian, events), daemon=True).start()
+        next_memory = start + _MEMORY_POLL_S
+        while True:
+            try:
+                event = events.get(timeout=_POLL_S)
+            except queue.Empty:
+                event = {}
+            if event is None:
+                break
+            if event:
+                _take(event, outcome, on_event)
+                if event["event"] == "ended":
+                    break
+                continue
+            now = time.monotonic()
+            if now - start > timeout_s:
+                outcome.ending = "timeout"
+                _ask_for_stacks(guardian, events, outcome, log)
+                break
+            if memory_limit_bytes is not None and now > next_memory:
+                next_memory = now + _MEMORY_POLL_S
+                if _tree_bytes(guardian.pid) > memory_limit_bytes:
+                    outcome.ending = "memory"
+                    break
+        _close(guardian)
+        outcome.log, outcome.worker_notes = _split_log(_tail(log))
+    outcome.duration_s = time.monotonic() - start
+    return outcome
+
+
+@contextlib.contextmanager
+def _guardian(
+    request: Mapping[str, Any], token: str, log: IO[bytes], *, allow_cuda: bool
+) -> Iterator[subprocess.Popen[bytes]]:
+    environ = dict(os.environ, PYTHONFAULTHANDLER="1", PYTHONUNBUFFERED="1", DSRFACE_DOCTOR_TOKEN=token)
+    environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    if not allow_cuda:
+        environ["CUDA_VISIBLE_DEVICES"] = ""
+    flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+    guardian = subprocess.Popen(
+        [sys.executable, "-P", "-m", "dsrface.doctor.guardian", token],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        env=environ,
+        start_new_session=True,
+        creationflags=flags,
+    )
+    try:
+        assert guardian.stdin is not None
+        guardian.stdin.write((json.dumps(dict(request)) + "\n").encode())
+        guardian.stdin.flush()
+        yield guardian
+    finally:
+        _close(guardian)
+
+
+def _close(guardian: subprocess.Popen[bytes]) -> None:
+    """Close the pipe, which tells the guardian to end everything, and wait until it has."""
+    if guardian.stdin is not None and not guardian.stdin.closed:
+        with contextlib.suppress(OSError):
+            guardian.stdin.close()
+    try:
+        guardian.wait(timeout=_END_S)
+    except subprocess.TimeoutExpired:
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(OSError):
+                os.killpg(guardian.pid, signal.SIGKILL)
+        guardian.kill()
+        guardian.wait()
+    if guardian.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):
+            guardian.stdout.close()
+
+
+def _read_events(guardian: subprocess.Popen[bytes], events: queue.Queue[dict[str, Any] | None]) -> None:
+    assert guardian.stdout is not None
+    with contextlib.suppress(OSError, ValueError):
+        for line in guardian.stdout:
+            with contextlib.suppress(ValueError):
+                events.put(json.loads(line))
+    events.put(None)
+
+
+def _take(event: dict[str, Any], outcome: Outcome, on_event: Callable[[dict[str, Any]], None] | None) -> None:
+    if event["event"] == "ended":
+        outcome.code = event["code"]
+        outcome.ending = "done" if event["code"] == 0 and outcome.last("done") else "died"
+        return
+    if event["event"] == "stage":
+        outcome.stage = event["name"]
+    outcome.events.append(event)
+    if on_event is not None:
+        on_event(event)
+
+
+def _ask_for_stacks(
+    guardian: subprocess.Popen[bytes],
+    events: queue.Queue[dict[str, Any] | None],
+    outcome: Outcome,
+    log: IO[bytes],
+) -> None:
+    assert guardian.stdin is not None
+    before = log.seek(0, os.SEEK_END)
+    with contextlib.suppress(OSError):
+        guardian.stdin.write(b"stacks\n")
+        guardian.stdin.flush()
+    deadline = time.monotonic() + _STACKS_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(queue.Empty):
+            event = events.get(timeout=_POLL_S)
+            if event is None or event["event"] == "ended":
+                break
+    log.seek(before)
+    outcome.stacks = log.read(_LOG_TAIL_BYTES).decode("utf-8", "replace").strip()
+
+
+def _tail(log: IO[bytes]) -> str:
+    size = log.seek(0, os.SEEK_END)
+    log.seek(max(0, size - 4 * _LOG_TAIL_BYTES))
+    return log.read().decode("utf-8", "replace")
+
+
+def _split_log(text: str) -> tuple[str, list[dict[str, Any]]]:
+    notes, lines = [], []
+    for line in text.splitlines():
+        if MARK in line:
+            with contextlib.suppress(ValueError):
+                notes.append(json.loads(line.partition(MARK)[2]))
+        else:
+            lines.append(line)
+    return "\n".join(lines)[-_LOG_TAIL_BYTES:], notes
+
+
+def _tree_bytes(pid: int) -> int:
+    """Return the memory of a process tree, shared pages counted once (USS, plus the root's shared part)."""
+    import psutil
+
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_full_info().uss
+    return total

@@ -1,0 +1,178 @@
+"""What to examine: a callable that makes a data set, named by the user, or one of our own."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dsrface.errors import UsageError
+
+
+@dataclass
+class Target:
+    """What a DataLoader would be made of.
+
+    Args:
+        dataset: Map-style or iterable data set.
+        collate_fn: Given to the workers; None for torch's own.
+        worker_init_fn: Given to the workers; may be None.
+        batch_size: As the target states it; None when it does not.
+        file: The source file, for looking at its top level; may be empty.
+    """
+
+    dataset: Any
+    collate_fn: Callable[[list[Any]], Any] | None = None
+    worker_init_fn: Callable[[int], None] | None = None
+    batch_size: int | None = None
+    file: str = ""
+
+    @property
+    def is_iterable(self) -> bool:
+        """Whether workers iterate over the data set instead of indexing it."""
+        from torch.utils.data import IterableDataset
+
+        return isinstance(self.dataset, IterableDataset)
+
+    def num_items(self) -> int | None:
+        """Return the length, or None where there is none."""
+        try:
+            return len(self.dataset)
+        except (TypeError, NotImplementedError):
+            return None
+
+
+def build(request: Mapping[str, Any]) -> Target:
+    """Build the target that a request names; runs foreign code.
+
+    Raises:
+        UsageError: the name leads nowhere, or what it leads to is no data set.
+    """
+    if request["kind"] == "own":
+        from dsrface.doctor.own_data import build_own
+
+        return build_own(request)
+    return _from_spec(str(request["spec"]), request.get("args"))
+
+
+def _from_spec(spec: str, args: Any) -> Target:
+    module_name, separator, name = spec.rpartition(":")
+    if not separator or not module_name or not name:
+        raise UsageError(
+            f"{spec!r} does not name a data set.",
+            id="bad-target",
+            hint="Write --dataset package.module:callable or --dataset path/file.py:callable.",
+        )
+    module = _import_file(Path(module_name)) if module_name.endswith(".py") else _import_module(module_name)
+    value: Any = module
+    for part in name.split("."):
+        if not hasattr(value, part):
+            known = [key for key in vars(module) if not key.startswith("_")][:12]
+            raise UsageError(
+                f"{module_name} has no {name!r}.", id="bad-target", hint=f"It has: {', '.join(known)}."
+            )
+        value = getattr(value, part)
+    return _unpack(_call(value, args), spec, str(getattr(module, "__file__", "") or ""))
+
+
+def _call(value: Any, args: Any) -> Any:
+    if isinstance(value, type) or not (hasattr(value, "__getitem__") or hasattr(value, "__iter__")):
+        if not callable(value):
+            raise UsageError(f"{value!r} is neither a data set nor callable.", id="bad-target")
+        if isinstance(args, list):
+            return value(*args)
+        return value(**(args or {}))
+    return value
+
+
+def _unpack(value: Any, spec: str, file: str) -> Target:
+    from torch.utils.data import DataLoader
+
+    if isinstance(value, DataLoader):
+        return Target(value.dataset, value.collate_fn, value.worker_init_fn, value.batch_size, file)
+    options: Mapping[str, Any] = {}
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping):
+        value, options = value
+        unknown = set(options) - {"collate_fn", "worker_init_fn", "batch_size"}
+        if unknown:
+            raise UsageError(
+                f"{spec} returns unknown loader options: {', '.join(sorted(unknown))}.",
+                id="bad-target",
+                hint="Known are collate_fn, worker_init_fn and batch_size.",
+            )
+    if not hasattr(value, "__getitem__") and not hasattr(value, "__iter__"):
+        raise UsageError(
+            f"{spec} returned a {type(value).__name__}, which is no data set.",
+            id="bad-target",
+            hint="Return a Dataset, a DataLoader, or (dataset, dict(collate_fn=..., batch_size=...)).",
+        )
+    return Target(
+        value, options.get("collate_fn"), options.get("worker_init_fn"), options.get("batch_size"), file
+    )
+
+
+def _import_module(name: str) -> ModuleType:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and name.startswith(error.name):
+            raise UsageError(
+                f"There is no module {name!r}.",
+                id="bad-target",
+                hint="It is looked for in the working folder and the installed packages.",
+            ) from None
+        raise
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file under its own name, so that a spawned worker can import it again."""
+    path = path.resolve()
+    if not path.is_file():
+        raise UsageError("The file does not exist.", id="bad-target", where=path)
+    sys.path.insert(0, str(path.parent))
+    known = sys.modules.get(path.stem)
+    if known is not None and Path(getattr(known, "__file__", None) or "/").resolve() != path:
+        raise UsageError(
+            f"The file's name hides the module {path.stem!r}; workers would import the wrong one.",
+            id="bad-target",
+            where=path,
+            hint="Rename the file.",
+        )
+    return importlib.import_module(path.stem)
+
+
+def unguarded_lines(file: str) -> list[int]:
+    """Return the top-level lines of a script that start work when a worker imports it.
+
+    Recognised are loops over a DataLoader made at top level and calls of main(), train(), run() or fit()
+    outside of `if __name__ == "__main__":`.
+    """
+    try:
+        tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return []
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    loaders: set[str] = set()
+    lines = []
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and "DataLoader" in ast.dump(node.value):
+            loaders |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.For):
+            names = {part.id for part in ast.walk(node.iter) if isinstance(part, ast.Name)}
+            if names & (loaders | {"DataLoader"}):
+                lines.append(node.lineno)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            called = node.value.func
+            name = called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")
+            if name in {"main", "train", "run", "fit"} and (name in functions or name == "fit"):
+                lines.append(node.lineno)
+    return lines
