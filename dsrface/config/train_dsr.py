@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dsrface.config.dsr_model import DsrTable
 from dsrface.config.engine import EngineConfig, LoaderConfig, OptimConfig
@@ -79,6 +79,8 @@ class TrainDsrConfig(Config):
     loader: LoaderConfig = LoaderConfig()
     engine: EngineConfig = EngineConfig(eval_every_epochs=5)
 
-    def model_post_init(self, context: Any, /) -> None:  # noqa: D102
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.loss.vgg_weight > 0 and self.loss.vgg_weights is None:
             raise ValueError("loss.vgg_weight > 0 needs loss.vgg_weights, a file")
+        return self

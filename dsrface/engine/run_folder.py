@@ -102,7 +102,7 @@ def open_run(
     with exclusive(path / ".lock", what="run folder"):
         folder = RunFolder(path, is_old, read_json(path / "run.json") if is_old else {})
         if is_old:
-            _check_same(folder, config)
+            _check_same(folder, config, facts or {})
         _start(folder, config, seed, facts or {})
         try:
             yield folder
@@ -151,7 +151,7 @@ def _start(folder: RunFolder, config: Config, seed: int, facts: Mapping[str, obj
         write_text(folder.path / "config.toml", to_toml(config))
 
 
-def _check_same(folder: RunFolder, config: Config) -> None:
+def _check_same(folder: RunFolder, config: Config, facts: Mapping[str, object]) -> None:
     before, now = folder.record.get("config", {}), config_values(config)
     if folder.record.get("command") != config.command:  # type: ignore[attr-defined]
         raise RunError(
@@ -164,6 +164,8 @@ def _check_same(folder: RunFolder, config: Config) -> None:
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key) and not _is_free(key)
     ]
+    if folder.record.get("data_sha256") != facts.get("data_sha256"):
+        changed.append("the images of the data set")
     if changed:
         raise RunError(
             "The run was started with other settings: " + "; ".join(changed) + ".",

@@ -56,6 +56,9 @@ class Task(nn.Module):
     def set_phase(self, phase: int) -> None:
         """Switch to a phase of the run: sets `requires_grad`; called before a phase's first step and on resume."""
 
+    def compile_networks(self) -> None:
+        """Compile the trained networks in place, for `engine.compile`."""
+
     def validate(self, *, step: int, samples_dir: Path, is_last: bool) -> Validation:
         """Judge the present weights on validation data; the loop has put the averaged weights in place.
 
@@ -67,6 +70,9 @@ class Task(nn.Module):
     def save_model(self, path: Path, *, step: int) -> None:
         """Write the network for use (without training state) to `path`, a safetensors file."""
         raise NotImplementedError
+
+    def save_first_batch(self, batch: Batch, path: Path) -> None:
+        """Write a picture of the run's first batch as the network sees it."""
 
     def describe(self, indices: list[int]) -> list[str]:
         """Return the names of training samples, for messages."""

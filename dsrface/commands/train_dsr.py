@@ -1,0 +1,189 @@
+"""`dsrface train-dsr`: train a super-resolution network on a data set's pairs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from dsrface.commands.workers import choose_workers
+from dsrface.config.dsr_model import DsrConfig
+from dsrface.config.train_dsr import TrainDsrConfig
+from dsrface.data.augment import Geometry
+from dsrface.data.datasets import PairDataset
+from dsrface.data.layout import FaceData, FaceSplit, make_split, open_data
+from dsrface.data.loaders import make_loader
+from dsrface.data.samplers import BatchSampler, EpochOrder
+from dsrface.engine.dsr_task import DsrTask
+from dsrface.engine.events import Event, Note
+from dsrface.engine.inference import Images, gather
+from dsrface.engine.loop import Outcome, Where, fit
+from dsrface.engine.run_folder import INTERRUPTED
+from dsrface.engine.session import training_session
+from dsrface.models.dsr import build_dsr, count_parameters
+from dsrface.models.losses import IdentityLoss, VggLoss
+from dsrface.models.weights import load_recogniser
+from dsrface.runtime.threads import limit_torch_threads
+
+
+@dataclass(frozen=True)
+class TrainDsrResult:
+    """What came of it.
+
+    Args:
+        summary: The result in one line.
+        location: The run folder.
+        next_command: What to run next.
+        outcome: How the loop ended.
+        exit_code: 0, or 130 / 143 when interrupted.
+    """
+
+    summary: str
+    location: str
+    next_command: str
+    outcome: Outcome
+    exit_code: int = 0
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for --json."""
+        return asdict(self)
+
+
+def run(config: TrainDsrConfig, *, emit: Callable[[Event], None]) -> TrainDsrResult:
+    """Train, or resume.
+
+    Args:
+        config: Complete configuration.
+        emit: Takes the events.
+
+    Raises:
+        DsrfaceError: whatever goes wrong, by family.
+    """
+    data = open_data(config.data, seed=0)
+    train, val = data.split("train"), data.split("val")
+    for split in (train, val):
+        split.check_twins(split.low_dir(config.vlr_size))
+    with training_session(config, emit=emit, data_sha256=data.source_digest) as where:
+        for note in data.notes:
+            where.sink.emit(Note(note))
+        outcome = _train(config, data, train, val, where)
+    return _result(config, where, outcome)
+
+
+def _train(config: TrainDsrConfig, data: FaceData, train: FaceSplit, val: FaceSplit, where: Where) -> Outcome:
+    dataset = _dataset(config, data, train, where)
+    sampler = BatchSampler(
+        EpochOrder(len(train), config.seed),
+        batch_size=config.batch_size,
+        drop_last=False,
+        rank=where.ranks.rank,
+        world_size=where.ranks.world_size,
+    )
+    num_workers = choose_workers(
+        config.workers, dataset, batch_size=sampler.batch_size, ranks=where.ranks, emit=where.sink.emit
+    )
+    limit_torch_threads(num_workers)
+    task = _task(config, train, val, where)
+    method = None if config.loader.start_method == "auto" else config.loader.start_method
+    with make_loader(
+        dataset,
+        sampler,
+        num_workers=num_workers,
+        start_method=method,
+        pin_memory=where.device.kind == "cuda",
+        prefetch_factor=config.loader.prefetch_factor,
+        timeout_s=config.loader.timeout_s,
+    ) as loader:
+        return fit(
+            task, loader, phase_epochs=(config.epochs,), optim=config.optim, engine=config.engine, where=where
+        )
+
+
+def _dataset(config: TrainDsrConfig, data: FaceData, train: FaceSplit, where: Where) -> PairDataset:
+    degradation = data.degradation(config.vlr_size)
+    wish = config.augment
+    geometry = Geometry(wish.flip, wish.rotate_deg, wish.scale, wish.shift_px) if wish.enabled else None
+    if geometry is not None and degradation is None:
+        note = "How the VLR images were made is not recorded, so both twins are only mirrored, not moved."
+        where.sink.emit(Note(note))
+    return PairDataset(
+        train,
+        inputs=train.low_dir(config.vlr_size),
+        augment=geometry,
+        seed=config.seed,
+        degradation=degradation,
+    )
+
+
+def _task(config: TrainDsrConfig, train: FaceSplit, val: FaceSplit, where: Where) -> DsrTask:
+    device = where.device.torch_name
+    shape = DsrConfig(**config.model.model_dump(), vlr_size=config.vlr_size)
+    model = build_dsr(shape).to(device)
+    identity = None
+    if config.identity_weights is not None:
+        loaded = load_recogniser(config.identity_weights, device=device)
+        identity = IdentityLoss(loaded.model, loaded.preprocess).to(device)
+    vgg = (
+        VggLoss(config.loss.vgg_weights).to(device)
+        if config.loss.vgg_weight and config.loss.vgg_weights
+        else None
+    )
+    million = count_parameters(model) / 1e6
+    terms = [config.loss.pixel, *(["identity"] if identity else []), *(["VGG"] if vgg else [])]
+    where.sink.emit(
+        Note(
+            f"{config.model.arch} DSR, {million:.2f} M parameters; losses: {', '.join(terms)}; {len(train)} images"
+        )
+    )
+    return DsrTask(
+        model,
+        config=shape,
+        losses=config.loss,
+        identity=identity,
+        vgg=vgg,
+        images=_validation_images(config, val),
+        names=train.names,
+        device=where.device,
+        eval_batch_size=config.eval.batch_size,
+        num_strips=config.eval.num_strips,
+    )
+
+
+def _validation_images(config: TrainDsrConfig, val: FaceSplit) -> Images:
+    """Read the validation pairs, or a seeded share of them, into memory."""
+    if len(val) > config.eval.max_images:
+        chosen = np.random.default_rng(config.seed).permutation(len(val))[: config.eval.max_images]
+        names = [val.names[index] for index in sorted(chosen.tolist())]
+        val = make_split(
+            val.name, val.root, names, low_folders=val.low_folders, plain_size_px=val.plain_size_px
+        )
+    dataset = PairDataset(val, inputs=val.low_dir(config.vlr_size))
+    sampler = BatchSampler(EpochOrder(len(val), 0, shuffle=False), batch_size=64, drop_last=False)
+    with make_loader(dataset, sampler, num_workers=0) as loader, torch.inference_mode():
+        return gather(loader.epoch(0))
+
+
+def _result(config: TrainDsrConfig, where: Where, outcome: Outcome) -> TrainDsrResult:
+    run_dir = str(where.folder.path)
+    if outcome.status == INTERRUPTED:
+        again = (
+            f"dsrface train-dsr {shlex.quote(str(config.data))} --config {shlex.quote(run_dir)}/config.toml"
+        )
+        return TrainDsrResult(
+            f"Interrupted after step {outcome.step}; the checkpoint is written.",
+            run_dir,
+            f"{again} --run {shlex.quote(run_dir)} --resume",
+            outcome,
+            outcome.exit_code,
+        )
+    best = outcome.best_metrics
+    return TrainDsrResult(
+        f"DSR {best['psnr_db']:.2f} dB, bicubic {best['bicubic_psnr_db']:.2f} dB on the same validation images "
+        f"(gain {best['psnr_gain_db']:+.2f} dB, best at step {outcome.best_step} of {outcome.step}).",
+        run_dir,
+        f"dsrface precompute {shlex.quote(str(config.data))} --weights {shlex.quote(run_dir)}",
+        outcome,
+    )

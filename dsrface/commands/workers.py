@@ -1,0 +1,37 @@
+"""`--workers auto|N` of the training commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from dsrface.doctor.recommend import auto_workers
+from dsrface.engine.distributed import Ranks
+from dsrface.engine.events import Event, Note
+
+
+def choose_workers(
+    workers: int | Literal["auto"],
+    dataset: Any,
+    *,
+    batch_size: int,
+    ranks: Ranks,
+    emit: Callable[[Event], None],
+) -> int:
+    """Return the number of worker processes of each rank; rank 0 measures for all.
+
+    Args:
+        workers: A number, or auto.
+        dataset: What the workers will index.
+        batch_size: Samples a batch.
+        ranks: This job's processes.
+        emit: Receives the reason.
+    """
+    if workers != "auto":
+        return workers
+    number = 0
+    if ranks.is_main:
+        choice = auto_workers(dataset, batch_size=batch_size)
+        emit(Note(f"workers: auto -> {choice.num_workers} ({choice.reason})"))
+        number = choice.num_workers
+    return int(ranks.share(number))

@@ -1,0 +1,129 @@
+"""One process a device, started by torchrun; torch's own engine does the rest.
+
+Rank 0 writes the run folder, validates and decides; the others train and follow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from dsrface.errors import DsrfaceError, MachineError
+from dsrface.runtime.devices import Device
+
+_TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among those of the job.
+
+    Args:
+        rank: 0-based, over all machines.
+        world_size: Processes of the job; 1 when it was not started by torchrun.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the run folder."""
+        return self.rank == 0
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether there are other processes."""
+        return self.world_size > 1
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the mean of `values` over the ranks."""
+        if self.is_distributed:
+            values = values.clone()
+            dist.all_reduce(values)
+            values /= self.world_size
+        return values
+
+    def any(self, number: int, device: torch.device) -> int:
+        """Return the largest `number` of all ranks: a signal that one of them got."""
+        if not self.is_distributed:
+            return number
+        tensor = torch.tensor([number], device=device)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return int(tensor.item())
+
+    def share(self, value: Any) -> Any:
+        """Return rank 0's `value` on every rank; it must be plain data."""
+        if not self.is_distributed:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def raise_together(self, error: BaseException | None) -> None:
+        """Raise rank 0's error on every rank, so that none waits for a rank that has given up."""
+        found = self.share(error if isinstance(error, DsrfaceError) or error is None else _plain(error))
+        if error is not None:
+            raise error
+        if found is not None:
+            raise found
+
+
+def ranks_from_environment() -> Ranks:
+    """Read what torchrun put into the environment; one process when it did not."""
+    return Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+@contextlib.contextmanager
+def process_group(device: Device) -> Iterator[Ranks]:
+    """Join the job's process group for the length of the block: NCCL between CUDA devices, else gloo.
+
+    Raises:
+        MachineError: another rank died or cannot be reached; the job cannot go on.
+    """
+    ranks = ranks_from_environment()
+    if not ranks.is_distributed:
+        yield ranks
+        return
+    if device.kind == "cuda":
+        torch.cuda.set_device(device.torch_name)
+    try:
+        dist.init_process_group("nccl" if device.kind == "cuda" else "gloo", timeout=_TIMEOUT)
+        yield ranks
+    except RuntimeError as error:
+        if _is_lost_peer(error):
+            raise MachineError(
+                f"Rank {ranks.rank} of {ranks.world_size} lost its connection to another rank, which most likely died: "
+                f"{str(error).splitlines()[0][:200]}",
+                id="rank-lost",
+                hint="Look for the first error above (killed, out of memory?), then run the same command with --resume.",
+            ) from error
+        raise
+    finally:
+        with contextlib.suppress(RuntimeError, ValueError):
+            dist.destroy_process_group()
+
+
+def _is_lost_peer(error: RuntimeError) -> bool:
+    text = str(error)
+    signs = (
+        "Connection closed by peer",
+        "Connection reset",
+        "Broken pipe",
+        "NCCL",
+        "gloo",
+        "TCPStore",
+        "Timed out",
+    )
+    return isinstance(error, dist.DistError) or any(sign in text for sign in signs)
+
+
+def _plain(error: BaseException) -> DsrfaceError:
+    return DsrfaceError(f"Rank 0 failed: {type(error).__name__}: {error}", id="rank-zero-failed")

@@ -1,0 +1,93 @@
+"""Networks over many images: in batches, without gradients, in the device's number format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from dsrface.data.augment import to_image01, to_image_u8
+from dsrface.runtime.devices import Device, autocast
+from dsrface.types import Batch
+
+
+@dataclass(frozen=True)
+class Images:
+    """A small set of pairs held in memory, for validations.
+
+    Args:
+        inputs: uint8 [N, S, S, 3].
+        high: uint8 [N, 112, 112, 3].
+        labels: int64 [N].
+        indices: int64 [N], positions in the split.
+    """
+
+    inputs: Tensor
+    high: Tensor
+    labels: Tensor
+    indices: Tensor
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+
+def gather(batches: Iterable[Batch]) -> Images:
+    """Read all batches into memory, ordered by index."""
+    parts = [
+        (
+            batch.inputs.cpu().clone(),
+            batch.high.cpu().clone(),
+            batch.labels.cpu().clone(),
+            batch.indices.cpu().clone(),
+        )
+        for batch in batches
+    ]
+    inputs, high, labels, indices = (torch.cat(column) for column in zip(*parts, strict=True))
+    order = torch.argsort(indices)
+    return Images(inputs[order], high[order], labels[order], indices[order])
+
+
+def run_batched(
+    function: Callable[[Tensor], Tensor], images: UInt8[Tensor, "n h w 3"], *, batch_size: int, device: Device
+) -> Tensor:
+    """Apply `function` to uint8 images in batches on the device; return the results joined, on the CPU.
+
+    Runs under inference_mode and autocast.
+
+    Args:
+        function: Takes uint8 [B, S, S, 3] on the device.
+        images: On the CPU.
+        batch_size: Images a call.
+        device: Where to run.
+    """
+    results = []
+    with torch.inference_mode(), autocast(device):
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size].to(device.torch_name, non_blocking=True)
+            results.append(function(batch).cpu())
+    return torch.cat(results)
+
+
+def super_resolve(
+    model: nn.Module | Callable[[Tensor], Tensor], low: UInt8[Tensor, "b s s 3"], *, device: Device
+) -> UInt8[Tensor, "b 112 112 3"]:
+    """Return what a DSR makes of a batch, as the uint8 images that `dsrface precompute` would store."""
+    with torch.inference_mode(), autocast(device):
+        return to_image_u8(model(to_image01(low)))
+
+
+def embed(
+    recogniser: Callable[[Tensor], Tensor], images: Float[Tensor, "b 3 112 112"], *, mean: Tensor, std: Tensor
+) -> Float[Tensor, "b d"]:
+    """Return L2-normalised embeddings of Image01 faces, in fp32.
+
+    Args:
+        recogniser: Takes normalised images.
+        images: Image01.
+        mean: [1, 3, 1, 1], of the recogniser's `Preprocess`.
+        std: [1, 3, 1, 1].
+    """
+    return nn.functional.normalize(recogniser((images - mean) / std).float(), dim=1)

@@ -1,0 +1,428 @@
+"""The only training loop. It knows nothing of faces: a `Task` turns batches into losses.
+
+A step waits for nothing but its batch: losses are summed on the device and fetched every `log_every_steps`, the
+optimiser is fused, the learning rate is a function of the step. All randomness inside a step comes from a generator
+seeded by (seed, step, rank), so a resumed run has no generator state to restore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dsrface.config.engine import EngineConfig, OptimConfig
+from dsrface.engine import checkpoint as checkpoints
+from dsrface.engine.distributed import Ranks
+from dsrface.engine.events import CheckpointSaved, EvalDone, Note, RunFinished, RunStarted, StepDone
+from dsrface.engine.meter import Meter, Reading
+from dsrface.engine.optim import Ema, LrPlan, build_optimizer, set_lr
+from dsrface.engine.run_folder import DONE, INTERRUPTED, RunFolder
+from dsrface.engine.signals import Stop
+from dsrface.engine.sinks import Sink
+from dsrface.engine.task import Task, Validation
+from dsrface.errors import RunError, TrainingError, WorkerError
+from dsrface.runtime.devices import Device, autocast
+from dsrface.types import Batch
+
+_NAMED_SAMPLES = 8
+
+
+class BatchSource(Protocol):
+    """What both loaders look like to the loop."""
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of an epoch, the same in each."""
+        ...
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield this rank's batches of an epoch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Args:
+        status: `done` or `interrupted`.
+        step: Optimiser steps done.
+        best_step: Step of the best checkpoint, -1 without one.
+        best_metrics: Its validation metrics.
+        first_metrics: Validation metrics before the first step.
+        exit_code: 0, 130 or 143.
+    """
+
+    status: str
+    step: int
+    best_step: int
+    best_metrics: dict[str, float]
+    first_metrics: dict[str, float]
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where and in whose company the loop runs.
+
+    Args:
+        device: Device and number format.
+        ranks: This process among those of the job.
+        folder: The run folder; written by rank 0 only.
+        sink: Takes the events; rank 0's go to the run folder.
+        stop: Signals that came in.
+        seed: Of the run.
+    """
+
+    device: Device
+    ranks: Ranks
+    folder: RunFolder
+    sink: Sink
+    stop: Stop
+    seed: int
+
+
+def fit(
+    task: Task,
+    source: BatchSource,
+    *,
+    phase_epochs: tuple[int, ...],
+    optim: OptimConfig,
+    engine: EngineConfig,
+    where: Where,
+) -> Outcome:
+    """Train `task`, or carry on where its run folder's last checkpoint stands.
+
+    Args:
+        task: On the device already.
+        source: Batches on the host or on the device.
+        phase_epochs: Epochs of each phase of the task.
+        optim: Optimiser settings.
+        engine: Loop settings.
+        where: Device, ranks, run folder, sinks.
+
+    Raises:
+        TrainingError: non-finite loss or gradient, out of memory, collapse.
+        RunError: the checkpoint to resume from is damaged or of another run.
+        DsrfaceError: what the loader raises.
+    """
+    with _explained_memory(engine):
+        return _Loop(task, source, phase_epochs, optim, engine, where).run()
+
+
+class _Loop:
+    def __init__(
+        self,
+        task: Task,
+        source: BatchSource,
+        phase_epochs: tuple[int, ...],
+        optim: OptimConfig,
+        engine: EngineConfig,
+        where: Where,
+    ) -> None:
+        self.task, self.source, self.optim, self.engine, self.where = task, source, optim, engine, where
+        self.plan = LrPlan(
+            tuple(epochs * source.num_batches for epochs in phase_epochs),
+            optim.lr,
+            optim.warmup_fraction,
+            optim.final_lr_fraction,
+        )
+        self.device = torch.device(where.device.torch_name)
+        self.optimizer = build_optimizer(task.param_groups(), optim)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=where.device.amp == "fp16")
+        self.ema = Ema(task, optim.ema_decay)
+        self.meter = Meter(self.device)
+        self.step = 0
+        self.phase = -1
+        self.callable: nn.Module = task
+        self.best = Validation(score=-math.inf)
+        self.best_step = self.validated_step = -1
+        self.lr = 0.0
+        self.first_metrics: dict[str, float] = {}
+        self.last_saved: Path | None = None
+
+    def run(self) -> Outcome:
+        if self.engine.compile:
+            self.task.compile_networks()
+        self._resume()
+        started = RunStarted(
+            self.where.folder.path,
+            str(self.where.folder.record.get("command", "")),
+            self.where.device.reason,
+            self.plan.num_steps,
+            self.step,
+        )
+        self.where.sink.emit(started)
+        status = self._epochs()
+        summary = {"step": float(self.step), "best_step": float(self.best_step), **self.best.metrics}
+        self.where.sink.emit(RunFinished(status, dict(summary)))
+        if self.where.ranks.is_main:
+            self.where.folder.update(status=status, step=self.step, best_step=self.best_step)
+        code = self.where.stop.exit_code if status == INTERRUPTED else 0
+        return Outcome(status, self.step, self.best_step, self.best.metrics, self.first_metrics, code)
+
+    def _epochs(self) -> str:
+        per_epoch = self.source.num_batches
+        while True:
+            if self._is_validation_due():
+                self._evaluate_and_save()
+            if self.step == self.plan.num_steps:
+                return DONE
+            epoch, start_batch = divmod(self.step, per_epoch)
+            self._enter_phase()
+            try:
+                for batch in self.meter.waited(iter(self.source.epoch(epoch, start_batch))):
+                    self._train_step(batch)
+                    if self._after_step(is_epoch_end=self.step % per_epoch == 0):
+                        return self._interrupted()
+            except WorkerError:
+                if self.where.stop.signum:  # Ctrl-C reaches the workers too
+                    return self._interrupted()
+                raise
+            if self.step != (epoch + 1) * per_epoch:
+                raise RunError(
+                    f"The loader gave {self.step - epoch * per_epoch} batches of {per_epoch} in epoch {epoch}.",
+                    id="short-epoch",
+                )
+
+    def _is_validation_due(self) -> bool:
+        """Before the first step, every few epochs, at the end; and not twice, should an interruption fall there."""
+        epochs, within = divmod(self.step, self.source.num_batches)
+        is_due = epochs % self.engine.eval_every_epochs == 0 or self.step == self.plan.num_steps
+        return within == 0 and is_due and self.validated_step != self.step
+
+    def _train_step(self, batch: Batch) -> None:
+        _seed_step(self.where.seed, self.step, self.where.ranks.rank)
+        if self.step == 0 and self.where.ranks.is_main:
+            self.task.save_first_batch(batch, self.where.folder.samples / "first_batch.png")
+        lr = set_lr(self.optimizer, self.plan, self.step)
+        total: dict[str, torch.Tensor] = {}
+        micro_batches = _cut(batch, self.engine.accumulate)
+        for number, micro in enumerate(micro_batches):
+            is_last = number == len(micro_batches) - 1
+            with self._no_sync(not is_last):
+                with autocast(self.where.device):
+                    loss, metrics = self.callable(micro.to(self.device))
+                share = len(micro) / len(batch)
+                self.scaler.scale(loss * share).backward()
+            for name, value in metrics.items():
+                total[name] = total[name] + value * share if name in total else value * share
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.task.parameters(), self.optim.clip_norm or math.inf)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(self.step + 1)
+        finite = torch.isfinite(total["loss/total"])
+        if (
+            not self.scaler.is_enabled()
+        ):  # with fp16 an overflowing gradient is skipped, and the scale lowered
+            finite = finite & torch.isfinite(norm)
+        total["grad_norm"] = norm
+        self.meter.add(self.step, batch, total, is_bad=~finite)
+        self.lr = lr
+        self.step += 1
+
+    def _after_step(self, *, is_epoch_end: bool) -> bool:
+        """Log and save where it is due; return whether to stop."""
+        every = self.engine.checkpoint_every_steps
+        is_fetch = self.step % self.engine.log_every_steps == 0 or is_epoch_end
+        if is_fetch:
+            self._fetch()
+        if every and self.step % every == 0 and not is_epoch_end:
+            self._save(Validation(), is_best=False)
+        if not self.where.ranks.is_distributed:
+            return bool(self.where.stop.signum)
+        if is_fetch:  # the ranks must stop at the same step, so they agree where they meet anyway
+            self.where.stop.signum = self.where.ranks.any(self.where.stop.signum, self.device)
+            return bool(self.where.stop.signum)
+        return False
+
+    def _interrupted(self) -> str:
+        self._save(Validation(), is_best=False)
+        return INTERRUPTED
+
+    def _fetch(self) -> None:
+        if not self.meter.has_steps():
+            return
+        reading = self.meter.fetch()
+        if reading.bad_step >= 0:
+            raise self._non_finite(reading)
+        names = list(reading.metrics)
+        means = self.where.ranks.mean(
+            torch.tensor([reading.metrics[name] for name in names], device=self.device)
+        )
+        metrics = dict(zip(names, means.tolist(), strict=True)) | {"lr": self.lr}
+        self.where.sink.emit(
+            StepDone(
+                self.step,
+                (self.step - 1) // self.source.num_batches,
+                metrics,
+                reading.images_per_s * self.where.ranks.world_size,
+                reading.data_wait_fraction,
+            )
+        )
+
+    def _non_finite(self, reading: Reading) -> TrainingError:
+        names = self.task.describe(list(reading.bad_indices[:_NAMED_SAMPLES]))
+        more = len(reading.bad_indices) - len(names)
+        good = self.last_saved or "none yet"
+        return TrainingError(
+            f"The loss or its gradient is not finite at step {reading.bad_step + 1} (epoch {reading.bad_epoch}).",
+            id="non-finite-loss",
+            where=f"batch of {', '.join(names)}{f' and {more} more' if more > 0 else ''}; last good checkpoint: {good}",
+            hint="Lower optim.lr, use amp=fp32, or look at these images; --resume goes on from the last checkpoint.",
+        )
+
+    def _evaluate_and_save(self) -> None:
+        """Validate the averaged weights, and save exactly those."""
+        self._fetch()
+        failure: BaseException | None = None
+        self.validated_step = self.step
+        if self.where.ranks.is_main:
+            try:
+                result = self._validate()
+                is_best = result.score > self.best.score
+                if is_best:
+                    self.best, self.best_step = result, self.step
+                if self.step == 0:
+                    self.first_metrics = result.metrics
+                self.where.sink.emit(EvalDone(self.step, result.metrics, is_best))
+                self._save(result, is_best=is_best)
+            except Exception as error:  # noqa: BLE001 - told to the other ranks, then raised
+                failure = error
+        self.where.ranks.raise_together(failure)
+        self.meter.pause()
+
+    def _validate(self) -> Validation:
+        is_last = self.step == self.plan.num_steps
+        self.task.eval()
+        try:
+            with self.ema.applied(), torch.inference_mode():
+                return self.task.validate(
+                    step=self.step, samples_dir=self.where.folder.samples, is_last=is_last
+                )
+        finally:
+            self.task.train()
+
+    def _save(self, result: Validation, *, is_best: bool) -> None:
+        self._fetch()  # a checkpoint is only written of weights known to be finite
+        if not self.where.ranks.is_main:
+            return
+
+        def save_model(path: Path) -> None:
+            with self.ema.applied():
+                self.task.save_model(path, step=self.step)
+
+        self.last_saved = checkpoints.save_checkpoint(
+            self.where.folder.path,
+            step=self.step,
+            save_model=save_model,
+            trainer_state=self._state(),
+            metrics=result.metrics,
+            is_best=is_best,
+            keep=self.engine.keep_checkpoints,
+        )
+        self.where.sink.emit(CheckpointSaved(self.step, self.last_saved))
+        self.meter.pause()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "schema_version": 1,
+            "step": self.step,
+            "phase_steps": list(self.plan.phase_steps),
+            "task": self.task.state_dict(),
+            "ema": self.ema.state(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "best": {"score": self.best.score, "step": self.best_step, "metrics": self.best.metrics},
+            "first_metrics": self.first_metrics,
+            "validated_step": self.validated_step,
+        }
+
+    def _resume(self) -> None:
+        """Load the last checkpoint on every rank, if there is one."""
+        folder = self.where.folder
+        if not folder.is_resumed:
+            return
+        if self.where.ranks.is_main:
+            checkpoints.clean_leftovers(folder.path)
+        path = checkpoints.find_last(folder.path)
+        if path is None:
+            self.where.sink.emit(Note("The run had not written a checkpoint: it begins anew."))
+            return
+        state = checkpoints.load_trainer_state(path)
+        if state["phase_steps"] != list(self.plan.phase_steps):
+            raise RunError(
+                f"The checkpoint belongs to a run of {state['phase_steps']} steps, not {list(self.plan.phase_steps)}: "
+                "the images, the batch size or the epochs have changed.",
+                id="not-resumable",
+                where=path,
+            )
+        self.task.load_state_dict(state["task"])
+        self.ema.load_state(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+        best = state["best"]
+        self.best, self.best_step = Validation(best["metrics"], best["score"]), best["step"]
+        self.first_metrics = state["first_metrics"]
+        self.validated_step = state["validated_step"]
+        self.last_saved = path
+
+    def _enter_phase(self) -> None:
+        phase = self.plan.phase(self.step)
+        if phase == self.phase:
+            return
+        self._fetch()
+        self.phase = phase
+        self.task.set_phase(phase)
+        self.task.train()
+        if self.where.ranks.is_distributed:
+            self.callable = DistributedDataParallel(self.task, gradient_as_bucket_view=True)
+
+    def _no_sync(self, is_wanted: bool) -> contextlib.AbstractContextManager[None]:
+        if is_wanted and isinstance(self.callable, DistributedDataParallel):
+            return self.callable.no_sync()
+        return contextlib.nullcontext()
+
+
+def _cut(batch: Batch, num_parts: int) -> list[Batch]:
+    """Cut a batch into at most `num_parts` micro-batches of nearly equal size."""
+    if num_parts == 1:
+        return [batch]
+    fields = [
+        part.tensor_split(min(num_parts, len(batch)))
+        for part in (batch.inputs, batch.high, batch.labels, batch.indices)
+    ]
+    return [replace(batch, inputs=a, high=b, labels=c, indices=d) for a, b, c, d in zip(*fields, strict=True)]
+
+
+def _seed_step(seed: int, step: int, rank: int) -> None:
+    digest = hashlib.blake2b(f"{seed}/{step}/{rank}".encode(), digest_size=8).digest()
+    torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+@contextlib.contextmanager
+def _explained_memory(engine: EngineConfig) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
+            raise TrainingError(
+                f"Out of memory: {text.splitlines()[0]}",
+                id="out-of-memory",
+                hint=f"Raise engine.accumulate (now {engine.accumulate}): the same training in smaller pieces; "
+                "or lower the batch size.",
+            ) from error
+        raise

@@ -1,0 +1,106 @@
+"""What surrounds every training run: device, process group, signals, run folder, sinks; opened and closed in one place."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from dsrface.config.engine import EngineConfig
+from dsrface.config.sources import Config
+from dsrface.engine.distributed import Ranks, process_group
+from dsrface.engine.events import Event, RunFinished
+from dsrface.engine.loop import Where
+from dsrface.engine.run_folder import FAILED, INTERRUPTED, RunFolder, open_run
+from dsrface.engine.signals import stop_signals
+from dsrface.engine.sinks import Fanout, Sink, run_sinks
+from dsrface.errors import DsrfaceError
+from dsrface.runtime.devices import choose_device
+
+Emit = Callable[[Event], None]
+
+
+class TrainingConfig(Protocol):
+    """What the configurations of both training commands have."""
+
+    @property
+    def run(self) -> Path | None: ...
+    @property
+    def resume(self) -> bool: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def amp(self) -> str: ...
+    @property
+    def engine(self) -> EngineConfig: ...
+
+
+class EmitSink:
+    """Hands events to a function, such as the terminal's."""
+
+    def __init__(self, emit: Emit) -> None:
+        self.emit = emit
+
+    def close(self) -> None:
+        """Nothing to close: the function's owner does it."""
+
+
+@contextlib.contextmanager
+def training_session(config: Config, *, emit: Emit, data_sha256: str) -> Iterator[Where]:
+    """Open everything a run needs, seed torch, and close it in order, whatever happens.
+
+    Args:
+        config: `TrainDsrConfig` or `FinetuneConfig`.
+        emit: Takes the events of rank 0, besides the run folder's own sinks.
+        data_sha256: Digest of the data set; a run is only resumed on the same data.
+    """
+    typed: TrainingConfig = config  # type: ignore[assignment]
+    device = choose_device(typed.device, amp=typed.amp)
+    with process_group(device) as ranks, stop_signals() as stop:
+        facts = {"device": device.reason, "data_sha256": data_sha256, "world_size": ranks.world_size}
+        with (
+            _folder(config, typed, ranks, facts) as folder,
+            _sinks(folder, typed.engine, ranks, emit) as sink,
+        ):
+            torch.manual_seed(typed.seed)
+            yield Where(device, ranks, folder, sink, stop, typed.seed)
+
+
+@contextlib.contextmanager
+def _folder(
+    config: Config, typed: TrainingConfig, ranks: Ranks, facts: Mapping[str, object]
+) -> Iterator[RunFolder]:
+    """Open the run folder on rank 0 and tell the others of it."""
+    with contextlib.ExitStack() as stack:
+        folder: RunFolder | None = None
+        failure: BaseException | None = None
+        if ranks.is_main:
+            try:
+                folder = stack.enter_context(
+                    open_run(config, run=typed.run, resume=typed.resume, seed=typed.seed, facts=facts)
+                )
+            except DsrfaceError as error:
+                failure = error
+        ranks.raise_together(failure)
+        path, is_resumed = ranks.share((str(folder.path), folder.is_resumed) if folder else None)
+        yield folder or RunFolder(Path(path), is_resumed)
+
+
+@contextlib.contextmanager
+def _sinks(folder: RunFolder, engine: EngineConfig, ranks: Ranks, emit: Emit) -> Iterator[Sink]:
+    own = run_sinks(folder.path, use_tensorboard=engine.tensorboard) if ranks.is_main else []
+    sink = Fanout([*own, EmitSink(emit)] if ranks.is_main else [])
+    try:
+        yield sink
+    except BaseException as error:
+        status = INTERRUPTED if isinstance(error, KeyboardInterrupt | SystemExit) else FAILED
+        reason = error.id if isinstance(error, DsrfaceError) else type(error).__name__
+        sink.emit(RunFinished(status, {"error": reason}))
+        raise
+    finally:
+        sink.close()

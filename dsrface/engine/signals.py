@@ -1,0 +1,55 @@
+"""Ctrl-C and SIGTERM as a request that the loop answers between two steps."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+from dsrface.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
+
+
+@dataclass
+class Stop:
+    """Whether a signal has come in, and which.
+
+    Args:
+        signum: 0, SIGINT or SIGTERM.
+    """
+
+    signum: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of a process that was stopped this way; 0 when it was not."""
+        if not self.signum:
+            return 0
+        return EXIT_TERMINATED if self.signum == signal.SIGTERM else EXIT_INTERRUPTED
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Note the first signal; a second one ends the process at once, as a KeyboardInterrupt or SystemExit.
+
+    Only the main thread can set handlers; elsewhere nothing is caught.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        del frame
+        if stop.signum:
+            raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(EXIT_TERMINATED)
+        stop.signum = signum
+
+    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
