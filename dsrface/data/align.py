@@ -16,7 +16,8 @@ from dsrface.types import HIGH_SIZE_PX
 
 Points = NDArray[np.float64]
 
-# Eye and mouth corner at the viewer's left, then right, around the nose tip; for 112 px. Source: ArcFace (insightface).
+# Eye and mouth corner at the viewer's left, then right, around the nose tip; for 112 px. Source: ArcFace
+# (insightface).
 ARCFACE_TEMPLATE: Points = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
@@ -60,8 +61,8 @@ def similarity_transform(source: Points, target: Points) -> Points:
 def align_face(image: ImageU8, landmarks: Points, *, size_px: int = HIGH_SIZE_PX) -> ImageU8:
     """Return the face on the template, black where the picture ends.
 
-    The picture is sampled at least as finely as its own pixels and then reduced, so that a large photo gives no
-    aliasing.
+    The picture is sampled at least as finely as its own pixels and then reduced, so that a large photo gives
+    no aliasing.
 
     Args:
         image: uint8 [H, W, 3] RGB.
@@ -97,8 +98,8 @@ def align_face(image: ImageU8, landmarks: Points, *, size_px: int = HIGH_SIZE_PX
 def read_landmarks(path: Path) -> dict[str, Points]:
     """Read five points a picture from a CSV file.
 
-    The header names the columns `file, lx, ly, rx, ry, nx, ny, mlx, mly, mrx, mry` in any order; others are ignored.
-    `file` is relative to the photo folder, with `/`.
+    The header names the columns `file, lx, ly, rx, ry, nx, ny, mlx, mly, mrx, mry` in any order; others are
+    ignored. `file` is relative to the photo folder, with `/`.
 
     Returns:
         File to float64 [5, 2].

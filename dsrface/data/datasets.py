@@ -7,7 +7,7 @@ can be pickled to a spawned worker, and any number of workers gives the same sam
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dsrface.data import draws
+from dsrface.data.augment import Geometry
 from dsrface.data.decode import ImageU8, read_image
 from dsrface.data.degrade import Degradation, degrade
 from dsrface.data.layout import FaceSplit
@@ -36,18 +37,6 @@ class Sample(NamedTuple):
     high: Tensor
     label: int
     index: int
-
-
-class Geometry(Protocol):
-    """The part of an augmentation that moves pixels; it draws from (seed, epoch, index) alone."""
-
-    def apply(self, high: ImageU8, *, seed: int, epoch: int, index: int) -> ImageU8:
-        """Return the HR face flipped, turned, scaled and shifted."""
-        ...
-
-    def flips(self, *, seed: int, epoch: int, index: int) -> bool:
-        """Return whether this sample is mirrored."""
-        ...
 
 
 class PairDataset(Dataset[Sample]):
@@ -116,7 +105,7 @@ class PairDataset(Dataset[Sample]):
 
 
 def _tensor(image: ImageU8) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image))
+    return torch.from_numpy(np.require(image, requirements=["C", "W"]))
 
 
 def _wrong_size(path: Path, image: ImageU8, size_px: int) -> ImageError:

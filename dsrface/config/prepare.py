@@ -1,0 +1,58 @@
+"""Settings of `dsrface prepare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from dsrface.config.sources import Config
+from dsrface.types import VLR_SIZES_PX
+
+
+class PrepareConfig(Config):
+    """Photos to a data set."""
+
+    command: ClassVar[str] = "prepare"
+
+    source: Path = Field(description="Folder of photos: one folder per person, or flat <person>_<rest>.png.")
+    data: Path = Field(description="Folder of the data set to make.")
+    vlr_sizes: tuple[int, ...] = Field(VLR_SIZES_PX, description="Sides of the LR faces, in pixels.")
+    align: str = Field(
+        "auto",
+        description="Where the five landmarks come from: a CSV file, none (faces are aligned already), or "
+        "auto (landmarks.csv in the source, else none when the faces are 112x112, else the detector extra).",
+    )
+    split: tuple[float, float, float] = Field(
+        (0.8, 0.1, 0.1), description="Shares of persons in train, val and test, each in [0, 1]."
+    )
+    degradation: Literal["classic", "realistic"] = Field(
+        "classic", description="How LR faces are made: one bicubic kernel, or blur, noise and JPEG as well."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the split and of the degradation.")
+    workers: int | Literal["auto"] = Field("auto", description="Worker processes; auto takes the free cores.")
+    on_bad_image: Literal["skip", "fail"] = Field(
+        "skip", description="skip lists bad photos in bad_images.csv; fail stops at the first."
+    )
+
+    @field_validator("vlr_sizes")
+    @classmethod
+    def _sizes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or not all(4 <= size <= 112 for size in value):
+            raise ValueError("each size must be from 4 to 112 pixels, and one at least be given")
+        return tuple(sorted(set(value)))
+
+    @field_validator("split")
+    @classmethod
+    def _shares(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if any(share < 0 for share in value) or value[0] <= 0 or abs(sum(value) - 1) > 1e-6:
+            raise ValueError("the three shares must not be negative and must sum to 1, train above 0")
+        return value
+
+    @field_validator("workers")
+    @classmethod
+    def _workers(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 0:
+            raise ValueError("must be auto, or 0 or more")
+        return value

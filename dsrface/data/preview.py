@@ -1,0 +1,34 @@
+"""One picture that shows what a data set holds: a row a person, the HR face and its LR faces enlarged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dsrface.data.decode import ImageU8, read_image
+from dsrface.types import HIGH_SIZE_PX
+
+_GAP_PX = 4
+
+
+def preview_sheet(root: Path, names: Sequence[str], sizes_px: Sequence[int]) -> ImageU8:
+    """Return uint8 [H, W, 3]: for each picture HR and then every LR size, with its pixels as squares.
+
+    Args:
+        root: Folder with `hr_images` and `vlr_images_SxS`.
+        names: Relative names of the pictures.
+        sizes_px: LR sizes.
+    """
+    step = HIGH_SIZE_PX + _GAP_PX
+    shape = (len(names) * step + _GAP_PX, (len(sizes_px) + 1) * step + _GAP_PX, 3)
+    sheet = np.full(shape, 255, np.uint8)
+    for row, name in enumerate(names):
+        pictures = [read_image(root / "hr_images" / name)]
+        pictures += [read_image(root / f"vlr_images_{size}x{size}" / name) for size in sizes_px]
+        for column, picture in enumerate(pictures):
+            top, left = _GAP_PX + row * step, _GAP_PX + column * step
+            nearest = (np.arange(HIGH_SIZE_PX) * picture.shape[0]) // HIGH_SIZE_PX
+            sheet[top : top + HIGH_SIZE_PX, left : left + HIGH_SIZE_PX] = picture[nearest][:, nearest]
+    return sheet
