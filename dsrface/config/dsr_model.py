@@ -1,4 +1,4 @@
-"""The shape of a super-resolution network, as presets, run folders and weight files hold it (no torch here)."""
+"""The shape of a super-resolution network, as presets and weight files hold it (no torch here)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class DsrTable(Config):
 
     arch: Literal["residual", "hybrid"] = Field(
         "residual",
-        description="`residual`: convolutions at LR; `hybrid`: max-feature-map CNN with attention over LR tokens.",
+        description="`residual`: convolutions at LR; `hybrid`: max-feature-map CNN and attention.",
     )
     channels: int = Field(32, ge=4, le=1024, description="Feature channels of every block.")
     blocks: int = Field(6, ge=1, le=128, description="Number of residual blocks.")
@@ -26,7 +26,7 @@ class DsrTable(Config):
         0,
         ge=0,
         le=1024,
-        description="residual: hidden units of each position mixer, which shows every LR pixel all others; 0: none.",
+        description="residual: hidden units of a block's map over all LR positions; 0: none.",
     )
     attention_layers: int = Field(
         2, ge=1, le=32, description="hybrid: self-attention layers over all LR tokens."

@@ -1,0 +1,1 @@
+"""Networks, losses and weight files; no data loading, no training loop."""

@@ -2,9 +2,9 @@
 
     output = bicubic(low) + shuffle(tail(body(low)))
 
-All convolutions run at LR resolution; a zero-initialised tail makes the untrained network equal to bicubic, so it can
-only leave the baseline by learning. No BatchNorm (its statistics disturb restoration) and no clamp in `forward` (a clamp
-has no gradient outside [0, 1]); whoever writes an image clamps there.
+All convolutions run at LR resolution; a zero-initialised tail makes the untrained network equal to bicubic,
+so it can only leave the baseline by learning. No BatchNorm (its statistics disturb restoration) and no clamp
+in `forward` (a clamp has no gradient outside [0, 1]); whoever writes an image clamps there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dsrface.types import HIGH_SIZE_PX
 
 __all__ = ["DsrConfig", "ResidualDsr", "build_dsr", "count_macs", "count_parameters"]
 
-# Pixel shuffle per VLR size: 16 x 7 = 112 exactly; the others overshoot and are shrunk (24 x 5 = 120, 32 x 4 = 128).
+# Pixel shuffle per VLR size: 16 x 7 = 112 exactly; the others overshoot and are shrunk (24 x 5, 32 x 4).
 SHUFFLE_FACTORS = {16: 7, 24: 5, 32: 4}
 
 
@@ -84,8 +84,8 @@ class ResidualBlock(nn.Module):
 class PositionMixer(nn.Module):
     """x + expand(relu(squeeze(x))) over positions, shared by all channels; starts as the identity.
 
-    A face that is aligned has its left eye where every other has it: a dense map over positions learns such relations
-    (symmetry, the extent of the face) for about the price of one convolution.
+    A face that is aligned has its left eye where every other has it: a dense map over positions learns such
+    relations (symmetry, the extent of the face) for about the price of one convolution.
     """
 
     def __init__(self, *, num_positions: int, rank: int) -> None:

@@ -1,8 +1,9 @@
 """EdgeFace: timm's EdgeNeXt with a 512-d embedding and, in two variants, low-rank linear layers.
 
-Source: George et al., "EdgeFace: Efficient Face Recognition Model for Edge Devices" (2023), code BSD-3. Names and shapes
-of the tensors are those of the official files, so such a file loads without any renaming; whatever does not match to the
-last tensor is refused (a recogniser of which nothing was loaded looks like one that works).
+Source: George et al., "EdgeFace: Efficient Face Recognition Model for Edge Devices" (2023), code BSD-3. Names
+and shapes of the tensors are those of the official files, so such a file loads without any renaming; whatever
+does not match to the last tensor is refused (a recogniser of which nothing was loaded looks like one that
+works).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dsrface.errors import UsageError, WeightsError
+from dsrface.models.weight_files import read_tensors
 from dsrface.types import HIGH_SIZE_PX, Preprocess
 
 EMBEDDING_DIM = 512
@@ -51,7 +53,7 @@ EDGEFACE_VARIANTS: dict[str, EdgeFaceVariant] = {
 
 
 class EdgeFace(nn.Module):
-    """The trunk under the name `model`, as in the official files; forward gives the raw (not normalised) embedding.
+    """The trunk under the name `model`, as in the official files; gives the raw embedding, not normalised.
 
     Args:
         variant: Key of `EDGEFACE_VARIANTS`; kept as `self.variant`.
@@ -95,8 +97,8 @@ def build_edgeface(variant: str, *, layer_scale: float | None = None) -> EdgeFac
 
     Args:
         variant: Key of `EDGEFACE_VARIANTS`.
-        layer_scale: Initial scale of every residual branch. None takes 0.1, right for training from scratch: timm's 1e-6
-            suits trunks whose weights are loaded anyway and leaves a fresh one all but linear.
+        layer_scale: Initial scale of every residual branch. None takes 0.1, right for training from scratch:
+            timm's 1e-6 suits trunks whose weights are loaded anyway and leaves a fresh one all but linear.
 
     Raises:
         UsageError: unknown variant, the known ones listed.
@@ -143,7 +145,8 @@ def load_edgeface_state(state_dict: Mapping[str, Tensor]) -> EdgeFace:
     """Build the variant that `state_dict` belongs to and load it, every tensor of it.
 
     Args:
-        state_dict: Tensors, perhaps below `state_dict` or `model`, with or without `module.`, `_orig_mod.`, `model.`.
+        state_dict: Tensors, perhaps below `state_dict` or `model`, with or without `module.`, `_orig_mod.`,
+            `model.`.
 
     Raises:
         WeightsError: a tensor is missing, left over or of another shape.
@@ -161,8 +164,6 @@ def load_edgeface(path: Path) -> EdgeFace:
     Raises:
         WeightsError: unsafe, damaged, or not an EdgeFace to the last tensor.
     """
-    from dsrface.models.weights import read_tensors
-
     tensors, _ = read_tensors(path)
     try:
         return load_edgeface_state(tensors)
@@ -172,12 +173,15 @@ def load_edgeface(path: Path) -> EdgeFace:
 
 def clean_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors under the official names: wrappers' prefixes gone, `model.` in front."""
-    cleaned = {}
+    cleaned: dict[str, Tensor] = {}
     for raw, tensor in state_dict.items():
         name = raw
         while name.startswith(_PREFIXES):
             name = name.split(".", 1)[1]
-        cleaned[name if name.startswith("model.") else f"model.{name}"] = tensor
+        name = name if name.startswith("model.") else f"model.{name}"
+        if name in cleaned:
+            raise WeightsError(f"Two tensors of the file are both called {name}.", id="weights-mismatch")
+        cleaned[name] = tensor
     return cleaned
 
 
@@ -217,7 +221,7 @@ def key_difference(
     return WeightsError(
         "\n".join(lines),
         id="weights-mismatch",
-        hint="Nothing was loaded: weights load completely or not at all. Check that the file is for this network.",
+        hint="Nothing was loaded: weights load completely or not at all. Is the file for this network?",
     )
 
 
@@ -230,8 +234,8 @@ def _listed(label: str, shown: list[str], total: int) -> str:
 
 
 def _replace_linears(module: nn.Module, rank_ratio: float) -> None:
-    # Walks as the official code does: it skips a child *called* "head", yet descends into the module of that name, whose
-    # own linear is called "fc". So the embedding layer becomes low-rank too.
+    # Walks as the official code does: it skips a child *called* "head", yet descends into the module of that
+    # name, whose own linear is called "fc". So the embedding layer becomes low-rank too.
     for name, child in module.named_children():
         if isinstance(child, nn.Linear) and "head" not in name:
             rank = max(2, int(min(child.in_features, child.out_features) * rank_ratio))

@@ -1,14 +1,13 @@
 """Margin heads: ArcFace, CosFace and AdaFace, computed in fp32 even under autocast, with their true gradient.
 
-In every head the class weights and the embedding are normalised, the margin is applied to the true class only, and the
-result is multiplied by `scale`. Nothing divides it afterwards: a temperature on top of a margin head caps the probability
-of the true class (`reachable_probability`), and with it what the network can learn.
+In every head the class weights and the embedding are normalised, the margin is applied to the true class
+only, and the result is multiplied by `scale`. Nothing divides it afterwards: a temperature on top of a margin
+head caps the probability of the true class (`reachable_probability`), and with it what the network can learn.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -42,7 +41,7 @@ class MarginHead(nn.Module):
         nn.init.normal_(self.weight, std=embedding_dim**-0.5)
 
     def forward(self, embeddings: Float[Tensor, "b d"], labels: Int64[Tensor, " b"]) -> Float[Tensor, "b c"]:
-        """Return scaled fp32 logits with the margin on the true class; for the loss, not for measuring accuracy."""
+        """Return scaled fp32 logits with the margin on the true class; for the loss, not for accuracy."""
         with torch.autocast(device_type=embeddings.device.type, enabled=False):
             cosines = self.cosines(embeddings)
             true = cosines.gather(1, labels[:, None])
@@ -82,7 +81,8 @@ class MarginHead(nn.Module):
 class ArcFaceHead(MarginHead):
     """cos(theta + m) on the true class.
 
-    Beyond theta = pi - m, where cos(theta + m) would rise again, it goes on as cos(theta) - m sin(m), which decreases.
+    Beyond theta = pi - m, where cos(theta + m) would rise again, it goes on as cos(theta) - m sin(m), which
+    decreases.
 
     Source: Deng et al. 2019, arXiv:1801.07698.
     """
@@ -111,8 +111,8 @@ class CosFaceHead(MarginHead):
 class AdaFaceHead(MarginHead):
     """cos(theta - m q) - m (1 + q): the margin follows the embedding's norm, a stand-in for image quality.
 
-    q = clip(h (norm - mean) / std, -1, 1) with running mean and std of the norms. The running statistics are buffers;
-    with torch.distributed they are computed over all ranks, so they stay equal on every rank.
+    q = clip(h (norm - mean) / std, -1, 1) with running mean and std of the norms. The running statistics are
+    buffers; with torch.distributed they are computed over all ranks, so they stay equal on every rank.
 
     Args:
         num_classes: Persons that are trained on.
@@ -168,7 +168,7 @@ class AdaFaceHead(MarginHead):
 
 
 def build_head(
-    kind: Literal["arcface", "cosface", "adaface"] | str,
+    kind: str,
     *,
     num_classes: int,
     embedding_dim: int = 512,
@@ -203,7 +203,7 @@ def build_head(
 def reachable_probability(scale: float, num_classes: int) -> float:
     """Return the highest softmax probability the true class can get: its cosine at 1, every other at 0.
 
-    518 classes: 0.014 at scale 2, 0.096 at scale 4, 1.0 at scale 64. Below about 0.5 the loss pulls for ever on samples
-    that are already right.
+    518 classes: 0.014 at scale 2, 0.096 at scale 4, 1.0 at scale 64. Below about 0.5 the loss pulls for ever
+    on samples that are already right.
     """
     return 1.0 / (1.0 + (num_classes - 1) * math.exp(-scale))

@@ -1,7 +1,7 @@
-"""HybridDsr: max-feature-map residual CNN, full self-attention over the LR tokens, pixel shuffle, convolutions at 112.
+"""HybridDsr: max-feature-map residual CNN, full self-attention over the LR tokens, pixel shuffle.
 
-A clean re-make, at its size, of the network that people train today: for comparison, not a recommendation. Differences:
-no BatchNorm, no clamp, a bicubic skip and a zero-initialised tail, as in every network here.
+A clean re-make, at its size, of the network that people train today: for comparison, not a recommendation.
+Differences: no BatchNorm, no clamp, a bicubic skip and a zero-initialised tail, as in every network here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ class HybridDsr(nn.Module):
     """See the module's head.
 
     Args:
-        config: `arch="hybrid"`; uses vlr_size, channels, blocks, attention_layers, attention_heads, tail_channels.
+        config: `arch="hybrid"`; uses vlr_size, channels, blocks, attention_layers, attention_heads,
+            tail_channels.
     """
 
     def __init__(self, config: DsrConfig) -> None:

@@ -1,4 +1,4 @@
-"""Losses for super-resolution; each maps Image01 batches to a scalar and leaves the range to the network (no clamp)."""
+"""Losses for super-resolution; each maps two Image01 batches to a scalar and clamps nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dsrface.errors import WeightsError
+from dsrface.models.edgeface import key_difference
+from dsrface.models.preprocess import normalise
+from dsrface.models.weight_files import read_tensors
 from dsrface.types import Preprocess
 
 _IMAGENET = Preprocess(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -38,8 +41,8 @@ def charbonnier(
 class IdentityLoss(nn.Module):
     """1 - cosine between the embeddings of the output and of its HR twin, by a frozen recogniser.
 
-    The recogniser's weights get no gradient and it stays in evaluation mode, but the gradient flows through it into the
-    image: only the target's embedding is computed without one.
+    The recogniser's weights get no gradient and it stays in evaluation mode, but the gradient flows through
+    it into the image: only the target's embedding is computed without one.
 
     Args:
         recogniser: Network from normalised images to embeddings; frozen in place.
@@ -61,14 +64,12 @@ class IdentityLoss(nn.Module):
         self, output: Float[Tensor, "b 3 h w"], target: Float[Tensor, "b 3 h w"]
     ) -> Float[Tensor, " b"]:
         """Return each pair's cosine, differentiable with respect to `output`."""
-        from dsrface.models.weights import normalise
-
         with torch.no_grad():
             wanted = self.recogniser(normalise(target, self.preprocess)).float()
         found = self.recogniser(normalise(output, self.preprocess)).float()
         return functional.cosine_similarity(found, wanted, dim=1)
 
-    def train(self, mode: bool = True) -> IdentityLoss:
+    def train(self, mode: bool = True) -> IdentityLoss:  # noqa: FBT001, FBT002 - torch's own signature
         """Switch this module; the recogniser stays in evaluation mode."""
         super().train(mode)
         self.recogniser.eval()
@@ -93,13 +94,11 @@ class VggLoss(nn.Module):
         self, output: Float[Tensor, "b 3 h w"], target: Float[Tensor, "b 3 h w"]
     ) -> Float[Tensor, ""]:
         """Return the mean over features and batch."""
-        from dsrface.models.weights import normalise
-
         with torch.no_grad():
             wanted = self.features(normalise(target, _IMAGENET))
         return functional.l1_loss(self.features(normalise(output, _IMAGENET)).float(), wanted.float())
 
-    def train(self, mode: bool = True) -> VggLoss:
+    def train(self, mode: bool = True) -> VggLoss:  # noqa: FBT001, FBT002 - torch's own signature
         """Switch this module; VGG stays in evaluation mode."""
         super().train(mode)
         self.features.eval()
@@ -108,9 +107,6 @@ class VggLoss(nn.Module):
 
 def _load_vgg(path: Path) -> nn.Module:
     import torchvision
-
-    from dsrface.models.edgeface import key_difference
-    from dsrface.models.weights import read_tensors
 
     tensors, _ = read_tensors(path)
     tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("features.")}

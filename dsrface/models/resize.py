@@ -1,7 +1,8 @@
-"""The one bicubic that everything uses: the DSR's skip connection, the baseline of `evaluate`, the live modes.
+"""The one bicubic that everything uses: the DSR's skip connection, the baseline, the live mode.
 
-It is Pillow's BICUBIC (Keys' cubic with a = -0.5, anti-aliased when it shrinks), which also made the VLR images. Two
-different cubics (a = -0.5 and a = -0.75) differ by more than a small network gains, so there is only this one.
+It is Pillow's BICUBIC (Keys' cubic with a = -0.5, anti-aliased when it shrinks), which also made the VLR
+images. Two different cubics (a = -0.5 and a = -0.75) differ by more than a small network gains, so there is
+only this one.
 """
 
 from __future__ import annotations

@@ -1,53 +1,61 @@
 """Weight files: safetensors whose metadata is enough to rebuild the network, loaded completely or not at all.
 
     model.safetensors
-        metadata  format = "dsrface", schema = "1", kind = "dsr" | "recogniser", config (JSON), preprocess (JSON),
-                  dsrface_version, and whatever the writer adds
+        metadata  format = "dsrface", schema = "1", kind = "dsr" | "recogniser",
+                  config and preprocess (JSON), dsrface_version, and whatever the writer adds
         tensors   the network's state dict
 
-A source is a run folder (`best.json`, else `last.json`, names the checkpoint), a checkpoint folder, or a file. Official
-EdgeFace files (.pt) are read with torch's weights-only reader, which runs no code from the file.
+A source is a run folder (`best.json`, else `last.json`, names the checkpoint), a checkpoint folder, or a
+file. Official EdgeFace files (.pt) are read with torch's weights-only reader, which runs no code from the
+file.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from dsrface import __version__
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.errors import WeightsError
+from dsrface.models.canary import canary_dsr, canary_recogniser
 from dsrface.models.dsr import build_dsr
 from dsrface.models.edgeface import (
     EDGEFACE_PREPROCESS,
     EDGEFACE_VARIANTS,
-    EdgeFace,
     build_edgeface,
     key_difference,
     load_edgeface_state,
 )
+from dsrface.models.preprocess import normalise
+from dsrface.models.weight_files import MODEL_FILE, read_tensors, resolve_source
 from dsrface.runtime.files import sha256_file, write_bytes
-from dsrface.types import HIGH_SIZE_PX, Preprocess
+from dsrface.types import Preprocess
 
-MODEL_FILE = "model.safetensors"
+__all__ = [
+    "MODEL_FILE",
+    "LoadedModel",
+    "load_any",
+    "load_dsr",
+    "load_recogniser",
+    "load_strictly",
+    "normalise",
+    "read_tensors",
+    "resolve_source",
+    "save_model",
+]
+
 FORMAT = "dsrface"
 SCHEMA = "1"
 KINDS = ("dsr", "recogniser")
-_POINTERS = ("best.json", "last.json")
-# Two different faces whose embeddings agree to this cosine: the network says nothing about its input.
-_MAX_CANARY_COSINE = 0.9999
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,8 @@ def save_model(
 
     Args:
         path: File to write, usually `<checkpoint>/model.safetensors`.
-        model: The network; tensors are copied to the CPU, wrappers' prefixes (`module.`, `_orig_mod.`) dropped.
+        model: The network; tensors are copied to the CPU, wrappers' prefixes (`module.`, `_orig_mod.`)
+            dropped.
         kind: `"dsr"` or `"recogniser"`.
         config: DsrConfig's fields, or `{"variant": ...}`.
         preprocess: How it wants its images.
@@ -134,10 +143,10 @@ def load_dsr(source: Path, *, device: str | torch.device = "cpu") -> LoadedModel
         model,
         tensors,
         where=path,
-        what=f"These are not the tensors of the {config.arch} network in `config`.",
+        what=f"These are not the tensors of the {config.arch} network.",
     )
     model.eval()
-    canary = _canary_dsr(model, config.vlr_size, path)
+    canary = canary_dsr(model, config.vlr_size, where=path)
     return LoadedModel(
         model.to(device), "dsr", config.model_dump(), preprocess, sha256_file(path), path, metadata, canary
     )
@@ -183,52 +192,6 @@ def load_any(source: Path, *, device: str | torch.device = "cpu") -> LoadedModel
     return (load_dsr if metadata.get("kind") == "dsr" else load_recogniser)(source, device=device)
 
 
-def resolve_source(source: Path) -> Path:
-    """Return the weight file that a run folder, checkpoint folder or file stands for.
-
-    Raises:
-        WeightsError: nothing there, or a folder without weights.
-    """
-    if source.is_file():
-        return source
-    if not source.exists():
-        raise WeightsError("There is no such file or folder.", id="weights-missing", where=source)
-    if (source / MODEL_FILE).is_file():
-        return source / MODEL_FILE
-    for name in _POINTERS:
-        pointer = source / name
-        if pointer.is_file():
-            path = source / _pointed_at(pointer) / MODEL_FILE
-            if not path.is_file():
-                raise WeightsError(
-                    f"{name} points at a checkpoint that is not there.", id="weights-missing", where=path
-                )
-            return path
-    raise WeightsError(
-        "The folder holds no weights: neither model.safetensors nor best.json nor last.json.",
-        id="weights-missing",
-        where=source,
-        hint="Give a run folder that has saved a checkpoint, a checkpoint folder, or a weight file.",
-    )
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return tensors and metadata of a .safetensors file, or tensors of a .pt file; never runs code from the file.
-
-    The format is told by the content, not by the name. A .pt file may hold its tensors below `state_dict` or `model`.
-
-    Raises:
-        WeightsError: missing (`weights-missing`), unreadable or cut short (`weights-damaged`), a pickle that would run
-            code (`unsafe-pickle`), or something without tensors (`weights-no-tensors`).
-    """
-    if not path.is_file():
-        raise WeightsError("There is no such file.", id="weights-missing", where=path)
-    with path.open("rb") as handle:
-        start = handle.read(16)
-    is_torch = zipfile.is_zipfile(path) or start[:2] in {b"PK", b"\x80\x02"}
-    return (_read_torch(path), {}) if is_torch else _read_safetensors(path)
-
-
 def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], *, where: object, what: str) -> None:
     """Load every tensor of `model`, or raise with the key difference and load none.
 
@@ -241,140 +204,6 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], *, where: obj
         error = key_difference(expected, found, what=what)
         raise WeightsError(error.message, id=error.id, where=where, hint=error.hint)
     model.load_state_dict(dict(tensors), strict=True)
-
-
-def normalise(image: Float[Tensor, "b 3 h w"], preprocess: Preprocess) -> Float[Tensor, "b 3 h w"]:
-    """Map an Image01 batch to what a network wants: colour order, then (x - mean) / std per channel."""
-    if preprocess.colour == "BGR":
-        image = image.flip(1)
-    mean = torch.tensor(preprocess.mean, device=image.device, dtype=image.dtype).view(1, 3, 1, 1)
-    std = torch.tensor(preprocess.std, device=image.device, dtype=image.dtype).view(1, 3, 1, 1)
-    return (image - mean) / std
-
-
-@torch.no_grad()
-def canary_recogniser(model: nn.Module, preprocess: Preprocess, *, where: object = "") -> dict[str, float]:
-    """Run two fixed, unlike images through a recogniser and refuse embeddings that are broken or all the same.
-
-    Returns:
-        `embedding_norm`, the mean of the two, and `cosine` between them.
-
-    Raises:
-        WeightsError: id `canary`.
-    """
-    embeddings = model(normalise(canary_images(preprocess.size_px), preprocess)).float()
-    norms = embeddings.norm(dim=1)
-    cosine = float(torch.nn.functional.cosine_similarity(embeddings[0], embeddings[1], dim=0))
-    reason = ""
-    if not bool(torch.isfinite(embeddings).all()):
-        reason = "its embeddings are not finite"
-    elif float(norms.min()) < 1e-6:
-        reason = "its embeddings are zero"
-    elif cosine > _MAX_CANARY_COSINE:
-        reason = f"two unlike images get the same embedding (cosine {cosine:.6f})"
-    if reason:
-        raise WeightsError(
-            f"The recogniser does not work: {reason}.",
-            id="canary",
-            where=where,
-            hint="All tensors fit, but their values are not those of a trained network; use another checkpoint.",
-        )
-    return {"embedding_norm": float(norms.mean()), "cosine": cosine}
-
-
-def canary_images(size_px: int) -> Float[Tensor, "2 3 {size_px} {size_px}"]:
-    """Return two fixed Image01 patterns: coloured waves of different direction and frequency."""
-    axis = torch.linspace(0, 1, size_px)
-    rows, columns = axis[:, None], axis[None, :]
-    first = torch.stack([(6 * rows + k).sin() * (4 * columns).cos() for k in range(3)])
-    second = torch.stack([(17 * columns - 9 * rows + 2 * k).sin() for k in range(3)])
-    return torch.stack([first, second]) / 2 + 0.5
-
-
-@torch.no_grad()
-def _canary_dsr(model: nn.Module, vlr_size: int, path: Path) -> dict[str, float]:
-    from dsrface.models.resize import upsample_bicubic
-
-    low = canary_images(vlr_size)
-    output = model(low)
-    if tuple(output.shape[-2:]) != (HIGH_SIZE_PX, HIGH_SIZE_PX) or not bool(torch.isfinite(output).all()):
-        raise WeightsError("The network does not work: its output is not finite.", id="canary", where=path)
-    return {"mean_change_from_bicubic": float((output - upsample_bicubic(low)).abs().mean())}
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(str(path), framework="pt", device="cpu") as handle:
-            return {name: handle.get_tensor(name) for name in handle.keys()}, dict(handle.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, f"not a readable safetensors or torch file ({error})") from None
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    if _is_torchscript(path):
-        raise WeightsError(
-            "This is a TorchScript program, not a state dict.",
-            id="torchscript",
-            where=path,
-            hint="Programs are not run. Where you trust it: torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt').",
-        )
-    try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if (
-            "Unsupported" not in str(error)
-            and "WeightsUnpickler" not in str(error)
-            and "GLOBAL" not in str(error)
-        ):
-            raise _damaged(path, _first_line(error)) from None
-        raise WeightsError(
-            "The file is a pickle that would run code when opened, or holds whole objects instead of tensors.",
-            id="unsafe-pickle",
-            where=path,
-            hint="Nothing in it was run. Where you trust its source, make a plain file of it once: "
-            "torch.save(torch.load(FILE, weights_only=False).state_dict(), 'weights.pt').",
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise _damaged(path, _first_line(error)) from None
-    while isinstance(value, Mapping) and (inner := _wrapped(value)) is not None:
-        value = inner
-    if (
-        not isinstance(value, Mapping)
-        or not value
-        or not all(isinstance(item, Tensor) for item in value.values())
-    ):
-        raise WeightsError(
-            f"The file holds no state dict but {_describe(value)}.",
-            id="weights-no-tensors",
-            where=path,
-            hint="A state dict maps names to tensors, at the top or below `state_dict` or `model`.",
-        )
-    return {str(name): tensor for name, tensor in value.items()}
-
-
-def _wrapped(value: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
-    for key in ("state_dict", "model"):
-        if isinstance(value.get(key), Mapping):
-            inner: Mapping[Any, Any] = value[key]
-            return inner
-    return None
-
-
-def _is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        return False
-
-
-def _pointed_at(pointer: Path) -> str:
-    try:
-        return str(json.loads(pointer.read_text(encoding="utf-8"))["checkpoint"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(
-            f"The pointer file is damaged: {error!r}.", id="weights-damaged", where=pointer
-        ) from None
 
 
 def _require_kind(metadata: Mapping[str, str], kind: str, path: Path) -> None:
@@ -390,7 +219,7 @@ def _require_kind(metadata: Mapping[str, str], kind: str, path: Path) -> None:
             f"The file has schema {metadata.get('schema')!r}; this version reads {SCHEMA!r}.",
             id="weights-schema",
             where=path,
-            hint=f"It was written by dsrface {metadata.get('dsrface_version', '?')}; use that version or a later one.",
+            hint=f"It was written by dsrface {metadata.get('dsrface_version', '?')}; use that one or a later one.",
         )
     if metadata.get("kind") != kind:
         raise WeightsError(
@@ -424,29 +253,7 @@ def _bad_metadata(key: str, problem: str, path: Path) -> WeightsError:
     )
 
 
-def _damaged(path: Path, problem: str) -> WeightsError:
-    return WeightsError(
-        f"The weight file is damaged: {problem}.",
-        id="weights-damaged",
-        where=path,
-        hint="It may have been cut short while copying; compare its size and fetch it again.",
-    )
-
-
 def _plain_name(name: str) -> str:
     while name.startswith(("module.", "_orig_mod.")):
         name = name.split(".", 1)[1]
     return name
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _describe(value: object) -> str:
-    if isinstance(value, Mapping):
-        return f"a dict with {', '.join(map(repr, list(value)[:5])) or 'nothing'}"
-    return f"a {type(value).__name__}"
-
-
-__all__ = ["EdgeFace", "LoadedModel", "load_any", "load_dsr", "load_recogniser", "normalise", "save_model"]

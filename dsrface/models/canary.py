@@ -1,0 +1,71 @@
+"""Canaries: two built-in images through a freshly loaded network, before anybody relies on it."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dsrface.errors import WeightsError
+from dsrface.models.preprocess import normalise
+from dsrface.models.resize import upsample_bicubic
+from dsrface.types import HIGH_SIZE_PX, Preprocess
+
+# Two unlike images whose embeddings agree to this cosine: the network says nothing about its input.
+_MAX_COSINE = 0.9999
+
+
+@torch.no_grad()
+def canary_recogniser(model: nn.Module, preprocess: Preprocess, *, where: object = "") -> dict[str, float]:
+    """Run two fixed, unlike images through a recogniser; refuse embeddings that are broken or all the same.
+
+    Returns:
+        `embedding_norm`, the mean of the two, and `cosine` between them.
+
+    Raises:
+        WeightsError: id `canary`.
+    """
+    embeddings = model(normalise(canary_images(preprocess.size_px), preprocess)).float()
+    norms = embeddings.norm(dim=1)
+    cosine = float(torch.nn.functional.cosine_similarity(embeddings[0], embeddings[1], dim=0))
+    reason = ""
+    if not bool(torch.isfinite(embeddings).all()):
+        reason = "its embeddings are not finite"
+    elif float(norms.min()) < 1e-6:
+        reason = "its embeddings are zero"
+    elif cosine > _MAX_COSINE:
+        reason = f"two unlike images get the same embedding (cosine {cosine:.6f})"
+    if reason:
+        raise WeightsError(
+            f"The recogniser does not work: {reason}.",
+            id="canary",
+            where=where,
+            hint="All tensors fit, but their values are no trained network's; use another checkpoint.",
+        )
+    return {"embedding_norm": float(norms.mean()), "cosine": cosine}
+
+
+@torch.no_grad()
+def canary_dsr(model: nn.Module, vlr_size: int, *, where: object = "") -> dict[str, float]:
+    """Run two fixed images through a DSR and refuse an output that is not finite or not 112x112.
+
+    Returns:
+        `mean_change_from_bicubic`, the mean absolute difference from plain up-sampling, in Image01 units.
+
+    Raises:
+        WeightsError: id `canary`.
+    """
+    low = canary_images(vlr_size)
+    output = model(low)
+    if tuple(output.shape[-2:]) != (HIGH_SIZE_PX, HIGH_SIZE_PX) or not bool(torch.isfinite(output).all()):
+        raise WeightsError("The network does not work: its output is not finite.", id="canary", where=where)
+    return {"mean_change_from_bicubic": float((output - upsample_bicubic(low)).abs().mean())}
+
+
+def canary_images(size_px: int) -> Float[Tensor, "2 3 {size_px} {size_px}"]:
+    """Return two fixed Image01 patterns: coloured waves of different direction and frequency."""
+    axis = torch.linspace(0, 1, size_px)
+    rows, columns = axis[:, None], axis[None, :]
+    first = torch.stack([(6 * rows + k).sin() * (4 * columns).cos() for k in range(3)])
+    second = torch.stack([(17 * columns - 9 * rows + 2 * k).sin() for k in range(3)])
+    return torch.stack([first, second]) / 2 + 0.5

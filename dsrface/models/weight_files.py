@@ -1,0 +1,160 @@
+"""Reading weight files without running code from them: safetensors, and torch's own format."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from dsrface.errors import WeightsError
+
+MODEL_FILE = "model.safetensors"
+_POINTERS = ("best.json", "last.json")
+
+
+def resolve_source(source: Path) -> Path:
+    """Return the weight file that a run folder, checkpoint folder or file stands for.
+
+    Raises:
+        WeightsError: nothing there, or a folder without weights.
+    """
+    if source.is_file():
+        return source
+    if not source.exists():
+        raise WeightsError("There is no such file or folder.", id="weights-missing", where=source)
+    if (source / MODEL_FILE).is_file():
+        return source / MODEL_FILE
+    for name in _POINTERS:
+        pointer = source / name
+        if pointer.is_file():
+            path = source / _pointed_at(pointer) / MODEL_FILE
+            if not path.is_file():
+                raise WeightsError(
+                    f"{name} points at a checkpoint that is not there.", id="weights-missing", where=path
+                )
+            return path
+    raise WeightsError(
+        "The folder holds no weights: neither model.safetensors nor best.json nor last.json.",
+        id="weights-missing",
+        where=source,
+        hint="Give a run folder that has saved a checkpoint, a checkpoint folder, or a weight file.",
+    )
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return tensors and metadata of a .safetensors file, or tensors of a .pt file; runs no code from it.
+
+    The format is told by the content, not by the name. A .pt file may hold its tensors below `state_dict` or
+    `model`.
+
+    Raises:
+        WeightsError: missing (`weights-missing`), unreadable or cut short (`weights-damaged`), a pickle that
+            would run code (`unsafe-pickle`), or something without tensors (`weights-no-tensors`).
+    """
+    if not path.is_file():
+        raise WeightsError("There is no such file.", id="weights-missing", where=path)
+    with path.open("rb") as handle:
+        start = handle.read(16)
+    is_torch = zipfile.is_zipfile(path) or start[:2] in {b"PK", b"\x80\x02"}
+    return (_read_torch(path), {}) if is_torch else _read_safetensors(path)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as handle:
+            return {name: handle.get_tensor(name) for name in handle.keys()}, dict(handle.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, f"not a readable safetensors or torch file ({error})") from None
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    if _is_torchscript(path):
+        raise WeightsError(
+            "This is a TorchScript program, not a state dict.",
+            id="torchscript",
+            where=path,
+            hint="Programs are not run. If you trust it: torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt').",
+        )
+    try:
+        value = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if (
+            "Unsupported" not in str(error)
+            and "WeightsUnpickler" not in str(error)
+            and "GLOBAL" not in str(error)
+        ):
+            raise _damaged(path, _first_line(error)) from None
+        raise WeightsError(
+            "The file would run code when opened: it holds pickled objects, not tensors alone.",
+            id="unsafe-pickle",
+            where=path,
+            hint="Nothing in it was run. Where you trust its source, make a plain file of it once: "
+            "torch.save(torch.load(FILE, weights_only=False).state_dict(), 'weights.pt').",
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise _damaged(path, _first_line(error)) from None
+    while isinstance(value, Mapping) and (inner := _wrapped(value)) is not None:
+        value = inner
+    if (
+        not isinstance(value, Mapping)
+        or not value
+        or not all(isinstance(item, Tensor) for item in value.values())
+    ):
+        raise WeightsError(
+            f"The file holds no state dict but {_describe(value)}.",
+            id="weights-no-tensors",
+            where=path,
+            hint="A state dict maps names to tensors, at the top or below `state_dict` or `model`.",
+        )
+    return {str(name): tensor for name, tensor in value.items()}
+
+
+def _wrapped(value: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
+    for key in ("state_dict", "model"):
+        if isinstance(value.get(key), Mapping):
+            inner: Mapping[Any, Any] = value[key]
+            return inner
+    return None
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def _pointed_at(pointer: Path) -> str:
+    try:
+        return str(json.loads(pointer.read_text(encoding="utf-8"))["checkpoint"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"The pointer file is damaged: {error!r}.", id="weights-damaged", where=pointer
+        ) from None
+
+
+def _damaged(path: Path, problem: str) -> WeightsError:
+    return WeightsError(
+        f"The weight file is damaged: {problem}.",
+        id="weights-damaged",
+        where=path,
+        hint="It may have been cut short while copying; compare its size and fetch it again.",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"a dict with {', '.join(map(repr, list(value)[:5])) or 'nothing'}"
+    return f"a {type(value).__name__}"
