@@ -22,7 +22,9 @@ from dsrface.errors import UsageError
 class Config(BaseModel):
     """Base of every configuration: frozen, and a key it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=False
+    )
 
 
 C = TypeVar("C", bound=Config)
@@ -54,30 +56,44 @@ def resolve(
         schema: The command's root model.
         preset: Name of `config/presets/<command>/<name>.toml`; `<command>` is the schema's `command`.
         config_file: TOML file, e.g. the `config.toml` of an earlier run.
-        assignments: `key.path=value` texts; the right side is parsed as TOML, or kept as text when it is none.
+        assignments: `key.path=value` texts; the right side is parsed as TOML, else kept as text.
         flags: Dotted key to value; None means "not given".
 
     Raises:
         UsageError: unknown key (with the nearest known one), wrong type, unreadable file, unknown preset.
     """
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    if preset is not None:
-        _merge(values, origins, load_preset(schema, preset), f"preset {preset}")
-        if "preset" in schema.model_fields:
-            _merge(values, origins, {"preset": preset}, "flag")
-    if config_file is not None:
-        _merge(values, origins, _read_toml(config_file), f"config {config_file}")
-    for text in assignments:
-        key, value = _parse_assignment(text)
-        _merge(values, origins, _nest(key, value), "--set")
-    for key, value in (flags or {}).items():
-        if value is not None:
-            _merge(values, origins, _nest(key, value), "flag")
+    values, origins = _collect(schema, preset, config_file, assignments, flags or {})
     try:
         return Resolved(schema.model_validate(values), origins)
     except ValidationError as error:
-        raise UsageError(_explain(error, schema, origins), id="bad-config") from None
+        raise UsageError(
+            _explain(error.errors(include_url=False), schema, origins), id="bad-config"
+        ) from None
+
+
+def merge(
+    schema: type[Config],
+    *,
+    preset: str | None = None,
+    config_file: Path | None = None,
+    assignments: Sequence[str] = (),
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the given values and their origins by dotted key; required keys may be missing.
+
+    Raises:
+        UsageError: as `resolve`, except for missing values.
+    """
+    values, origins = _collect(schema, preset, config_file, assignments, {})
+    try:
+        schema.model_validate(values)
+    except ValidationError as error:
+        # Without a required key, rules between keys (whose place is the root) cannot hold either.
+        problems = [
+            item for item in error.errors(include_url=False) if item["loc"] and item["type"] != "missing"
+        ]
+        if problems:
+            raise UsageError(_explain(problems, schema, origins), id="bad-config") from None
+    return flatten(values), origins
 
 
 def list_presets(command: str) -> list[str]:
@@ -85,7 +101,9 @@ def list_presets(command: str) -> list[str]:
     folder = resources.files("dsrface.config") / "presets" / command
     if not folder.is_dir():
         return []
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
+    )
 
 
 def load_preset(schema: type[Config], name: str) -> dict[str, Any]:
@@ -102,7 +120,9 @@ def load_preset(schema: type[Config], name: str) -> dict[str, Any]:
             id="unknown-preset",
             hint=f"Choose one of: {', '.join(known) or 'none exist'}.",
         )
-    text = (resources.files("dsrface.config") / "presets" / command / f"{name}.toml").read_text(encoding="utf-8")
+    text = (resources.files("dsrface.config") / "presets" / command / f"{name}.toml").read_text(
+        encoding="utf-8"
+    )
     return tomllib.loads(text)
 
 
@@ -134,6 +154,30 @@ def known_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
+def _collect(
+    schema: type[Config],
+    preset: str | None,
+    config_file: Path | None,
+    assignments: Sequence[str],
+    flags: Mapping[str, object],
+) -> tuple[dict[str, Any], dict[str, str]]:
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    if preset is not None:
+        _merge(values, origins, load_preset(schema, preset), f"preset {preset}")
+        if "preset" in schema.model_fields:
+            _merge(values, origins, {"preset": preset}, "flag")
+    if config_file is not None:
+        _merge(values, origins, _read_toml(config_file), f"config {config_file}")
+    for text in assignments:
+        key, value = _parse_assignment(text)
+        _merge(values, origins, _nest(key, value), "--set")
+    for key, value in flags.items():
+        if value is not None:
+            _merge(values, origins, _nest(key, value), "flag")
+    return values, origins
+
+
 def _merge(values: dict[str, Any], origins: dict[str, str], new: Mapping[str, Any], origin: str) -> None:
     for key, value in flatten(new).items():
         *parents, leaf = key.split(".")
@@ -141,7 +185,9 @@ def _merge(values: dict[str, Any], origins: dict[str, str], new: Mapping[str, An
         for parent in parents:
             level = level.setdefault(parent, {})
             if not isinstance(level, dict):
-                raise UsageError(f"{key} goes below {parent}, which is a value, not a table.", id="bad-config")
+                raise UsageError(
+                    f"{key} goes below {parent}, which is a value, not a table.", id="bad-config"
+                )
         level[leaf] = value
         origins[key] = origin
 
@@ -156,7 +202,9 @@ def _nest(key: str, value: object) -> dict[str, Any]:
 def _parse_assignment(text: str) -> tuple[str, object]:
     key, separator, right = text.partition("=")
     if not separator or not key.strip():
-        raise UsageError(f"--set takes key=value, not {text!r}.", id="bad-set", hint="For example --set optim.lr=1e-4.")
+        raise UsageError(
+            f"--set takes key=value, not {text!r}.", id="bad-set", hint="For example --set optim.lr=1e-4."
+        )
     try:
         return key.strip(), tomllib.loads(f"value = {right.strip()}")["value"]
     except tomllib.TOMLDecodeError:
@@ -169,25 +217,48 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError("The configuration file does not exist.", id="config-missing", where=path) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"The configuration file is not valid TOML: {error}.", id="bad-config", where=path) from None
+        raise UsageError(
+            f"The configuration file is not valid TOML: {error}.", id="bad-config", where=path
+        ) from None
 
 
-def _explain(error: ValidationError, schema: type[Config], origins: Mapping[str, str]) -> str:
-    lines = []
-    for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"])
-        origin = f" (from {origins[key]})" if key in origins else ""
+def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str, str]) -> str:
+    known = known_keys(schema)
+    lines: dict[str, str] = {}  # by key, as every branch of a union complains on its own
+    for problem in problems:
+        path = [str(part) for part in problem["loc"]]
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, known_keys(schema), n=1, cutoff=0.4)
-            lines.append(f"Unknown key {key!r}{origin}." + (f" Did you mean {near[0]!r}?" if near else ""))
-        elif problem["type"] == "missing":
-            lines.append(f"Missing value for {key!r}.")
+            found = problem["input"]
+            for key in flatten(_nest(".".join(path), found)) or [".".join(path)]:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+                lines[key] = f"Unknown key {key!r}{_from(origins, key)}." + (
+                    f" Did you mean {near[0]!r}?" if near else ""
+                )
+            continue
+        while len(path) > 1 and ".".join(path) not in known:
+            path.pop()  # a union's branch or a list's index
+        key = ".".join(path)
+        if problem["type"] == "missing":
+            lines[key] = f"Missing value for {key!r}."
+        elif not key:
+            lines[key] = f"{_said(problem)}."
+        elif key in lines:
+            lines[key] = f"{lines[key].removesuffix('.')}, or: {_said(problem)}."
         else:
-            lines.append(f"{key or 'configuration'} = {problem['input']!r}{origin}: {problem['msg']}.")
-    return "\n".join(lines)
+            lines[key] = f"{key} = {problem['input']!r}{_from(origins, key)}: {_said(problem)}."
+    return "\n".join(lines.values())
 
 
-def _without_none(value: Any) -> Any:  # noqa: ANN401 - TOML has no null, so an unset key is left out
+def _from(origins: Mapping[str, str], key: str) -> str:
+    return f" (from {origins[key]})" if key in origins else ""
+
+
+def _said(problem: Any) -> str:
+    text = str(problem["msg"]).removeprefix("Value error, ").removesuffix(".")
+    return text[:1].lower() + text[1:] if text.startswith("Input ") else text
+
+
+def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_none(item) for key, item in value.items() if item is not None}
     return value

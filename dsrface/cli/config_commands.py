@@ -1,0 +1,136 @@
+"""`dsrface config init|show|validate|schema`: look at a configuration without running anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsrface.cli.execute import COMMANDS, plain_command, schema_of
+from dsrface.cli.options import Assignments, ConfigFile, Preset
+from dsrface.cli.output import Output
+from dsrface.errors import UsageError
+
+app = typer.Typer(help="Write, show and check configuration files.", no_args_is_help=True)
+CommandArgument = Annotated[str, typer.Argument(metavar="COMMAND", help=f"One of {', '.join(COMMANDS)}.")]
+
+
+@plain_command(app, "init")
+def init(
+    command: CommandArgument,
+    *,
+    preset: Preset = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File to write; by default it is printed.")
+    ] = None,
+    output: Output,
+) -> None:
+    """Write a configuration file.
+
+    It has every key with its default and its meaning.
+
+    Example:
+
+        dsrface config init train-dsr --preset tiny --out dsr.toml
+    """
+    from dsrface.config.describe import template
+    from dsrface.config.sources import flatten, load_preset
+    from dsrface.runtime.files import write_text
+
+    schema = _schema(command)
+    text = template(schema, flatten(load_preset(schema, preset)) if preset else {})
+    if out is not None:
+        if out.exists():
+            raise UsageError("The file exists.", id="exists", where=out, hint="Give another name.")
+        write_text(out, text)
+    if output.json:
+        output.document({"command": command, "path": str(out) if out else None, "toml": text})
+    elif out is None:
+        output.line(text.rstrip())
+    else:
+        output.line(f"wrote  {out}")
+        output.line(f"next   dsrface {command} --config {out}")
+
+
+@plain_command(app, "show")
+def show(
+    command: CommandArgument,
+    *,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    set_: Assignments = None,
+    changed: Annotated[bool, typer.Option("--changed", help="Only what differs from the defaults.")] = False,
+    output: Output,
+) -> None:
+    """Print every value with its origin.
+
+    Which is the default, the preset, the file or --set.
+
+    Example:
+
+        dsrface config show train-dsr --preset base --set optim.lr=1e-4
+    """
+    from dsrface.config.describe import keys
+    from dsrface.config.sources import merge
+
+    schema = _schema(command)
+    values, origins = merge(schema, preset=preset, config_file=config, assignments=tuple(set_ or ()))
+    rows = []
+    for key in keys(schema):
+        origin = origins.get(key.name, "required" if key.is_required else "default")
+        if not changed or origin not in ("default", "required"):
+            rows.append({"key": key.name, "value": values.get(key.name, key.default), "origin": origin})
+    if output.json:
+        output.document({"command": command, "values": rows})
+        return
+    width = max((len(str(row["key"])) for row in rows), default=0)
+    for row in rows:
+        shown = "-" if row["value"] is None else json.dumps(row["value"])
+        output.line(f"{row['key']:<{width}}  {shown}  ({row['origin']})")
+
+
+@plain_command(app, "validate")
+def validate(
+    command: CommandArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file.")],
+    *,
+    output: Output,
+) -> None:
+    """Check a configuration file without running it.
+
+    Example:
+
+        dsrface config validate train-dsr runs/dsr16/config.toml
+    """
+    from dsrface.config.sources import resolve
+
+    resolved = resolve(_schema(command), config_file=file)
+    if output.json:
+        output.document(
+            {"command": command, "path": str(file), "valid": True, "keys": sorted(resolved.origins)}
+        )
+    else:
+        output.line(f"valid: {len(resolved.origins)} keys of {command} set in {file}")
+
+
+@plain_command(app, "schema")
+def schema(command: CommandArgument, *, output: Output) -> None:
+    """Print the JSON schema, for editors.
+
+    Example:
+
+        dsrface config schema finetune
+    """
+    output.document(_schema(command).model_json_schema())
+
+
+def _schema(command: str) -> type:
+    if command not in COMMANDS:
+        raise UsageError(
+            f"There is no command {command!r} with a configuration.",
+            id="unknown-command",
+            hint=f"Choose one of: {', '.join(COMMANDS)}.",
+        )
+    return schema_of(command)

@@ -1,0 +1,209 @@
+"""From flags to an exit code: resolve the configuration, run the command, show what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from dsrface.cli.options import CONFIG_OPTIONS, OUTPUT_OPTIONS
+from dsrface.cli.output import Output, guarded, listen_to_logs, terminate_on_sigterm
+from dsrface.errors import MachineError, UsageError
+
+Render = Callable[[Any, Output], None]
+Flags = Mapping[str, object]
+Collect = Callable[..., Flags]
+
+# Command -> module of its configuration, name of the class, module of its run().
+COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "demo": ("demo", "DemoConfig", "demo"),
+    "prepare": ("prepare", "PrepareConfig", "prepare"),
+    "train-dsr": ("train_dsr", "TrainDsrConfig", "train_dsr"),
+    "precompute": ("precompute", "PrecomputeConfig", "precompute"),
+    "finetune": ("finetune", "FinetuneConfig", "finetune"),
+    "evaluate": ("evaluate", "EvaluateConfig", "evaluate"),
+    "doctor": ("doctor", "DoctorConfig", "doctor"),
+    "bench": ("bench", "BenchConfig", "bench"),
+    "export": ("export", "ExportConfig", "export"),
+    "embed": ("embed", "EmbedConfig", "embed"),
+    "cache": ("cache", "CacheConfig", "cache"),
+}
+
+
+def schema_of(command: str) -> type[Any]:
+    """Return a command's configuration class; free of torch."""
+    module, name, _ = COMMANDS[command]
+    return getattr(importlib.import_module(f"dsrface.config.{module}"), name)  # type: ignore[no-any-return]
+
+
+def command(
+    app: typer.Typer, name: str, *, runs: str = "", render: Render | None = None
+) -> Callable[[Collect], Collect]:
+    """Register a function that collects flags; the command then runs the use case in `dsrface.commands`.
+
+    The function's parameters are named as the keys of the command's configuration, None meaning "not given";
+    it returns them as a mapping, mostly `locals()`. The options that every command has are added here. `preset`
+    is a flag of the sources, not a key.
+
+    Args:
+        app: Where the command is registered.
+        name: What people type.
+        runs: One of `COMMANDS`; `name` when empty.
+        render: Prints the result before the closing facts.
+    """
+
+    def register(collect: Collect) -> Collect:
+        def body(flags: dict[str, Any], output: Output, common: Mapping[str, Any]) -> None:
+            collected = dict(collect(**flags))
+            preset = collected.pop("preset", None)
+            sources = Sources(preset, common["config"], tuple(common["set_"] or ()), collected)
+            execute(runs or name, output, sources, render=render)
+
+        _register(app, name, collect, {**OUTPUT_OPTIONS, **CONFIG_OPTIONS}, body)
+        return collect
+
+    return register
+
+
+def plain_command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function without a configuration; it takes `output` as its last argument."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        def body(flags: dict[str, Any], output: Output, common: Mapping[str, Any]) -> None:
+            del common
+            function(**flags, output=output)
+
+        _register(app, name, function, OUTPUT_OPTIONS, body)
+        return function
+
+    return register
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the values of one invocation come from, the weakest first."""
+
+    preset: str | None
+    config_file: Path | None
+    assignments: tuple[str, ...]
+    flags: Mapping[str, object]
+
+
+def execute(name: str, output: Output, sources: Sources, *, render: Render | None = None) -> None:
+    """Resolve the configuration, run the command and show its result.
+
+    Raises:
+        typer.Exit: with the result's exit code.
+    """
+    from dsrface.config.sources import resolve
+
+    try:
+        resolved = resolve(
+            schema_of(name),
+            preset=sources.preset,
+            config_file=sources.config_file,
+            assignments=sources.assignments,
+            flags=sources.flags,
+        )
+    except UsageError as error:
+        error.hint = error.hint or f"dsrface {name} --help, and docs/config.md for every key."
+        raise
+    module = import_command(COMMANDS[name][2])
+    with _stdout_for_results(output), _events(output) as emit:
+        result = module.run(resolved.config, emit=emit)
+    if int(os.environ.get("RANK", "0")) == 0:  # under torchrun, one process speaks
+        if output.json:
+            output.document(result.to_dict())
+        else:
+            if render is not None:
+                render(result, output)
+            output.facts(result)
+    raise typer.Exit(int(getattr(result, "exit_code", 0)))
+
+
+def import_command(name: str) -> Any:
+    """Import a command's module, and torch with it.
+
+    Raises:
+        MachineError: the installation is broken: torch and torchvision do not fit, a package is missing.
+    """
+    try:
+        return importlib.import_module(f"dsrface.commands.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "dsrface":
+            raise
+        raise MachineError(
+            f"The package {error.name} is not installed.",
+            id="package-missing",
+            hint=f"python -m pip install {error.name}",
+        ) from error
+    except (ImportError, OSError, RuntimeError) as error:
+        text = str(error)
+        if "torchvision::" in text:
+            raise MachineError(
+                "torch and torchvision do not belong together: torchvision's operators cannot be registered.",
+                id="torchvision-mismatch",
+                hint="Install both in one command, so that they come from one place:\n"
+                "python -m pip install --force-reinstall torch torchvision",
+            ) from error
+        raise MachineError(
+            f"Importing what {name} needs failed: {text.splitlines()[0] if text else type(error).__name__}",
+            id="broken-install",
+            hint="`dsrface doctor` looks at the installation; -vv shows where the import failed.",
+        ) from error
+
+
+@contextlib.contextmanager
+def _events(output: Output) -> Iterator[Callable[[Any], None]]:
+    from dsrface.cli.progress import make_sink
+
+    sink = make_sink(output)
+    try:
+        yield sink.emit
+    finally:
+        sink.close()
+
+
+@contextlib.contextmanager
+def _stdout_for_results(output: Output) -> Iterator[None]:
+    """Keep a library's prints out of the JSON document."""
+    with contextlib.redirect_stdout(sys.stderr) if output.json else contextlib.nullcontext():
+        yield
+
+
+def _register(
+    app: typer.Typer,
+    name: str,
+    function: Callable[..., Any],
+    added: Mapping[str, tuple[Any, object]],
+    body: Callable[[dict[str, Any], Output, Mapping[str, Any]], None],
+) -> None:
+    """Give `function`'s parameters and the added ones to typer, as one signature."""
+
+    def invoke(**values: Any) -> None:
+        common = {key: values.pop(key) for key in added}
+        output = Output(json=common["json"], verbosity=-1 if common["quiet"] else min(common["verbose"], 2))
+        listen_to_logs(output)
+        terminate_on_sigterm()
+        with guarded(output):
+            body(values, output, common)
+
+    signature = inspect.signature(function, eval_str=True)
+    own = [parameter for parameter in signature.parameters.values() if parameter.name != "output"]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    extra = [
+        inspect.Parameter(key, keyword, default=default, annotation=kind)
+        for key, (kind, default) in added.items()
+    ]
+    invoke.__signature__ = inspect.Signature([*own, *extra])  # type: ignore[attr-defined]
+    invoke.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *extra)}
+    invoke.__doc__ = function.__doc__
+    app.command(name)(invoke)

@@ -1,0 +1,213 @@
+"""What a person or a program sees: results on stdout, everything else on stderr, errors in one shape.
+
+No text of a user's (paths, names, messages) ever goes through rich's markup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import textwrap
+import traceback
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import typer
+
+from dsrface.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, DsrfaceError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+REPORT_IT = "Please report it, with that file."
+
+
+class Result(Protocol):
+    """What every command returns."""
+
+    @property
+    def summary(self) -> str:
+        """The result, one or two lines."""
+
+    @property
+    def location(self) -> str:
+        """Where it is; may be empty."""
+
+    @property
+    def next_command(self) -> str:
+        """What to run next; may be empty."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for `--json`."""
+
+
+class Output:
+    """Both streams of the terminal, made when they are first written to.
+
+    Args:
+        json: Results and errors as JSON.
+        verbosity: -1 quiet, 0 normal, 1 and 2 for more.
+    """
+
+    def __init__(self, *, json: bool = False, verbosity: int = 0) -> None:
+        self.json = json
+        self.verbosity = verbosity
+
+    @cached_property
+    def out(self) -> Console:
+        """Console on stdout; width, NO_COLOR and FORCE_COLOR are read when it is made."""
+        return _console(is_stderr=False)
+
+    @cached_property
+    def err(self) -> Console:
+        """Console on stderr."""
+        return _console(is_stderr=True)
+
+    def line(self, text: str, *, style: str | None = None) -> None:
+        """Print a line of the result; it is never cut or wrapped, so paths can be copied."""
+        self.out.print(text, style=style, soft_wrap=True)
+
+    def note(self, text: str, *, style: str | None = None) -> None:
+        """Print a line beside the result."""
+        self.err.print(text, style=style, soft_wrap=True)
+
+    def document(self, value: object) -> None:
+        """Print the one JSON document of a `--json` command."""
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.flush()
+
+    def facts(self, result: Result) -> None:
+        """Print the three closing facts: the result, where it is, the next command."""
+        self.line(result.summary, style="bold")
+        if result.location:
+            self.line(f"where  {result.location}")
+        if result.next_command:
+            self.line(f"next   {result.next_command}")
+
+    def error(self, error: DsrfaceError) -> None:
+        """Print an error: what happened, where, what to do."""
+        if self.json:
+            sys.stderr.write(json.dumps(error.as_dict(), ensure_ascii=False) + "\n")
+            return
+        rank = os.environ.get("RANK")
+        self.note(f"{f'rank {rank}: ' if rank else ''}error: {error.message}", style="bold red")
+        if error.where:
+            self.note(f"  where  {error.where}")
+        if error.hint:
+            self.note(textwrap.indent(error.hint, " " * 9).replace(" " * 9, "  to do  ", 1))
+        self.note(f"  about  {error.id} (docs/errors.md), exit code {error.exit_code}", style="dim")
+
+
+def output_of(arguments: list[str]) -> Output:
+    """Return the output that a command line asks for, even one that cannot be parsed."""
+    return Output(json="--json" in arguments, verbosity=2 if "-vv" in arguments else 0)
+
+
+@contextlib.contextmanager
+def guarded(output: Output) -> Iterator[None]:
+    """Turn whatever ends the block early into a message and an exit code.
+
+    Raises:
+        typer.Exit: with the code of the error's family.
+    """
+    try:
+        yield
+    except DsrfaceError as error:
+        output.error(error)
+        if output.verbosity >= 2:
+            output.note(traceback.format_exc())
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        _say_interrupted(output)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except SystemExit as error:
+        if error.code == EXIT_TERMINATED:
+            output.note("terminated")
+        raise typer.Exit(error.code if isinstance(error.code, int) else 1) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on, which is no error
+        raise typer.Exit(0) from None
+    except Exception as error:  # noqa: BLE001 - the last line before the user
+        found = _own_bug(error)
+        output.error(found)
+        if output.verbosity >= 2:
+            output.note(traceback.format_exc())
+        raise typer.Exit(found.exit_code) from None
+
+
+def terminate_on_sigterm() -> None:
+    """Make SIGTERM end the program in order, with exit code 143; training installs a gentler handler."""
+
+    def handle(*_: object) -> None:
+        raise SystemExit(EXIT_TERMINATED)
+
+    with contextlib.suppress(ValueError):  # not the main thread, as in some test runners
+        signal.signal(signal.SIGTERM, handle)
+
+
+def listen_to_logs(output: Output) -> None:
+    """Show log records of this program on stderr: warnings, with -v information, with -vv all of them."""
+    logging.captureWarnings(capture=True)
+    level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(output.verbosity, logging.DEBUG)
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _ConsoleHandler)]:
+        root.removeHandler(handler)
+    root.addHandler(_ConsoleHandler(output, level))
+    logging.getLogger("dsrface").setLevel(logging.DEBUG)  # run folders log everything
+    quiet = logging.ERROR if output.verbosity < 1 else logging.WARNING
+    logging.getLogger("py.warnings").setLevel(quiet)  # libraries' warnings help nobody at the first glance
+
+
+class _ConsoleHandler(logging.Handler):
+    def __init__(self, output: Output, level: int) -> None:
+        super().__init__(level)
+        self.output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.output.json:
+            self.output.note(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def _console(*, is_stderr: bool) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=is_stderr, markup=False, emoji=False, highlight=False)
+
+
+def _say_interrupted(output: Output) -> None:
+    if output.json:
+        sys.stderr.write(json.dumps({"error": "interrupted", "exit_code": EXIT_INTERRUPTED}) + "\n")
+    else:
+        output.note("interrupted")
+
+
+def _own_bug(error: Exception) -> DsrfaceError:
+    """Save the traceback of an error nobody foresaw, and say where."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        from dsrface.runtime.files import disk_error
+
+        return disk_error(error, Path(error.filename or "."))
+    text = f"dsrface {' '.join(sys.argv[1:])}\nPython {sys.version}\n\n{traceback.format_exc()}"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="dsrface-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as handle:
+            handle.write(text)
+    except OSError:
+        where, hint = "", f"Run it again with -vv to see the traceback. {REPORT_IT}"
+    else:
+        where, hint = handle.name, f"The traceback is in that file; -vv prints it too. {REPORT_IT}"
+    first = next(iter(str(error).splitlines()), "")
+    return DsrfaceError(
+        f"This is a bug of dsrface: {type(error).__name__}: {first}", id="internal", where=where, hint=hint
+    )

@@ -1,0 +1,223 @@
+"""Events on stderr: one redrawn line on a terminal, plain lines elsewhere, JSON lines for programs.
+
+Nothing here starts a thread: a redraw thread alive while workers fork could leave them a held lock.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from dsrface.cli.output import Output
+from dsrface.engine.events import (
+    CheckpointSaved,
+    EvalDone,
+    Event,
+    Note,
+    Progress,
+    RunFinished,
+    RunStarted,
+    StepDone,
+)
+from dsrface.engine.sinks import Sink, as_json, as_text
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+REDRAW_EVERY_S = 0.25
+LINE_EVERY_S = 10.0
+
+
+def make_sink(output: Output) -> Sink:
+    """Return the sink for this terminal, verbosity and format."""
+    if output.verbosity < 0:
+        return QuietSink(output)
+    if output.err.is_terminal and not output.err.is_dumb_terminal:
+        return RichSink(output)
+    if output.json:
+        return JsonSink(is_chatty=output.verbosity > 0)
+    return LineSink(output)
+
+
+class QuietSink:
+    """Only what calls for action."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+
+    def emit(self, event: Event) -> None:
+        """Print warnings."""
+        if isinstance(event, Note) and event.is_warning and not self.output.json:
+            self.output.note(f"warning: {event.message}", style="yellow")
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class JsonSink:
+    """Events as JSON lines on stderr, when asked for with -v."""
+
+    def __init__(self, *, is_chatty: bool) -> None:
+        self.is_chatty = is_chatty
+
+    def emit(self, event: Event) -> None:
+        """Print one line."""
+        if self.is_chatty:
+            sys.stderr.write(json.dumps(as_json(event), ensure_ascii=False) + "\n")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class LineSink:
+    """Plain lines without control codes: milestones at once, steps and counts every ten seconds."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self._quiet_until = 0.0
+        self._label = ""
+
+    def emit(self, event: Event) -> None:
+        """Print the event when it is a milestone or its time has come."""
+        if not _is_shown(event, self.output.verbosity):
+            return
+        if isinstance(event, StepDone):
+            if not self._is_time(first=False):
+                return
+        elif isinstance(event, Progress):
+            is_new, self._label = event.label != self._label, event.label
+            is_last = 0 < event.total <= event.done
+            if not is_last and not self._is_time(first=is_new):
+                return
+        self.output.note(milestone(event))
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _is_time(self, *, first: bool) -> bool:
+        now = time.monotonic()
+        if first or now < self._quiet_until:
+            if first:
+                self._quiet_until = now + LINE_EVERY_S
+            return False
+        self._quiet_until = now + LINE_EVERY_S
+        return True
+
+
+class RichSink:
+    """One line that is redrawn: step, images/s, time left, share of waiting for data, last metrics."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self._live: Live | None = None
+        self._redrawn = 0.0
+        self._run = RunClock()
+        self._label = ""
+        self._label_started = 0.0
+
+    def emit(self, event: Event) -> None:
+        """Print milestones above the line, and redraw it a few times a second."""
+        if isinstance(event, RunStarted):
+            self._run.start(event)
+        if isinstance(event, StepDone):
+            self._redraw(self._run.line(event), is_forced=False)
+        elif isinstance(event, Progress):
+            self._redraw(self._progress(event), is_forced=0 < event.total <= event.done)
+        elif isinstance(event, RunFinished):
+            self._clear()
+        elif _is_shown(event, self.output.verbosity):
+            is_best = isinstance(event, EvalDone) and event.is_best
+            is_warning = isinstance(event, Note) and event.is_warning
+            self.output.note(milestone(event), style="yellow" if is_warning else "green" if is_best else None)
+
+    def close(self) -> None:
+        """Take the line away."""
+        self._clear()
+
+    def _progress(self, event: Progress) -> str:
+        now = time.monotonic()
+        if event.label != self._label:
+            self._label, self._label_started = event.label, now
+        spent = now - self._label_started
+        if not event.total:
+            return f"{event.label}  {event.done}"
+        left = spent / event.done * (event.total - event.done) if event.done else 0.0
+        filled = bar(event.done / event.total)
+        return f"{event.label}  {filled} {event.done}/{event.total}  {duration(left)} left"
+
+    def _redraw(self, text: str, *, is_forced: bool) -> None:
+        now = time.monotonic()
+        if not is_forced and now - self._redrawn < REDRAW_EVERY_S:
+            return
+        self._redrawn = now
+        if self._live is None:
+            from rich.live import Live
+
+            self._live = Live(console=self.output.err, auto_refresh=False, transient=True)
+            self._live.start()
+        from rich.text import Text
+
+        self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+    def _clear(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+class RunClock:
+    """Turns steps into the progress line of a run."""
+
+    def __init__(self) -> None:
+        self._num_steps = 0
+        self._first_step = 0
+        self._command = ""
+        self._started = 0.0
+
+    def start(self, event: RunStarted) -> None:
+        """Note how far the run has to go."""
+        self._num_steps, self._first_step, self._command = event.num_steps, event.first_step, event.command
+        self._started = time.monotonic()
+
+    def line(self, event: StepDone) -> str:
+        """Return the line for a step."""
+        done = event.step - self._first_step
+        spent = time.monotonic() - self._started
+        left = spent / done * (self._num_steps - event.step) if done > 0 else 0.0
+        fraction = event.step / self._num_steps if self._num_steps else 0.0
+        numbers = "  ".join(f"{key} {value:.4g}" for key, value in event.metrics.items())
+        return (
+            f"{self._command}  {bar(fraction)} {event.step}/{self._num_steps}  "
+            f"{event.images_per_s:.0f} images/s  {duration(left)} left  {event.data_wait_fraction:.0%} data wait  {numbers}"
+        )
+
+
+def milestone(event: Event) -> str:
+    """Return the line of an event that stays on the screen."""
+    text = as_text(event)
+    return f"warning: {text}" if isinstance(event, Note) and event.is_warning else text
+
+
+def bar(fraction: float, width: int = 12) -> str:
+    """Return a progress bar of plain ASCII."""
+    filled = round(max(0.0, min(1.0, fraction)) * width)
+    return "[" + "#" * filled + "." * (width - filled) + "]"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as people say it: 42s, 3m05s, 2h10m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def _is_shown(event: Event, verbosity: int) -> bool:
+    if isinstance(event, CheckpointSaved):
+        return verbosity > 0
+    return not isinstance(event, RunFinished)
