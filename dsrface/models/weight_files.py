@@ -62,8 +62,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise WeightsError("There is no such file.", id="weights-missing", where=path)
     with path.open("rb") as handle:
         start = handle.read(16)
-    is_torch = zipfile.is_zipfile(path) or start[:2] in {b"PK", b"\x80\x02"}
-    return (_read_torch(path), {}) if is_torch else _read_safetensors(path)
+    if start[8:9] == b"{":  # eight bytes of length, then the header, a JSON object
+        return _read_safetensors(path)
+    if start[:2] == b"PK" or start[:1] == b"\x80":  # torch's zip, or a bare pickle as torch wrote before 1.6
+        return _read_torch(path), {}
+    looks = (
+        "a web page, perhaps of a failed download" if start.lstrip().startswith(b"<") else "something else"
+    )
+    raise _damaged(path, f"it is neither a safetensors nor a torch file but {looks if start else 'empty'}")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -71,7 +77,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(str(path), framework="pt", device="cpu") as handle:
             return {name: handle.get_tensor(name) for name in handle.keys()}, dict(handle.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, f"not a readable safetensors or torch file ({error})") from None
+        raise _damaged(path, f"not readable as safetensors ({error})") from None
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -80,7 +86,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             "This is a TorchScript program, not a state dict.",
             id="torchscript",
             where=path,
-            hint="Programs are not run. If you trust it: torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt').",
+            hint="Programs are not run. If you trust it: "
+            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt').",
         )
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)

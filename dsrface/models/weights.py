@@ -219,7 +219,7 @@ def _require_kind(metadata: Mapping[str, str], kind: str, path: Path) -> None:
             f"The file has schema {metadata.get('schema')!r}; this version reads {SCHEMA!r}.",
             id="weights-schema",
             where=path,
-            hint=f"It was written by dsrface {metadata.get('dsrface_version', '?')}; use that one or a later one.",
+            hint=f"It was written by dsrface {metadata.get('dsrface_version', '?')}: use that or later.",
         )
     if metadata.get("kind") != kind:
         raise WeightsError(
