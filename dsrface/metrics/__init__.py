@@ -1,0 +1,1 @@
+"""Image quality, verification, identification, and how sure one may be of each."""
