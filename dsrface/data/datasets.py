@@ -36,7 +36,7 @@ class Sample(NamedTuple):
     inputs: Tensor
     high: Tensor
     label: int
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple has a method of that name; nobody needs it here
 
 
 class PairDataset(Dataset[Sample]):

@@ -143,7 +143,7 @@ class _Guarded(Dataset[Any]):
 
     def __getitem__(self, key: Key) -> Sample | DsrfaceError:
         try:
-            return self.dataset[key]  # type: ignore[index]
+            return self.dataset[key]
         except DsrfaceError as error:
             return error
 
