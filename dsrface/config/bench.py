@@ -15,7 +15,9 @@ class BenchConfig(Config):
 
     command: ClassVar[str] = "bench"
 
-    what: Literal["loader", "precompute", "finetune", "all"] = Field("all", description="Which benches to run.")
+    what: Literal["loader", "precompute", "finetune", "all"] = Field(
+        "all", description="Which benches to run."
+    )
     images: int = Field(2048, ge=64, description="Pictures in the drawn data set that is measured on.")
     batch_size: int = Field(256, ge=2, description="Images a batch of `bench loader`.")
     rounds: int = Field(5, ge=1, description="Times that each route is measured, in turn.")

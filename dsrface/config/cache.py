@@ -17,5 +17,7 @@ class CacheConfig(Config):
 
     action: Literal["ls", "verify", "gc"] = Field(description="What to do with every cache below `path`.")
     path: Path = Field(description="A cache folder, or any folder above some.")
-    sample: float = Field(1.0, gt=0, le=1, description="verify: share of the records to read, drawn at random.")
+    sample: float = Field(
+        1.0, gt=0, le=1, description="verify: share of the records to read, drawn at random."
+    )
     dry_run: bool = Field(False, description="gc: say what would be deleted, delete nothing.")

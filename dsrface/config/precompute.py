@@ -41,9 +41,13 @@ class PrecomputeConfig(Config):
         "cache", description="cache: packed shards; png: one file an image, same relative names."
     )
     batch_size: int | Literal["auto"] = Field("auto", description="Images a forward pass; auto measures.")
-    variants: int = Field(1, ge=1, le=256, description="Variants an image; those after the first are augmented.")
+    variants: int = Field(
+        1, ge=1, le=256, description="Variants an image; those after the first are augmented."
+    )
     verify: bool = Field(False, description="Only check a finished output, every byte of it.")
-    force: bool = Field(False, description="Throw away what other weights or settings have made, and start anew.")
+    force: bool = Field(
+        False, description="Throw away what other weights or settings have made, and start anew."
+    )
     workers: int | Literal["auto"] = Field(
         "auto", description="Processes that read images; 0 reads in threads of this process."
     )
@@ -51,7 +55,9 @@ class PrecomputeConfig(Config):
     amp: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Number format of the forward passes; it changes pixels by rounding."
     )
-    seed: int = Field(0, ge=0, description="Fixes the draws of the variants, and splits that must be derived.")
+    seed: int = Field(
+        0, ge=0, description="Fixes the draws of the variants, and splits that must be derived."
+    )
     augment: VariantConfig = VariantConfig()
     storage: StorageConfig = StorageConfig()
 

@@ -1,10 +1,10 @@
 """The files of a packed cache and what they promise. `docs/cache-format.md` is the same for other readers.
 
-    manifest.json            written last: its presence means "complete"; plan.json stands in for it until then
-    table-<hash>.safetensors names, persons, labels and input hashes of the images ("rows")
-    shard-00000.u8           raw uint8 HWC RGB records, one after another
-    shard-00000.idx          little-endian int64 [count] rows, then uint32 [count] CRC-32 of each record
-    shard-00000.json         while unfinished: this shard's entry of the manifest to come
+manifest.json            written last: its presence means "complete"; plan.json stands in for it until then
+table-<hash>.safetensors names, persons, labels and input hashes of the images ("rows")
+shard-00000.u8           raw uint8 HWC RGB records, one after another
+shard-00000.idx          little-endian int64 [count] rows, then uint32 [count] CRC-32 of each record
+shard-00000.json         while unfinished: this shard's entry of the manifest to come
 """
 
 from __future__ import annotations
@@ -52,14 +52,12 @@ class Part:
         first_row: Its first image in the table.
         num_rows: How many there are.
         names_sha256: Over their packed names, to recognise the same split without comparing name by name.
-        stat_sha256: Over name, size and time of the input files: equal means unchanged, unequal means look closer.
     """
 
     name: str
     first_row: int
     num_rows: int
     names_sha256: str
-    stat_sha256: str
 
 
 @dataclass(frozen=True)
@@ -200,6 +198,11 @@ def plan_shards(segments: tuple[Segment, ...], *, shard_images: int, order_seed:
                 number += 1
 
 
+def plan_shards_of(manifest: Manifest) -> Iterator[ShardPlan]:
+    """Yield the shards that a manifest or plan calls for."""
+    return plan_shards(manifest.segments, shard_images=manifest.shard_images, order_seed=manifest.order_seed)
+
+
 def num_shards(segments: tuple[Segment, ...], *, shard_images: int) -> int:
     """Return how many shards `plan_shards` yields."""
     return sum(-(-segment.num_rows // shard_images) * segment.num_variants for segment in segments)
@@ -238,7 +241,9 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     """
     expected = num_shards(manifest.segments, shard_images=manifest.shard_images)
     if len(manifest.shards) != expected:
-        raise damaged(f"num_shards differs: {expected} planned, {len(manifest.shards)} listed.", folder / MANIFEST)
+        raise damaged(
+            f"num_shards differs: {expected} planned, {len(manifest.shards)} listed.", folder / MANIFEST
+        )
     if sum(shard.count for shard in manifest.shards) != manifest.num_records:
         raise damaged("num_records differs from the sum over the shards.", folder / MANIFEST)
     for shard in manifest.shards:

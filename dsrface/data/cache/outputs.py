@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Protocol
 
+import numpy as np
+
+from dsrface.data.cache import backends, png_tree
+from dsrface.data.cache import format as fmt
+from dsrface.data.cache.backends import Resident
+from dsrface.data.cache.column import Column
+from dsrface.data.cache.order import WindowOrder
+from dsrface.data.cache.reader import PackedReader
+from dsrface.data.cache.table import hash_inputs, stat_sha256
+from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceSplit
+from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import EpochOrder, RankedSampler
+from dsrface.errors import RunError
 from dsrface.types import Batch
 
-Resident = Literal["auto", "always", "never"]
+__all__ = ["OutputsLoader", "Resident", "is_cache", "make_order", "open_outputs"]
 
 
 class OutputsLoader(Protocol):
@@ -30,13 +42,32 @@ class OutputsLoader(Protocol):
         ...
 
 
-def make_order(split: FaceSplit, outputs_dir: Path, *, seed: int) -> EpochOrder:
+def is_cache(outputs_dir: Path) -> bool:
+    """Return whether a folder holds a packed cache, finished or not; else it is a PNG tree."""
+    names = (fmt.MANIFEST, fmt.PLAN)
+    return any((outputs_dir / name).exists() for name in names) and not png_tree.is_tree_here(outputs_dir)
+
+
+def make_order(
+    split: FaceSplit, outputs_dir: Path, *, seed: int, device: str = "cpu", resident: Resident = "auto"
+) -> EpochOrder:
     """Return the order to give to a `BatchSampler` over these outputs.
 
     It is a global permutation, or, for a cache that does not fit in memory, one that is shuffled within windows
     of blocks, so that the disk is read in large pieces.
+
+    Args:
+        split: What will be read.
+        outputs_dir: Folder that `dsrface precompute` wrote.
+        seed: With the epoch it fixes the order.
+        device: As of `open_outputs`.
+        resident: As of `open_outputs`.
     """
-    raise NotImplementedError
+    if is_cache(outputs_dir):
+        columns = (Column(outputs_dir), Column(split.hr_column_dir))
+        if backends.choose(columns, device=device, resident=resident).kind == "blocks":
+            return WindowOrder(split, columns[0], seed=seed)
+    return EpochOrder(len(split), seed)
 
 
 def open_outputs(
@@ -71,4 +102,85 @@ def open_outputs(
     Raises:
         RunError: no outputs, unfinished, stale, damaged, or of a newer schema.
     """
-    raise NotImplementedError
+    tell = note or (lambda _: None)
+    if not outputs_dir.is_dir():
+        raise RunError(
+            "There are no DSR outputs here.",
+            id="no-cache",
+            where=outputs_dir,
+            hint="Make them with `dsrface precompute`.",
+        )
+    low_dir = split.low_dir(size_px) if size_px in split.low_folders else None
+    if is_cache(outputs_dir):
+        reader = PackedReader(split, outputs_dir, sampler=sampler, device=device, resident=resident)
+        for column, folder in zip(reader.columns, (low_dir, split.high_dir), strict=True):
+            check_column_fresh(column, split, folder, size_px=size_px)
+        tell(f"cache: {reader.choice.kind} ({reader.choice.reason})")
+        return reader
+    if _is_ours_or_foreign(outputs_dir, tell):
+        _check_tree_fresh(outputs_dir, split, low_dir, size_px=size_px)
+    split.check_twins(outputs_dir)
+    tell(
+        f"PNG files, read by {num_workers} workers; `dsrface precompute --format cache` is many times faster"
+    )
+    return make_loader(
+        PairDataset(split, inputs=outputs_dir),
+        sampler,
+        num_workers=num_workers,
+        start_method=start_method,
+        pin_memory=device.startswith("cuda"),
+        prefetch_factor=prefetch_factor,
+        timeout_s=timeout_s,
+    )
+
+
+def check_column_fresh(column: Column, split: FaceSplit, folder: Path | None, *, size_px: int) -> None:
+    """Make sure that a column was made from the images that lie in `folder` now.
+
+    Sizes and times of the files are compared first; only when these differ, their contents. Without the folder
+    there is nothing to compare with: a cache may be used without the images it was made from.
+
+    Args:
+        column: Outputs or HR.
+        split: The images that will be used.
+        folder: Where its inputs are; None when the data set has none.
+        size_px: VLR size that the outputs should have been made from.
+
+    Raises:
+        RunError: stale, with the field that differs.
+    """
+    made_from = column.manifest.key.get("vlr_size", size_px)
+    if made_from != size_px:
+        raise fmt.stale([f"vlr_size: {made_from} -> {size_px}"], column.folder)
+    if folder is None or not folder.is_dir():
+        return
+    if column.manifest.info.get("input_stats", {}).get(split.name) == stat_sha256(folder, split.names):
+        return
+    found = hash_inputs(folder, split.names)
+    changed = np.flatnonzero((column.table.inputs[column.rows_of(split)] != found).any(axis=1))
+    if len(changed):
+        first = split.names[int(changed[0])]
+        raise fmt.stale([f"inputs: {len(changed)} images have changed, first {first!r}"], column.folder)
+
+
+def _is_ours_or_foreign(folder: Path, tell: Callable[[str], None]) -> bool:
+    if png_tree.is_tree_here(folder):
+        return True
+    tell(f"{folder} has no manifest: nobody can tell which weights or images its pictures were made from")
+    return False
+
+
+def _check_tree_fresh(folder: Path, split: FaceSplit, low_dir: Path | None, *, size_px: int) -> None:
+    manifest: Mapping[str, Any] = png_tree.read_tree_manifest(folder)
+    made_from = manifest["key"].get("vlr_size", size_px)
+    if made_from != size_px:
+        raise fmt.stale([f"vlr_size: {made_from} -> {size_px}"], folder)
+    if low_dir is None or not low_dir.is_dir():
+        return
+    if manifest.get("input_stats", {}).get(split.name) == stat_sha256(low_dir, split.names):
+        return
+    known = {row["name"]: row["input"] for row in png_tree.read_images(folder)}
+    hashes = hash_inputs(low_dir, split.names)
+    for name, digest in zip(split.names, hashes, strict=True):
+        if name in known and known[name] != bytes(digest).hex():
+            raise fmt.stale([f"inputs: {name!r} has changed"], folder)

@@ -123,14 +123,19 @@ def hash_inputs(folder: Path, names: Sequence[str], *, num_threads: int = 4) -> 
         DataError: a file is missing or unreadable.
     """
 
-    def one(name: str) -> bytes:
-        try:
-            return hashlib.sha256((folder / name).read_bytes()).digest()[:HASH_BYTES]
-        except OSError as error:
-            raise DataError(
-                f"The input image cannot be read: {error.strerror}.", id="input-missing", where=folder / name
-            ) from None
+    hashes = np.empty((len(names), HASH_BYTES), np.uint8)
+
+    def fill(start: int) -> None:
+        for row in range(start, min(start + 256, len(names))):
+            path = folder / names[row]
+            try:
+                digest = hashlib.sha256(path.read_bytes()).digest()
+            except OSError as error:
+                raise DataError(
+                    f"The input image cannot be read: {error.strerror}.", id="input-missing", where=path
+                ) from None
+            hashes[row] = np.frombuffer(digest, np.uint8, HASH_BYTES)
 
     with ThreadPoolExecutor(num_threads) as pool:
-        joined = b"".join(pool.map(one, names, chunksize=64))
-    return np.frombuffer(joined, np.uint8).reshape(-1, HASH_BYTES)
+        list(pool.map(fill, range(0, len(names), 256)))
+    return hashes

@@ -1,0 +1,179 @@
+"""Write one column of a cache, or a PNG tree: reading, inference and writing at the same time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dsrface.data.cache.feed import Feed
+from dsrface.data.cache.format import ShardPlan
+from dsrface.data.cache.inputs import PlanSampler, RowDataset, read_steps
+from dsrface.data.cache.png_tree import write_pngs
+from dsrface.data.cache.writer import ColumnWriter
+from dsrface.engine.inference import super_resolve
+from dsrface.runtime.devices import Device
+
+Images = NDArray[np.uint8]
+Get = Callable[[], Images]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How inputs are read.
+
+    Args:
+        dataset: What to read.
+        batch_size: Images a batch.
+        num_workers: Worker processes; 0 takes threads.
+        num_threads: How many of those.
+    """
+
+    dataset: RowDataset
+    batch_size: int
+    num_workers: int
+    num_threads: int
+
+    def batches(self, shards: Sequence[ShardPlan]) -> tuple[PlanSampler, Iterator[Tensor]]:
+        """Return the sampler and the batches of some shards, read ahead."""
+        sampler = PlanSampler(shards, batch_size=self.batch_size)
+        return sampler, read_steps(
+            self.dataset, sampler, num_workers=self.num_workers, num_threads=self.num_threads
+        )
+
+
+class Upscaler:
+    """A DSR as a function on host batches; on CUDA it returns before the result is there.
+
+    Args:
+        model: The network, on the device.
+        device: Where it runs.
+    """
+
+    def __init__(self, model: nn.Module, device: Device) -> None:
+        self.model = model
+        self.device = device
+        self._is_cuda = device.kind == "cuda"
+
+    def __call__(self, low: Tensor) -> Get:
+        """Start on uint8 [B, s, s, 3]; the result, called, waits and returns uint8 [B, 112, 112, 3]."""
+        source = low.pin_memory() if self._is_cuda else low
+        high = super_resolve(
+            self.model, source.to(self.device.torch_name, non_blocking=True), device=self.device
+        )
+        if not self._is_cuda:
+            done = high.cpu().numpy()
+            return lambda: done
+        host = torch.empty(high.shape, dtype=torch.uint8, pin_memory=True)
+        host.copy_(high, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+
+        def get() -> Images:
+            event.synchronize()
+            images: Images = host.numpy()
+            return images
+
+        return get
+
+
+def as_they_are(images: Tensor) -> Get:
+    """Pass images through, for the HR column."""
+    return lambda: images.numpy()
+
+
+def write_column(
+    writer: ColumnWriter,
+    shards: Sequence[ShardPlan],
+    reading: Reading,
+    process: Callable[[Tensor], Get],
+    *,
+    progress: Callable[[int], None],
+) -> float:
+    """Write shards; return the seconds it took.
+
+    Args:
+        writer: Of the column.
+        shards: Those to write, in order.
+        reading: How their inputs are read.
+        process: Turns inputs into records; called in this thread.
+        progress: Receives the number of images done.
+    """
+
+    def consume(items: Iterator[Get]) -> None:
+        for plan in shards:
+            with writer.shard(plan) as shard:
+                while shard.count < len(plan.rows):
+                    shard.append(next(items)())
+        next(items, None)  # the end, so that an early one is not taken for it
+
+    _, batches = reading.batches(shards)
+    return _run(batches, lambda batch: process(batch), consume, progress)
+
+
+def write_tree(
+    plan_names: Sequence[str],
+    todo: Sequence[int],
+    folder_writer: Callable[[Iterator[tuple[Sequence[str], Get]]], None],
+    reading: Reading,
+    process: Callable[[Tensor], Get],
+    *,
+    progress: Callable[[int], None],
+) -> float:
+    """Write the PNG files of some images; return the seconds it took.
+
+    Args:
+        plan_names: Names of all images.
+        todo: Positions of those to write.
+        folder_writer: Consumes batches of (names, images).
+        reading: How the inputs are read.
+        process: Turns inputs into images; called in this thread.
+        progress: Receives the number of images done.
+    """
+    rows = np.asarray(todo, np.int64)
+    sampler, batches = reading.batches([ShardPlan(0, 0, 0, rows)])
+    names = ([plan_names[row] for row in step.tolist()] for _, step in sampler.steps())
+    return _run(
+        zip(names, batches, strict=True),
+        lambda item: (item[0], process(item[1])),
+        folder_writer,
+        progress,
+        size=lambda item: len(item[0]),
+    )
+
+
+def png_writer(folder: object, *, num_threads: int) -> Callable[[Iterator[tuple[Sequence[str], Get]]], None]:
+    """Return the consumer that `write_tree` takes, for a folder."""
+    from pathlib import Path
+
+    root = Path(str(folder))
+    return lambda items: write_pngs(root, items, num_threads=num_threads)
+
+
+U = TypeVar("U")
+
+
+def _run(
+    source: Iterator[T],
+    process: Callable[[T], U],
+    consume: Callable[[Iterator[U]], None],
+    progress: Callable[[int], None],
+    *,
+    size: Callable[[T], int] = len,  # type: ignore[assignment]
+) -> float:
+    begin = time.perf_counter()
+    done = 0
+    with Feed(consume) as feed:
+        for item in source:
+            feed.put(process(item))
+            done += size(item)
+            progress(done)
+        feed.finish()
+    return time.perf_counter() - begin

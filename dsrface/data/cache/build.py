@@ -1,0 +1,192 @@
+"""Decide what is to be done for one column: begin, go on, append, nothing, or refuse because it is stale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsrface.data.cache import format as fmt
+from dsrface.data.cache.format import Manifest, Part, Segment
+from dsrface.data.cache.table import Table, names_sha256, read_table
+from dsrface.data.cache.writer import remove_cache
+from dsrface.data.names import PackedStrings
+from dsrface.errors import RunError
+
+Action = Literal["none", "begin", "resume", "append", "repair"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a column shall hold.
+
+    Args:
+        column: `outputs` or `hr`.
+        shape: Of a record.
+        parts: Name and images of each split.
+        inputs: uint8 [N, 16], hash of each input file, over all parts.
+        input_stats: Per part, a hash over size and time of its input files.
+        key: Everything that changes pixels.
+        augment: What changes the pixels of variants after the first.
+        num_variants: Variants of each image.
+        shard_images: Records a shard, for a new cache.
+        order_seed: Order on disk, of a new cache.
+        info: For people.
+    """
+
+    column: str
+    shape: tuple[int, int, int]
+    parts: Sequence[tuple[str, PackedStrings]]
+    inputs: NDArray[np.uint8]
+    input_stats: Mapping[str, str]
+    key: Mapping[str, Any]
+    augment: Mapping[str, Any]
+    num_variants: int
+    shard_images: int
+    order_seed: int
+    info: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do.
+
+    Args:
+        action: `none` when the column is complete as it is.
+        plan: The manifest to be, without shards; for `none` the manifest itself.
+        table: Its images.
+        reason: One line for people.
+    """
+
+    action: Action
+    plan: Manifest
+    table: Table
+    reason: str
+
+
+def decide(folder: Path, wanted: Wanted, *, force: bool) -> Decision:
+    """Compare what a folder holds with what is wanted, and write the table of what comes next.
+
+    The caller holds the folder's lock.
+
+    Args:
+        folder: The cache folder; need not exist.
+        wanted: What it shall hold.
+        force: Throw away what is stale or damaged beyond repair.
+
+    Raises:
+        RunError: stale, with every field that differs as `old -> new`; foreign; of a newer schema.
+    """
+    has_manifest, has_plan = (folder / fmt.MANIFEST).exists(), (folder / fmt.PLAN).exists()
+    if not has_manifest and not has_plan:
+        return _begin(folder, wanted, "nothing here yet")
+    try:
+        base = fmt.read_manifest(folder, name=fmt.PLAN if has_plan else fmt.MANIFEST)
+        table = read_table(folder, base)
+        reasons = _stale_reasons(base, table, wanted)
+        if reasons:
+            raise fmt.stale(reasons, folder)
+    except RunError as error:
+        if not force:
+            raise
+        remove_cache(folder)
+        return _begin(folder, wanted, f"made anew: {error.message}")
+    grown = _grow(folder, base, table, wanted)
+    if grown is not None:
+        return grown
+    plan = replace(base, shards=())
+    if has_plan:
+        return Decision("resume", plan, table, "an earlier run was interrupted")
+    for shard in base.shards:
+        problem = fmt.shard_problem(folder, shard, record_bytes=base.record_bytes)
+        if problem is not None:
+            return Decision("repair", plan, table, problem)
+    return Decision("none", base, table, "complete")
+
+
+def _begin(folder: Path, wanted: Wanted, reason: str) -> Decision:
+    folder.mkdir(parents=True, exist_ok=True)
+    names = PackedStrings.from_list(name for _, part in wanted.parts for name in part)
+    table = Table.build(names, wanted.inputs)
+    parts, first = [], 0
+    for name, part in wanted.parts:
+        parts.append(Part(name, first, len(part), names_sha256(part)))
+        first += len(part)
+    plan = Manifest(
+        column=wanted.column,
+        shape=wanted.shape,
+        num_images=len(table),
+        num_variants=wanted.num_variants,
+        shard_images=wanted.shard_images,
+        order_seed=wanted.order_seed,
+        key=_key(wanted, wanted.num_variants),
+        table=table.write(folder),
+        segments=(Segment(0, len(table), 0, wanted.num_variants),),
+        parts=tuple(parts),
+        info=_info(wanted),
+    )
+    return Decision("begin", plan, table, reason)
+
+
+def _grow(folder: Path, base: Manifest, table: Table, wanted: Wanted) -> Decision | None:
+    """Return the plan with new images or further variants appended, or None when there are none."""
+    known = set(table.names)
+    flat = [(name, item) for name, part in wanted.parts for item in part]
+    new = [position for position, (_, item) in enumerate(flat) if item not in known]
+    more_variants = max(0, wanted.num_variants - base.num_variants)
+    if not new and not more_variants:
+        return None
+    plan, reasons = base, []
+    if new:
+        parts = list(base.parts)
+        first = base.num_images
+        for name in dict.fromkeys(flat[position][0] for position in new):
+            names = PackedStrings.from_list(
+                flat[position][1] for position in new if flat[position][0] == name
+            )
+            parts.append(Part(name, first, len(names), names_sha256(names)))
+            first += len(names)
+        joined = PackedStrings.from_list([*table.names, *(flat[position][1] for position in new)])
+        table = Table.build(joined, np.concatenate([table.inputs, wanted.inputs[new]]))
+        segment = Segment(base.num_images, len(new), 0, base.num_variants)
+        plan = replace(plan, segments=(*plan.segments, segment), parts=tuple(parts), num_images=len(table))
+        reasons.append(f"{len(new)} new images")
+    if more_variants:
+        segment = Segment(0, plan.num_images, base.num_variants, more_variants)
+        plan = replace(plan, segments=(*plan.segments, segment), num_variants=wanted.num_variants)
+        reasons.append(f"{more_variants} further variants")
+    key = dict(base.key) if base.num_variants > 1 else _key(wanted, plan.num_variants)
+    plan = replace(plan, shards=(), key=key, table=table.write(folder), info=_info(wanted, base))
+    return Decision("append", plan, table, " and ".join(reasons))
+
+
+def _stale_reasons(base: Manifest, table: Table, wanted: Wanted) -> list[str]:
+    old, new = dict(base.key), dict(wanted.key)
+    if base.num_variants > 1 and wanted.num_variants > 1:
+        new["augment"] = dict(wanted.augment)
+    else:
+        old.pop("augment", None)
+    old["column"], new["column"] = base.column, wanted.column
+    reasons = fmt.differences(old, new)
+    position = {name: number for number, name in enumerate(table.names)}
+    changed = [
+        name
+        for row, name in enumerate(item for _, part in wanted.parts for item in part)
+        if name in position and not np.array_equal(table.inputs[position[name]], wanted.inputs[row])
+    ]
+    if changed:
+        reasons.append(f"inputs: {len(changed)} images have changed, first {changed[0]!r}")
+    return reasons
+
+
+def _key(wanted: Wanted, num_variants: int) -> dict[str, Any]:
+    return {**wanted.key, **({"augment": dict(wanted.augment)} if num_variants > 1 else {})}
+
+
+def _info(wanted: Wanted, base: Manifest | None = None) -> dict[str, Any]:
+    kept = dict(base.info) if base is not None else {}
+    return {**wanted.info, **kept, "input_stats": dict(wanted.input_stats)}

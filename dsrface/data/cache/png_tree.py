@@ -1,0 +1,290 @@
+"""DSR outputs as PNG files under the names of their inputs, with a manifest that says where they came from.
+
+manifest.json   written last: format, key, and the hash of images.jsonl; plan.json stands in for it until then
+images.jsonl    one object an image: name, input (hash of the input file), and in the end output and bytes
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsrface.data.cache import format as fmt
+from dsrface.data.decode import write_png
+from dsrface.errors import RunError
+from dsrface.runtime.files import atomic_writer, read_json, sha256_file, sha256_json, write_json
+
+FORMAT = "dsrface-png"
+IMAGES = "images.jsonl"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+@dataclass(frozen=True)
+class PngPlan:
+    """What is to be written.
+
+    Args:
+        folder: Root of the tree.
+        names: All images.
+        todo: Positions of those that are not there yet.
+        header: Content of the manifest to be.
+        inputs: Hash of each input file, in hex.
+        action: As of a cache's `Decision`.
+        reason: One line for people.
+    """
+
+    folder: Path
+    names: Sequence[str]
+    todo: list[int]
+    header: Mapping[str, Any]
+    inputs: Sequence[str]
+    action: str
+    reason: str
+
+
+def is_tree_here(folder: Path) -> bool:
+    """Return whether a folder holds a PNG tree of ours, finished or not."""
+    return any(
+        read_json(folder / name).get("format") == FORMAT
+        for name in (fmt.PLAN, fmt.MANIFEST)
+        if (folder / name).exists()
+    )
+
+
+def decide_png(
+    folder: Path,
+    *,
+    names: Sequence[str],
+    inputs: NDArray[np.uint8],
+    input_stats: Mapping[str, str],
+    key: Mapping[str, Any],
+    info: Mapping[str, Any],
+    force: bool,
+) -> PngPlan:
+    """Compare what a folder holds with what is wanted.
+
+    Args:
+        folder: Root of the tree; need not exist.
+        names: Relative names of all images, of inputs and outputs alike.
+        inputs: uint8 [N, 16], hash of each input file.
+        input_stats: Per split, a hash over size and time of its input files.
+        key: Everything that changes pixels.
+        info: For people.
+        force: Overwrite what is stale.
+
+    Raises:
+        RunError: stale, or a folder of pictures that we did not write.
+    """
+    hashes = [bytes(row).hex() for row in inputs]
+    header = {
+        "format": FORMAT,
+        "schema_version": fmt.SCHEMA_VERSION,
+        "num_images": len(names),
+        "key": dict(key),
+        "input_stats": dict(input_stats),
+        "info": dict(info),
+    }
+    old = _header(folder)
+    if old is None:
+        foreign = _first_entry(folder)
+        if foreign is not None and not force:
+            raise RunError(
+                f"The output folder holds files that `dsrface precompute --format png` did not write, first {foreign!r}.",
+                id="output-not-ours",
+                where=folder,
+                hint="Give another folder, or add --force to write over files of the same names.",
+            )
+        return PngPlan(folder, names, list(range(len(names))), header, hashes, "begin", "nothing here yet")
+    known = {row["name"]: row for row in read_images(folder)}
+    reasons = fmt.differences(old["key"], key)
+    changed = [
+        n for n, digest in zip(names, hashes, strict=True) if n in known and known[n]["input"] != digest
+    ]
+    if changed:
+        reasons.append(f"inputs: {len(changed)} images have changed, first {changed[0]!r}")
+    if reasons and not force:
+        raise fmt.stale(reasons, folder)
+    if reasons:
+        remove_tree(folder)
+        return PngPlan(folder, names, list(range(len(names))), header, hashes, "begin", "; ".join(reasons))
+    header["info"] = old["info"]
+    todo = [
+        i for i, name in enumerate(names) if not _is_whole(folder / name, known.get(name, {}).get("bytes"))
+    ]
+    is_new = any(name not in known for name in names)
+    finished = (folder / fmt.MANIFEST).exists() and not (folder / fmt.PLAN).exists()
+    if finished and not todo and not is_new:
+        return PngPlan(folder, names, [], old, hashes, "none", "complete")
+    action = "append" if is_new else ("repair" if finished else "resume")
+    return PngPlan(folder, names, todo, header, hashes, action, f"{len(todo)} of {len(names)} images to do")
+
+
+def begin_png(plan: PngPlan) -> None:
+    """Put the plan on disk, so that a killed run can go on."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    _write_images(
+        plan.folder, ({"name": n, "input": i} for n, i in zip(plan.names, plan.inputs, strict=True))
+    )
+    write_json(plan.folder / fmt.PLAN, plan.header)
+
+
+def write_pngs(
+    folder: Path,
+    batches: Iterator[tuple[Sequence[str], Callable[[], NDArray[np.uint8]]]],
+    *,
+    num_threads: int,
+) -> None:
+    """Encode and write batches of (names, images) as they come, several images at a time."""
+    pending: list[Future[None]] = []
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="dsrface-png") as pool:
+        for names, get in batches:
+            images = get()
+            for future in pending:
+                future.result()
+            pending = [
+                pool.submit(write_png, folder / name, image)
+                for name, image in zip(names, images, strict=True)
+            ]
+        for future in pending:
+            future.result()
+
+
+def finish_png(plan: PngPlan) -> None:
+    """Hash all files and write the manifest.
+
+    Raises:
+        RunError: an image is still missing.
+    """
+    rows = []
+    for name, digest in zip(plan.names, plan.inputs, strict=True):
+        path = plan.folder / name
+        if not _is_whole(path, None):
+            raise RunError(
+                "An output image is missing.",
+                id="cache-unfinished",
+                where=path,
+                hint="Run the same `dsrface precompute` again.",
+            )
+        rows.append(
+            {"name": name, "input": digest, "output": sha256_file(path), "bytes": path.stat().st_size}
+        )
+    _write_images(plan.folder, iter(rows))
+    header = {**plan.header, "images_sha256": sha256_file(plan.folder / IMAGES)}
+    write_json(plan.folder / fmt.MANIFEST, {**header, "manifest_sha256": sha256_json(header)})
+    (plan.folder / fmt.PLAN).unlink(missing_ok=True)
+
+
+def read_tree_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a finished tree.
+
+    Raises:
+        RunError: unfinished, damaged, or of a newer schema.
+    """
+    path = folder / fmt.MANIFEST
+    if not path.exists() or (folder / fmt.PLAN).exists():
+        raise RunError(
+            "The PNG tree is not finished.",
+            id="cache-unfinished",
+            where=folder,
+            hint="Run the same `dsrface precompute` again: it goes on where it stopped.",
+        )
+    raw = read_json(path)
+    if raw.get("schema_version") != fmt.SCHEMA_VERSION:
+        raise RunError(
+            f"The PNG tree has schema_version {raw.get('schema_version')!r}; "
+            f"this dsrface reads {fmt.SCHEMA_VERSION}.",
+            id="cache-schema",
+            where=path,
+        )
+    body = {key: value for key, value in raw.items() if key != "manifest_sha256"}
+    if sha256_json(body) != raw.get("manifest_sha256"):
+        raise fmt.damaged("The manifest does not match its own hash: manifest_sha256 differs.", path)
+    return raw
+
+
+def read_images(folder: Path) -> list[dict[str, Any]]:
+    """Read `images.jsonl`; a line that is no object ends it."""
+    rows: list[dict[str, Any]] = []
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        for line in (folder / IMAGES).read_text(encoding="utf-8").splitlines():
+            rows.append(json.loads(line))
+    return rows
+
+
+def verify_tree(folder: Path, *, sample: float = 1.0, seed: int = 0) -> tuple[int, tuple[str, ...]]:
+    """Compare the files with their hashes; return how many were read, and the problems."""
+    manifest = read_tree_manifest(folder)
+    problems = []
+    if sha256_file(folder / IMAGES) != manifest["images_sha256"]:
+        problems.append(f"{IMAGES}: images_sha256 differs.")
+    rows = read_images(folder)
+    if sample < 1:
+        rng = np.random.default_rng(seed)
+        rows = [row for row in rows if rng.random() < sample]
+    for row in rows:
+        path = folder / row["name"]
+        if not path.exists():
+            problems.append(f"{row['name']} is missing.")
+        elif path.stat().st_size != row["bytes"]:
+            problems.append(f"{row['name']}: size differs, {row['bytes']} -> {path.stat().st_size} bytes.")
+        elif sha256_file(path) != row["output"]:
+            problems.append(f"{row['name']}: sha256 differs.")
+    return len(rows), tuple(problems)
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a tree of ours: what its list names, and its own files; the manifest first."""
+    for name in (fmt.MANIFEST, fmt.PLAN):
+        (folder / name).unlink(missing_ok=True)
+    for row in read_images(folder):
+        (folder / row["name"]).unlink(missing_ok=True)
+    (folder / IMAGES).unlink(missing_ok=True)
+
+
+def _header(folder: Path) -> dict[str, Any] | None:
+    for name in (fmt.PLAN, fmt.MANIFEST):
+        if (folder / name).exists():
+            raw = read_json(folder / name)
+            if raw.get("format") == FORMAT:
+                return raw
+            raise RunError(
+                f"The folder holds something else: format is {raw.get('format')!r}, not {FORMAT!r}.",
+                id="output-other-format",
+                where=folder / name,
+                hint="Give another folder, or delete this one.",
+            )
+    return None
+
+
+def _first_entry(folder: Path) -> str | None:
+    if not folder.is_dir():
+        return None
+    return next((name for name in sorted(os.listdir(folder)) if not name.startswith(".")), None)
+
+
+def _is_whole(path: Path, num_bytes: int | None) -> bool:
+    """Return whether a PNG is complete: it has its size, or, when that is not known yet, its end."""
+    try:
+        with path.open("rb") as handle:
+            size = handle.seek(0, os.SEEK_END)
+            if num_bytes is not None:
+                return size == num_bytes
+            handle.seek(max(0, size - len(_PNG_END)))
+            return handle.read() == _PNG_END
+    except OSError:
+        return False
+
+
+def _write_images(folder: Path, rows: Iterator[Mapping[str, Any]]) -> None:
+    with atomic_writer(folder / IMAGES, mode="w") as handle:
+        for row in rows:
+            handle.write(json.dumps(row) + "\n")

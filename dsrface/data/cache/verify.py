@@ -1,0 +1,104 @@
+"""Read a cache back and list all damage, with file, record and image."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dsrface.data.cache import format as fmt
+from dsrface.data.cache.format import Manifest, Shard
+from dsrface.data.cache.table import Table, read_table
+from dsrface.errors import RunError
+
+_CHUNK_RECORDS = 256
+_MAX_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a check found.
+
+    Args:
+        num_records: Records that were read.
+        problems: One line for each piece of damage; empty when all is well.
+    """
+
+    num_records: int
+    problems: tuple[str, ...]
+
+
+def verify_cache(
+    folder: Path, *, sample: float = 1.0, seed: int = 0, progress: Callable[[int, int], None] | None = None
+) -> Verified:
+    """Check a finished cache: manifest, table, sizes, and the checksums of shards and records.
+
+    Args:
+        folder: The cache folder.
+        sample: Share of the records to read. Below 1 records are compared one by one with their CRC, and the
+            hashes over whole shards are not.
+        seed: Of the draw.
+        progress: Receives records done and in all.
+
+    Raises:
+        RunError: no readable manifest, so there is nothing to compare with.
+    """
+    manifest = fmt.read_manifest(folder)
+    problems: list[str] = []
+    table: Table | None = None
+    try:
+        table = read_table(folder, manifest)
+    except RunError as error:
+        problems.append(error.message)
+    rng = np.random.default_rng(seed)
+    done = 0
+    for shard in manifest.shards:
+        found = fmt.shard_problem(folder, shard, record_bytes=manifest.record_bytes)
+        if found is not None:
+            problems.append(found)
+        else:
+            chosen = (
+                np.arange(shard.count) if sample >= 1 else np.flatnonzero(rng.random(shard.count) < sample)
+            )
+            problems += _check_shard(folder, manifest, shard, chosen, table, is_full=sample >= 1)
+            done += len(chosen)
+        if progress is not None:
+            progress(done, int(manifest.num_records * min(1.0, sample)))
+    return Verified(done, tuple(problems))
+
+
+def _check_shard(
+    folder: Path, manifest: Manifest, shard: Shard, chosen: np.ndarray, table: Table | None, *, is_full: bool
+) -> list[str]:
+    rows, crcs, raw = fmt.read_index(folder, shard)
+    problems = []
+    if hashlib.sha256(raw).hexdigest() != shard.index_sha256:
+        problems.append(f"{shard.index_file}: index_sha256 differs.")
+    size = manifest.record_bytes
+    digest = hashlib.sha256()
+    bad: list[int] = []
+    with (folder / shard.file).open("rb") as handle:
+        if is_full:
+            for first in range(0, shard.count, _CHUNK_RECORDS):
+                block = handle.read(_CHUNK_RECORDS * size)
+                digest.update(block)
+                for number in range(len(block) // size):
+                    if zlib.crc32(block[number * size : (number + 1) * size]) != crcs[first + number]:
+                        bad.append(first + number)
+        else:
+            for number in chosen.tolist():
+                handle.seek(number * size)
+                if zlib.crc32(handle.read(size)) != crcs[number]:
+                    bad.append(number)
+    for number in bad[:_MAX_NAMED]:
+        name = table.names[int(rows[number])] if table is not None and rows[number] < len(table) else "?"
+        problems.append(f"{shard.file}: record {number} ({name}): crc32 differs.")
+    if len(bad) > _MAX_NAMED:
+        problems.append(f"{shard.file}: {len(bad) - _MAX_NAMED} more records differ.")
+    if is_full and digest.hexdigest() != shard.sha256 and not bad:
+        problems.append(f"{shard.file}: sha256 differs.")
+    return problems

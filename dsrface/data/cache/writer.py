@@ -1,0 +1,247 @@
+"""Write one column of a cache: shard by shard, resumable after any kill, complete only when its manifest is there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsrface.data.cache import format as fmt
+from dsrface.data.cache.format import Manifest, Shard, ShardPlan
+from dsrface.errors import MachineError, RunError
+from dsrface.runtime.files import (
+    TMP_SUFFIX,
+    atomic_writer,
+    read_json,
+    sha256_file,
+    write_bytes,
+    write_json,
+)
+
+_SPARE_FRACTION = 0.02
+
+
+@dataclass(frozen=True)
+class ColumnWriter:
+    """The shards of one column that are still to be written.
+
+    Whoever uses it holds the lock `folder / LOCK`. Several processes may write disjoint shards of one plan; one of
+    them calls `finish`.
+
+    Args:
+        folder: The cache folder.
+        plan: The manifest to be, without its shards.
+        done: Finished shards by number.
+    """
+
+    folder: Path
+    plan: Manifest
+    done: dict[int, Shard]
+
+    @classmethod
+    def open(cls, folder: Path, plan: Manifest) -> ColumnWriter:
+        """Begin or go on: what an earlier run finished under the same plan is checked by hash and kept.
+
+        Args:
+            folder: Made when missing.
+            plan: What is to be written; the caller has made sure that it belongs to what `folder` holds.
+
+        Raises:
+            MachineError: the disk has not enough room.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
+        done = _finished_shards(folder, plan)
+        _check_room(folder, plan, done)
+        write_json(folder / fmt.PLAN, plan.to_json())
+        return cls(folder, plan, done)
+
+    def missing(self) -> list[ShardPlan]:
+        """Return the shards to write, in order."""
+        return [shard for shard in fmt.plan_shards_of(self.plan) if shard.number not in self.done]
+
+    @contextlib.contextmanager
+    def shard(self, plan: ShardPlan) -> Iterator[ShardWriter]:
+        """Write one shard; it exists, under its name, only after the block ends well.
+
+        Raises:
+            MachineError: disk full or read-only; earlier shards stay valid.
+        """
+        path = self.folder / plan.file
+        with atomic_writer(path) as handle:
+            num_bytes = len(plan.rows) * self.plan.record_bytes
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(handle.fileno(), 0, num_bytes)  # a full disk shows now, not after the work
+            shard = ShardWriter(handle.write, plan, self.plan.shape)
+            yield shard
+            if shard.count != len(plan.rows):
+                raise ValueError(f"{plan.file}: {shard.count} records written, {len(plan.rows)} planned")
+        index = fmt.index_bytes(plan.rows, np.asarray(shard.crcs, np.uint32))
+        entry = Shard(
+            plan.file,
+            plan.segment,
+            plan.variant,
+            shard.count,
+            shard.digest.hexdigest(),
+            hashlib.sha256(index).hexdigest(),
+        )
+        write_bytes(self.folder / entry.index_file, index)
+        write_json(self.folder / entry.entry_file, vars(entry))
+        self.done[plan.number] = entry
+
+    def finish(self) -> Manifest:
+        """Write the manifest over all shards, those of other ranks included, and clear the plan away.
+
+        Raises:
+            RunError: a shard is still missing.
+        """
+        done = _finished_shards(self.folder, self.plan, check_hashes=False)
+        total = fmt.num_shards(self.plan.segments, shard_images=self.plan.shard_images)
+        missing = sorted(set(range(total)) - set(done))
+        if missing:
+            raise RunError(
+                f"{len(missing)} of {total} shards are missing, first shard-{missing[0]:05d}.u8.",
+                id="cache-unfinished",
+                where=self.folder,
+                hint="Run the same `dsrface precompute` again.",
+            )
+        manifest = replace(self.plan, shards=tuple(done[number] for number in range(total)))
+        write_json(self.folder / fmt.MANIFEST, manifest.to_json())
+        (self.folder / fmt.PLAN).unlink(missing_ok=True)
+        for name in garbage(self.folder):
+            (self.folder / name).unlink(missing_ok=True)
+        return manifest
+
+
+class ShardWriter:
+    """Takes the records of one shard, hashing as it writes."""
+
+    def __init__(self, write: Callable[[Any], object], plan: ShardPlan, shape: tuple[int, int, int]) -> None:
+        self.plan = plan
+        self.count = 0
+        self.crcs: list[int] = []
+        self.digest = hashlib.sha256()
+        self._write = write
+        self._shape = shape
+
+    def append(self, records: NDArray[np.uint8]) -> None:
+        """Write uint8 [B, H, W, 3] records, the next ones of the plan."""
+        if records.dtype != np.uint8 or records.shape[1:] != self._shape:
+            raise ValueError(f"records are {records.dtype} {records.shape[1:]}, not uint8 {self._shape}")
+        block = np.ascontiguousarray(records)
+        self.crcs += [zlib.crc32(record) for record in block]
+        self.digest.update(block)
+        self._write(block.data)
+        self.count += len(block)
+
+
+def remove_cache(folder: Path) -> None:
+    """Delete a cache, finished or not, and nothing else: first the manifest, so that a kill leaves no half cache."""
+    for name in (fmt.MANIFEST, fmt.PLAN):
+        (folder / name).unlink(missing_ok=True)
+    remove_leftovers(folder)
+    for name in garbage(folder):
+        (folder / name).unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of killed writers."""
+    for entry in _entries(folder):
+        if entry.endswith(TMP_SUFFIX):
+            (folder / entry).unlink(missing_ok=True)
+
+
+def garbage(folder: Path) -> list[str]:
+    """Return the files that look like a cache's but that neither its manifest nor its plan needs, sorted."""
+    needed: set[str] = set()
+    for name in (fmt.MANIFEST, fmt.PLAN):
+        if (folder / name).exists():
+            manifest = fmt.read_manifest(folder, name=name)
+            needed.add(manifest.table["file"])
+            if name == fmt.PLAN:  # its shards are known by their number only
+                total = fmt.num_shards(manifest.segments, shard_images=manifest.shard_images)
+                for number in range(total):
+                    needed |= {f"shard-{number:05d}.{suffix}" for suffix in ("u8", "idx", "json")}
+            for shard in manifest.shards:
+                needed |= {shard.file, shard.index_file}
+    return [name for name in _entries(folder) if _looks_ours(name) and name not in needed]
+
+
+def foreign_entry(folder: Path) -> str | None:
+    """Return the first file or folder that no cache of ours would have, or None."""
+    return next(
+        (name for name in _entries(folder) if not name.startswith(".") and not _looks_ours(name)), None
+    )
+
+
+def _looks_ours(name: str) -> bool:
+    stem, _, suffix = name.rpartition(".")
+    if name.endswith(TMP_SUFFIX):
+        return True
+    if stem.startswith("shard-") and stem[6:].isdigit():
+        return suffix in ("u8", "idx", "json")
+    return stem.startswith("table-") and suffix == "safetensors"
+
+
+def _entries(folder: Path) -> Sequence[str]:
+    return sorted(os.listdir(folder)) if folder.is_dir() else []
+
+
+def _finished_shards(folder: Path, plan: Manifest, *, check_hashes: bool = True) -> dict[int, Shard]:
+    """Return the shards of a plan that are complete on disk.
+
+    A shard listed by an older manifest (before an append) counts as well as one with an entry file of its own.
+    """
+    listed: dict[str, Shard] = {}
+    if (folder / fmt.MANIFEST).exists():
+        listed = {shard.file: shard for shard in fmt.read_manifest(folder).shards}
+    present = {name for name in _entries(folder) if name.startswith("shard-")}
+    done = {}
+    for shard_plan in fmt.plan_shards(
+        plan.segments, shard_images=plan.shard_images, order_seed=plan.order_seed
+    ):
+        shard = listed.get(shard_plan.file)
+        own = shard_plan.file.removesuffix(".u8") + ".json"
+        if own in present:
+            shard = _read_entry(folder / own)
+        if shard is None or shard_plan.file not in present or shard.count != len(shard_plan.rows):
+            continue
+        if (shard.segment, shard.variant) != (shard_plan.segment, shard_plan.variant):
+            continue
+        if fmt.shard_problem(folder, shard, record_bytes=plan.record_bytes) is not None:
+            continue
+        is_new = own in present
+        if is_new and check_hashes and sha256_file(folder / shard.file) != shard.sha256:
+            continue
+        done[shard_plan.number] = shard
+    return done
+
+
+def _read_entry(path: Path) -> Shard | None:
+    try:
+        return Shard(**read_json(path))
+    except (RunError, TypeError):
+        return None
+
+
+def _check_room(folder: Path, plan: Manifest, done: dict[int, Shard]) -> None:
+    left = plan.num_records - sum(shard.count for shard in done.values())
+    needed = int(left * (plan.record_bytes + 12) * (1 + _SPARE_FRACTION))
+    free = shutil.disk_usage(folder).free
+    # Shards whose files are there but damaged will be replaced; counting them twice errs on the safe side.
+    if needed > free:
+        raise MachineError(
+            f"{left:,} images need {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free.",
+            id="disk-too-small",
+            where=folder,
+            hint="Free some space, or put --output on another disk.",
+        )

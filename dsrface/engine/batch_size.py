@@ -1,0 +1,90 @@
+"""Find the batch size that gives the most images per second, by trying."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dsrface.runtime.devices import Device
+
+CPU_SIZES = (8, 16, 32, 64, 128)
+GPU_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
+_GOOD_ENOUGH = 0.97
+
+
+@dataclass(frozen=True)
+class BatchChoice:
+    """A batch size and what was measured.
+
+    Args:
+        batch_size: The smallest that comes within 3 % of the best.
+        rates: Images per second of each size that was tried.
+        reason: One line for people.
+    """
+
+    batch_size: int
+    rates: dict[int, float]
+    reason: str
+
+    @property
+    def images_per_s(self) -> float:
+        """Rate of the chosen size."""
+        return self.rates.get(self.batch_size, 0.0)
+
+
+def choose_batch_size(
+    run: Callable[[int], object],
+    *,
+    device: Device,
+    sizes: Sequence[int] | None = None,
+    budget_s: float = 4.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> BatchChoice:
+    """Try growing batch sizes until they stop helping, memory ends, or the time is up.
+
+    Args:
+        run: Does the work on a batch of some size.
+        device: Where it runs; CUDA work is waited for.
+        sizes: In growing order; None takes those for the device.
+        budget_s: Seconds, after which no further size is tried.
+        clock: For tests.
+    """
+    rates: dict[int, float] = {}
+    begin = clock()
+    note = ""
+    for size in sizes or (GPU_SIZES if device.kind == "cuda" else CPU_SIZES):
+        try:
+            run(size)  # the first call of a size sets up kernels and memory
+            rates[size] = size / max(_seconds(run, size, device, clock), 1e-9)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            note = f", {size} does not fit in memory"
+            break
+        best = max(rates, key=lambda key: rates[key])
+        if size >= 4 * best or clock() - begin > budget_s:
+            break
+    if not rates:
+        return BatchChoice(1, {}, f"1: not even the smallest batch fits{note}")
+    top = max(rates.values())
+    chosen = min(size for size, rate in rates.items() if rate >= _GOOD_ENOUGH * top)
+    tried = ", ".join(f"{size}: {rate:.0f}/s" for size, rate in rates.items())
+    return BatchChoice(chosen, rates, f"auto -> {chosen} ({tried}{note})")
+
+
+def _seconds(run: Callable[[int], object], size: int, device: Device, clock: Callable[[], float]) -> float:
+    """Return the best of a few timed calls: what disturbs a call only ever makes it slower."""
+    best = float("inf")
+    spent = 0.0
+    for _ in range(5):
+        start = clock()
+        run(size)
+        if device.kind == "cuda":
+            torch.cuda.synchronize(device.torch_name)
+        best = min(best, clock() - start)
+        spent += clock() - start
+        if spent > 0.3:
+            break
+    return best
