@@ -19,8 +19,11 @@ class HeadConfig(Config):
         ge=0,
         description="Multiplies the cosines; 0 chooses the smallest that can reach probability 0.95, >= 32.",
     )
-    margin: float = Field(
-        0.3, ge=0, lt=1.5, description="ArcFace: angle in rad; CosFace, AdaFace: cosine margin."
+    margin: float | None = Field(
+        None,
+        ge=0,
+        lt=1.5,
+        description="ArcFace: angle in rad; CosFace, AdaFace: cosine. None: 0.5, 0.35, 0.4, as published.",
     )
     init_images_per_person: int = Field(
         8,

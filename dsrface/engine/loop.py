@@ -211,7 +211,7 @@ class _Loop:
             is_last = number == len(micro_batches) - 1
             with self._no_sync(not is_last):
                 with autocast(self.where.device):
-                    loss, metrics = self.callable(micro.to(self.device))
+                    loss, metrics = self.callable(_moved(micro, self.device))
                 share = len(micro) / len(batch)
                 self.scaler.scale(loss * share).backward()
             for name, value in metrics.items():
@@ -405,6 +405,11 @@ def _cut(batch: Batch, num_parts: int) -> list[Batch]:
         for part in (batch.inputs, batch.high, batch.labels, batch.indices)
     ]
     return [replace(batch, inputs=a, high=b, labels=c, indices=d) for a, b, c, d in zip(*fields, strict=True)]
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    """Copy a batch to the device without waiting; the indices, which draws are made of, stay where they are."""
+    return replace(batch.to(device), indices=batch.indices)
 
 
 def _seed_step(seed: int, step: int, rank: int) -> None:

@@ -112,7 +112,7 @@ class Ema:
         if not self.shadow:
             return
         weight = 1.0 - min(self.decay, (1 + num_updates) / (10 + num_updates))
-        torch._foreach_lerp_(  # noqa: SLF001 - what torch.optim.swa_utils calls too
+        torch._foreach_lerp_(
             [self.shadow[name] for name in self._floats],
             [self._live[name].detach() for name in self._floats],
             weight,

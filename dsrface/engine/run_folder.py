@@ -54,6 +54,22 @@ class RunFolder:
         """Folder of the pictures."""
         return self.path / "samples"
 
+    def pin(self, name: str, value: str) -> None:
+        """Record what a run depends on besides its settings, such as the hash of starting weights.
+
+        Raises:
+            RunError: the run is resumed with another value.
+        """
+        pins: dict[str, str] = self.record.setdefault("pins", {})
+        if pins.setdefault(name, value) != value:
+            raise RunError(
+                f"The run was started with another {name}: {pins[name][:12]} then, {value[:12]} now.",
+                id="not-resumable",
+                where=self.path,
+                hint="Give back what it was started with, or start a new run.",
+            )
+        self.update()
+
     def update(self, **values: object) -> None:
         """Write `values` into run.json, atomically."""
         self.record |= values
@@ -144,11 +160,14 @@ def _start(folder: RunFolder, config: Config, seed: int, facts: Mapping[str, obj
         "seed": seed,
         "versions": gather_versions().to_dict(),
         "config": config_values(config),
+        "pins": folder.record.get("pins", {}),
         **facts,
     }
     folder.update()
     if not folder.is_resumed:
-        write_text(folder.path / "config.toml", to_toml(config))
+        # Without the folder itself: fed back, it must make a new run.
+        again = config.model_copy(update={"run": None, "resume": False})
+        write_text(folder.path / "config.toml", to_toml(again))
 
 
 def _check_same(folder: RunFolder, config: Config, facts: Mapping[str, object]) -> None:

@@ -45,7 +45,7 @@ def choose_device(device: str = "auto", *, amp: str = "auto") -> Device:
         raise UsageError(
             f"Unknown number format {amp!r}.", id="bad-amp", hint="Use auto, fp32, bf16 or fp16."
         )
-    asked, name, why = device, device, "asked for"
+    asked, name, why = device, device, f"{device} asked for"
     if device == "auto":
         if torch.cuda.is_available():
             name, why = f"cuda:{_local_rank() % torch.cuda.device_count()}", "auto: CUDA is there"

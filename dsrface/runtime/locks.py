@@ -44,9 +44,9 @@ def exclusive(path: Path, *, what: str) -> Iterator[None]:
         with contextlib.suppress(OSError):
             holder.write_text(str(os.getpid()), encoding="utf-8")
         yield
+    finally:
         with contextlib.suppress(OSError):
             holder.unlink()
-    finally:
         lock.release()
 
 

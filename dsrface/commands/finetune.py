@@ -1,0 +1,213 @@
+"""`dsrface finetune`: fine-tune an EdgeFace recogniser on cached, live, bicubic or HR faces."""
+
+from __future__ import annotations
+
+import copy
+import math
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from dsrface.commands.recogniser_data import RecogniserData, open_recogniser_data
+from dsrface.config.finetune import FinetuneConfig
+from dsrface.data.augment import to_image01
+from dsrface.data.layout import open_data
+from dsrface.engine.events import Event, Note
+from dsrface.engine.inference import run_batched
+from dsrface.engine.loop import Outcome, Where, fit
+from dsrface.engine.recognition_task import RecognitionImages, RecognitionTask, make_feed
+from dsrface.engine.run_folder import INTERRUPTED
+from dsrface.engine.session import training_session
+from dsrface.errors import UsageError
+from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
+from dsrface.models.heads import MarginHead, build_head, reachable_probability
+from dsrface.models.preprocess import normalise
+from dsrface.models.weights import load_dsr, load_recogniser
+from dsrface.runtime.threads import limit_torch_threads
+from dsrface.types import Preprocess
+
+_MIN_SCALE = 32.0
+_WANTED_PROBABILITY = 0.95
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What came of it.
+
+    Args:
+        summary: The result in one line.
+        location: The run folder.
+        next_command: What to run next.
+        outcome: How the loop ended.
+        exit_code: 0, or 130 / 143 when interrupted.
+    """
+
+    summary: str
+    location: str
+    next_command: str
+    outcome: Outcome
+    exit_code: int = 0
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for --json."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The starting trunk.
+
+    Args:
+        trunk: On the device.
+        preprocess: How it wants its images.
+        is_from_scratch: No weights were given.
+    """
+
+    trunk: nn.Module
+    preprocess: Preprocess
+    is_from_scratch: bool
+
+
+def run(config: FinetuneConfig, *, emit: Callable[[Event], None]) -> FinetuneResult:
+    """Fine-tune, or resume.
+
+    Args:
+        config: Complete configuration.
+        emit: Takes the events.
+
+    Raises:
+        DsrfaceError: whatever goes wrong, by family.
+    """
+    data = open_data(config.data)
+    with training_session(config, emit=emit, data_sha256=data.source_digest) as where:
+        for note in data.notes:
+            where.sink.emit(Note(note))
+        with open_recogniser_data(config, data, where) as faces:
+            outcome = _train(config, faces, where)
+    return _result(config, where, outcome)
+
+
+def _train(config: FinetuneConfig, faces: RecogniserData, where: Where) -> Outcome:
+    limit_torch_threads(faces.num_workers)
+    start = _start(config, where)
+    dsr = None
+    if config.live is not None:
+        loaded = load_dsr(config.live, device=where.device.torch_name)
+        if loaded.preprocess.size_px != config.vlr_size:
+            raise UsageError(
+                f"The DSR takes {loaded.preprocess.size_px} px, not {config.vlr_size} px.",
+                id="wrong-vlr-size",
+                where=loaded.path,
+                hint=f"Use --vlr-size {loaded.preprocess.size_px}, or another DSR.",
+            )
+        where.folder.pin("dsr_weights", loaded.sha256)
+        dsr = loaded.model.requires_grad_(False)
+    feed = make_feed(config.mode, dsr, where.device)
+    head = _head(config, len(faces.train.persons), where).to(where.device.torch_name)
+    has_anchor = config.anchor.weight > 0 and not start.is_from_scratch
+    task = RecognitionTask(
+        start.trunk,
+        head,
+        config=config,
+        preprocess=start.preprocess,
+        feed=feed,
+        teacher=copy.deepcopy(start.trunk).eval().requires_grad_(False) if has_anchor else None,
+        images=RecognitionImages(faces.val_images(), faces.holdout_images(), faces.train.names),
+        device=where.device,
+        is_from_scratch=start.is_from_scratch,
+    )
+    if not start.is_from_scratch and not where.folder.is_resumed:
+        _initialise_head(config, task, faces, where)
+    epochs = (config.stage1_epochs, config.stage2_epochs)
+    if start.is_from_scratch:
+        epochs = (0, sum(epochs))
+    source = faces.source()
+    return fit(task, source, phase_epochs=epochs, optim=config.optim, engine=config.engine, where=where)
+
+
+def _start(config: FinetuneConfig, where: Where) -> _Start:
+    device = where.device.torch_name
+    if config.backbone_weights is None:
+        where.sink.emit(
+            Note(
+                f"{config.backbone} starts from random weights: no head-only stage, no anchor, one learning rate. "
+                "Expect far less than from published weights.",
+                is_warning=True,
+            )
+        )
+        trunk = build_edgeface(config.backbone, layer_scale=config.trunk.layer_scale)
+        return _Start(trunk.to(device), EDGEFACE_PREPROCESS, is_from_scratch=True)
+    loaded = load_recogniser(config.backbone_weights, device=device)
+    variant = loaded.config["variant"]
+    if variant != config.backbone:
+        raise UsageError(
+            f"The weights are of {variant}, not of {config.backbone}.",
+            id="wrong-backbone",
+            where=loaded.path,
+            hint=f"Use --backbone {variant}.",
+        )
+    where.folder.pin("backbone_weights", loaded.sha256)
+    return _Start(loaded.model, loaded.preprocess, is_from_scratch=False)
+
+
+def _head(config: FinetuneConfig, num_classes: int, where: Where) -> MarginHead:
+    scale = config.classifier.scale or choose_scale(num_classes)
+    reachable = reachable_probability(scale, num_classes)
+    where.sink.emit(
+        Note(
+            f"{config.head} over {num_classes} persons, scale {scale:.1f}: the true class can reach probability "
+            f"{reachable:.3f} at most" + ("; below 0.5 nothing is learned well" if reachable < 0.5 else ""),
+            is_warning=reachable < 0.5,
+        )
+    )
+    return build_head(config.head, num_classes=num_classes, scale=scale, margin=config.classifier.margin)
+
+
+def choose_scale(num_classes: int) -> float:
+    """Return the smallest scale, at least 32, at which the true class can reach probability 0.95."""
+    odds = _WANTED_PROBABILITY / (1 - _WANTED_PROBABILITY) * max(1, num_classes - 1)
+    return max(_MIN_SCALE, math.log(odds))
+
+
+def _initialise_head(
+    config: FinetuneConfig, task: RecognitionTask, faces: RecogniserData, where: Where
+) -> None:
+    """Set every class weight to the mean embedding of some of its images, as the starting trunk sees them."""
+    num = config.classifier.init_images_per_person
+    if num == 0:
+        return
+    images = faces.some_images(num)
+    inputs = task.fed(images)
+
+    def function(batch: torch.Tensor) -> torch.Tensor:
+        return task.trunk(normalise(to_image01(batch), EDGEFACE_PREPROCESS)).float()  # type: ignore[no-any-return]
+
+    task.trunk.eval()
+    embeddings = run_batched(function, inputs, batch_size=config.eval.batch_size, device=where.device)
+    task.head.init_from_class_means(embeddings.clone(), images.labels)
+
+
+def _result(config: FinetuneConfig, where: Where, outcome: Outcome) -> FinetuneResult:
+    run_dir, data = shlex.quote(str(where.folder.path)), shlex.quote(str(config.data))
+    if outcome.status == INTERRUPTED:
+        return FinetuneResult(
+            f"Interrupted after step {outcome.step}; the checkpoint is written.",
+            str(where.folder.path),
+            f"dsrface finetune {data} --config {run_dir}/config.toml --run {run_dir} --resume",
+            outcome,
+            outcome.exit_code,
+        )
+    best, first = outcome.best_metrics, outcome.first_metrics
+    verdict = (
+        "the starting weights stay best" if outcome.best_step == 0 else f"best at step {outcome.best_step}"
+    )
+    return FinetuneResult(
+        f"AUC {best['auc']:.4f} (before: {first['auc']:.4f}), EER {best['eer']:.2%} (before: {first['eer']:.2%}) on "
+        f"validation persons, mode {config.mode}; {verdict} of {outcome.step}.",
+        str(where.folder.path),
+        f"dsrface evaluate {data} --vlr-size {config.vlr_size} --finetuned {run_dir}",
+        outcome,
+    )

@@ -1,0 +1,263 @@
+"""What `finetune` reads: the training batches of its mode, and the small sets it holds in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from dsrface.commands.workers import choose_workers
+from dsrface.config.finetune import FinetuneConfig
+from dsrface.data import draws
+from dsrface.data.augment import Geometry
+from dsrface.data.cache.outputs import make_order, open_outputs
+from dsrface.data.datasets import PairDataset
+from dsrface.data.layout import FaceData, FaceSplit
+from dsrface.data.loaders import make_loader
+from dsrface.data.names import PackedStrings
+from dsrface.data.samplers import BatchSampler, EpochOrder, PersonSampler, RankedSampler
+from dsrface.engine.events import Note
+from dsrface.engine.inference import Images, gather
+from dsrface.engine.loop import BatchSource, Where
+from dsrface.errors import DataError
+from dsrface.runtime.files import write_json
+
+_MIN_LEFT = 2  # images that a person keeps for training
+
+
+def subset(split: FaceSplit, indices: Sequence[int]) -> FaceSplit:
+    """Return the split with these images only; persons and labels keep their numbers."""
+    names = PackedStrings.from_list([split.names[index] for index in indices])
+    return replace(split, names=names, labels=split.labels[list(indices)])
+
+
+def hold_out(split: FaceSplit, *, fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Choose images of training persons to keep out, for closed-set accuracy; by seed, image by image.
+
+    Args:
+        split: The training split.
+        fraction: Share of the images, in [0, 1); every person keeps at least two.
+        seed: Seed of the run.
+
+    Returns:
+        Indices to train on, indices kept out; both ascending.
+    """
+    draw = draws.uniform(seed, 0, np.arange(len(split), dtype=np.int64), num=1, stream="holdout")[:, 0]
+    labels = split.labels.numpy()
+    is_out = draw < fraction
+    kept = np.bincount(labels[~is_out], minlength=len(split.persons))
+    is_out &= kept[labels] >= _MIN_LEFT
+    return np.flatnonzero(~is_out).tolist(), np.flatnonzero(is_out).tolist()
+
+
+def first_per_person(split: FaceSplit, num: int) -> list[int]:
+    """Return the indices of at most `num` images of every person."""
+    labels = split.labels.numpy()
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], labels[order], side="left")
+    return sorted(order[np.arange(len(labels)) - starts < num].tolist())
+
+
+def whole_persons(split: FaceSplit, max_images: int, *, seed: int) -> list[int]:
+    """Return the indices of all images of as many persons, in seeded order, as fit into `max_images`; at least two."""
+    counts = np.bincount(split.labels.numpy(), minlength=len(split.persons))
+    order = np.random.default_rng(seed).permutation(len(counts))
+    num_persons = max(2, int(np.searchsorted(np.cumsum(counts[order]), max_images, side="right")))
+    return np.flatnonzero(np.isin(split.labels.numpy(), order[:num_persons])).tolist()
+
+
+def outputs_of(split: FaceSplit, data: FaceData, folder: Path) -> Path:
+    """Return where the DSR outputs of a split lie, given the folder that the user named.
+
+    Named may be one split's folder (`DATA/train/dsr_outputs_16x16`, its twin in the other splits is found), a folder
+    with one sub-folder a split, or a folder that holds all images.
+    """
+    for root in {other.root for other in data.splits.values()}:
+        with contextlib.suppress(ValueError):
+            relative = folder.resolve().relative_to(root.resolve())
+            if relative.parts:
+                return split.root / relative
+    named = folder / split.name
+    return named if named.is_dir() else folder
+
+
+@dataclass
+class RecogniserData:
+    """The opened data of one run.
+
+    Args:
+        config: The command's configuration.
+        data: The data set.
+        train: Training images, without those kept out.
+        holdout: Kept-out images of the same persons; may be empty.
+        val: Validation persons.
+        num_workers: Worker processes that feed the training.
+        where: Device, ranks, sink.
+        stack: Closes what was opened.
+    """
+
+    config: FinetuneConfig
+    data: FaceData
+    train: FaceSplit
+    holdout: FaceSplit
+    val: FaceSplit
+    num_workers: int
+    where: Where
+    stack: contextlib.ExitStack
+
+    def source(self) -> BatchSource:
+        """Open the training batches."""
+        config, where = self.config, self.where
+        ranks = where.ranks
+        if config.images_per_person:
+            sampler: RankedSampler = PersonSampler(
+                self.train.labels,
+                persons_per_batch=config.batch_size // config.images_per_person,
+                images_per_person=config.images_per_person,
+                seed=config.seed,
+                rank=ranks.rank,
+                world_size=ranks.world_size,
+            )
+        else:
+            sampler = BatchSampler(
+                self._order(),
+                batch_size=config.batch_size,
+                drop_last=False,
+                rank=ranks.rank,
+                world_size=ranks.world_size,
+            )
+        return self._open(self.train, sampler, num_workers=self.num_workers, is_training=True)
+
+    def val_images(self) -> Images:
+        """Read the validation images, inputs and HR, into memory."""
+        return self._read(self.val)
+
+    def holdout_images(self) -> Images | None:
+        """Read the kept-out images into memory."""
+        return self._read(self.holdout) if len(self.holdout) else None
+
+    def some_images(self, num_per_person: int) -> Images:
+        """Read a few training images of every person into memory."""
+        return self._read(subset(self.train, first_per_person(self.train, num_per_person)))
+
+    def _order(self) -> EpochOrder:
+        if self.config.dsr_outputs is None:
+            return EpochOrder(len(self.train), self.config.seed)
+        folder = outputs_of(self.train, self.data, self.config.dsr_outputs)
+        return make_order(self.train, folder, seed=self.config.seed)
+
+    def _read(self, split: FaceSplit) -> Images:
+        sampler = BatchSampler(EpochOrder(len(split), 0, shuffle=False), batch_size=64, drop_last=False)
+        with contextlib.ExitStack() as stack:
+            source = self._open(split, sampler, num_workers=0, is_training=False, stack=stack)
+            return gather(source.epoch(0))
+
+    def _open(
+        self,
+        split: FaceSplit,
+        sampler: RankedSampler,
+        *,
+        num_workers: int,
+        is_training: bool,
+        stack: contextlib.ExitStack | None = None,
+    ) -> BatchSource:
+        config, wish = self.config, self.config.loader
+        stack = stack if stack is not None else self.stack
+        method = None if wish.start_method == "auto" else wish.start_method
+        if config.dsr_outputs is not None:
+            sink = self.where.sink
+            source = open_outputs(
+                split,
+                outputs_of(split, self.data, config.dsr_outputs),
+                sampler=sampler,
+                size_px=config.vlr_size,
+                device=self.where.device.torch_name if is_training else "cpu",
+                num_workers=num_workers,
+                start_method=method,
+                prefetch_factor=wish.prefetch_factor,
+                timeout_s=wish.timeout_s,
+                note=(lambda text: sink.emit(Note(text))) if is_training else None,
+            )
+            stack.callback(source.close)
+            return source
+        loader = make_loader(
+            dataset(config, self.data, split, is_training=is_training),
+            sampler,
+            num_workers=num_workers,
+            start_method=method,
+            pin_memory=is_training and self.where.device.kind == "cuda",
+            prefetch_factor=wish.prefetch_factor,
+            timeout_s=wish.timeout_s,
+        )
+        return stack.enter_context(loader)
+
+
+@contextlib.contextmanager
+def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -> Iterator[RecogniserData]:
+    """Choose what is trained on, kept out and validated; check that it can be; record it in the run folder.
+
+    Raises:
+        DataError: a twin is missing, or the validation persons allow no verification.
+    """
+    train, val = data.split("train"), data.split("val")
+    if config.mode in ("live", "bicubic"):
+        for split in (train, val):
+            split.check_twins(split.low_dir(config.vlr_size))
+    val = subset(val, whole_persons(val, config.eval.max_images, seed=config.seed))
+    _check_val(val, data)
+    kept, out = hold_out(train, fraction=config.eval.holdout_fraction, seed=config.seed)
+    holdout, train = subset(train, out), subset(train, kept)
+    if where.ranks.is_main:
+        record = {"seed": config.seed, "fraction": config.eval.holdout_fraction, "names": list(holdout.names)}
+        write_json(where.folder.path / "holdout.json", record)
+    where.sink.emit(
+        Note(
+            f"mode {config.mode}: {len(train)} images of {len(train.persons)} persons, {len(holdout)} kept out for "
+            f"closed-set accuracy, {len(val)} images of validation persons"
+        )
+    )
+    sample = dataset(config, data, train, is_training=True)
+    num_workers = choose_workers(
+        config.workers, sample, batch_size=config.batch_size, ranks=where.ranks, emit=where.sink.emit
+    )
+    with contextlib.ExitStack() as stack:
+        yield RecogniserData(config, data, train, holdout, val, num_workers, where, stack)
+
+
+def dataset(config: FinetuneConfig, data: FaceData, split: FaceSplit, *, is_training: bool) -> PairDataset:
+    """Return the pairs of a mode that reads image files; live mode can draw its geometry here, before the DSR.
+
+    Raises:
+        DataError: `augment.before_dsr` on data whose degradation is unknown.
+    """
+    if config.dsr_outputs is not None:
+        return PairDataset(split, inputs=outputs_of(split, data, config.dsr_outputs))
+    inputs = split.high_dir if config.hr_only else split.low_dir(config.vlr_size)
+    wish = config.augment
+    if not (is_training and config.live is not None and wish.before_dsr):
+        return PairDataset(split, inputs=inputs)
+    degradation = data.degradation(config.vlr_size)
+    if degradation is None:
+        raise DataError(
+            "How the VLR images were made is not recorded, so they cannot be made anew from moved HR images.",
+            id="unknown-degradation",
+            where=data.root,
+            hint="Use --set augment.before_dsr=false, or make the data set with `dsrface prepare`.",
+        )
+    geometry = Geometry(wish.flip, wish.rotate_deg, wish.scale, wish.shift_px)
+    return PairDataset(split, inputs=inputs, augment=geometry, seed=config.seed, degradation=degradation)
+
+
+def _check_val(val: FaceSplit, data: FaceData) -> None:
+    counts = np.bincount(val.labels.numpy())
+    if (counts > 1).sum() < 1 or (counts > 0).sum() < 2:
+        raise DataError(
+            f"The validation split ({len(val)} images of {(counts > 0).sum()} persons) gives no pairs to verify: it "
+            "needs two persons, and two images of at least one of them.",
+            id="no-genuine-pairs",
+            where=data.root,
+            hint="Prepare the data with more validation persons, e.g. --split 0.7,0.15,0.15.",
+        )

@@ -1,0 +1,281 @@
+"""Fine-tuning a recogniser: margin head over the training persons, anchor to a frozen teacher, judged by verification.
+
+Letters: B batch, N images, D embedding, C persons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dsrface.config.finetune import FinetuneConfig
+from dsrface.data import draws
+from dsrface.data.augment import Colour, Geometry, augment_pair, to_image01, to_image_u8
+from dsrface.data.names import PackedStrings
+from dsrface.engine.collapse import CollapseGuard, effective_rank
+from dsrface.engine.inference import Images, run_batched, super_resolve
+from dsrface.engine.pictures import write_strips
+from dsrface.engine.task import ParamGroup, Task, Validation
+from dsrface.metrics.verification import auc, d_prime, eer
+from dsrface.models.heads import MarginHead
+from dsrface.models.preprocess import normalise
+from dsrface.models.resize import upsample_bicubic
+from dsrface.models.weights import save_model
+from dsrface.runtime.devices import Device
+from dsrface.types import HIGH_SIZE_PX, Batch, Preprocess
+
+_NUM_FIRST = 8
+Feed = Callable[[Tensor, Tensor], Tensor]
+
+
+def make_feed(mode: str, dsr: nn.Module | None, device: Device) -> Feed:
+    """Return what turns a batch's (inputs, high) into the uint8 faces that the recogniser is to learn from.
+
+    Inputs that are 112x112 already, such as cached outputs, pass through.
+
+    Args:
+        mode: cached, live, bicubic or hr.
+        dsr: Frozen network of live mode, on the device.
+        device: For its number format.
+    """
+
+    def feed(inputs: Tensor, high: Tensor) -> Tensor:
+        if mode == "hr":
+            return high
+        if inputs.shape[1] == HIGH_SIZE_PX:
+            return inputs
+        if dsr is not None:
+            return super_resolve(
+                dsr, inputs, device=device
+            ).clone()  # a plain tensor again, not an inference one
+        return to_image_u8(upsample_bicubic(to_image01(inputs)))
+
+    return feed
+
+
+@dataclass(frozen=True)
+class RecognitionImages:
+    """What is validated, in memory.
+
+    Args:
+        val: Validation persons, for verification.
+        holdout: Kept-out images of the training persons, for closed-set accuracy; None without any.
+        names: Names of the training samples.
+    """
+
+    val: Images
+    holdout: Images | None
+    names: PackedStrings
+
+
+class RecognitionTask(Task):
+    """A trunk, its head, and the images that judge it.
+
+    Args:
+        trunk: EdgeFace, on the device.
+        head: Margin head, on the device.
+        config: The command's configuration.
+        preprocess: How the trunk wants its images.
+        feed: See `make_feed`.
+        teacher: Frozen copy of the starting trunk, or None without anchor.
+        images: For validation.
+        device: Where it runs.
+        is_from_scratch: The trunk has nothing to be gentle with: one phase, one learning rate.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        head: MarginHead,
+        *,
+        config: FinetuneConfig,
+        preprocess: Preprocess,
+        feed: Feed,
+        teacher: nn.Module | None,
+        images: RecognitionImages,
+        device: Device,
+        is_from_scratch: bool,
+    ) -> None:
+        super().__init__()
+        self.trunk, self.head = trunk, head
+        self._config, self._preprocess, self._feed, self._device = config, preprocess, feed, device
+        self._teacher = (teacher,)  # in a tuple: frozen, neither trained nor saved
+        self._images, self._is_from_scratch = images, is_from_scratch
+        self._phase = 0
+        self._guard = CollapseGuard()
+        wish = config.augment
+        self._geometry: Geometry | None = None
+        if not (config.live is not None and wish.before_dsr):
+            self._geometry = Geometry(wish.flip, wish.rotate_deg, wish.scale, wish.shift_px)
+        self._colour = Colour(wish.brightness, wish.contrast)
+        self._val_inputs: Tensor | None = None
+        self._holdout_inputs: Tensor | None = None
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the classification loss plus the anchor's, and each alone."""
+        inputs, high = self._pixels(batch)
+        images = normalise(inputs, self._preprocess)
+        with torch.set_grad_enabled(self._trains_trunk):
+            embeddings = self.trunk(images).float()
+        logits = self.head(embeddings, batch.labels)
+        total = classification = functional.cross_entropy(logits, batch.labels)
+        metrics = {"loss/class": classification.detach()}
+        teacher = self._teacher[0]
+        if teacher is not None and self._trains_trunk and self._config.anchor.weight > 0:
+            with torch.no_grad():
+                wanted = teacher(normalise(high, self._preprocess)).float()
+            anchor = (1 - functional.cosine_similarity(embeddings, wanted, dim=1)).mean()
+            total = total + self._config.anchor.weight * anchor
+            metrics["loss/anchor"] = anchor.detach()
+        with torch.no_grad():
+            cosines = self.head.cosines(embeddings)
+            metrics["train_accuracy"] = (cosines.argmax(dim=1) == batch.labels).float().mean()
+            metrics["cosine_true"] = cosines.gather(1, batch.labels[:, None]).mean()
+        return total, {"loss/total": total.detach(), **metrics}
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Trunk and head; in stage 1 only the head moves, in stage 2 the trunk follows at a lower rate."""
+        fraction = 1.0 if self._is_from_scratch else self._config.trunk.lr_fraction
+        return [
+            ParamGroup("trunk", list(self.trunk.parameters()), (0.0, fraction)),
+            ParamGroup("head", list(self.head.parameters()), (1.0, 1.0)),
+        ]
+
+    def set_phase(self, phase: int) -> None:
+        """Freeze the trunk in stage 1."""
+        self._phase = phase
+        self.trunk.requires_grad_(self._trains_trunk)
+
+    def compile_networks(self) -> None:
+        """Compile the trunk in place."""
+        self.trunk.compile()
+
+    def validate(self, *, step: int, samples_dir: Path, is_last: bool) -> Validation:
+        """Verify HR galleries against probes on validation persons; watch for collapse; never look at test.
+
+        Raises:
+            TrainingError: id `collapse`.
+        """
+        del samples_dir
+        val = self._images.val
+        if self._val_inputs is None:
+            self._val_inputs = self.fed(val)
+        probes, gallery = self._embed(self._val_inputs), self._embed(val.high)
+        scores, is_same = compare(gallery, probes, val.labels)
+        metrics = verification_metrics(scores, is_same)
+        metrics["hr_auc"] = float(auc(*compare(gallery, gallery, val.labels)))
+        metrics["effective_rank"] = effective_rank(probes)
+        strangers = val.labels[:, None] != val.labels[None, :]
+        metrics["impostor_mean"] = float((probes @ probes.T)[strangers].mean())
+        if self._images.holdout is not None:
+            metrics["holdout_accuracy"] = self._holdout_accuracy(self._images.holdout)
+        self._guard.check(metrics, step=step, is_last=is_last)
+        by = self._config.eval.select_by
+        return Validation(metrics, score=metrics["auc"] if by == "auc" else -metrics["eer"])
+
+    def save_model(self, path: Path, *, step: int) -> None:
+        """Write the trunk; the head belongs to the training persons and stays in the trainer's state."""
+        save_model(
+            path,
+            self.trunk,
+            kind="recogniser",
+            config={"variant": self._config.backbone},
+            preprocess=self._preprocess,
+            extra={"step": str(step), "mode": self._config.mode, "vlr_size": str(self._config.vlr_size)},
+        )
+
+    def save_first_batch(self, batch: Batch, path: Path) -> None:
+        """Write input | HR twin, augmented, as the network sees them."""
+        indices = batch.indices[:_NUM_FIRST]
+        first = Batch(batch.inputs[:_NUM_FIRST], batch.high[:_NUM_FIRST], batch.labels, indices, batch.epoch)
+        device = self._device.torch_name
+        moved = Batch(first.inputs.to(device), first.high.to(device), first.labels, indices, batch.epoch)
+        inputs, high = self._pixels(moved)
+        write_strips(path, [to_image_u8(inputs).cpu(), to_image_u8(high).cpu()])
+
+    def describe(self, indices: list[int]) -> list[str]:
+        """Return the relative file names."""
+        return [self._images.names[index] for index in indices]
+
+    @property
+    def _trains_trunk(self) -> bool:
+        return self._phase > 0
+
+    def _pixels(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return augmented (inputs, high) as Image01; a drawn share of the inputs is the HR twin itself."""
+        config = self._config
+        indices = batch.indices.cpu().numpy()
+        inputs, high = augment_pair(
+            self._feed(batch.inputs, batch.high),
+            batch.high,
+            geometry=self._geometry,
+            colour=self._colour,
+            seed=config.seed,
+            epoch=batch.epoch,
+            indices=indices,
+        )
+        if config.anchor.hr_fraction > 0 and config.mode != "hr":
+            draw = draws.uniform(config.seed, batch.epoch, indices, num=1, stream="hr_fraction")[:, 0]
+            is_high = torch.from_numpy(draw < config.anchor.hr_fraction).to(inputs.device, non_blocking=True)
+            inputs = torch.where(is_high[:, None, None, None], high, inputs)
+        return inputs, high
+
+    def fed(self, images: Images) -> Tensor:
+        """Return the recogniser's uint8 inputs of images in memory; computed once, as no DSR changes here."""
+        size = self._config.eval.batch_size
+        parts = []
+        for start in range(0, len(images), size):
+            part = slice(start, start + size)
+            inputs = images.inputs[part].to(self._device.torch_name)
+            high = images.high[part].to(self._device.torch_name)
+            parts.append(self._feed(inputs, high).cpu())
+        return torch.cat(parts)
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """Return float32 [N, D] L2-normalised embeddings of uint8 images."""
+
+        def function(batch: Tensor) -> Tensor:
+            return functional.normalize(
+                self.trunk(normalise(to_image01(batch), self._preprocess)).float(), dim=1
+            )
+
+        return run_batched(function, images, batch_size=self._config.eval.batch_size, device=self._device)
+
+    def _holdout_accuracy(self, images: Images) -> float:
+        """Return the share of kept-out images whose nearest class is right: cosines, no margin."""
+        if self._holdout_inputs is None:
+            self._holdout_inputs = self.fed(images)
+        embeddings = self._embed(self._holdout_inputs).to(self._device.torch_name)
+        found = self.head.cosines(embeddings).argmax(dim=1).cpu()
+        return float((found == images.labels).float().mean())
+
+
+def compare(gallery: Tensor, probes: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cosines of every gallery image with every probe of another photo, and which pairs are one person's.
+
+    A probe never meets its own photo.
+
+    Args:
+        gallery: float32 [N, D], normalised.
+        probes: float32 [N, D], the same photos in the same order.
+        labels: int64 [N].
+    """
+    scores = gallery @ probes.T
+    is_same = labels[:, None] == labels[None, :]
+    is_other_photo = ~torch.eye(len(labels), dtype=torch.bool)
+    return scores[is_other_photo].double().numpy(), is_same[is_other_photo].numpy()
+
+
+def verification_metrics(scores: np.ndarray, is_same: np.ndarray) -> dict[str, float]:
+    """Return AUC, EER and d-prime of one set of pairs."""
+    return {
+        "auc": float(auc(scores, is_same)),
+        "eer": float(eer(scores, is_same)),
+        "d_prime": float(d_prime(scores, is_same)),
+    }
