@@ -1,0 +1,41 @@
+"""Settings of `dsrface embed`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from dsrface.config.sources import Config
+
+
+class EmbedConfig(Config):
+    """Write the embeddings of a folder of aligned faces."""
+
+    command: ClassVar[str] = "embed"
+
+    images: Path = Field(description="Folder of 112x112 faces, or one such picture.")
+    weights: Path = Field(description="Recogniser: a run folder, a weight file of ours or an EdgeFace file.")
+    out: Path = Field(description="The .npz file to write.")
+    normalize: bool = Field(True, description="Scale each embedding to length 1.")
+    on_bad_image: Literal["fail", "skip"] = Field(
+        "fail",
+        description="fail stops at the first picture that cannot be used; skip lists them and goes on.",
+    )
+    batch_size: int = Field(64, ge=1, description="Images a forward pass.")
+    workers: int | Literal["auto"] = Field(
+        "auto", description="Threads that read images; auto takes the free cores."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    amp: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Number format of the forward passes; fp32 keeps files alike between machines."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.out.suffix != ".npz":
+            raise ValueError("out must end in .npz")
+        if isinstance(self.workers, int) and self.workers < 0:
+            raise ValueError("workers must be auto, or 0 or more")
+        return self

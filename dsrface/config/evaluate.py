@@ -1,0 +1,70 @@
+"""Settings of `dsrface evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from dsrface.config.sources import Config
+
+
+class EvaluateConfig(Config):
+    """Measure whether super-resolution and fine-tuning help, on persons that nothing was trained on."""
+
+    command: ClassVar[str] = "evaluate"
+
+    data: Path = Field(description="Data set folder.")
+    vlr_size: int = Field(ge=4, le=112, description="Side of the low-resolution faces, in pixels.")
+    dsr: Path | None = Field(None, description="Super-resolution network: a run folder or a weight file.")
+    dsr_outputs: Path | None = Field(None, description="Or what `dsrface precompute` made with one.")
+    recogniser: Path | None = Field(
+        None,
+        description="Frozen recogniser, as before fine-tuning; by default what `finetuned` started from.",
+    )
+    finetuned: Path | None = Field(
+        None, description="Recogniser after `dsrface finetune`: run folder or file."
+    )
+    pairs: Path | None = Field(
+        None, description="pairs.txt as LFW has it; by default pairs are generated from the split."
+    )
+    split: Literal["train", "val", "test"] = Field(
+        "test", description="Split to measure on; models and thresholds were chosen on the other two."
+    )
+    out: Path | None = Field(
+        None, description="Folder of the report; None makes runs/evaluate/<UTC time>-<hash>."
+    )
+    bootstrap: int = Field(
+        1000, ge=0, description="Draws of persons for the 95 % intervals; 0 leaves them out."
+    )
+    max_pairs: int = Field(
+        200_000, ge=100, description="Pairs at most for error rates, when pairs are generated."
+    )
+    fars: tuple[float, ...] = Field(
+        (0.1, 0.01, 0.001, 0.0001), description="False-accept rates to report the true-accept rate at."
+    )
+    seed: int = Field(0, ge=0, description="Seed of pairs, gallery and bootstrap.")
+    batch_size: int = Field(64, ge=1, description="Images a forward pass.")
+    workers: int | Literal["auto"] = Field(
+        "auto", description="Processes that read images; auto starts none for fewer than 2000 images."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    amp: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Number format of the forward passes; fp32 keeps figures alike between machines."
+    )
+
+    @field_validator("fars")
+    @classmethod
+    def _rates(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or not all(0 < far < 1 for far in value):
+            raise ValueError("each rate must be between 0 and 1, and one at least be given")
+        return tuple(sorted(set(value), reverse=True))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.dsr is not None and self.dsr_outputs is not None:
+            raise ValueError("give dsr or dsr_outputs, not both")
+        if isinstance(self.workers, int) and self.workers < 0:
+            raise ValueError("workers must be auto, or 0 or more")
+        return self
