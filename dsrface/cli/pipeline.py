@@ -70,7 +70,7 @@ def prepare(
     """Turn photos into a data set.
 
     Aligns, crops to 112x112, makes low-resolution twins and splits by person. SOURCE has one folder per
-    person, or flat <person>_<rest>.png files.
+    person, or flat `<person>_<rest>.png` files.
 
     Example:
 

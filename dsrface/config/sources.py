@@ -27,6 +27,7 @@ class Config(BaseModel):
     )
 
 
+_MAX_PROBLEMS = 8
 C = TypeVar("C", bound=Config)
 
 
@@ -230,7 +231,7 @@ def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str
         if problem["type"] == "extra_forbidden":
             found = problem["input"]
             for key in flatten(_nest(".".join(path), found)) or [".".join(path)]:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
                 lines[key] = f"Unknown key {key!r}{_from(origins, key)}." + (
                     f" Did you mean {near[0]!r}?" if near else ""
                 )
@@ -246,7 +247,10 @@ def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str
             lines[key] = f"{lines[key].removesuffix('.')}, or: {_said(problem)}."
         else:
             lines[key] = f"{key} = {problem['input']!r}{_from(origins, key)}: {_said(problem)}."
-    return "\n".join(lines.values())
+    shown = list(lines.values())
+    if len(shown) > _MAX_PROBLEMS:
+        shown[_MAX_PROBLEMS:] = [f"... and {len(shown) - _MAX_PROBLEMS} more like these."]
+    return "\n".join(shown)
 
 
 def _from(origins: Mapping[str, str], key: str) -> str:

@@ -1,0 +1,249 @@
+"""`dsrface demo`: prepare, doctor, train-dsr, precompute, finetune and evaluate on drawn faces, in minutes.
+
+It calls the use cases that the commands call, with small settings. Interrupted, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dsrface.commands import doctor, evaluate, finetune, precompute, prepare, train_dsr
+from dsrface.config.demo import DemoConfig
+from dsrface.config.doctor import DoctorConfig
+from dsrface.config.evaluate import EvaluateConfig
+from dsrface.config.finetune import FinetuneConfig
+from dsrface.config.precompute import PrecomputeConfig
+from dsrface.config.prepare import PrepareConfig
+from dsrface.config.sources import Config, resolve
+from dsrface.config.train_dsr import TrainDsrConfig
+from dsrface.data.faces import draw_dataset
+from dsrface.engine.events import Event, Note, Progress
+from dsrface.errors import RunError
+from dsrface.runtime.files import read_json, write_json
+
+Emit = Callable[[Event], None]
+PLUMBING = "Drawn faces prove the plumbing, not accuracy: no figure here says anything about real people."
+_MARKER = "demo.json"
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made.
+
+    Args:
+        summary: The result in a line or two.
+        location: The report.
+        next_command: What to run next.
+        seconds: Wall time of each part, in seconds.
+        results: What each command returned.
+    """
+
+    exit_code: ClassVar[int] = 0
+
+    summary: str
+    location: str
+    next_command: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for --json."""
+        return asdict(self)
+
+
+def run(config: DemoConfig, *, emit: Emit) -> DemoResult:
+    """Run every command once, one after the other.
+
+    Raises:
+        RunError: the folder holds something else than a demo with these settings.
+        DsrfaceError: whatever a part raises.
+    """
+    started = time.monotonic()
+    demo = _Demo(config, emit)
+    demo.claim_folder()
+    emit(Note(PLUMBING))
+    demo.draw()
+    demo.prepare()
+    demo.doctor()
+    demo.train_dsr()
+    demo.train_start()
+    demo.precompute()
+    demo.finetune()
+    report = demo.evaluate()
+    minutes = (time.monotonic() - started) / 60
+    return DemoResult(
+        summary=f"The whole pipeline ran in {minutes:.1f} minutes. {PLUMBING}",
+        location=str(report),
+        next_command="dsrface prepare PHOTOS DATA   (then the commands above, on your own photos)",
+        seconds=demo.seconds,
+        results=demo.results,
+    )
+
+
+class _Demo:
+    """The parts and what they pass on: folders below one, and the results so far."""
+
+    def __init__(self, config: DemoConfig, emit: Emit) -> None:
+        self.config = config
+        self.emit = emit
+        self.out = config.out
+        self.data = config.out / "data"
+        self.dsr = config.out / "runs" / "dsr"
+        self.start = config.out / "runs" / "recogniser"
+        self.tuned = config.out / "runs" / "finetuned"
+        self.seconds: dict[str, float] = {}
+        self.results: dict[str, Any] = {}
+
+    def claim_folder(self) -> None:
+        """Go on with an earlier demo of the same settings, or begin in an empty folder.
+
+        Raises:
+            RunError: neither.
+        """
+        marker = self.out / _MARKER
+        wanted = self.config.model_dump(mode="json", exclude={"out", "device"})
+        if marker.exists():
+            if read_json(marker) != wanted:
+                raise RunError(
+                    "The folder holds a demo with other settings.",
+                    id="demo-differs",
+                    where=self.out,
+                    hint="Give another folder by --out, or delete this one.",
+                )
+        elif self.out.exists() and any(self.out.iterdir()):
+            raise RunError(
+                "The folder is not empty, and holds no demo.",
+                id="demo-folder",
+                where=self.out,
+                hint="Give another folder by --out.",
+            )
+        else:
+            write_json(marker, wanted)
+
+    def draw(self) -> None:
+        photos = self.out / "photos"
+        if not photos.exists():
+            half = self.out / "photos.partial"
+            draw_dataset(
+                half,
+                num_persons=self.config.num_persons,
+                images_per_person=self.config.images_per_person,
+                seed=self.config.seed,
+                on_face=lambda done, total: self.emit(Progress("draw faces", done, total)),
+            )
+            half.rename(photos)
+
+    def prepare(self) -> None:
+        words = f"prepare {self.out / 'photos'} {self.data} --vlr-sizes {self.config.vlr_size}"
+        flags = {
+            "source": self.out / "photos",
+            "data": self.data,
+            "vlr_sizes": [self.config.vlr_size],
+            "align": "none",
+            "seed": self.config.seed,
+        }
+        self._part(words, prepare, PrepareConfig, flags)
+
+    def doctor(self) -> None:
+        words = f"doctor {self.data} --for finetune --vlr-size {self.config.vlr_size} --no-probe"
+        flags = {"data": self.data, "purpose": "finetune", "vlr_size": self.config.vlr_size, "probe": False}
+        self._part(words, doctor, DoctorConfig, flags)
+
+    def train_dsr(self) -> None:
+        epochs = self.config.dsr_epochs
+        words = (
+            f"train-dsr {self.data} --vlr-size {self.config.vlr_size} --preset tiny --epochs {epochs} "
+            f"--run {self.dsr}"
+        )
+        flags = {"epochs": epochs, **self._training(self.dsr)}
+        self._part(words, train_dsr, TrainDsrConfig, flags, preset="tiny")
+
+    def train_start(self) -> None:
+        """Train a recogniser from scratch on the HR faces: no weights come with the package."""
+        epochs = self.config.start_epochs
+        words = (
+            f"finetune {self.data} --vlr-size {self.config.vlr_size} --hr-only --stage1-epochs 0 "
+            f"--stage2-epochs {epochs} --run {self.start}"
+        )
+        flags = {
+            "hr_only": True,
+            "stage1_epochs": 0,
+            "stage2_epochs": epochs,
+            "trunk.lr_fraction": 1.0,
+            **self._training(self.start),
+        }
+        self._part(words, finetune, FinetuneConfig, flags)
+
+    def precompute(self) -> None:
+        words = f"precompute {self.data} --weights {self.dsr}"
+        flags = {"data": self.data, "weights": self.dsr, "device": self.config.device}
+        self._part(words, precompute, PrecomputeConfig, flags)
+
+    def finetune(self) -> None:
+        outputs = self.data / "train" / f"dsr_outputs_{self.config.vlr_size}x{self.config.vlr_size}"
+        epochs = self.config.finetune_epochs
+        words = (
+            f"finetune {self.data} --vlr-size {self.config.vlr_size} --dsr-outputs {outputs} "
+            f"--backbone-weights {self.start} --stage1-epochs 1 --stage2-epochs {epochs} --run {self.tuned}"
+        )
+        flags = {
+            "dsr_outputs": outputs,
+            "backbone_weights": self.start,
+            "stage1_epochs": 1,
+            "stage2_epochs": epochs,
+            **self._training(self.tuned),
+        }
+        self._part(words, finetune, FinetuneConfig, flags)
+
+    def evaluate(self) -> Path:
+        """Return the report's path."""
+        report = self.out / "report"
+        words = (
+            f"evaluate {self.data} --vlr-size {self.config.vlr_size} --dsr {self.dsr} --frozen {self.start} "
+            f"--finetuned {self.tuned} --out {report}"
+        )
+        flags = {
+            "data": self.data,
+            "vlr_size": self.config.vlr_size,
+            "dsr": self.dsr,
+            "frozen": self.start,
+            "finetuned": self.tuned,
+            "out": report,
+            "device": self.config.device,
+        }
+        return Path(self._part(words, evaluate, EvaluateConfig, flags).location)
+
+    def _training(self, run: Path) -> dict[str, object]:
+        return {
+            "data": self.data,
+            "vlr_size": self.config.vlr_size,
+            "run": run,
+            "seed": self.config.seed,
+            "device": self.config.device,
+            "resume": (run / "run.json").exists(),
+        }
+
+    def _part(
+        self,
+        words: str,
+        module: Any,
+        schema: type[Config],
+        flags: Mapping[str, object],
+        *,
+        preset: str | None = None,
+    ) -> Any:
+        """Show the command that a user would type, and run its use case."""
+        self.emit(Note(f"$ dsrface {words}"))
+        before = time.monotonic()
+        result = module.run(resolve(schema, preset=preset, flags=flags).config, emit=self.emit)
+        name = shlex.split(words)[0]
+        name = f"{name} (start)" if flags.get("hr_only") else name
+        self.seconds[name] = round(time.monotonic() - before, 1)
+        self.results[name] = result.to_dict()
+        self.emit(Note(result.summary))
+        return result

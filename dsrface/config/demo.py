@@ -1,0 +1,28 @@
+"""Configuration of `dsrface demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from dsrface.config.sources import Config
+
+
+class DemoConfig(Config):
+    """The whole pipeline on drawn faces, small enough for two cores and a few minutes."""
+
+    command: ClassVar[str] = "demo"
+
+    out: Path = Field(Path("dsrface-demo"), description="Folder for photos, data set, runs and report.")
+    seed: int = Field(0, ge=0, description="Fixes the faces, the split, the weights and the order.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    vlr_size: int = Field(16, description="Side of the low-resolution faces in pixels: 16, 24 or 32.")
+    num_persons: int = Field(60, ge=20, description="Persons to draw; a tenth each for val and test.")
+    images_per_person: int = Field(10, ge=4, description="Pictures of each person.")
+    dsr_epochs: int = Field(8, ge=1, description="Epochs of the super-resolution network.")
+    start_epochs: int = Field(
+        6, ge=1, description="Epochs of the recogniser on HR faces, which is where fine-tuning starts."
+    )
+    finetune_epochs: int = Field(3, ge=1, description="Epochs of fine-tuning on DSR outputs.")
