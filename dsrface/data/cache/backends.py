@@ -166,7 +166,7 @@ class ResidentColumn:
                 for start in range(0, extent.count, _CHUNK_RECORDS):
                     count = min(_CHUNK_RECORDS, extent.count - start)
                     chunk = staging[:count]
-                    _read_fully(handle.readinto, memoryview(chunk.numpy().reshape(-1)), extent)
+                    _read_fully(handle.readinto, chunk.numpy().reshape(-1).data, extent)
                     first = extent.first_slot + start
                     column.check(np.arange(first, first + count), chunk.numpy())
                     self._records[first : first + count].copy_(chunk)

@@ -1,4 +1,4 @@
-"""Read a column that does not fit in memory: whole blocks by a few threads, ahead of the batches that need them."""
+"""Read a column that does not fit in memory: whole blocks by a few threads, ahead of who needs them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _THREADS = 4
 class BlockColumn:
     """Blocks of neighbouring records, read into a reused pool.
 
-    `expect` names the slots of a coming batch and starts the reads; `gather`, called in the same order, waits for
-    them and copies the records out. A block is read once, stays while an expected batch needs it, and its place in
-    the pool is then used again.
+    `expect` names the slots of a coming batch and starts the reads; `gather`, called in the same order, waits
+    for them and copies the records out. A block is read once, stays while an expected batch needs it, and its
+    place in the pool is then used again.
 
     Args:
         column: What to read.
@@ -120,15 +120,15 @@ class BlockColumn:
             # Shards begin at multiples of a block, so a block lies in one shard; the last may be shorter.
             count = min(self._block, extent.first_slot + extent.count - first)
             place = self._place[block] * self._block
-            target = memoryview(pool[place : place + count].reshape(-1))
+            target = pool[place : place + count].reshape(-1).data
             self._files.read(number, (first - extent.first_slot) * self._column.record_bytes, target)
 
 
 class _Files:
     """Positioned reads from many threads.
 
-    A file is opened for each read: that costs 10 us beside a read of a block, and ten million records would need
-    more open files than a process may have.
+    A file is opened for each read: that costs 10 us beside a read of a block, and ten million records would
+    need more open files than a process may have.
     """
 
     def __init__(self, column: Column) -> None:

@@ -26,8 +26,8 @@ BLOCK_RECORDS = 64
 class Extent:
     """A shard's place among the slots.
 
-    A slot is a record's number in one address range over all shards, in which every shard begins on a page and at
-    a block; so a few slots behind a shard's last record are unused.
+    A slot is a record's number in one address range over all shards, in which every shard begins on a page
+    and at a block; so a few slots behind a shard's last record are unused.
     """
 
     path: Path
@@ -38,8 +38,8 @@ class Extent:
 class Column:
     """The records of one column, by slot.
 
-    Opening checks the manifest and every file's size, never pixels: those are checked record by record when they
-    are first delivered (`check`).
+    Opening checks the manifest and every file's size, never pixels: those are checked record by record when
+    they are first delivered (`check`).
 
     Args:
         folder: The cache folder.
@@ -112,7 +112,7 @@ class Column:
         """
         if variant not in self._slots:
             kind = np.int32 if self.num_slots < 2**31 else np.int64
-            slots = np.full(self.manifest.num_images, -1, kind)
+            slots: NDArray[np.integer] = np.full(self.manifest.num_images, -1, kind)
             for shard, extent in zip(self.manifest.shards, self.extents, strict=True):
                 if shard.variant != variant:
                     continue

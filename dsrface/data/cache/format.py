@@ -315,8 +315,8 @@ def damaged(message: str, where: Path) -> RunError:
         message,
         id="cache-damaged",
         where=where,
-        hint="Delete the damaged shard and run the same `dsrface precompute` again: only that shard is made anew. "
-        "`dsrface cache verify` lists all damage.",
+        hint="Delete the damaged shard and run the same `dsrface precompute` again: it makes only that shard "
+        "anew. `dsrface cache verify` lists all damage.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Read the images that a column is made from, in the order in which it is written, ahead of who needs them."""
+"""Read the images that a column is made from, in the order in which it is written, ahead of time."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ class RowDataset(Dataset[Sample]):
 class PlanSampler(RankedSampler):
     """The batches of some shards in their order on disk; no batch spans two shards.
 
-    Batches are cut at the same places by every run, so that a resumed run sees the same batches and rounds the same
-    way.
+    Batches are cut at the same places by every run, so that a resumed run sees the same batches and rounds
+    the same way.
     """
 
     def __init__(self, shards: Sequence[ShardPlan], *, batch_size: int) -> None:

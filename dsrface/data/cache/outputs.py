@@ -53,8 +53,8 @@ def make_order(
 ) -> EpochOrder:
     """Return the order to give to a `BatchSampler` over these outputs.
 
-    It is a global permutation, or, for a cache that does not fit in memory, one that is shuffled within windows
-    of blocks, so that the disk is read in large pieces.
+    It is a global permutation, or, for a cache that does not fit in memory, one that is shuffled within
+    windows of blocks, so that the disk is read in large pieces.
 
     Args:
         split: What will be read.
@@ -137,8 +137,8 @@ def open_outputs(
 def check_column_fresh(column: Column, split: FaceSplit, folder: Path | None, *, size_px: int) -> None:
     """Make sure that a column was made from the images that lie in `folder` now.
 
-    Sizes and times of the files are compared first; only when these differ, their contents. Without the folder
-    there is nothing to compare with: a cache may be used without the images it was made from.
+    Sizes and times of the files are compared first; only when these differ, their contents. Without the
+    folder there is nothing to compare with: a cache may be used without the images it was made from.
 
     Args:
         column: Outputs or HR.

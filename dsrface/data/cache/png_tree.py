@@ -98,7 +98,7 @@ def decide_png(
         foreign = _first_entry(folder)
         if foreign is not None and not force:
             raise RunError(
-                f"The output folder holds files that `dsrface precompute --format png` did not write, first {foreign!r}.",
+                f"The output folder holds files that we did not write, first {foreign!r}.",
                 id="output-not-ours",
                 where=folder,
                 hint="Give another folder, or add --force to write over files of the same names.",
@@ -215,8 +215,8 @@ def read_images(folder: Path) -> list[dict[str, Any]]:
     """Read `images.jsonl`; a line that is no object ends it."""
     rows: list[dict[str, Any]] = []
     with contextlib.suppress(FileNotFoundError, ValueError):
-        for line in (folder / IMAGES).read_text(encoding="utf-8").splitlines():
-            rows.append(json.loads(line))
+        with (folder / IMAGES).open(encoding="utf-8") as handle:
+            rows.extend(json.loads(line) for line in handle)
     return rows
 
 

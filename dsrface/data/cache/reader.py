@@ -31,9 +31,9 @@ __all__ = ["PackedReader"]
 class PackedReader:
     """Delivers batches of (DSR output, HR twin, label) in the order of a sampler.
 
-    A batch on the CPU lies in reused memory and is valid until the next one is asked for; copy what must stay.
-    On CUDA, move it with `Batch.to` on the current stream. Every record is compared with its checksum the first
-    time it is delivered.
+    A batch on the CPU lies in reused memory and is valid until the next one is asked for; copy what must
+    stay. On CUDA, move it with `Batch.to` on the current stream. Every record is compared with its checksum
+    the first time it is delivered.
 
     Args:
         split: Names and labels.
@@ -119,7 +119,8 @@ class PackedReader:
             for indices in self._announced(steps, epoch):
                 yield self._fill(take(len(indices)), indices, epoch)
 
-        # Closed here and not by the garbage collector: its thread must have ended before the next epoch's begins.
+        # Closed here and not by the garbage collector: its thread must have ended before the next epoch's
+        # begins.
         with closing(self._ring.run(produce)) as batches:  # type: ignore[type-var]
             yield from batches
 

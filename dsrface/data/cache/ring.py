@@ -1,7 +1,7 @@
 """A few batches that are used over and over, filled by one thread while the training step runs.
 
-A batch of fresh memory costs thousands of page faults, five times the copy itself; reused memory costs none. And a
-thread that makes few long calls, all outside the interpreter lock, runs beside a busy main thread.
+A batch of fresh memory costs thousands of page faults, five times the copy itself; reused memory costs none.
+And a thread that makes few long calls, all outside the interpreter lock, runs beside a busy main thread.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class _Flight:
         """Mark the point of the consumer's stream up to which copies out of the buffer were asked for."""
         if not self._is_cuda:
             return None
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         return event
 

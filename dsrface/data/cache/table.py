@@ -122,7 +122,6 @@ def hash_inputs(folder: Path, names: Sequence[str], *, num_threads: int = 4) -> 
     Raises:
         DataError: a file is missing or unreadable.
     """
-
     hashes = np.empty((len(names), HASH_BYTES), np.uint8)
 
     def fill(start: int) -> None:

@@ -86,14 +86,16 @@ def _check_shard(
             for first in range(0, shard.count, _CHUNK_RECORDS):
                 block = handle.read(_CHUNK_RECORDS * size)
                 digest.update(block)
-                for number in range(len(block) // size):
-                    if zlib.crc32(block[number * size : (number + 1) * size]) != crcs[first + number]:
-                        bad.append(first + number)
+                records = [block[start : start + size] for start in range(0, len(block), size)]
+                bad += [
+                    first + number
+                    for number, record in enumerate(records)
+                    if zlib.crc32(record) != crcs[first + number]
+                ]
         else:
             for number in chosen.tolist():
                 handle.seek(number * size)
-                if zlib.crc32(handle.read(size)) != crcs[number]:
-                    bad.append(number)
+                bad += [number] if zlib.crc32(handle.read(size)) != crcs[number] else []
     for number in bad[:_MAX_NAMED]:
         name = table.names[int(rows[number])] if table is not None and rows[number] < len(table) else "?"
         problems.append(f"{shard.file}: record {number} ({name}): crc32 differs.")

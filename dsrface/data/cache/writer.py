@@ -1,4 +1,4 @@
-"""Write one column of a cache: shard by shard, resumable after any kill, complete only when its manifest is there."""
+"""Write one column of a cache: shard by shard, resumable after any kill, complete once it has a manifest."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _SPARE_FRACTION = 0.02
 class ColumnWriter:
     """The shards of one column that are still to be written.
 
-    Whoever uses it holds the lock `folder / LOCK`. Several processes may write disjoint shards of one plan; one of
-    them calls `finish`.
+    Whoever uses it holds the lock `folder / LOCK`. Several processes may write disjoint shards of one plan;
+    one of them calls `finish`.
 
     Args:
         folder: The cache folder.
@@ -139,13 +139,13 @@ class ShardWriter:
             raise ValueError(f"records are {records.dtype} {records.shape[1:]}, not uint8 {self._shape}")
         block = np.ascontiguousarray(records)
         self.crcs += [zlib.crc32(record) for record in block]
-        self.digest.update(block)
+        self.digest.update(block.data)
         self._write(block.data)
         self.count += len(block)
 
 
 def remove_cache(folder: Path) -> None:
-    """Delete a cache, finished or not, and nothing else: first the manifest, so that a kill leaves no half cache."""
+    """Delete a cache and nothing else: first the manifest, so that a kill leaves no half cache."""
     for name in (fmt.MANIFEST, fmt.PLAN):
         (folder / name).unlink(missing_ok=True)
     remove_leftovers(folder)
@@ -161,7 +161,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def garbage(folder: Path) -> list[str]:
-    """Return the files that look like a cache's but that neither its manifest nor its plan needs, sorted."""
+    """Return the files that look like a cache's but that neither manifest nor plan needs, sorted."""
     needed: set[str] = set()
     for name in (fmt.MANIFEST, fmt.PLAN):
         if (folder / name).exists():
@@ -199,7 +199,8 @@ def _entries(folder: Path) -> Sequence[str]:
 def _finished_shards(folder: Path, plan: Manifest, *, check_hashes: bool = True) -> dict[int, Shard]:
     """Return the shards of a plan that are complete on disk.
 
-    A shard listed by an older manifest (before an append) counts as well as one with an entry file of its own.
+    A shard listed by an older manifest (before an append) counts as well as one with an entry file of its
+    own.
     """
     listed: dict[str, Shard] = {}
     if (folder / fmt.MANIFEST).exists():

@@ -73,7 +73,7 @@ class Upscaler:
             return lambda: done
         host = torch.empty(high.shape, dtype=torch.uint8, pin_memory=True)
         host.copy_(high, non_blocking=True)
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
 
         def get() -> Images:
@@ -86,7 +86,7 @@ class Upscaler:
 
 def as_they_are(images: Tensor) -> Get:
     """Pass images through, for the HR column."""
-    return lambda: images.numpy()
+    return images.numpy
 
 
 def write_column(
@@ -115,7 +115,7 @@ def write_column(
         next(items, None)  # the end, so that an early one is not taken for it
 
     _, batches = reading.batches(shards)
-    return _run(batches, lambda batch: process(batch), consume, progress)
+    return _run(batches, process, consume, progress)
 
 
 def write_tree(

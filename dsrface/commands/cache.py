@@ -1,0 +1,181 @@
+"""`dsrface cache ls|verify|gc`: look at packed caches, check their bytes, delete what killed runs have left."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dsrface.config.cache import CacheConfig
+from dsrface.data.cache import format as fmt
+from dsrface.data.cache import png_tree
+from dsrface.data.cache.verify import verify_cache
+from dsrface.data.cache.writer import garbage
+from dsrface.engine.events import Event, Progress
+from dsrface.errors import EXIT_ANSWER_IS_NO, RunError
+from dsrface.runtime.locks import exclusive
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One folder that `dsrface precompute` wrote.
+
+    Args:
+        folder: Where.
+        kind: outputs, hr, or png.
+        state: complete, unfinished, or the error's id.
+        num_images: Images in it.
+        num_variants: Variants of each.
+        num_bytes: On disk.
+        made_by: First characters of the DSR weights' hash; empty for HR.
+        problems: What verify found, what gc deleted, or the error.
+    """
+
+    folder: str
+    kind: str
+    state: str
+    num_images: int = 0
+    num_variants: int = 0
+    num_bytes: int = 0
+    made_by: str = ""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CacheResult:
+    """What came of it.
+
+    Args:
+        summary: The result in one line, then one line a cache.
+        location: Where was looked.
+        next_command: What to run next; may be empty.
+        caches: Each cache.
+        exit_code: 1 when verify found damage.
+    """
+
+    summary: str
+    location: str
+    next_command: str
+    caches: tuple[CacheEntry, ...]
+    exit_code: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for --json."""
+        return asdict(self)
+
+
+def run(config: CacheConfig, *, emit: Callable[[Event], None]) -> CacheResult:
+    """Do what `action` says with every cache below `path`.
+
+    Args:
+        config: Complete configuration.
+        emit: Takes the events.
+
+    Raises:
+        RunError: there is no cache here.
+    """
+    folders = list(_find(config.path))
+    if not folders:
+        raise RunError("There is no cache here or below.", id="no-cache", where=config.path)
+    if config.action == "ls":
+        entries = [_look(folder) for folder in folders]
+        total = sum(entry.num_bytes for entry in entries)
+        summary = f"{len(entries)} caches, {_size(total)}."
+        return _result(config, summary, entries, [_line(entry) for entry in entries])
+    if config.action == "verify":
+        entries = [_verify(folder, config, emit) for folder in folders]
+        damaged = [entry for entry in entries if entry.problems]
+        summary = f"{len(damaged)} of {len(entries)} caches are damaged."
+        if not damaged:
+            share = "every byte" if config.sample >= 1 else f"a sample of {config.sample:.1%}"
+            summary = f"All {len(entries)} caches are as they were written ({share} read)."
+        lines = [f"{entry.folder}: {problem}" for entry in damaged for problem in entry.problems]
+        return _result(config, summary, entries, lines, EXIT_ANSWER_IS_NO if damaged else 0)
+    entries = [_collect(folder, is_dry=config.dry_run) for folder in folders]
+    count, freed = sum(len(entry.problems) for entry in entries), sum(entry.num_bytes for entry in entries)
+    verb = "would be deleted" if config.dry_run else "deleted"
+    lines = [f"{entry.folder}: {name}" for entry in entries for name in entry.problems]
+    return _result(config, f"{count} files, {_size(freed)} {verb}.", entries, lines)
+
+
+def _find(path: Path) -> Iterator[Path]:
+    """Yield the folders that hold a manifest or a plan of ours; the images of a PNG tree are not entered."""
+    for root, folders, files in os.walk(path):
+        folders.sort()
+        if fmt.MANIFEST in files or fmt.PLAN in files:
+            yield Path(root)
+            folders.clear()
+
+
+def _look(folder: Path) -> CacheEntry:
+    is_complete = (folder / fmt.MANIFEST).exists() and not (folder / fmt.PLAN).exists()
+    state = "complete" if is_complete else "unfinished"
+    num_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    try:
+        if png_tree.is_tree_here(folder):
+            rows = png_tree.read_images(folder)
+            return CacheEntry(str(folder), "png", state, len(rows), 1, num_bytes)
+        manifest = fmt.read_manifest(folder, name=fmt.MANIFEST if is_complete else fmt.PLAN)
+        if is_complete:
+            fmt.check_files(folder, manifest)
+    except RunError as error:
+        return CacheEntry(str(folder), "?", error.id, num_bytes=num_bytes, problems=(error.message,))
+    made_by = str(manifest.key.get("dsr_sha256", ""))[:12]
+    return CacheEntry(
+        str(folder), manifest.column, state, manifest.num_images, manifest.num_variants, num_bytes, made_by
+    )
+
+
+def _verify(folder: Path, config: CacheConfig, emit: Callable[[Event], None]) -> CacheEntry:
+    entry = _look(folder)
+    if entry.state != "complete":
+        return CacheEntry(str(folder), entry.kind, entry.state, problems=entry.problems or ("not finished",))
+    if entry.kind == "png":
+        count, problems = png_tree.verify_tree(folder, sample=config.sample)
+    else:
+        found = verify_cache(
+            folder,
+            sample=config.sample,
+            progress=lambda done, total: emit(Progress(f"verify {folder.name}", done, total)),
+        )
+        count, problems = found.num_records, found.problems
+    state = "damaged" if problems else "complete"
+    return CacheEntry(
+        str(folder), entry.kind, state, count, entry.num_variants, entry.num_bytes, entry.made_by, problems
+    )
+
+
+def _collect(folder: Path, *, is_dry: bool) -> CacheEntry:
+    if png_tree.is_tree_here(folder):
+        return CacheEntry(str(folder), "png", "complete")
+    with exclusive(folder / fmt.LOCK, what="cache"):
+        names = garbage(folder)
+        freed = sum((folder / name).stat().st_size for name in names)
+        if not is_dry:
+            for name in names:
+                (folder / name).unlink(missing_ok=True)
+    return CacheEntry(str(folder), "cache", "complete", num_bytes=freed, problems=tuple(names))
+
+
+def _result(
+    config: CacheConfig, summary: str, entries: list[CacheEntry], lines: list[str], exit_code: int = 0
+) -> CacheResult:
+    following = f"dsrface cache verify {shlex.quote(str(config.path))}" if config.action == "ls" else ""
+    return CacheResult("\n".join([summary, *lines]), str(config.path), following, tuple(entries), exit_code)
+
+
+def _line(entry: CacheEntry) -> str:
+    made_by = f", DSR {entry.made_by}" if entry.made_by else ""
+    variants = f" x {entry.num_variants}" if entry.num_variants > 1 else ""
+    note = f" ({entry.problems[0]})" if entry.problems else ""
+    return (
+        f"{entry.folder}: {entry.kind}, {entry.state}, {entry.num_images:,} images{variants}, "
+        f"{_size(entry.num_bytes)}{made_by}{note}"
+    )
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.2f} MB"

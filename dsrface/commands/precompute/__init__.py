@@ -1,0 +1,167 @@
+"""`dsrface precompute`: run a DSR once over a data set or a folder, and keep what it puts out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dsrface.commands.precompute.cache import run_column
+from dsrface.commands.precompute.png import run_png
+from dsrface.commands.precompute.setting import Emit, FolderResult, Job, Setting
+from dsrface.config.precompute import PrecomputeConfig
+from dsrface.data.cache import png_tree
+from dsrface.data.cache.verify import verify_cache
+from dsrface.data.decode import walk_images
+from dsrface.data.layout import FaceSplit, open_data
+from dsrface.data.names import PackedStrings
+from dsrface.engine.distributed import process_group
+from dsrface.engine.events import Event, Note, Progress
+from dsrface.errors import EXIT_ANSWER_IS_NO, DataError
+from dsrface.models.weights import load_dsr
+from dsrface.runtime.devices import choose_device
+from dsrface.runtime.threads import limit_torch_threads
+
+__all__ = ["PrecomputeResult", "run"]
+
+
+@dataclass(frozen=True)
+class PrecomputeResult:
+    """What came of it.
+
+    Args:
+        summary: The result in one line.
+        location: The output folder.
+        next_command: What to run next.
+        folders: Each output folder.
+        exit_code: 1 when `--verify` found damage.
+    """
+
+    summary: str
+    location: str
+    next_command: str
+    folders: tuple[FolderResult, ...]
+    exit_code: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for --json."""
+        return asdict(self)
+
+
+def run(config: PrecomputeConfig, *, emit: Emit) -> PrecomputeResult:
+    """Write all outputs that are missing.
+
+    Args:
+        config: Complete configuration.
+        emit: Takes the events.
+
+    Raises:
+        DsrfaceError: stale outputs, another writer, no room on the disk, unreadable images or weights.
+    """
+    device = choose_device(config.device, amp=config.amp)
+    loaded = load_dsr(config.weights, device=device.torch_name)
+    jobs = _jobs(config, int(loaded.config["vlr_size"]))
+    if config.verify:
+        return _verify(config, jobs, emit)
+    with process_group(device) as ranks:
+        setting = Setting(config, loaded, device, ranks, emit if ranks.is_main else _silent)
+        setting.emit(Note(f"device: {device.reason}"))
+        limit_torch_threads(0)
+        folders = [result for job in jobs for result in _run_job(job, setting)]
+    return _result(config, setting, folders)
+
+
+def _jobs(config: PrecomputeConfig, size_px: int) -> list[Job]:
+    if config.data is None:
+        assert config.input is not None
+        assert config.output is not None
+        if not config.input.is_dir():
+            raise DataError("The input folder does not exist.", id="folder-missing", where=config.input)
+        names = PackedStrings.from_list(walk_images(config.input))
+        if not len(names):
+            raise DataError("The input folder holds no images.", id="empty-split", where=config.input)
+        return [Job(config.input, config.output, (("", names),))]
+    data = open_data(config.data, seed=0)
+    by_folder: dict[Path, list[FaceSplit]] = {}
+    for split in data.splits.values():
+        by_folder.setdefault(split.outputs_dir(size_px), []).append(split)
+    return [
+        Job(
+            splits[0].low_dir(size_px),
+            folder,
+            tuple((split.name, split.names) for split in splits),
+            splits[0].high_dir,
+            splits[0].hr_column_dir,
+            data.degradation(size_px),
+        )
+        for folder, splits in by_folder.items()
+    ]
+
+
+def _run_job(job: Job, setting: Setting) -> list[FolderResult]:
+    if setting.config.format == "png":
+        return [run_png(job, setting)]
+    results = [run_column(job, setting, "outputs")]
+    if job.high_dir is not None:
+        results.append(run_column(job, setting, "hr"))
+    return results
+
+
+def _verify(config: PrecomputeConfig, jobs: list[Job], emit: Emit) -> PrecomputeResult:
+    folders = []
+    for job in jobs:
+        targets = (
+            [job.outputs_dir]
+            if config.format == "png" or job.hr_column_dir is None
+            else [job.outputs_dir, job.hr_column_dir]
+        )
+        for folder in targets:
+            if png_tree.is_tree_here(folder):
+                count, problems = png_tree.verify_tree(folder)
+            else:
+                found = verify_cache(folder, progress=_verify_progress(folder, emit))
+                count, problems = found.num_records, found.problems
+            folders.append(FolderResult(str(folder), "verify", f"{count} images read", 0, 0.0, problems))
+    damage = [problem for folder in folders for problem in folder.problems]
+    summary = f"All bytes are as they were written ({len(folders)} folders)."
+    if damage:
+        more = f" and {len(damage) - 5} more" if len(damage) > 5 else ""
+        summary = f"{len(damage)} problems: " + " ".join(damage[:5]) + more
+    return PrecomputeResult(
+        summary,
+        str(jobs[0].outputs_dir),
+        "Delete the damaged files and run the same command without --verify." if damage else "",
+        tuple(folders),
+        EXIT_ANSWER_IS_NO if damage else 0,
+    )
+
+
+def _verify_progress(folder: Path, emit: Emit) -> Callable[[int, int], None]:
+    return lambda done, total: emit(Progress(f"verify {folder.name}", done, total))
+
+
+def _result(config: PrecomputeConfig, setting: Setting, folders: list[FolderResult]) -> PrecomputeResult:
+    made = [folder for folder in folders if folder.num_images]
+    if not made:
+        summary = "Nothing to do: every output is there, made by these weights, settings and images."
+    else:
+        summary = "; ".join(
+            f"{'/'.join(Path(item.folder).parts[-2:])}: {item.action}, "
+            f"{item.num_images} images, {item.images_per_s:.0f}/s"
+            for item in made
+        )
+    location = folders[0].folder
+    if config.data is None:
+        following = f"ls {shlex.quote(location)}"
+    else:
+        following = (
+            f"dsrface finetune {shlex.quote(str(config.data))} --vlr-size {setting.vlr_size} "
+            f"--dsr-outputs {shlex.quote(location)}"
+        )
+    return PrecomputeResult(summary, location, following, tuple(folders))
+
+
+def _silent(event: Event) -> None:
+    del event

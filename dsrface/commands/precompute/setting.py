@@ -1,0 +1,184 @@
+"""What every output folder of one `dsrface precompute` shares, and how the ranks keep in step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dsrface import __version__
+from dsrface.commands.precompute.pipeline import Reading, Upscaler
+from dsrface.commands.workers import choose_workers
+from dsrface.config.precompute import PrecomputeConfig
+from dsrface.data.cache import format as fmt
+from dsrface.data.cache.inputs import RowDataset
+from dsrface.data.degrade import Degradation
+from dsrface.data.names import PackedStrings
+from dsrface.engine.batch_size import choose_batch_size
+from dsrface.engine.distributed import Ranks
+from dsrface.engine.events import Event, Note
+from dsrface.errors import RunError
+from dsrface.models.weights import LoadedModel
+from dsrface.runtime.cpu import effective_cores
+from dsrface.runtime.devices import Device
+from dsrface.runtime.locks import exclusive
+from dsrface.types import HIGH_SIZE_PX
+
+# Raised by hand when the code changes what comes out for the same weights, settings and images.
+PIPELINE_VERSION = 1
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class FolderResult:
+    """What was done with one output folder.
+
+    Args:
+        folder: Where.
+        action: begin, resume, append, repair, none, or verify.
+        reason: Why.
+        num_images: Images that were made now, by all ranks.
+        images_per_s: Rate of the pipeline; 0 when nothing was to do.
+        problems: Damage that `--verify` found.
+    """
+
+    folder: str
+    action: str
+    reason: str
+    num_images: int = 0
+    images_per_s: float = 0.0
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One output folder: all splits that share it.
+
+    Args:
+        low_dir: Folder of the VLR images.
+        outputs_dir: Where the outputs go.
+        parts: Name and images of each split.
+        high_dir: Folder of the HR twins; None for a bare folder.
+        hr_column_dir: Where a cache keeps them.
+        degradation: How VLR images are made from HR ones; None when unknown.
+    """
+
+    low_dir: Path
+    outputs_dir: Path
+    parts: tuple[tuple[str, PackedStrings], ...]
+    high_dir: Path | None = None
+    hr_column_dir: Path | None = None
+    degradation: Degradation | None = None
+
+    @property
+    def names(self) -> PackedStrings:
+        """All images, in the order of the parts."""
+        return PackedStrings.from_list(name for _, part in self.parts for name in part)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every output folder of this run shares."""
+
+    config: PrecomputeConfig
+    loaded: LoadedModel
+    device: Device
+    ranks: Ranks
+    emit: Emit
+    _measured: list[int] = field(default_factory=list)
+
+    @property
+    def vlr_size(self) -> int:
+        """Side of the images that the DSR takes, in pixels."""
+        return int(self.loaded.config["vlr_size"])
+
+    @property
+    def label(self) -> str:
+        """What is being made, for the progress bar."""
+        return f"DSR outputs {self.vlr_size}x{self.vlr_size}"
+
+    def upscaler(self) -> Upscaler:
+        """Return the DSR as a function on host batches."""
+        return Upscaler(self.loaded.model, self.device)
+
+    def key(self) -> dict[str, Any]:
+        """Return everything that changes pixels; another value anywhere makes outputs stale."""
+        return {
+            "dsr_sha256": self.loaded.sha256,
+            "vlr_size": self.vlr_size,
+            "size_px": HIGH_SIZE_PX,
+            "amp": self.device.amp,
+            "rounding": "clamp to [0, 1], times 255, half to even",
+            "pipeline_version": PIPELINE_VERSION,
+        }
+
+    def info(self) -> dict[str, Any]:
+        """Return what people may want to know; it is not part of the key."""
+        return {
+            "dsrface": __version__,
+            "torch": torch.__version__,
+            "device": self.device.kind,
+            "dsr": str(self.loaded.config.get("arch", "")),
+        }
+
+    def batch_size(self) -> int:
+        """Return the batch size asked for, or measure it, once."""
+        if isinstance(self.config.batch_size, int):
+            return self.config.batch_size
+        if not self._measured:
+            image = torch.zeros((1, self.vlr_size, self.vlr_size, 3), dtype=torch.uint8)
+            upscale = self.upscaler()
+            choice = choose_batch_size(
+                lambda number: upscale(image.expand(number, -1, -1, -1).contiguous())(), device=self.device
+            )
+            self.emit(Note(f"batch size: {choice.reason}"))
+            self._measured.append(choice.batch_size)
+        return self._measured[0]
+
+    def reading(self, dataset: RowDataset, batch_size: int) -> Reading:
+        """Return how the images of a data set are read."""
+        workers = self.config.workers
+        if workers == "auto" and self.device.kind == "cpu":
+            # The network keeps every core busy, and small pictures cost next to nothing beside it.
+            workers = 0
+        number = choose_workers(workers, dataset, batch_size=batch_size, ranks=self.ranks, emit=self.emit)
+        return Reading(dataset, batch_size, number, num_threads())
+
+
+def num_threads() -> int:
+    """Return how many threads read, hash or encode."""
+    return max(1, min(8, effective_cores().effective))
+
+
+@contextlib.contextmanager
+def locked(folder: Path, ranks: Ranks) -> Iterator[None]:
+    """Hold the folder's lock in rank 0; the others work under it."""
+    with contextlib.ExitStack() as stack:
+        with together(ranks):
+            if ranks.is_main:
+                stack.enter_context(exclusive(folder / fmt.LOCK, what="output folder"))
+        yield
+
+
+@contextlib.contextmanager
+def together(ranks: Ranks) -> Iterator[None]:
+    """Let an error of any rank end the block in all of them, so that none waits for one that has given up."""
+    if not ranks.is_distributed:
+        yield
+        return
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseException as caught:  # noqa: BLE001 - raised again below, after the others know
+        error = caught
+    is_nccl = torch.distributed.get_backend() == "nccl"
+    failed = ranks.any(int(error is not None), torch.device("cuda" if is_nccl else "cpu"))
+    if error is not None:
+        raise error
+    if failed:
+        raise RunError("Another rank failed; its message is above.", id="other-rank-failed")
