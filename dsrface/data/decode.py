@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps
 
 from dsrface.errors import ImageError
 from dsrface.runtime.files import TMP_SUFFIX, disk_error, replace
@@ -38,8 +38,8 @@ _DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, EOFError, KeyE
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageU8:
     """Read a picture of any common format; the content decides, not the name.
 
-    EXIF orientation is applied, 16-bit grey is scaled to 8 bits, CMYK, palette and grey become RGB,
-    transparency is laid over white; of an animation the first frame is taken.
+    EXIF orientation is applied, 16-bit grey is scaled to 8 bits, CMYK, palette and grey become RGB, what is
+    wholly transparent becomes white; of an animation the first frame is taken.
 
     Args:
         path: A regular file, or a link to one.
@@ -51,37 +51,25 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageU8:
     Raises:
         ImageError: anything else, with the reason as its id.
     """
-    _check_file(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Pillow warns of large pictures and odd EXIF; both are dealt with here
-            with Image.open(path, formats=_FORMATS) as image:
-                _check_size(image.size, path, max_pixels)
-                return _to_rgb(image, path)
-    except Image.DecompressionBombError:
-        raise _too_large("more than twice Pillow's limit of", path, max_pixels) from None
-    except UnidentifiedImageError:
-        raise ImageError(
-            "The file is not a picture of a known format, or its header is damaged.",
-            id="not-an-image",
-            where=path,
-            hint="Known formats: JPEG, PNG, BMP, WebP, TIFF, GIF, PPM.",
-        ) from None
-    except MemoryError:
-        raise ImageError(
-            "There is not enough memory to decode the picture.", id="too-large", where=path
-        ) from None
-    except _DECODE_ERRORS as error:
-        if "truncated" in str(error).lower() or isinstance(error, EOFError):
+    with _opened(path) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise _too_large(f"is {width}x{height} pixels large", path, max_pixels)
+        try:
+            return _to_rgb(image, path)
+        except MemoryError:
             raise ImageError(
-                "The picture is cut off: its file ends too early.",
-                id="truncated",
-                where=path,
-                hint="Copy or download it again.",
+                "There is not enough memory for the picture.", id="too-large", where=path
             ) from None
-        raise ImageError(f"The picture is damaged: {error}.", id="damaged-image", where=path) from None
+        except _DECODE_ERRORS as error:
+            if "truncated" in str(error).lower() or isinstance(error, EOFError):
+                raise ImageError(
+                    "The picture is cut off: its file ends too early.",
+                    id="truncated",
+                    where=path,
+                    hint="Copy or download it again.",
+                ) from None
+            raise ImageError(f"The picture is damaged: {error}.", id="damaged-image", where=path) from None
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -90,14 +78,8 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageError: as `read_image`.
     """
-    _check_file(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=_FORMATS) as image:
-                return image.size
-    except (Image.DecompressionBombError, *_DECODE_ERRORS):
-        raise ImageError("The file is not a readable picture.", id="not-an-image", where=path) from None
+    with _opened(path) as image:
+        return image.size
 
 
 def encode_png(array: ImageU8, *, level: int = 1) -> bytes:
@@ -204,15 +186,32 @@ def _check_file(path: Path) -> None:
         raise ImageError("There is no permission to read the picture.", id="image-unreadable", where=path)
 
 
-def _check_size(size: tuple[int, int], path: Path, max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise _too_large(f"{width} x {height} pixels, over the limit of", path, max_pixels)
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Give a picture whose header has been read, and nothing more."""
+    _check_file(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # Pillow warns of large pictures and odd EXIF; both are dealt with here
+        try:
+            image = Image.open(path, formats=_FORMATS)
+        except Image.DecompressionBombError:
+            raise _too_large("is far too large", path, MAX_PIXELS) from None
+        except _DECODE_ERRORS:
+            raise ImageError(
+                "The file is not a picture of a known format, or its header is damaged.",
+                id="not-an-image",
+                where=path,
+                hint="Known formats: JPEG, PNG, BMP, WebP, TIFF, GIF, PPM.",
+            ) from None
+        with image:
+            yield image
 
 
 def _too_large(what: str, path: Path, max_pixels: int) -> ImageError:
     return ImageError(
-        f"The picture has {what} {max_pixels / 1e6:.0f} megapixels.",
+        f"The picture {what}; the limit is {max_pixels / 1e6:.0f} megapixels.",
         id="too-large",
         where=path,
         hint="Reduce it first; a face needs far fewer.",
@@ -234,8 +233,9 @@ def _to_rgb(image: Image.Image, path: Path) -> ImageU8:
             "The picture holds floating point numbers of unknown range.", id="float-image", where=path
         )
     if upright.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in upright.info:
-        rgba = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
+        rgba = np.array(upright.convert("RGBA"), np.uint8)
+        # A veil over a photo is no part of the face, so colours stay; under full transparency lies anything.
+        return np.where(rgba[..., 3:] == 0, np.uint8(255), rgba[..., :3])
     return np.array(upright.convert("RGB"), np.uint8)
 
 

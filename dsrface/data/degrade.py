@@ -73,10 +73,9 @@ class Degradation:
         Raises:
             UsageError: unknown or unfitting settings.
         """
+        fields: Any = {key: tuple(item) if isinstance(item, list) else item for key, item in values.items()}
         try:
-            return cls(
-                **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-            )
+            return cls(**fields)
         except TypeError as error:
             raise UsageError(f"Unknown degradation settings: {error}.", id="bad-degradation") from None
 
