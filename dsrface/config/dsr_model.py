@@ -29,11 +29,12 @@ class DsrTable(Config):
         description="residual: hidden units of a block's map over all LR positions; 0: none.",
     )
     attention_layers: int = Field(
-        2, ge=1, le=32, description="hybrid: self-attention layers over all LR tokens."
+        3, ge=1, le=32, description="hybrid: self-attention layers over all LR tokens."
     )
     attention_heads: int = Field(
         4, ge=1, le=32, description="hybrid: heads of each layer; divides `channels`."
     )
+    gate_hidden: int = Field(1024, ge=1, le=4096, description="hybrid: hidden units of each block's gate.")
     tail_channels: int = Field(32, ge=4, le=512, description="hybrid: feature channels at 112x112.")
 
     @model_validator(mode="after")

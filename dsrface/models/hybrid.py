@@ -29,15 +29,18 @@ class HybridDsr(nn.Module):
         width, size, tail = config.channels, config.vlr_size, config.tail_channels
         self.factor = {16: 7, 24: 5, 32: 4}[size]
         self.head = MfmConv(3, width)
-        self.blocks = nn.Sequential(*(MfmBlock(width) for _ in range(config.blocks)))
-        self.positions = nn.Parameter(torch.zeros(size * size, width))
+        self.blocks = nn.Sequential(
+            *(MfmBlock(width, gate_hidden=config.gate_hidden) for _ in range(config.blocks))
+        )
         self.attention = nn.Sequential(
-            *(AttentionLayer(width, heads=config.attention_heads) for _ in range(config.attention_layers))
+            *(
+                AttentionLayer(width, num_tokens=size * size, heads=config.attention_heads)
+                for _ in range(config.attention_layers)
+            )
         )
         self.expand = nn.Conv2d(width, tail * self.factor**2, 1)
-        self.refine = nn.Conv2d(tail, 2 * tail, 3, padding=1)
+        self.refine = nn.Sequential(MfmConv(tail, tail), MfmConv(tail, tail))
         self.tail = nn.Conv2d(tail, 3, 3, padding=1)
-        nn.init.trunc_normal_(self.positions, std=0.02)
         nn.init.zeros_(self.tail.weight)
         if self.tail.bias is not None:
             nn.init.zeros_(self.tail.bias)
@@ -46,11 +49,11 @@ class HybridDsr(nn.Module):
         """Return the super-resolved batch, not clamped."""
         features = self.head(low - 0.5)
         features = features + self.blocks(features)
-        tokens = features.flatten(2).transpose(1, 2) + self.positions
+        tokens = features.flatten(2).transpose(1, 2)
         features = self.attention(tokens).transpose(1, 2).reshape(features.shape)
         shuffled = functional.pixel_shuffle(self.expand(features), self.factor)
         shuffled = resize_bicubic(shuffled, size_px=HIGH_SIZE_PX)
-        out: Tensor = upsample_bicubic(low) + self.tail(_max_feature_map(self.refine(shuffled)))
+        out: Tensor = upsample_bicubic(low) + self.tail(self.refine(shuffled))
         return out
 
 
@@ -67,25 +70,31 @@ class MfmConv(nn.Module):
 
 
 class MfmBlock(nn.Module):
-    """x + mfm_conv(mfm_conv(x))."""
+    """x + gate(x) * mfm_conv(mfm_conv(x)), the gate one factor a channel from the pooled features."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, gate_hidden: int) -> None:
         super().__init__()
         self.first = MfmConv(channels, channels)
         self.second = MfmConv(channels, channels)
+        self.gate = nn.Sequential(
+            nn.Linear(channels, gate_hidden), nn.ReLU(), nn.Linear(gate_hidden, channels), nn.Sigmoid()
+        )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the block's output, same shape."""
-        out: Tensor = x + self.second(self.first(x))
+        change = self.second(self.first(x))
+        out: Tensor = x + change * self.gate(change.mean((2, 3)))[:, :, None, None]
         return out
 
 
 class AttentionLayer(nn.Module):
-    """Pre-norm transformer layer over all tokens, with an MLP of ratio 2."""
+    """Pre-norm transformer layer over all tokens, with an MLP of ratio 2 and its own position table."""
 
-    def __init__(self, channels: int, *, heads: int) -> None:
+    def __init__(self, channels: int, *, num_tokens: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
+        self.positions = nn.Parameter(torch.empty(num_tokens, channels))
+        nn.init.trunc_normal_(self.positions, std=0.02)
         self.norm_attention = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.merge = nn.Linear(channels, channels)
@@ -97,7 +106,7 @@ class AttentionLayer(nn.Module):
     def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Return the tokens after attention and MLP, same shape."""
         batch, num_tokens, channels = tokens.shape
-        qkv = self.qkv(self.norm_attention(tokens))
+        qkv = self.qkv(self.norm_attention(tokens + self.positions))
         query, key, value = qkv.view(batch, num_tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = functional.scaled_dot_product_attention(query, key, value)
         tokens = tokens + self.merge(mixed.transpose(1, 2).reshape(batch, num_tokens, channels))

@@ -1,0 +1,159 @@
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from dsrface.config.dsr_model import DsrConfig, DsrTable
+from dsrface.config.sources import list_presets, load_preset
+from dsrface.config.train_dsr import TrainDsrConfig
+from dsrface.models.dsr import build_dsr, count_macs, count_parameters
+from dsrface.models.resize import upsample_bicubic
+
+SIZES = (16, 24, 32)
+# Millions of parameters and GMAC at 16, 24 and 32 px.
+BUDGET_PARAMETERS = 5.5
+BUDGET_GMACS = {16: 1.48, 24: 2.80, 32: 4.93}
+USERS_HYBRID = {16: (5.18, 1.48), 24: (5.31, 2.80), 32: (5.62, 4.93)}
+
+
+def preset(name, size):
+    table = DsrTable.model_validate(load_preset(TrainDsrConfig, name)["model"])
+    return DsrConfig(vlr_size=size, **table.model_dump())
+
+
+def small(arch, size=16):
+    return DsrConfig(
+        arch=arch, vlr_size=size, channels=8, blocks=2, mixer_rank=4, gate_hidden=8, tail_channels=4
+    )
+
+
+def cost(config):
+    model = build_dsr(config)
+    size = config.vlr_size
+    return count_parameters(model) / 1e6, count_macs(model, input_size=(3, size, size)) / 1e9
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["tiny", "small", "base"])
+def test_preset__is_within_the_budget(name, size):
+    parameters, gmacs = cost(preset(name, size))
+    assert parameters < BUDGET_PARAMETERS
+    assert gmacs <= BUDGET_GMACS[size]
+
+
+def test_presets__grow_from_tiny_to_base():
+    assert set(list_presets("train-dsr")) >= {"tiny", "small", "base", "hybrid"}
+    sizes = [cost(preset(name, 16)) for name in ("tiny", "small", "base")]
+    assert sizes == sorted(sizes)
+    assert sizes[0][0] < 0.2
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_hybrid__has_the_size_of_the_users_network(size):
+    parameters, gmacs = cost(preset("hybrid", size))
+    assert parameters == pytest.approx(USERS_HYBRID[size][0], rel=0.04)
+    assert gmacs == pytest.approx(USERS_HYBRID[size][1], rel=0.03)
+
+
+def test_count_macs__of_a_known_convolution():
+    assert count_macs(nn.Conv2d(3, 8, 3, padding=1), input_size=(3, 16, 16)) == 3 * 8 * 9 * 16 * 16
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("arch", ["residual", "hybrid"])
+def test_untrained_network__is_bicubic_and_learns_at_once(arch, size):
+    torch.manual_seed(0)
+    model = build_dsr(small(arch, size))
+    low = torch.rand(2, 3, size, size)
+    output = model(low)
+    assert output.shape == (2, 3, 112, 112)
+    assert torch.equal(output, upsample_bicubic(low))
+    (output - torch.rand_like(output)).abs().mean().backward()
+    assert model.tail.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("arch", ["residual", "hybrid"])
+def test_every_parameter_gets_a_gradient(arch):
+    torch.manual_seed(0)
+    model = build_dsr(small(arch))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    model(torch.rand(2, 3, 16, 16)).square().mean().backward()
+    without = [name for name, parameter in model.named_parameters() if not parameter.grad.abs().sum() > 0]
+    assert not without
+
+
+@pytest.mark.parametrize("arch", ["residual", "hybrid"])
+def test_no_batch_norm_and_no_clamp(arch):
+    # mistake 7: a clamp in forward leaves a third of the outputs at exactly 0, without a gradient
+    torch.manual_seed(0)
+    model = build_dsr(small(arch))
+    assert not [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    with torch.no_grad():
+        model.tail.bias.copy_(torch.linspace(-3, 3, len(model.tail.bias)))
+    output = model(torch.rand(1, 3, 16, 16))
+    assert output.min() < 0
+    assert output.max() > 1
+    output.retain_grad()
+    output.sum().backward()
+    assert (output.grad != 0).all()
+
+
+@pytest.mark.parametrize("arch", ["residual", "hybrid"])
+def test_images_do_not_influence_each_other(arch):
+    torch.manual_seed(0)
+    model = build_dsr(small(arch)).eval()
+    nn.init.normal_(model.tail.weight, std=0.05)
+    low = torch.rand(4, 3, 16, 16)
+    with torch.no_grad():
+        together = model(low)
+        alone = torch.cat([model(image[None]) for image in low])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_hybrid__attention_reaches_every_pixel():
+    torch.manual_seed(0)
+    model = build_dsr(small("hybrid")).eval()
+    nn.init.normal_(model.tail.weight, std=0.5)
+    low = torch.rand(1, 3, 16, 16, requires_grad=True)
+    model(low)[0, :, 0, 0].sum().backward()
+    assert low.grad[0, :, 15, 15].abs().sum() > 0
+
+
+@pytest.mark.slow
+def test_tiny__overfits_eight_real_faces(faces_dir):
+    import numpy as np
+    from PIL import Image
+
+    photos = [Image.open(p).convert("RGB") for p in sorted((faces_dir / "london").glob("*/*.jpg"))[:8]]
+    high = torch.stack([torch.from_numpy(np.array(p)).permute(2, 0, 1) for p in photos]).float() / 255
+    small_photos = [p.resize((16, 16), Image.Resampling.BICUBIC) for p in photos]
+    low = torch.stack([torch.from_numpy(np.array(p)).permute(2, 0, 1) for p in small_photos]).float() / 255
+    torch.manual_seed(0)
+    model = build_dsr(preset("tiny", 16))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(80):
+        optimiser.zero_grad()
+        (model(low) - high).abs().mean().backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+
+    def psnr(output):
+        return float(-10 * torch.log10((output.clamp(0, 1) - high).square().mean((1, 2, 3))).mean())
+
+    with torch.no_grad():
+        assert psnr(model(low)) > psnr(upsample_bicubic(low)) + 2.0
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"vlr_size": 17}, "vlr_size"),
+        ({"channels": 0}, "channels"),
+        ({"arch": "hybrid", "channels": 10, "attention_heads": 4}, "does not divide"),
+        ({"depth": 3}, "depth"),
+    ],
+)
+def test_config__refuses(values, problem):
+    with pytest.raises(ValidationError, match=problem):
+        DsrConfig(**values)
