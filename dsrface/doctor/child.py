@@ -38,7 +38,8 @@ def main() -> None:
     report("stage", name="import torch")
     from dsrface.doctor import stages
 
-    report("stage", name="import torch", import_s=time.perf_counter() - start)
+    request["import_s"] = time.perf_counter() - start
+    report("imported", import_s=request["import_s"])
     try:
         stages.run(request, report)
     except BaseException as error:  # noqa: BLE001 - reported, then the exit code tells

@@ -48,6 +48,7 @@ class LoaderFacts:
         worker_bytes: Memory of one worker.
         has_gpu: Whether batches go to a CUDA device.
         must_be_zero: Why workers cannot be used at all; empty when they can.
+        extra_caps: Further limits by name.
     """
 
     cost: ItemCost
@@ -65,6 +66,7 @@ class LoaderFacts:
     worker_bytes: int = _WORKER_BYTES
     has_gpu: bool = False
     must_be_zero: str = ""
+    extra_caps: Mapping[str, int] = field(default_factory=dict)
 
     def ipc_s(self) -> float:
         """Return o: the processor seconds an item costs more when it comes from a worker."""
@@ -193,7 +195,7 @@ class WorkerChoice:
 def caps(facts: LoaderFacts, *, prefetch_factor: int = 2) -> dict[str, int]:
     """Return, by name, the most workers that each limit allows."""
     cores = facts.cores.effective
-    limits: dict[str, int] = {}
+    limits: dict[str, int] = dict(facts.extra_caps)
     if facts.must_be_zero:
         limits["data set"] = 0
     if facts.cost.blocked_fraction < 0.15:

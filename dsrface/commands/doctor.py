@@ -1,0 +1,89 @@
+"""`dsrface doctor`: examine the machine and a data set, and say what DataLoader workers will do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsrface.config.doctor import DoctorConfig
+from dsrface.doctor.examination import examine
+from dsrface.doctor.explain import Explanation, explain
+from dsrface.doctor.report import Report
+from dsrface.engine.events import Event
+from dsrface.runtime.files import write_json
+
+
+@dataclass(frozen=True)
+class DoctorResult:
+    """The report of an examination.
+
+    Args:
+        report: What was found.
+        output: File it was also written to.
+    """
+
+    report: Report
+    output: Path | None = None
+
+    @property
+    def summary(self) -> str:
+        """The verdict line."""
+        return self.report.verdict_line()
+
+    @property
+    def location(self) -> str:
+        """The JSON file, when one was asked for."""
+        return str(self.output) if self.output is not None else ""
+
+    @property
+    def next_command(self) -> str:
+        """Where to read on about the gravest finding."""
+        for status in ("fail", "warn", "error"):
+            for check in self.report.checks:
+                if check.status == status:
+                    return f"dsrface doctor --explain {check.id}"
+        return "" if self.report.target else "dsrface doctor --dataset module:callable"
+
+    @property
+    def exit_code(self) -> int:
+        """0, 1 when a check failed, 3 when the data set could not be built."""
+        return self.report.exit_code
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report; docs/doctor.schema.json describes it."""
+        return self.report.to_dict()
+
+
+@dataclass(frozen=True)
+class ExplainResult:
+    """The explanation of one check."""
+
+    explanation: Explanation
+    exit_code: int = 0
+    location: str = ""
+    next_command: str = ""
+
+    @property
+    def summary(self) -> str:
+        """The explanation as text."""
+        return self.explanation.text()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the explanation's parts."""
+        return self.explanation.to_dict()
+
+
+def run(config: DoctorConfig, *, emit: Callable[[Event], None]) -> DoctorResult | ExplainResult:
+    """Examine, or explain a check.
+
+    Raises:
+        UsageError: a check or a target that does not exist.
+    """
+    if config.explain is not None:
+        return ExplainResult(explain(config.explain))
+    report = examine(config, emit=emit)
+    if config.output is not None:
+        write_json(config.output, report.to_dict())
+    return DoctorResult(report, config.output)

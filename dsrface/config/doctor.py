@@ -1,0 +1,73 @@
+"""Configuration of `dsrface doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from dsrface.config.sources import Config
+
+
+class DoctorConfig(Config):
+    """Find out what DataLoader workers will do, before the job runs."""
+
+    command: ClassVar[str] = "doctor"
+
+    data: Path | None = Field(None, description="Data set of dsrface to examine; needs `purpose`.")
+    purpose: Literal["train-dsr", "precompute", "finetune"] | None = Field(
+        None, description="Build the data set exactly as this command would (--for)."
+    )
+    vlr_size: int | None = Field(
+        None, ge=1, description="Side of the VLR faces in pixels; unset: the smallest."
+    )
+    dataset: str | None = Field(
+        None, description="Anybody's data set: package.module:callable or path/file.py:callable."
+    )
+    dataset_args: str | None = Field(
+        None, description="Arguments of that callable as JSON: an object (by name) or a list."
+    )
+    batch_size: int | None = Field(
+        None, ge=1, description="Items a batch; unset: what the data set says, else 32."
+    )
+    start_method: Literal["auto", "fork", "spawn", "forkserver", "all"] = Field(
+        "auto", description="How workers are started; auto is what this Python does, all proves each."
+    )
+    workers: int | None = Field(
+        None, ge=0, description="Judge a launch with this many workers; unset: recommend a number."
+    )
+    budget_s: float = Field(30.0, gt=0, description="Seconds for timing, at most; `30s` is understood.")
+    step_ms: float | None = Field(
+        None, gt=0, description="Milliseconds the device needs for a batch; sets the rate to keep up with."
+    )
+    consumer_rate: float | None = Field(
+        None, gt=0, description="Items per second the training step takes, instead of step_ms."
+    )
+    world_size: int | None = Field(
+        None, ge=1, description="Processes on this machine that load data; unset: LOCAL_WORLD_SIZE or 1."
+    )
+    strict: bool = Field(False, description="Warnings count as failures.")
+    output: Path | None = Field(None, description="Also write the JSON report to this file.")
+    only: tuple[str, ...] = Field((), description="Make only these checks, by id or prefix such as `ds.`.")
+    skip: tuple[str, ...] = Field((), description="Leave out these checks, by id or prefix.")
+    probe: bool = Field(True, description="Start real workers; false looks only.")
+    explain: str | None = Field(None, description="Explain this check, and do nothing else.")
+    allow_cuda: bool = Field(False, description="Let the data set see CUDA devices while it is examined.")
+
+    @field_validator("budget_s", mode="before")
+    @classmethod
+    def _seconds(cls, value: Any) -> Any:
+        return value.removesuffix("s") if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.data is not None and self.dataset is not None:
+            raise ValueError("give DATA with --for, or --dataset, not both")
+        if (self.data is None) != (self.purpose is None):
+            raise ValueError("DATA and --for go together")
+        if self.dataset_args is not None and self.dataset is None:
+            raise ValueError("--dataset-args belongs to --dataset")
+        if self.step_ms is not None and self.consumer_rate is not None:
+            raise ValueError("give --step-ms or --consumer-rate, not both")
+        return self

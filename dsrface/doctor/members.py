@@ -1,0 +1,267 @@
+"""Turn what the tracer noted into checks: what each member means for each start method, and the fix."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from dsrface.doctor.kinds import ADVICE
+from dsrface.doctor.pickling import Member, Trace
+from dsrface.doctor.report import Check
+
+_PIPE_BYTES = 64 * 1024
+_MANY_OBJECTS = 1_000_000
+_OBJECT_BYTES = 128
+_SHOWN = 12
+_GENERATOR_FIX = (
+    "Make it in the worker: random.Random(torch.initial_seed()), or "
+    "np.random.default_rng(torch.initial_seed()), at first use or in worker_init_fn."
+)
+_TEMPORARY_FIX = (
+    "Return a numpy array from __getstate__ (or keep the tensor as an attribute that is pickled as it is); "
+    "keep an int seed instead of a torch.Generator."
+)
+
+
+def checks(trace: Trace, *, methods: Sequence[str], num_workers: int, memory_bytes: int) -> list[Check]:
+    """Return the checks that follow from a trace alone.
+
+    Args:
+        trace: Of the data set and the functions that travel with it.
+        methods: Start methods the user means to use.
+        num_workers: Workers to reckon with.
+        memory_bytes: Memory that is free.
+    """
+    pickles = [method for method in methods if method != "fork"]
+    return [
+        _unpicklable(trace, pickles),
+        _non_leaf(trace, pickles),
+        _temporary(trace, pickles),
+        _cuda(trace, methods),
+        _handles(trace, methods),
+        _generators(trace),
+        _pickle_size(trace, pickles, num_workers, memory_bytes),
+        _refcounts(trace, methods, num_workers),
+    ]
+
+
+def _unpicklable(trace: Trace, pickles: list[str]) -> Check:
+    return _fault(
+        "ds.unpicklable",
+        trace.unpicklable,
+        pickles,
+        said=lambda member: f"{_noun(member)} cannot be pickled",
+        fix=lambda member: ADVICE.get(member.kind, ADVICE["other"]),
+        clean=f"{trace.num_objects} objects can be pickled"
+        + (", large lists sampled" if trace.is_sampled else ""),
+        trace=trace,
+    )
+
+
+def _non_leaf(trace: Trace, pickles: list[str]) -> Check:
+    return _fault(
+        "ds.non_leaf",
+        trace.non_leaf,
+        pickles,
+        said=lambda _: "is a tensor with a gradient history, which torch refuses to send",
+        fix=lambda member: f"Keep {member.path}.detach() instead (or compute it under torch.no_grad()).",
+        clean="no tensor carries a gradient history",
+        trace=trace,
+    )
+
+
+def _temporary(trace: Trace, pickles: list[str]) -> Check:
+    return _fault(
+        "ds.temp_tensor",
+        trace.temporary,
+        pickles,
+        said=lambda _: "is a tensor that exists only while it is pickled; the worker dies on opening it",
+        fix=lambda _: _TEMPORARY_FIX,
+        clean="no tensor is made while pickling",
+        trace=trace,
+    )
+
+
+def _fault(
+    id: str, members: list[Member], pickles: list[str], *, said: Any, fix: Any, clean: str, trace: Trace
+) -> Check:
+    data = {"members": [member.to_dict() for member in members], "truncated": trace.is_truncated}
+    if not members:
+        return Check(
+            id, "info" if trace.is_truncated else "pass", clean, data=data, duration_s=trace.duration_s
+        )
+    first = members[0]
+    more = f" (and {len(members) - 1} more)" if len(members) > 1 else ""
+    advice = dict.fromkeys(f"{member.path}: {fix(member)}" for member in members[:_SHOWN])
+    if pickles:
+        matters = f"{' and '.join(pickles)} pickle the data set for every worker"
+    else:
+        matters = (
+            "fork does not pickle, so it works here; Windows, macOS and Python 3.14 start workers otherwise"
+        )
+    return Check(
+        id,
+        "fail" if pickles else "warn",
+        f"{first.path} {said(first)}{more}",
+        where="\n".join(_place(member) for member in members[:_SHOWN]),
+        matters=matters,
+        fix="\n".join(advice),
+        data=data,
+        duration_s=trace.duration_s,
+    )
+
+
+def _cuda(trace: Trace, methods: Sequence[str]) -> Check:
+    gpu_modules = [
+        module for module in trace.modules if any(_is_gpu(name) for name in module.device.split(", "))
+    ]
+    inside = tuple(f"{module.path}." for module in gpu_modules)
+    members = gpu_modules + [
+        member for member in trace.device if not member.path.startswith(inside) and member not in gpu_modules
+    ]
+    data = {"members": [member.to_dict() for member in members]}
+    if members:
+        first = members[0]
+        verdicts = [f"{method}: {_cuda_outcome(method)[1]}" for method in methods]
+        is_fatal = any(_cuda_outcome(method)[0] == "fail" for method in methods)
+        return Check(
+            "ds.cuda_member",
+            "fail" if is_fatal else "warn",
+            f"{first.path} lies on {first.device} ({first.bytes / 1e6:.1f} MB)"
+            + (f" (and {len(members) - 1} more)" if len(members) > 1 else ""),
+            where="\n".join(_place(member) for member in members[:_SHOWN]),
+            matters="\n".join(verdicts),
+            fix="Keep networks and CUDA tensors out of the data set; see the two ways out below.",
+            data=data,
+        )
+    networks = [module for module in trace.modules if module.bytes]
+    if networks:
+        first = networks[0]
+        return Check(
+            "ds.cuda_member",
+            "warn",
+            f"{first.path} is a network ({first.bytes / 1e6:.1f} MB) that lives in the data set",
+            where="\n".join(_place(member) for member in networks[:_SHOWN]),
+            matters="It is on the CPU here; where it is moved to CUDA, workers cannot use it. "
+            "Even on the CPU it runs on one image at a time.",
+            fix="Run it once with `dsrface precompute`, or on the batch in the training step; see below.",
+            data={"members": [member.to_dict() for member in networks]},
+        )
+    return Check("ds.cuda_member", "pass", "no tensor on a GPU, no network in the data set", data=data)
+
+
+def _cuda_outcome(method: str) -> tuple[str, str]:
+    if method == "fork":
+        return "fail", "the worker's first CUDA call raises 'Cannot re-initialize CUDA in forked subprocess'"
+    if sys.platform == "win32":
+        return "fail", "CUDA tensors cannot be shared on Windows: error 801, operation not supported"
+    return "warn", "sent as an IPC handle; each worker opens a CUDA context of its own and waits for one GPU"
+
+
+def _handles(trace: Trace, methods: Sequence[str]) -> Check:
+    members = [member for member in trace.handles if not member.is_hidden or "fork" in methods]
+    data = {"members": [member.to_dict() for member in members]}
+    if not members:
+        return Check("ds.open_handles", "pass", "no open file, archive or database", data=data)
+    first = members[0]
+    return Check(
+        "ds.open_handles",
+        "warn",
+        f"{first.path} is an open {first.kind} handle"
+        + (f" (and {len(members) - 1} more)" if len(members) > 1 else ""),
+        where="\n".join(_place(member) for member in members[:_SHOWN]),
+        matters="Forked workers share one file position: they read each other's bytes, without any error. "
+        "Other start methods cannot send it.",
+        fix="\n".join(
+            dict.fromkeys(f"{m.path}: {ADVICE.get(m.kind, ADVICE['file'])}" for m in members[:_SHOWN])
+        ),
+        data=data,
+    )
+
+
+def _generators(trace: Trace) -> Check:
+    data = {"members": [member.to_dict() for member in trace.rngs]}
+    if not trace.rngs:
+        return Check("ds.rng", "pass", "no random generator of its own", data=data)
+    first = trace.rngs[0]
+    return Check(
+        "ds.rng",
+        "warn",
+        f"{first.path} is a random generator that every worker gets in the same state"
+        + (f" (and {len(trace.rngs) - 1} more)" if len(trace.rngs) > 1 else ""),
+        where="\n".join(_place(member) for member in trace.rngs[:_SHOWN]),
+        matters="Each worker draws the same numbers, and again the same in every epoch: "
+        "augmentation repeats.",
+        fix=_GENERATOR_FIX,
+        data=data,
+    )
+
+
+def _pickle_size(trace: Trace, pickles: list[str], num_workers: int, memory_bytes: int) -> Check:
+    size = trace.pickle_bytes
+    top = ", ".join(f"{member.path} {_size(member.bytes)}" for member in trace.contributors[:5])
+    data = {
+        "bytes": size,
+        "contributors": [{"path": member.path, "bytes": member.bytes} for member in trace.contributors],
+        "sampled": trace.is_sampled,
+        "memmaps": [member.path for member in trace.memmaps],
+    }
+    summary = f"the data set pickles to {_size(size)}" + (" (sampled)" if trace.is_sampled else "")
+    if not pickles:
+        return Check("ds.pickle_size", "pass", f"{summary}; fork does not send it", data=data)
+    if size <= _PIPE_BYTES and not trace.memmaps:
+        return Check("ds.pickle_size", "pass", summary, data=data)
+    is_fatal = size * max(1, num_workers) > 0.1 * memory_bytes
+    fix = "Hold names in one numpy or torch array, open memory maps in __setstate__, keep workers persistent."
+    if trace.memmaps:
+        fix += f" {trace.memmaps[0].path} is a memmap, which pickles its whole contents."
+    return Check(
+        "ds.pickle_size",
+        "fail" if is_fatal else "warn",
+        f"{summary}: {top}",
+        where="\n".join(member.path for member in trace.contributors[:5]),
+        matters=f"It is sent to each of {max(1, num_workers)} workers, one after the other, at every start.",
+        fix=fix,
+        data=data,
+    )
+
+
+def _refcounts(trace: Trace, methods: Sequence[str], num_workers: int) -> Check:
+    growth = trace.num_objects * _OBJECT_BYTES
+    data = {"objects": trace.num_objects, "bytes_per_worker": growth}
+    if trace.num_objects < _MANY_OBJECTS or "fork" not in methods:
+        return Check("ds.refcount_growth", "pass", f"{trace.num_objects} small Python objects", data=data)
+    return Check(
+        "ds.refcount_growth",
+        "warn",
+        f"{trace.num_objects / 1e6:.1f} million small Python objects, about {_size(growth)} a worker",
+        where=trace.contributors[0].path if trace.contributors else "",
+        matters="Reading an object writes its reference count, so forked workers copy its page: memory grows to "
+        f"{_size(growth * max(1, num_workers))} during an epoch.",
+        fix="Keep names and labels in numpy or torch arrays (bytes plus offsets for texts).",
+        data=data,
+    )
+
+
+def _noun(member: Member) -> str:
+    nouns = {"lambda": "is a lambda, which", "local": "is local to a function and"}
+    return nouns.get(member.kind, f"({member.type})")
+
+
+def _place(member: Member) -> str:
+    source = f" ({member.source})" if member.source else ""
+    error = f": {member.error.splitlines()[0][:160]}" if member.error else ""
+    return f"{member.path}{source}{error}"
+
+
+def _is_gpu(device: str) -> bool:
+    return device not in ("cpu", "meta", "")
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} GB"

@@ -1,0 +1,71 @@
+"""Our own data sets, as train-dsr, precompute and finetune build them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from dsrface.config.finetune import FinetuneConfig
+from dsrface.config.train_dsr import TrainDsrConfig
+from dsrface.data import loaders
+from dsrface.data.augment import Geometry
+from dsrface.data.cache.inputs import RowDataset
+from dsrface.data.cache.outputs import is_cache
+from dsrface.data.datasets import PairDataset, Sample
+from dsrface.data.layout import FaceData, FaceSplit, open_data
+from dsrface.doctor.targets import Target
+from dsrface.errors import DataError
+
+_PRECOMPUTE_BATCH = 64  # its loader's batch; the forward pass has a size of its own
+
+
+def build_own(request: Mapping[str, Any]) -> Target:
+    """Return the loader's parts that a command would use on a data set.
+
+    Args:
+        request: `data`, `purpose` (train-dsr, precompute or finetune) and `vlr_size` (None for the smallest).
+
+    Raises:
+        DataError: no data set, or none of that size.
+    """
+    data = open_data(Path(request["data"]))
+    train = data.split("train")
+    vlr_size = request["vlr_size"] or min(train.low_folders, default=0)
+    if not vlr_size:
+        raise DataError(
+            "The data set has no low-resolution faces.",
+            id="no-such-vlr-size",
+            where=data.root,
+            hint="Run `dsrface prepare` with --vlr-sizes.",
+        )
+    dataset, batch_size = _MAKERS[request["purpose"]](data, train, int(vlr_size))
+    return Target(dataset, loaders.collate, loaders._start_worker, batch_size)  # type: ignore[arg-type] # noqa: SLF001
+
+
+def _train_dsr(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int]:
+    wish = TrainDsrConfig.model_fields["augment"].get_default(call_default_factory=True)
+    degradation = data.degradation(vlr_size)
+    geometry = Geometry(wish.flip, wish.rotate_deg, wish.scale, wish.shift_px) if wish.enabled else None
+    dataset = PairDataset(
+        train, inputs=train.low_dir(vlr_size), augment=geometry, seed=0, degradation=degradation
+    )
+    return dataset, int(TrainDsrConfig.model_fields["batch_size"].default)
+
+
+def _finetune(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int]:
+    del data
+    outputs = train.outputs_dir(vlr_size)
+    is_png_tree = outputs.is_dir() and not is_cache(outputs)
+    dataset = PairDataset(train, inputs=outputs if is_png_tree else train.low_dir(vlr_size))
+    return dataset, int(FinetuneConfig.model_fields["batch_size"].default)
+
+
+def _precompute(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int]:
+    del data
+    return RowDataset(train.low_dir(vlr_size), train.names, size_px=vlr_size), _PRECOMPUTE_BATCH
+
+
+_MAKERS = {"train-dsr": _train_dsr, "finetune": _finetune, "precompute": _precompute}
