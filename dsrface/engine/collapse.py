@@ -12,6 +12,7 @@ from dsrface.errors import TrainingError
 
 MAX_IMPOSTOR_COSINE = 0.95
 MIN_EFFECTIVE_RANK = 1.25  # about what a mean cosine of 0.95 gives; few persons allow no high rank
+MIN_D_PRIME = 0.5
 
 
 def effective_rank(embeddings: Float[Tensor, "n d"]) -> float:
@@ -54,14 +55,16 @@ class CollapseGuard:
         """
         cosine, rank, d_prime = metrics["impostor_mean"], metrics["effective_rank"], metrics["d_prime"]
         # A NaN is no health either, hence the form of the comparison.
-        is_healthy = cosine < MAX_IMPOSTOR_COSINE and rank > MIN_EFFECTIVE_RANK
+        is_spread = cosine < MAX_IMPOSTOR_COSINE and rank > MIN_EFFECTIVE_RANK
+        is_healthy = is_spread or d_prime > MIN_D_PRIME  # narrow, yet it tells persons apart
         if is_healthy:
             self._was_healthy = True
         elif self._was_healthy or is_last:
             raise TrainingError(
                 f"The embedding has collapsed at step {step}: two strangers have a mean cosine of {cosine:.3f} "
                 f"(limit {MAX_IMPOSTOR_COSINE}), the effective rank is {rank:.2f} (limit {MIN_EFFECTIVE_RANK}), "
-                f"d' is {d_prime:.2f}.",
+                f"d' is {d_prime:.2f} "
+                f"(limit {MIN_D_PRIME}).",
                 id="collapse",
                 where=f"step {step}",
                 hint="Lower optim.lr or trunk.lr_fraction, raise anchor.weight; best.json names the last good weights.",

@@ -301,6 +301,9 @@ class _Loop:
             except Exception as error:  # noqa: BLE001 - told to the other ranks, then raised
                 failure = error
         self.where.ranks.raise_together(failure)
+        if self.where.ranks.is_distributed:
+            told = self.where.ranks.share((self.best, self.best_step, self.first_metrics))
+            self.best, self.best_step, self.first_metrics = told
         self.meter.pause()
 
     def _validate(self) -> Validation:

@@ -1,0 +1,294 @@
+"""finetune on real files: every mode, both stages, the mistakes it must not repeat, resuming after SIGKILL."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dsrface.commands import finetune, train_dsr
+from dsrface.commands.finetune import choose_scale
+from dsrface.commands.recogniser_data import first_per_person, hold_out, outputs_of, subset, whole_persons
+from dsrface.config.finetune import FinetuneConfig
+from dsrface.config.sources import resolve
+from dsrface.data.layout import open_data
+from dsrface.engine.checkpoint import find_last, load_trainer_state
+from dsrface.engine.events import EvalDone, Note, StepDone
+from dsrface.errors import DataError, RunError, TrainingError, UsageError, WeightsError
+from dsrface.models.heads import reachable_probability
+from dsrface.models.weights import load_recogniser
+from tests.commands.conftest import make_data
+from tests.commands.test_train_dsr import assert_equal, last_weights, spawn
+from tests.commands.test_train_dsr import config as dsr_config
+
+TINY = {
+    "vlr_size": 16,
+    "device": "cpu",
+    "workers": 0,
+    "batch_size": 8,
+    "stage1_epochs": 1,
+    "stage2_epochs": 1,
+    "eval.holdout_fraction": 0.2,
+    "engine.log_every_steps": 1,
+    "engine.checkpoint_every_steps": 1,
+    "engine.tensorboard": False,
+}
+
+
+def config(data, run, **flags):
+    return resolve(FinetuneConfig, flags={"data": data, "run": run} | TINY | flags).config
+
+
+def run_quietly(data, run, **flags):
+    events = []
+    result = finetune.run(config(data, run, **flags), emit=events.append)
+    return result, events
+
+
+@pytest.fixture(scope="module")
+def started(tiny_data, tmp_path_factory):
+    """A recogniser that has seen a few HR faces, and a DSR that is all but bicubic."""
+    folder = tmp_path_factory.mktemp("started")
+    run_quietly(tiny_data, folder / "hr", hr_only=True)
+    train_dsr.run(dsr_config(tiny_data, folder / "dsr", epochs=1), emit=lambda event: None)
+    return folder
+
+
+def test_from_scratch_is_said_plainly_and_has_one_stage(tiny_data, tmp_path):
+    result, events = run_quietly(tiny_data, tmp_path / "run", hr_only=True)
+    warnings = [event.message for event in events if isinstance(event, Note) and event.is_warning]
+    assert any("random weights" in message for message in warnings)
+    steps = [event for event in events if isinstance(event, StepDone)]
+    assert all("loss/anchor" not in event.metrics for event in steps)
+    assert result.outcome.step == 4
+
+
+@pytest.mark.parametrize("head", ["arcface", "cosface", "adaface"])
+def test_live_mode_runs_the_dsr_on_the_batch(tiny_data, started, tmp_path, head):
+    result, events = run_quietly(
+        tiny_data, tmp_path / "run", live=started / "dsr", backbone_weights=started / "hr", head=head
+    )
+    assert result.outcome.status == "done"
+    loaded = load_recogniser(tmp_path / "run")
+    assert loaded.config["variant"] == "edgeface_xxs"
+    evaluation = [event for event in events if isinstance(event, EvalDone)][0]
+    assert {"auc", "eer", "d_prime", "hr_auc", "effective_rank", "impostor_mean", "holdout_accuracy"} == set(
+        evaluation.metrics
+    )
+
+
+def test_stage_one_moves_the_head_alone(tiny_data, started, tmp_path):
+    _, events = run_quietly(
+        tiny_data, tmp_path / "run", no_dsr=True, backbone_weights=started / "hr", stage1_epochs=2, stage2_epochs=0
+    )
+    before = load_recogniser(started / "hr").model.state_dict()
+    assert_equal(before, load_recogniser(tmp_path / "run").model.state_dict())
+    rates = [event.metrics["lr"] for event in events if isinstance(event, StepDone)]
+    assert max(rates) == pytest.approx(1e-3)
+
+
+def test_stage_two_moves_the_trunk_with_a_lower_rate(tiny_data, started, tmp_path):
+    _, events = run_quietly(tiny_data, tmp_path / "run", no_dsr=True, backbone_weights=started / "hr")
+    steps = [event for event in events if isinstance(event, StepDone)]
+    assert ["loss/anchor" in event.metrics for event in steps] == [False, False, True, True]
+    before = load_recogniser(started / "hr").model.state_dict()
+    after = load_file(find_last(tmp_path / "run") / "model.safetensors")
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    groups = load_trainer_state(find_last(tmp_path / "run"))["optimizer"]["param_groups"]
+    assert {tuple(group["lr_fractions"]) for group in groups} == {(0.0, 0.1), (1.0, 1.0)}
+
+
+def test_the_head_begins_at_the_class_means(tiny_data, started, tmp_path):
+    """The first training accuracy of an initialised head is far above that of a random one."""
+    shared = {"no_dsr": True, "backbone_weights": started / "hr", "stage1_epochs": 1, "stage2_epochs": 0}
+    _, with_means = run_quietly(tiny_data, tmp_path / "means", **shared)
+    _, at_random = run_quietly(tiny_data, tmp_path / "random", **shared, **{"classifier.init_images_per_person": 0})
+    first = [next(event for event in events if isinstance(event, StepDone)) for events in (with_means, at_random)]
+    assert first[0].metrics["cosine_true"] > 0.5
+    assert abs(first[1].metrics["cosine_true"]) < 0.3
+
+
+def test_anchor_holds_the_embedding(tiny_data, started, tmp_path):
+    """With a heavy anchor the trunk's embeddings of HR faces move less than with none."""
+    moved = {}
+    for weight in (0.0, 50.0):
+        run = tmp_path / str(weight)
+        flags = {"anchor.weight": weight, "anchor.hr_fraction": 0.5, "optim.lr": 3e-3, "trunk.lr_fraction": 1.0}
+        run_quietly(
+            tiny_data, run, no_dsr=True, backbone_weights=started / "hr", stage1_epochs=0, stage2_epochs=3, **flags
+        )
+        before = load_recogniser(started / "hr").model
+        after = load_recogniser(find_last(run)).model
+        images = torch.rand(8, 3, 112, 112, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        with torch.inference_mode():
+            moved[weight] = float((1 - torch.cosine_similarity(before(images), after(images))).mean())
+    assert moved[50.0] < moved[0.0]
+
+
+def test_reachable_probability_is_logged_and_warned_of(tiny_data, tmp_path):
+    _, events = run_quietly(tiny_data, tmp_path / "good", hr_only=True)
+    notes = [event for event in events if isinstance(event, Note) and "can reach probability" in event.message]
+    assert [note.is_warning for note in notes] == [False]
+    _, events = run_quietly(tiny_data, tmp_path / "bad", hr_only=True, **{"classifier.scale": 0.5})
+    notes = [event for event in events if isinstance(event, Note) and "can reach probability" in event.message]
+    assert [note.is_warning for note in notes] == [True]
+    for num_classes in (2, 518, 6086, 10**9, 10**14):
+        assert reachable_probability(choose_scale(num_classes), num_classes) >= 0.9499
+
+
+def test_nan_names_step_batch_and_checkpoint(tiny_data, started, tmp_path, monkeypatch):
+    from dsrface.engine.recognition_task import RecognitionTask
+
+    real = RecognitionTask.forward
+
+    def poisoned(self, batch):
+        loss, metrics = real(self, batch)
+        bad = torch.where((batch.indices == 3).any(), torch.nan, 0.0)
+        return loss + bad, metrics | {"loss/total": metrics["loss/total"] + bad}
+
+    monkeypatch.setattr(RecognitionTask, "forward", poisoned)
+    with pytest.raises(TrainingError) as caught:
+        run_quietly(tiny_data, tmp_path / "run", no_dsr=True, backbone_weights=started / "hr")
+    assert caught.value.id == "non-finite-loss"
+    assert ".png" in caught.value.where
+    assert "step_00000" in caught.value.where
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
+def test_selects_on_val_and_never_reads_test(tiny_data, started, tmp_path, monkeypatch):
+    from dsrface.data import decode
+
+    opened = []
+    real = decode.read_image
+
+    def watched(path, **kwargs):
+        opened.append(str(path))
+        return real(path, **kwargs)
+
+    monkeypatch.setattr("dsrface.data.datasets.read_image", watched)
+    run_quietly(tiny_data, tmp_path / "run", no_dsr=True, backbone_weights=started / "hr")
+    assert any("/val/" in path for path in opened)
+    assert not any("/test/" in path for path in opened)
+
+
+def test_kept_out_images_are_recorded_and_not_trained_on(tiny_data, tmp_path, monkeypatch):
+    from dsrface.engine.loop import _Loop
+
+    seen = set()
+    real = _Loop._train_step
+
+    def watched(self, batch):
+        seen.update(self.task.describe(batch.indices.tolist()))
+        real(self, batch)
+
+    monkeypatch.setattr(_Loop, "_train_step", watched)
+    run_quietly(tiny_data, tmp_path / "run", hr_only=True)
+    names = json.loads((tmp_path / "run" / "holdout.json").read_text())["names"]
+    assert names
+    assert not seen & set(names)
+    assert len(seen) + len(names) == 16
+
+
+def test_hold_out_leaves_two_images_and_the_labels():
+    class Split:
+        labels = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2, 2, 2])
+        persons = ["a", "b", "c"]
+
+        def __len__(self):
+            return 10
+
+    for seed in range(20):
+        kept, out = hold_out(Split(), fraction=0.49, seed=seed)
+        assert sorted(kept + out) == list(range(10))
+        assert np.bincount(Split.labels[kept].numpy(), minlength=3).min() >= 2
+    assert first_per_person(Split(), 2) == [0, 1, 2, 3, 5, 6]
+    assert len({int(label) for label in Split.labels[whole_persons(Split(), 1, seed=0)]}) == 2
+    assert whole_persons(Split(), 100, seed=0) == list(range(10))
+
+
+def test_subset_keeps_labels_and_persons(tiny_data):
+    split = open_data(tiny_data).split("train")
+    part = subset(split, [1, 5, 15])
+    assert list(part.names) == [split.names[index] for index in (1, 5, 15)]
+    assert part.labels.tolist() == split.labels[[1, 5, 15]].tolist()
+    assert len(part.persons) == len(split.persons)
+
+
+def test_outputs_of_finds_the_twin_of_each_split(tiny_data, flat_data, tmp_path):
+    data = open_data(tiny_data)
+    named = tiny_data / "train" / "dsr_outputs_16x16"
+    assert outputs_of(data.split("val"), data, named) == tiny_data / "val" / "dsr_outputs_16x16"
+    (tmp_path / "out" / "val").mkdir(parents=True)
+    assert outputs_of(data.split("val"), data, tmp_path / "out") == tmp_path / "out" / "val"
+    assert outputs_of(data.split("train"), data, tmp_path / "out") == tmp_path / "out"
+    flat = open_data(flat_data)
+    assert outputs_of(flat.split("val"), flat, flat_data / "dsr_outputs") == flat_data / "dsr_outputs"
+
+
+def test_refusals(tiny_data, started, tmp_path):
+    with pytest.raises(UsageError, match="exactly one"):
+        config(tiny_data, tmp_path / "run")
+    with pytest.raises(UsageError, match="is of|of edgeface_xxs") as caught:
+        run_quietly(
+            tiny_data, tmp_path / "a", no_dsr=True, backbone_weights=started / "hr", backbone="edgeface_xs_gamma_06"
+        )
+    assert caught.value.id == "wrong-backbone"
+    with pytest.raises(WeightsError):
+        run_quietly(tiny_data, tmp_path / "b", live=started / "hr")  # a recogniser is no DSR
+    single = make_data(tmp_path / "single", persons=(2, 2, 1), images=1)
+    with pytest.raises(DataError, match="no pairs") as caught:
+        run_quietly(single, tmp_path / "c", hr_only=True)
+    assert caught.value.id == "no-genuine-pairs"
+
+
+def test_resume_wants_the_same_starting_weights(tiny_data, started, tmp_path):
+    shared = {"no_dsr": True, "backbone_weights": tmp_path / "copy.safetensors", "stage1_epochs": 1, "stage2_epochs": 0}
+    source = find_last(started / "hr") / "model.safetensors"
+    (tmp_path / "copy.safetensors").write_bytes(source.read_bytes())
+    run_quietly(tiny_data, tmp_path / "run", **shared)
+    other = started / "hr" / "checkpoints" / "step_000000" / "model.safetensors"
+    if not other.exists() or other.read_bytes() == source.read_bytes():
+        other = next(path for path in (started / "hr").rglob("model.safetensors") if path.read_bytes() != source.read_bytes())
+    (tmp_path / "copy.safetensors").write_bytes(other.read_bytes())
+    with pytest.raises(RunError, match="another backbone_weights"):
+        run_quietly(tiny_data, tmp_path / "run", resume=True, **shared)
+
+
+def test_geometry_before_the_dsr(tiny_data, flat_data, started, tmp_path):
+    flags = {"live": started / "dsr", "backbone_weights": started / "hr", "augment.before_dsr": True}
+    result, _ = run_quietly(tiny_data, tmp_path / "run", **flags)
+    assert result.outcome.status == "done"
+    with pytest.raises(DataError, match="not recorded"):
+        run_quietly(flat_data, tmp_path / "flat", **flags)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("die_at", [1, 3])
+def test_sigkill_and_resume_give_the_uninterrupted_weights(tiny_data, started, tmp_path, die_at):
+    flags = {"live": started / "dsr", "backbone_weights": started / "hr", "images_per_person": 2}
+    run_quietly(tiny_data, tmp_path / "whole", **flags, stage2_epochs=3)
+    spawned = TINY | flags | {"data": tiny_data, "run": tmp_path / "cut", "stage2_epochs": 3}
+    died = spawn("finetune", spawned | {"die_at": die_at})
+    assert died.returncode == -9, died.stderr
+    resumed = spawn("finetune", spawned | {"resume": True})
+    assert resumed.returncode == 0, resumed.stderr
+    assert_equal(last_weights(tmp_path / "whole"), last_weights(tmp_path / "cut"))
+    ours, theirs = (load_trainer_state(find_last(tmp_path / name))["task"] for name in ("whole", "cut"))
+    assert_equal(ours, theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["arcface", "adaface"])
+def test_two_ranks_give_one_ranks_losses(tiny_data, started, tmp_path, head):
+    flags = TINY | {"data": tiny_data, "no_dsr": True, "backbone_weights": started / "hr", "head": head}
+    losses = []
+    for num in (0, 2):
+        run = tmp_path / str(num)
+        done = spawn("finetune", flags | {"run": run}, torchrun=num)
+        assert done.returncode == 0, done.stderr
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        losses.append([line["loss/total"] for line in lines if line["event"] == "step"])
+    assert losses[0] == pytest.approx(losses[1], rel=2e-3)
