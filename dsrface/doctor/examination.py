@@ -451,7 +451,9 @@ def _hang_place(outcome: Outcome) -> str:
 
 def _hang_reason(outcome: Outcome, method: str) -> str:
     if "_feed" in outcome.log or "queues.py" in outcome.log:
-        return "A worker's batch cannot be pickled: its queue thread printed a traceback and the loader waits for ever."
+        return (
+            "A batch cannot be pickled: the worker's queue thread printed a traceback, the loader waits on."
+        )
     if method == "fork":
         return "A lock that was held, or OpenMP threads that were alive, when the worker was forked, hang so."
     return "The worker waits for something that never comes."

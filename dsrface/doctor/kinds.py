@@ -86,9 +86,9 @@ def repeats_in_workers(obj: Any) -> bool:
     The global generators of random, numpy and torch are seeded per worker by torch and do not count.
     """
     if isinstance(obj, random.Random):
-        return obj is not random._inst and not isinstance(obj, random.SystemRandom)  # type: ignore[attr-defined] # noqa: SLF001
+        return obj is not random._inst and not isinstance(obj, random.SystemRandom)  # noqa: SLF001
     if isinstance(obj, np.random.RandomState):
-        return obj is not np.random.mtrand._rand  # type: ignore[attr-defined] # noqa: SLF001
+        return obj is not np.random.mtrand._rand  # noqa: SLF001
     if isinstance(obj, torch.Generator):
         return obj is not torch.default_generator
     return isinstance(obj, np.random.Generator)

@@ -11,20 +11,20 @@ def lesson(path: str, device: str) -> tuple[str, ...]:
         device: Where it lies, or would lie, e.g. `cuda:0`.
     """
     fork = (
-        f"fork: the worker inherits a CUDA state that it cannot use; its first call on {path} raises "
-        '"Cannot re-initialize CUDA in forked subprocess".'
+        f"fork: the worker inherits a CUDA state that it cannot use; its first call on {path} "
+        'raises "Cannot re-initialize CUDA in forked subprocess".'
     )
     spawn = (
-        f"spawn, forkserver: {path} is sent as a CUDA IPC handle; every worker opens a CUDA context of its own "
-        f"on {device} (hundreds of MB) and queues for the same GPU; Windows, WSL2 and Jetson refuse."
+        f"spawn, forkserver: {path} is sent as a CUDA IPC handle; every worker opens a CUDA context of its "
+        f"own on {device} (hundreds of MB) and queues for the same GPU; Windows, WSL2 and Jetson refuse."
     )
     zero = "So as it is num_workers must stay 0: the GPU waits for every image, and gets them one at a time."
     once = (
-        "Way out 1, run the network once: `dsrface precompute DATA --weights RUN`, then `dsrface finetune DATA "
-        "--vlr-size N --dsr-outputs DIR`; the workers then only read pictures."
+        "Way out 1, run the network once: `dsrface precompute DATA --weights RUN`, then "
+        "`dsrface finetune DATA --vlr-size N --dsr-outputs DIR`; the workers then only read pictures."
     )
     live = (
-        "Way out 2, run it on the batch: return the low-resolution image from the Dataset and call the network "
-        "in the training step, as `dsrface finetune DATA --vlr-size N --live RUN` does."
+        "Way out 2, run it on the batch: return the low-resolution image from the Dataset and call the "
+        "network in the training step, as `dsrface finetune DATA --vlr-size N --live RUN` does."
     )
     return (fork, spawn, zero, once, live)

@@ -1,4 +1,4 @@
-"""Checks of the machine that need no torch: cores, memory, shared memory, open files, storage, start method."""
+"""Checks of the machine that need no torch: cores, memory, open files, storage, start method."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ def memory_check(memory: Memory, loader: Mapping[str, Any] | None, num_workers: 
     worker = int(loader.get("worker_bytes", 0))
     need = num_workers * worker + batches
     data |= {"needed_bytes": need, "worker_bytes": worker, "num_workers": num_workers}
-    summary = f"{_gib(have)} free ({memory.reason}); {num_workers} workers of {_mib(worker)} and their batches need {_gib(need)}"
+    wants = f"{num_workers} workers of {_mib(worker)} and their batches need {_gib(need)}"
+    summary = f"{_gib(have)} free ({memory.reason}); {wants}"
     status = "fail" if need > _FAIL_SHARE * have else "warn" if need > _WARN_SHARE * have else "pass"
     if status == "pass":
         return Check("env.ram", status, summary, data=data)
@@ -194,7 +195,7 @@ def storage_check(
             f"items wait {blocked * 1e3:.1f} ms for storage or a network, {fraction:.0%} of their time",
             where=where,
             matters="Then more workers than cores are right, and packed data would be better.",
-            fix="Copy the data to a local disk, or pack it into shards (`dsrface precompute --format cache`).",
+            fix="Copy the data to a local disk, or pack it into shards (`dsrface precompute`).",
             data=data,
         )
     if slow:
@@ -229,7 +230,7 @@ def worker_threads_check(notes: Sequence[Mapping[str, Any]], cores: int) -> Chec
         return Check(
             "env.threads",
             "warn",
-            f"each worker runs {crowded[0].get('cv2_threads') or crowded[0].get('torch_threads')} threads of its own",
+            f"each worker runs {max(note.get('cv2_threads') or 1 for note in crowded)} threads of its own",
             matters="Workers times threads fight over the cores.",
             fix="cv2.setNumThreads(0) and torch.set_num_threads(1) in worker_init_fn; OMP_NUM_THREADS=1.",
             data={"workers": list(notes)},
@@ -240,7 +241,7 @@ def worker_threads_check(notes: Sequence[Mapping[str, Any]], cores: int) -> Chec
             "warn",
             f"workers may use {shrunk[0]['affinity']} of {cores} cores: a library narrowed the affinity mask",
             matters="All workers then share those cores.",
-            fix="Set OMP_PROC_BIND=false, or os.sched_setaffinity(0, range(os.cpu_count())) in worker_init_fn.",
+            fix="Set OMP_PROC_BIND=false, or os.sched_setaffinity(0, cores) in worker_init_fn.",
             data={"workers": list(notes)},
         )
     return None

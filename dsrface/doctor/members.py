@@ -237,7 +237,7 @@ def _refcounts(trace: Trace, methods: Sequence[str], num_workers: int) -> Check:
         "warn",
         f"{trace.num_objects / 1e6:.1f} million small Python objects, about {_size(growth)} a worker",
         where=trace.contributors[0].path if trace.contributors else "",
-        matters="Reading an object writes its reference count, so forked workers copy its page: memory grows to "
+        matters="Reading an object writes its reference count, so forked workers copy its page: up to "
         f"{_size(growth * max(1, num_workers))} during an epoch.",
         fix="Keep names and labels in numpy or torch arrays (bytes plus offsets for texts).",
         data=data,

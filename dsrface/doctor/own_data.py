@@ -42,7 +42,7 @@ def build_own(request: Mapping[str, Any]) -> Target:
             hint="Run `dsrface prepare` with --vlr-sizes.",
         )
     dataset, batch_size = _MAKERS[request["purpose"]](data, train, int(vlr_size))
-    return Target(dataset, loaders.collate, loaders._start_worker, batch_size)  # type: ignore[arg-type] # noqa: SLF001
+    return Target(dataset, loaders.collate, loaders._start_worker, batch_size)  # noqa: SLF001
 
 
 def _train_dsr(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int]:

@@ -113,7 +113,7 @@ def _key(key: Any) -> str:
 
 
 @functools.lru_cache(maxsize=512)
-def _class_line(cls: type, attribute: str | None) -> str:
+def _class_line(cls: Any, attribute: str | None) -> str:
     try:
         lines, first = inspect.getsourcelines(cls)
         file = inspect.getsourcefile(cls)

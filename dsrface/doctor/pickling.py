@@ -135,10 +135,13 @@ class _DeadlineError(Exception):
     pass
 
 
-class _Tracer(pickle._Pickler):  # type: ignore[misc] # noqa: SLF001 - the pure-Python one
+_PurePickler: Any = pickle._Pickler  # type: ignore[attr-defined] # noqa: SLF001 - no other one lets us in
+
+
+class _Tracer(_PurePickler):  # type: ignore[misc]
     def __init__(self, device_of: Callable[[torch.Tensor], str], deadline: float, seed: int) -> None:
         super().__init__(self, protocol=None)
-        self.dispatch_table = ForkingPickler(io.BytesIO()).dispatch_table  # type: ignore[attr-defined]
+        self.dispatch_table = ForkingPickler(io.BytesIO()).dispatch_table
         self.result = Trace()
         self._device_of = device_of
         self._deadline = deadline
@@ -154,7 +157,7 @@ class _Tracer(pickle._Pickler):  # type: ignore[misc] # noqa: SLF001 - the pure-
         self._inner_bytes: list[float] = []
 
     # The pickler writes into its tracer, which only counts.
-    def write(self, data: Any) -> int:  # type: ignore[override]
+    def write(self, data: Any) -> int:
         self._counted += len(data) * self._weight
         return len(data)
 

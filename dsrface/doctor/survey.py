@@ -201,15 +201,15 @@ def _output_check(batch: Any, facts: Mapping[str, Any]) -> Check:
             where=_places(with_grad),
             matters="With num_workers=0 it goes unnoticed and keeps the whole graph alive; "
             "in a worker collating raises.",
-            fix="Call the network under torch.no_grad() and .detach() what you return; better, leave it out of "
-            "the data set (`dsrface precompute`).",
+            fix="Call the network under torch.no_grad() and .detach() what you return; better, leave it out "
+            "of the data set (`dsrface precompute`).",
             data=data,
         )
     if found.device:
         return Check(
             "ds.output",
             "fail",
-            f"{found.device[0].path} lies on {found.device[0].device}; batches must leave a worker on the CPU",
+            f"{found.device[0].path} lies on {found.device[0].device}, and batches leave workers on the CPU",
             where=_places(found.device),
             fix="Return CPU tensors and move the batch in the training loop.",
             data=data,
@@ -237,7 +237,7 @@ def _cost(target: Target, request: Mapping[str, Any]) -> ItemCost | None:
 
 
 def _iterable_cost(target: Target, budget_s: float) -> ItemCost | None:
-    """The items of an iterator cost their time in `next`, so that is what is fetched; it begins anew at its end."""
+    """The items of an iterator cost their time in `next`, so that is fetched; it begins anew at its end."""
     iterator = iter(target.dataset)
 
     def fetch(_: int) -> None:
@@ -272,14 +272,14 @@ def _main_guard(target: Target, found: Trace, methods: Sequence[str]) -> Check:
             "fail" if pickles else "warn",
             f"{found.in_main[0].path} is defined in __main__",
             where=_places(found.in_main),
-            matters='A worker of a notebook or of a script on stdin cannot import it: "Can\'t get attribute".',
+            matters='A worker of a notebook or of a script on stdin fails: "Can\'t get attribute".',
             fix="Move it to a module of its own.",
         )
     return Check("mp.main_guard", "pass", "importing the data set's file starts nothing")
 
 
 def _cuda_fork(found: Trace, methods: Sequence[str]) -> Check:
-    is_initialised = torch.cuda.is_initialized()
+    is_initialised = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     path = _cuda_path(found)
     if "fork" in methods and (is_initialised or (path and path["is_gpu"])):
         return Check(
@@ -288,7 +288,7 @@ def _cuda_fork(found: Trace, methods: Sequence[str]) -> Check:
             "CUDA is in use before workers are forked"
             + (f": {path['path']} lies on {path['device']}" if path else ", by building the data set"),
             where=path["path"] if path else "",
-            matters="A forked worker that touches CUDA raises 'Cannot re-initialize CUDA in forked subprocess'.",
+            matters="A forked worker that uses CUDA raises 'Cannot re-initialize CUDA in forked subprocess'.",
             fix="Keep tensors on the CPU in the data set and move batches in the training loop.",
         )
     return Check("mp.cuda_fork", "pass", "no worker inherits CUDA")
@@ -361,8 +361,10 @@ def _frame(error: BaseException) -> str:
         for frame in frames
         if "site-packages" not in frame.filename and "/doctor/" not in frame.filename
     ]
-    frame = (own or frames or [None])[-1]
-    return f"{frame.filename}:{frame.lineno} in {frame.name}" if frame is not None else ""
+    if not frames:
+        return ""
+    frame = (own or list(frames))[-1]
+    return f"{frame.filename}:{frame.lineno} in {frame.name}"
 
 
 def _places(found: Sequence[Member]) -> str:

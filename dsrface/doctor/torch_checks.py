@@ -106,7 +106,7 @@ def _build(version: str) -> str:
 
 
 def _vision_build() -> str:
-    """Return e.g. `cu130` from torchvision's version file, without importing it; wheels do not say it outside."""
+    """Return e.g. `cu130` from torchvision's version file, without importing it; wheel names hide it."""
     for file in metadata.files("torchvision") or []:
         if file.name == "version.py":
             found = re.search(
@@ -140,9 +140,9 @@ def _threads() -> Check:
         return Check(
             "env.threads",
             "warn",
-            f"a 112x112 image costs {many * 1e3:.2f} ms with {threads} threads and {one * 1e3:.2f} ms with one",
-            matters="The cores are busy, and threads of one process wait for each other. Workers use one thread, "
-            "num_workers=0 does not.",
+            f"a 112x112 image costs {many * 1e3:.2f} ms on {threads} threads, {one * 1e3:.2f} ms on one",
+            matters="The cores are busy, and threads of one process wait for each other. Workers use one "
+            "thread, num_workers=0 does not.",
             fix="Set OMP_WAIT_POLICY=PASSIVE before torch is imported, or OMP_NUM_THREADS=1.",
             data=data,
         )
@@ -180,19 +180,18 @@ def _poison(method: str) -> Check:
 
 def _decoder() -> Check:
     try:
-        from PIL import Image, features
+        from PIL import __version__ as pillow_version
+        from PIL import features
     except ImportError:
         return Check("env.decoder", "skip", "Pillow is not installed")
     is_turbo = bool(features.check("libjpeg_turbo"))
-    data = {"pillow": Image.__version__, "libjpeg_turbo": is_turbo}
+    data = {"pillow": pillow_version, "libjpeg_turbo": is_turbo}
     if is_turbo:
-        return Check(
-            "env.decoder", "pass", f"Pillow {Image.__version__} decodes with libjpeg-turbo", data=data
-        )
+        return Check("env.decoder", "pass", f"Pillow {pillow_version} decodes with libjpeg-turbo", data=data)
     return Check(
         "env.decoder",
         "warn",
-        f"Pillow {Image.__version__} decodes JPEG without libjpeg-turbo, some 3 times slower",
+        f"Pillow {pillow_version} decodes JPEG without libjpeg-turbo, some 3 times slower",
         fix=f"{Path(sys.executable).name} -m pip install --force-reinstall pillow (the wheel has it).",
         data=data,
     )

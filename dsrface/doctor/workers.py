@@ -1,4 +1,4 @@
-"""Start real DataLoader workers: compare what they deliver with num_workers=0, and time settings side by side."""
+"""Start real DataLoader workers: compare their batches with num_workers=0, time settings side by side."""
 
 from __future__ import annotations
 
@@ -68,8 +68,7 @@ def prove(request: Mapping[str, Any], emit: Emit) -> None:
     try:
         loader = _loader(target, method, num_workers, batches or None, _PROOF_BATCH_ITEMS)
         iterator = iter(loader)
-        for batch in itertools.islice(iterator, 1):
-            got.append(_detached(batch))
+        got += [_detached(batch) for batch in itertools.islice(iterator, 1)]
         startup_s = time.perf_counter() - start
         emit("workers", startup_s=startup_s, **_worker_memory())
         emit("stage", name=f"read batches from {method} workers")
@@ -131,7 +130,7 @@ class _Stream:
         self._next()
 
     def items_per_s(self, rest_s: float) -> float:
-        """Return the throughput with a consumer that rests after each batch, batches lying ready not counted."""
+        """Return the throughput with a consumer that rests after each batch, without batches lying ready."""
         for _ in range(self.ready):
             self._next()
         begin = time.perf_counter()
@@ -243,9 +242,9 @@ def _same(target: Target, batches: list[list[int]], got: list[Any], method: str)
             "fail",
             f"{len(differing)} of {compared} items from {method} workers differ from those of num_workers=0",
             where=", ".join(f"dataset[{index}]" for index in differing[:8]),
-            matters="Training would see wrong data, without any error. A file opened in __init__ and shared by "
-            "forked workers does this.",
-            fix="Open files at first use in __getitem__, keyed by os.getpid(); draw random numbers from the index.",
+            matters="Training would see wrong data, without any error. A file opened in __init__ and shared "
+            "by forked workers does this.",
+            fix="Open files at first use in __getitem__, keyed by os.getpid(); draw from the index.",
             data=data,
             duration_s=duration,
         )
@@ -253,7 +252,7 @@ def _same(target: Target, batches: list[list[int]], got: list[Any], method: str)
         return Check(
             "worker.consistency",
             "info",
-            f"all {varying} items differ from one reading to the next (augmentation), so nothing could be compared",
+            f"all {varying} items differ from one reading to the next (augmentation): nothing to compare",
             data=data,
             duration_s=duration,
         )
