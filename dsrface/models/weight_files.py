@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,7 +91,10 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt').",
         )
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        # a handle, not the path: by the path's ending torch would choose another reader
+        with path.open("rb") as handle, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle's protocol, of no use to anybody here
+            value = torch.load(handle, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if (
             "Unsupported" not in str(error)

@@ -120,7 +120,7 @@ def save_model(
         _plain_name(name): tensor.detach().to("cpu").contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
-    write_bytes(path, save_tensors(tensors, metadata=dict(sorted(metadata.items()))))
+    write_bytes(path, _with_sorted_header(save_tensors(tensors, metadata=metadata)))
 
 
 def load_dsr(source: Path, *, device: str | torch.device = "cpu") -> LoadedModel:
@@ -204,6 +204,14 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], *, where: obj
         error = key_difference(expected, found, what=what)
         raise WeightsError(error.message, id=error.id, where=where, hint=error.hint)
     model.load_state_dict(dict(tensors), strict=True)
+
+
+def _with_sorted_header(data: bytes) -> bytes:
+    # safetensors writes the metadata in the order of a hash table, another one in every process
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
 def _require_kind(metadata: Mapping[str, str], kind: str, path: Path) -> None:

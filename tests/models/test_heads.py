@@ -1,4 +1,4 @@
-"""Heads against formulas written out in float64 numpy, the gradient against finite differences of the same formulas."""
+"""Heads against formulas in float64 numpy, gradients against finite differences of the same formulas."""
 
 import math
 

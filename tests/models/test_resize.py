@@ -16,7 +16,7 @@ def test_upsample__is_pillows_bicubic(size):
 
 
 def test_upsample__on_a_real_face_and_unlike_torchs_default_cubic(faces_dir):
-    photo = Image.open(sorted((faces_dir / "london").glob("*/*.jpg"))[0]).convert("RGB")
+    photo = Image.open(min((faces_dir / "london").glob("*/*.jpg"))).convert("RGB")
     low = photo.resize((16, 16), Image.Resampling.BICUBIC)
     wanted = torch.from_numpy(np.array(low.resize((112, 112), Image.Resampling.BICUBIC))).float()
     tensor = torch.from_numpy(np.array(low)).permute(2, 0, 1)[None].float() / 255

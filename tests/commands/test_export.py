@@ -1,0 +1,149 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dsrface.commands import export
+from dsrface.config.export import ExportConfig
+from dsrface.engine.events import Note
+from dsrface.errors import MachineError, RunError
+from dsrface.models.dsr import DsrConfig, build_dsr
+from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
+from dsrface.models.preprocess import normalise
+from dsrface.models.weights import load_dsr, load_recogniser, save_model
+from dsrface.types import Preprocess
+
+
+def silent(event):
+    del event
+
+
+def dsr_run(tmp_path, arch="residual", size=16):
+    torch.manual_seed(0)
+    config = DsrConfig(
+        arch=arch, vlr_size=size, channels=8, blocks=2, mixer_rank=4, gate_hidden=8, tail_channels=4
+    )
+    model = build_dsr(config)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)  # the zero-initialised tail would make every graph equal bicubic
+    run = tmp_path / "run"
+    path = run / "checkpoints" / "step_000001" / "model.safetensors"
+    save_model(path, model, kind="dsr", config=config.model_dump(), preprocess=Preprocess(size))
+    (run / "best.json").write_text(json.dumps({"checkpoint": "checkpoints/step_000001"}))
+    return run
+
+
+def test_safetensors__is_the_same_network_in_one_file(tmp_path):
+    run = dsr_run(tmp_path)
+    result = export.run(ExportConfig(source=run), emit=silent)
+    assert result.exit_code == 0
+    assert result.path == run / "export" / "dsr.safetensors"
+    assert result.max_abs_diff == 0.0
+    original, copy = load_dsr(run), load_dsr(result.path)
+    assert copy.config == original.config
+    assert copy.metadata["source_sha256"] == original.sha256
+    assert result.sha256 == copy.sha256
+    document = json.loads(json.dumps(result.to_dict()))
+    assert document["parity"] is True
+    assert all(document[key] for key in ("summary", "location", "next_command"))
+
+
+def test_safetensors__turns_an_official_pt_file_into_a_safe_one(tmp_path):
+    torch.manual_seed(0)
+    torch.save(build_edgeface("edgeface_xxs").state_dict(), tmp_path / "official.pt")
+    result = export.run(
+        ExportConfig(source=tmp_path / "official.pt", out=tmp_path / "x.safetensors"), emit=silent
+    )
+    assert load_recogniser(result.path).config == {"variant": "edgeface_xxs"}
+
+
+def test_existing_file__needs_force(tmp_path):
+    run = dsr_run(tmp_path)
+    config = ExportConfig(source=run, out=tmp_path / "m.safetensors")
+    export.run(config, emit=silent)
+    with pytest.raises(RunError) as caught:
+        export.run(config, emit=silent)
+    assert caught.value.id == "exists"
+    export.run(config.model_copy(update={"force": True}), emit=silent)
+    source = run / "checkpoints" / "step_000001" / "model.safetensors"
+    with pytest.raises(RunError, match="source itself"):
+        export.run(ExportConfig(source=source, out=source, force=True), emit=silent)
+
+
+def test_missing_extra__names_the_pip_command(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MachineError) as caught:
+        export.run(ExportConfig(source=dsr_run(tmp_path), format="onnx"), emit=silent)
+    assert caught.value.id == "missing-extra"
+    assert caught.value.exit_code == 5
+    assert 'pip install "dsrface[onnx]"' in caught.value.hint
+    assert "onnxruntime" in caught.value.message
+
+
+def test_missed_parity__exits_1_and_the_file_does_not_get_its_name(tmp_path, monkeypatch):
+    wrong = lambda model: lambda batch: model(batch).detach() + 0.01  # noqa: E731
+    real = export._torch_predictor
+    calls = []
+
+    def predictor(model):
+        calls.append(model)
+        return wrong(model) if len(calls) == 1 else real(model)
+
+    monkeypatch.setattr(export, "_torch_predictor", predictor)
+    events = []
+    result = export.run(
+        ExportConfig(source=dsr_run(tmp_path), out=tmp_path / "m.safetensors"), emit=events.append
+    )
+    assert result.exit_code == 1
+    assert result.max_abs_diff == pytest.approx(0.01, rel=1e-3)
+    assert "MISSED" in result.summary
+    assert not (tmp_path / "m.safetensors").exists()
+    assert result.path == tmp_path / "m.safetensors.unproven"
+    assert any(isinstance(event, Note) and event.is_warning for event in events)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arch", "size"), [("residual", 16), ("residual", 24), ("residual", 32), ("hybrid", 32)]
+)
+def test_onnx__dsr_in_a_real_onnxruntime(arch, size, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    run = dsr_run(tmp_path, arch, size)
+    result = export.run(ExportConfig(source=run, format="onnx"), emit=silent)
+    assert result.exit_code == 0
+    assert {check.batch_size for check in result.checks} == {1, 2, 5}
+    assert 0 < result.max_abs_diff < 1e-4
+    session = onnxruntime.InferenceSession(str(result.path), providers=["CPUExecutionProvider"])
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert Preprocess.from_json(metadata["preprocess"]) == Preprocess(size)
+    assert metadata["kind"] == "dsr"
+    low = torch.rand(7, 3, size, size)  # a batch size that the gate did not try
+    with torch.inference_mode():
+        wanted = load_dsr(run).model(low).numpy()
+    found = session.run(["high"], {"low": low.numpy()})[0]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert wanted.min() < 0 or wanted.max() > 1  # no clamp crept in
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["edgeface_xxs", "edgeface_xs_gamma_06"])
+def test_onnx__recogniser_in_a_real_onnxruntime(variant, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    network = build_edgeface(variant).eval()
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    result = export.run(
+        ExportConfig(source=tmp_path / "w.pt", format="onnx", out=tmp_path / "r.onnx"), emit=silent
+    )
+    assert result.exit_code == 0
+    session = onnxruntime.InferenceSession(str(tmp_path / "r.onnx"), providers=["CPUExecutionProvider"])
+    preprocess = Preprocess.from_json(session.get_modelmeta().custom_metadata_map["preprocess"])
+    assert preprocess == EDGEFACE_PREPROCESS
+    faces = normalise(torch.rand(3, 3, 112, 112), preprocess)
+    with torch.inference_mode():
+        wanted = network(faces).numpy()
+    found = session.run(["embedding"], {"image": faces.numpy()})[0]
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
