@@ -130,6 +130,6 @@ def count_macs(model: nn.Module, *, input_size: tuple[int, ...]) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def _bias(layer: nn.Conv2d | nn.Linear) -> nn.Parameter:
+def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:
     assert layer.bias is not None
     return layer.bias

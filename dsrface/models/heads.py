@@ -153,7 +153,8 @@ class AdaFaceHead(MarginHead):
         # acos has no finite gradient at +-1; the cut is the one of ArcFace, expressed as a cosine
         limit = math.sqrt(1.0 - _MIN_SIN_SQUARED)
         angle = (true.clamp(-limit, limit).acos() - self.margin * quality).clamp(1e-3, math.pi - 1e-3)
-        return angle.cos() - self.margin * (1.0 + quality)
+        out: Tensor = angle.cos() - self.margin * (1.0 + quality)
+        return out
 
     @torch.no_grad()
     def _update(self, norms: Tensor) -> None:
