@@ -50,8 +50,8 @@ def command(
     """Register a function that collects flags; the command then runs the use case in `dsrface.commands`.
 
     The function's parameters are named as the keys of the command's configuration, None meaning "not given";
-    it returns them as a mapping, mostly `locals()`. The options that every command has are added here. `preset`
-    is a flag of the sources, not a key.
+    it returns them as a mapping, mostly `locals()`. The options that every command has are added here.
+    `preset` is a flag of the sources, not a key.
 
     Args:
         app: Where the command is registered.
@@ -197,7 +197,7 @@ def _register(
             body(values, output, common)
 
     signature = inspect.signature(function, eval_str=True)
-    own = [parameter for parameter in signature.parameters.values() if parameter.name != "output"]
+    own = [item for item in signature.parameters.values() if item.annotation is not Output]
     keyword = inspect.Parameter.KEYWORD_ONLY
     extra = [
         inspect.Parameter(key, keyword, default=default, annotation=kind)

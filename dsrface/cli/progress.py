@@ -189,9 +189,10 @@ class RunClock:
         left = spent / done * (self._num_steps - event.step) if done > 0 else 0.0
         fraction = event.step / self._num_steps if self._num_steps else 0.0
         numbers = "  ".join(f"{key} {value:.4g}" for key, value in event.metrics.items())
+        wait = f"{event.data_wait_fraction:.0%} data wait"
         return (
             f"{self._command}  {bar(fraction)} {event.step}/{self._num_steps}  "
-            f"{event.images_per_s:.0f} images/s  {duration(left)} left  {event.data_wait_fraction:.0%} data wait  {numbers}"
+            f"{event.images_per_s:.0f} images/s  {duration(left)} left  {wait}  {numbers}"
         )
 
 

@@ -8,10 +8,140 @@ from typing import Annotated, Any, Literal
 import typer
 
 from dsrface.cli.execute import Flags, command
-from dsrface.cli.options import DataArgument, Device, VlrSize, Workers
+from dsrface.cli.options import Amp, DataArgument, Device, Seed, VlrSize, Workers
 from dsrface.cli.output import Output
 
 app = typer.Typer()
+
+
+def _print_table(result: Any, output: Output) -> None:
+    from dsrface.cli.evaluate_table import render
+
+    render(result, output)
+
+
+def _show_doctor(result: Any, output: Output) -> None:
+    """Print a report; an explanation is all summary."""
+    if hasattr(result, "report"):
+        from dsrface.cli.doctor_report import render_report
+
+        render_report(result.report, output.out, verbose=output.verbosity > 0)
+
+
+@command(app, "evaluate", render=_print_table)
+def evaluate(
+    data: DataArgument = None,
+    *,
+    vlr_size: VlrSize = None,
+    dsr: Annotated[
+        Path | None, typer.Option(metavar="RUN_OR_FILE", help="DSR: a run folder or a weight file.")
+    ] = None,
+    dsr_outputs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Or what `dsrface precompute` made with one.")
+    ] = None,
+    recogniser: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN_OR_FILE", help="Frozen recogniser; by default where --finetuned began."),
+    ] = None,
+    finetuned: Annotated[
+        Path | None, typer.Option(metavar="RUN_OR_FILE", help="Recogniser after `dsrface finetune`.")
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="pairs.txt as LFW has it; else pairs are generated."),
+    ] = None,
+    split: Annotated[
+        Literal["train", "val", "test"] | None, typer.Option(help="Split to measure on; test by default.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the report.")] = None,
+    bootstrap: Annotated[
+        int | None, typer.Option(metavar="N", help="Draws of persons for the intervals; 0 leaves them out.")
+    ] = None,
+    seed: Seed = None,
+    workers: Workers = None,
+    device: Device = None,
+    amp: Amp = None,
+) -> Flags:
+    """Tell whether super-resolution helped.
+
+    {bicubic, DSR} x {frozen, fine-tuned} and the HR ceiling, on test persons, with intervals by person and
+    the raw-pixel, chance and reject-all lines. Prints the winner, whoever it is.
+
+    Example:
+
+        dsrface evaluate data/ --vlr-size 16 --dsr runs/dsr16 --finetuned runs/finetuned
+    """
+    return locals()
+
+
+@command(app, "doctor", render=_show_doctor)
+def doctor(
+    data: DataArgument = None,
+    *,
+    purpose: Annotated[
+        Literal["train-dsr", "precompute", "finetune"] | None,
+        typer.Option("--for", help="Build the data set exactly as this command would."),
+    ] = None,
+    vlr_size: VlrSize = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET", help="Anybody's data set: package.module:callable or file.py:callable."
+        ),
+    ] = None,
+    dataset_args: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Arguments of that callable, an object or a list.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Items a batch.")] = None,
+    start_method: Annotated[
+        Literal["auto", "fork", "spawn", "forkserver", "all"] | None,
+        typer.Option(help="How workers are started; all proves each."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Judge a launch with N workers instead of recommending.")
+    ] = None,
+    budget_s: Annotated[
+        str | None, typer.Option("--budget", metavar="SECONDS", help="Longest time for timing settings.")
+    ] = None,
+    step_ms: Annotated[
+        float | None, typer.Option(metavar="MS", help="Milliseconds the device needs for a batch.")
+    ] = None,
+    consumer_rate: Annotated[
+        float | None, typer.Option(metavar="N", help="Items per second the training step takes.")
+    ] = None,
+    world_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes on this machine that load data.")
+    ] = None,
+    strict: Annotated[bool | None, typer.Option("--strict", help="Warnings fail too.")] = None,
+    report_file: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Also write the JSON report to a file.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Make only this check, or those of a prefix: ds.")
+    ] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Leave out this check or prefix.")
+    ] = None,
+    probe: Annotated[
+        bool | None, typer.Option("--probe/--no-probe", help="Start real workers, or only look.")
+    ] = None,
+    explain: Annotated[str | None, typer.Option(metavar="ID", help="Explain a check.")] = None,
+    allow_cuda: Annotated[
+        bool | None, typer.Option("--allow-cuda", help="Let the data set see CUDA while it is examined.")
+    ] = None,
+) -> Flags:
+    """Tell what DataLoader workers will do.
+
+    Before the job runs: for the machine alone, a data set of dsrface (DATA --for ...), or any PyTorch data
+    set (--dataset). Exit code 1 when a check failed, 3 when the data set could not be built.
+
+    Example:
+
+        dsrface doctor --dataset my_project/data.py:make_dataset --batch-size 64
+    """
+    flags = locals()
+    flags["output"] = flags.pop("report_file")
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in flags.items()}
 
 
 @command(app, "bench")
@@ -74,6 +204,10 @@ def embed(
         Path | None, typer.Option(metavar="RUN_OR_FILE", help="Recogniser: a run or an EdgeFace file.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="File to write.")] = None,
+    on_bad_image: Annotated[
+        Literal["fail", "skip"] | None,
+        typer.Option(help="Stop at an unusable picture, or list it and go on."),
+    ] = None,
     normalize: Annotated[
         bool | None, typer.Option("--normalize/--no-normalize", help="Scale embeddings to length 1, or not.")
     ] = None,
@@ -89,81 +223,3 @@ def embed(
         dsrface embed faces/ --weights runs/recogniser --out faces.npz
     """
     return locals()
-
-
-def _show_doctor(result: Any, output: Output) -> None:
-    """Print a report; an explanation is all summary."""
-    if hasattr(result, "report"):
-        from dsrface.cli.doctor_report import render_report
-
-        render_report(result.report, output.out, verbose=output.verbosity > 0)
-
-
-@command(app, "doctor", render=_show_doctor)
-def doctor(
-    data: DataArgument = None,
-    *,
-    purpose: Annotated[
-        Literal["train-dsr", "precompute", "finetune"] | None,
-        typer.Option("--for", help="Build the data set exactly as this command would."),
-    ] = None,
-    vlr_size: VlrSize = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TARGET", help="Anybody's data set: package.module:callable or file.py:callable."
-        ),
-    ] = None,
-    dataset_args: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Arguments of that callable, an object or a list.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Items a batch.")] = None,
-    start_method: Annotated[
-        Literal["auto", "fork", "spawn", "forkserver", "all"] | None,
-        typer.Option(help="How workers are started; all proves each."),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Judge a launch with N workers instead of recommending.")
-    ] = None,
-    budget_s: Annotated[
-        str | None, typer.Option("--budget", metavar="SECONDS", help="Longest time for timing settings.")
-    ] = None,
-    step_ms: Annotated[
-        float | None, typer.Option(metavar="MS", help="Milliseconds the device needs for a batch.")
-    ] = None,
-    consumer_rate: Annotated[
-        float | None, typer.Option(metavar="N", help="Items per second the training step takes.")
-    ] = None,
-    world_size: Annotated[
-        int | None, typer.Option(metavar="N", help="Processes on this machine that load data.")
-    ] = None,
-    strict: Annotated[bool | None, typer.Option("--strict", help="Warnings fail too.")] = None,
-    report_file: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="Also write the JSON report to a file.")
-    ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Make only this check, or those of a prefix: ds.")
-    ] = None,
-    skip: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Leave out this check or prefix.")
-    ] = None,
-    probe: Annotated[
-        bool | None, typer.Option("--probe/--no-probe", help="Start real workers, or only look.")
-    ] = None,
-    explain: Annotated[str | None, typer.Option(metavar="ID", help="Explain a check.")] = None,
-    allow_cuda: Annotated[
-        bool | None, typer.Option("--allow-cuda", help="Let the data set see CUDA while it is examined.")
-    ] = None,
-) -> Flags:
-    """Tell what DataLoader workers will do, before the job runs.
-
-    For the machine alone, a data set of dsrface (DATA --for ...), or any PyTorch data set (--dataset).
-    Exit code 1 when a check failed, 3 when the data set could not be built.
-
-    Example:
-
-        dsrface doctor --dataset my_project/data.py:make_dataset --batch-size 64
-    """
-    flags = dict(locals())
-    flags["output"] = flags.pop("report_file")
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in flags.items()}

@@ -204,14 +204,14 @@ class _Demo:
         """Return the report's path."""
         report = self.out / "report"
         words = (
-            f"evaluate {self.data} --vlr-size {self.config.vlr_size} --dsr {self.dsr} --frozen {self.start} "
-            f"--finetuned {self.tuned} --out {report}"
+            f"evaluate {self.data} --vlr-size {self.config.vlr_size} --dsr {self.dsr} "
+            f"--recogniser {self.start} --finetuned {self.tuned} --out {report}"
         )
         flags = {
             "data": self.data,
             "vlr_size": self.config.vlr_size,
             "dsr": self.dsr,
-            "frozen": self.start,
+            "recogniser": self.start,
             "finetuned": self.tuned,
             "out": report,
             "device": self.config.device,

@@ -246,7 +246,9 @@ def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str
         elif key in lines:
             lines[key] = f"{lines[key].removesuffix('.')}, or: {_said(problem)}."
         else:
-            lines[key] = f"{key} = {problem['input']!r}{_from(origins, key)}: {_said(problem)}."
+            value = problem["input"]
+            shown = str(value) if isinstance(value, Path) else repr(value)
+            lines[key] = f"{key} = {shown}{_from(origins, key)}: {_said(problem)}."
     shown = list(lines.values())
     if len(shown) > _MAX_PROBLEMS:
         shown[_MAX_PROBLEMS:] = [f"... and {len(shown) - _MAX_PROBLEMS} more like these."]

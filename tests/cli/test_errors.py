@@ -1,0 +1,258 @@
+"""What a user sees when something is wrong: one shape, the family's exit code, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+import dsrface.errors
+from dsrface.cli import execute
+from dsrface.config.sources import Config
+from dsrface.errors import DsrfaceError, TrainingError
+
+CLASSES = [
+    kind
+    for kind in vars(dsrface.errors).values()
+    if isinstance(kind, type) and issubclass(kind, DsrfaceError)
+]
+
+
+class EchoConfig(Config):
+    """Stands in for a command's configuration."""
+
+    command: ClassVar[str] = "export"
+    source: Path = Path()
+
+
+class Result:
+    """Stands in for a command's result."""
+
+    summary = "done [/bold] well"
+    location = "[/x/y]"
+    next_command = "dsrface evaluate [/x/y]"
+    exit_code = 0
+
+    def to_dict(self):
+        return {"summary": self.summary}
+
+
+@pytest.fixture
+def behave(monkeypatch):
+    """Make `dsrface export` do what a test wants."""
+
+    def install(function):
+        class Module:
+            run = staticmethod(function)
+
+        monkeypatch.setattr(execute, "import_command", lambda name: Module)
+        monkeypatch.setattr(execute, "schema_of", lambda name: EchoConfig)
+
+    return install
+
+
+def _raise(error):
+    def run(config, *, emit):
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_every_error_can_be_built_from_one_string_and_pickled(kind):
+    plain = kind("what happened")
+    assert (plain.id, plain.where, plain.hint) == (kind.default_id, "", "")
+    full = kind("what happened", id="some-id", where=Path("a/b"), hint="do this")
+    copy = pickle.loads(pickle.dumps(full))
+    assert type(copy) is kind
+    assert copy.as_dict() == full.as_dict()
+    assert str(copy) == str(full)
+
+
+def test_families_have_codes_of_their_own():
+    families = [kind for kind in CLASSES if DsrfaceError in kind.__bases__]
+    codes = [kind.exit_code for kind in families]
+    assert sorted(codes) == [2, 3, 4, 5, 6, 7, 8]
+    assert len({kind.default_id for kind in CLASSES}) == len(CLASSES)
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_an_error_ends_with_its_familys_code_and_says_what_where_and_what_to_do(call, behave, kind):
+    behave(
+        _raise(
+            kind("It [bold]broke[/bold].", id="some-id", where="[/x/y]/ü.png", hint="Mend it.\nThen again.")
+        )
+    )
+    done = call("export", "x")
+    assert done.code == kind.exit_code
+    assert done.out == ""
+    assert done.err.splitlines() == [
+        "error: It [bold]broke[/bold].",
+        "  where  [/x/y]/ü.png",
+        "  to do  Mend it.",
+        "         Then again.",
+        f"  about  some-id (docs/errors.md), exit code {kind.exit_code}",
+    ]
+
+
+def test_with_json_an_error_is_one_object_on_stderr(call, behave):
+    behave(_raise(TrainingError("NaN.", id="non-finite", where="step 7")))
+    done = call("export", "x", "--json")
+    assert done.code == 6
+    assert done.out == ""
+    assert done.error == {
+        "error": "non-finite",
+        "family": "TrainingError",
+        "exit_code": 6,
+        "message": "NaN.",
+        "where": "step 7",
+        "hint": "",
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments", [["prepare", "--bogus"], ["bogus"], ["config", "show"], ["prepare", "a", "b", "c"]]
+)
+def test_a_command_line_that_cannot_be_parsed(call, arguments):
+    plain, json = call(*arguments), call(*arguments, "--json")
+    assert plain.code == json.code == 2
+    assert plain.err.startswith("error: ")
+    assert "--help" in plain.err
+    assert json.error["family"] == "UsageError"
+    assert plain.out == json.out == ""
+
+
+def test_a_mistyped_command_is_met_with_the_nearest_one(call):
+    assert "'train-dsr'" in call("trian-dsr").err
+
+
+def test_a_missing_argument_is_named_and_points_to_the_help(call):
+    done = call("prepare")
+    assert done.code == 2
+    assert "'source'" in done.err
+    assert "dsrface prepare --help" in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("optm.lr=1", "Unknown key 'optm.lr' (from --set). Did you mean 'optim.lr'?"),
+        ("epochs=many", "epochs = 'many' (from --set)"),
+        ("epochs", "--set takes key=value"),
+        ("epochs.x=1", "epochs"),
+    ],
+)
+def test_a_wrong_set_is_explained(call, text, expected):
+    done = call("train-dsr", "data", "--vlr-size", "16", "--set", text)
+    assert done.code == 2
+    assert expected in done.err
+    assert "pydantic" not in done.err
+
+
+def test_a_bug_of_ours_saves_its_traceback(call, behave, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    behave(_raise(ZeroDivisionError("by [/nought]")))
+    done = call("export", "x")
+    assert done.code == 70
+    assert "ZeroDivisionError: by [/nought]" in done.err
+    assert "Traceback" not in done.err
+    [saved] = tmp_path.glob("dsrface-*.txt")
+    assert str(saved) in done.err
+    assert "Traceback" in saved.read_text(encoding="utf-8")
+    assert "Traceback" in call("export", "x", "-vv").err
+
+
+def test_interrupts_have_the_shells_codes(call, behave):
+    behave(_raise(KeyboardInterrupt()))
+    assert call("export", "x").code == 130
+    behave(_raise(SystemExit(143)))
+    assert call("export", "x").code == 143
+
+
+def test_a_full_disk_is_no_bug_of_ours(call, behave):
+    behave(_raise(OSError(28, "No space left on device", "out.bin")))
+    done = call("export", "x", "--json")
+    assert done.code == 5
+    assert done.error["error"] == "disk-full"
+
+
+def test_the_three_facts_close_a_command_and_no_text_is_markup(call, behave):
+    behave(lambda config, *, emit: Result())
+    done = call("export", "x")
+    assert done.code == 0
+    assert done.out == "done [/bold] well\nwhere  [/x/y]\nnext   dsrface evaluate [/x/y]\n"
+
+
+def test_with_json_stdout_holds_the_document_alone(call, behave):
+    def run(config, *, emit):
+        print("a library says hello")
+        return Result()
+
+    behave(run)
+    done = call("export", "x", "--json")
+    assert done.document == {"summary": Result.summary}
+    assert "hello" in done.err
+
+
+def test_only_one_rank_prints_the_result(call, behave, monkeypatch):
+    behave(lambda config, *, emit: Result())
+    monkeypatch.setenv("RANK", "1")
+    assert call("export", "x").out == ""
+
+
+@pytest.mark.parametrize("path", ["[/x/y]", "[red]a[/red]", ":smile:", "ü ñ/[bold", "a'b\"c"])
+def test_user_text_never_reaches_markup(call, path):
+    done = call("prepare", path, "data")
+    assert done.code == 3
+    assert path in done.err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_process_in_order(tmp_path, signum, code):
+    program = (
+        "import sys, time\n"
+        "from dsrface.cli import execute, main\n"
+        "class Module:\n"
+        "    @staticmethod\n"
+        "    def run(config, *, emit):\n"
+        "        print('ready', flush=True); time.sleep(60)\n"
+        "execute.import_command = lambda name: Module\n"
+        "main(['export', 'x'])\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    time.sleep(0.2)
+    child.send_signal(signum)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == code
+    assert "Traceback" not in err
+    assert err.strip() in ("interrupted", "terminated")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
+def test_a_reader_that_goes_away_is_no_error():
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m dsrface config init finetune | head -n 1"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("# Configuration of `dsrface finetune`")
