@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any, Self
@@ -97,11 +98,13 @@ def make_loader(
         dataset: Takes (epoch, index) and gives a `Sample`.
         sampler: Gives the keys of each batch and can be set to a position.
         num_workers: Worker processes; 0 reads in this process.
-        start_method: `fork`, `spawn` or `forkserver`; None leaves the choice to torch and Python.
+        start_method: `fork`, `spawn` or `forkserver`; None takes DSRFACE_START_METHOD (for tests), or else leaves
+            the choice to torch and Python.
         pin_memory: Deliver page-locked memory, for a fast copy to CUDA.
         prefetch_factor: Batches that each worker prepares ahead.
         timeout_s: Longest wait for a batch; 0 waits for ever.
     """
+    start_method = start_method or os.environ.get("DSRFACE_START_METHOD") or None
     loader: DataLoader[Any] = DataLoader(
         _Guarded(dataset),
         batch_sampler=sampler,
