@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from dsrface.commands import finetune, train_dsr
+from dsrface.commands import finetune, precompute, train_dsr
 from dsrface.commands.finetune import choose_scale
 from dsrface.commands.recogniser_data import first_per_person, hold_out, outputs_of, subset, whole_persons
 from dsrface.config.finetune import FinetuneConfig
+from dsrface.config.precompute import PrecomputeConfig
 from dsrface.config.sources import resolve
 from dsrface.data.layout import open_data
 from dsrface.engine.checkpoint import find_last, load_trainer_state
@@ -78,6 +80,27 @@ def test_live_mode_runs_the_dsr_on_the_batch(tiny_data, started, tmp_path, head)
     assert {"auc", "eer", "d_prime", "hr_auc", "effective_rank", "impostor_mean", "holdout_accuracy"} == set(
         evaluation.metrics
     )
+
+
+@pytest.mark.parametrize("format", ["cache", "png"])
+def test_cached_outputs_train_like_live_ones(tiny_data, started, tmp_path, format):
+    """The same steps on the same pixels, wherever the DSR ran."""
+    shutil.copytree(tiny_data, tmp_path / "data")
+    settings = {"data": tmp_path / "data", "weights": started / "dsr", "format": format, "workers": 0, "device": "cpu"}
+    precompute.run(resolve(PrecomputeConfig, flags=settings).config, emit=lambda event: None)
+    shared = {"backbone_weights": started / "hr"}
+    _, live = run_quietly(tiny_data, tmp_path / "live", live=started / "dsr", **shared)
+    outputs = tmp_path / "data" / "train" / "dsr_outputs_16x16"
+    _, cached = run_quietly(tmp_path / "data", tmp_path / "cached", dsr_outputs=outputs, **shared)
+    losses = [
+        [event.metrics["loss/total"] for event in events if isinstance(event, StepDone)] for events in (live, cached)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # a pixel may round the other way in another batch size
+
+
+def test_missing_outputs_are_a_run_error(tiny_data, tmp_path):
+    with pytest.raises(RunError, match="no DSR outputs"):
+        run_quietly(tiny_data, tmp_path / "run", dsr_outputs=tiny_data / "train" / "dsr_outputs_16x16")
 
 
 def test_stage_one_moves_the_head_alone(tiny_data, started, tmp_path):

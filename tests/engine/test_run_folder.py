@@ -1,0 +1,107 @@
+"""Run folders: what they record, what they refuse, and how a run's end is written down."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import re
+
+import pytest
+
+from dsrface.config.sources import resolve
+from dsrface.config.train_dsr import TrainDsrConfig
+from dsrface.engine.run_folder import open_run
+from dsrface.errors import RunError, TrainingError
+
+
+def config(**flags):
+    return resolve(TrainDsrConfig, flags={"data": "DATA", "vlr_size": 16} | flags).config
+
+
+def record(path):
+    return json.loads((path / "run.json").read_text())
+
+
+def test_a_new_folder_is_named_by_time_and_hash(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with open_run(config(), run=None, resume=False, seed=3, facts={"device": "cpu"}) as folder:
+        assert re.fullmatch(r"runs/train-dsr/\d{8}T\d{6}Z-[0-9a-f]{6}", folder.path.as_posix())
+        assert record(folder.path)["status"] == "running"
+    found = record(folder.path)
+    assert (found["status"], found["seed"], found["device"]) == ("done", 3, "cpu")
+    assert {"argv", "versions", "started_utc", "ended_utc", "config"} <= found.keys()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (TrainingError("x", id="collapse"), "failed", "collapse"),
+        (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
+        (ZeroDivisionError(), "failed", "ZeroDivisionError"),
+    ],
+)
+def test_the_end_is_recorded(tmp_path, error, status, reason):
+    with pytest.raises(type(error)), open_run(config(), run=tmp_path / "run", resume=False, seed=0):
+        raise error
+    assert record(tmp_path / "run")["status"] == status
+    assert record(tmp_path / "run")["error"] == reason
+
+
+def test_refuses_what_is_not_empty(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError) as caught, open_run(config(), run=tmp_path, resume=False, seed=0):
+        pass
+    assert caught.value.id == "run-exists"
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_resume_checks_settings_command_data_and_pins(tmp_path):
+    run = tmp_path / "run"
+    with open_run(config(), run=run, resume=False, seed=0, facts={"data_sha256": "a"}) as folder:
+        folder.pin("weights", "1234")
+    same = {"run": run, "resume": True, "seed": 0}
+    with open_run(config(workers=3, resume=True, device="cpu"), **same, facts={"data_sha256": "a"}) as folder:
+        assert folder.is_resumed
+        folder.pin("weights", "1234")
+        with pytest.raises(RunError, match="another weights"):
+            folder.pin("weights", "5678")
+    assert len(record(run)["attempts"]) == 2
+    with pytest.raises(RunError, match="epochs: 60 -> 61"), open_run(config(epochs=61), **same):
+        pass
+    with pytest.raises(RunError, match="images of the data set"):
+        with open_run(config(), **same, facts={"data_sha256": "b"}):
+            pass
+    assert record(run)["status"] == "done"  # a refused attempt leaves the record alone
+
+
+def test_config_toml_repeats_the_run(tmp_path):
+    wish = config(epochs=7, **{"optim.lr": 3e-4, "model.blocks": 2})
+    with open_run(wish.model_copy(update={"run": tmp_path / "run"}), run=tmp_path / "run", resume=False, seed=0):
+        pass
+    assert resolve(TrainDsrConfig, config_file=tmp_path / "run" / "config.toml").config == wish
+
+
+def _hold(path, ready, done):
+    with open_run(config(), run=path, resume=False, seed=0):
+        ready.set()
+        done.wait(60)
+
+
+def test_a_second_process_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path / "run", ready, done))
+    holder.start()
+    try:
+        assert ready.wait(60)
+        with pytest.raises(RunError, match=f"pid {holder.pid}") as caught:
+            with open_run(config(), run=tmp_path / "run", resume=True, seed=0):
+                pass
+        assert caught.value.id == "locked"
+    finally:
+        holder.kill()
+        holder.join(60)
+    assert record(tmp_path / "run")["status"] == "running"
+    with open_run(config(), run=tmp_path / "run", resume=True, seed=0):
+        pass
+    assert record(tmp_path / "run")["status"] == "done"
