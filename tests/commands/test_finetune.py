@@ -86,16 +86,25 @@ def test_live_mode_runs_the_dsr_on_the_batch(tiny_data, started, tmp_path, head)
 def test_cached_outputs_train_like_live_ones(tiny_data, started, tmp_path, format):
     """The same steps on the same pixels, wherever the DSR ran."""
     shutil.copytree(tiny_data, tmp_path / "data")
-    settings = {"data": tmp_path / "data", "weights": started / "dsr", "format": format, "workers": 0, "device": "cpu"}
+    settings = {
+        "data": tmp_path / "data",
+        "weights": started / "dsr",
+        "format": format,
+        "workers": 0,
+        "device": "cpu",
+    }
     precompute.run(resolve(PrecomputeConfig, flags=settings).config, emit=lambda event: None)
     shared = {"backbone_weights": started / "hr"}
     _, live = run_quietly(tiny_data, tmp_path / "live", live=started / "dsr", **shared)
     outputs = tmp_path / "data" / "train" / "dsr_outputs_16x16"
     _, cached = run_quietly(tmp_path / "data", tmp_path / "cached", dsr_outputs=outputs, **shared)
     losses = [
-        [event.metrics["loss/total"] for event in events if isinstance(event, StepDone)] for events in (live, cached)
+        [event.metrics["loss/total"] for event in events if isinstance(event, StepDone)]
+        for events in (live, cached)
     ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # a pixel may round the other way in another batch size
+    assert losses[0] == pytest.approx(
+        losses[1], rel=1e-3
+    )  # a pixel may round the other way in another batch size
 
 
 def test_missing_outputs_are_a_run_error(tiny_data, tmp_path):
@@ -105,7 +114,12 @@ def test_missing_outputs_are_a_run_error(tiny_data, tmp_path):
 
 def test_stage_one_moves_the_head_alone(tiny_data, started, tmp_path):
     _, events = run_quietly(
-        tiny_data, tmp_path / "run", no_dsr=True, backbone_weights=started / "hr", stage1_epochs=2, stage2_epochs=0
+        tiny_data,
+        tmp_path / "run",
+        no_dsr=True,
+        backbone_weights=started / "hr",
+        stage1_epochs=2,
+        stage2_epochs=0,
     )
     before = load_recogniser(started / "hr").model.state_dict()
     assert_equal(before, load_recogniser(tmp_path / "run").model.state_dict())
@@ -128,8 +142,12 @@ def test_the_head_begins_at_the_class_means(tiny_data, started, tmp_path):
     """The first training accuracy of an initialised head is far above that of a random one."""
     shared = {"no_dsr": True, "backbone_weights": started / "hr", "stage1_epochs": 1, "stage2_epochs": 0}
     _, with_means = run_quietly(tiny_data, tmp_path / "means", **shared)
-    _, at_random = run_quietly(tiny_data, tmp_path / "random", **shared, **{"classifier.init_images_per_person": 0})
-    first = [next(event for event in events if isinstance(event, StepDone)) for events in (with_means, at_random)]
+    _, at_random = run_quietly(
+        tiny_data, tmp_path / "random", **shared, **{"classifier.init_images_per_person": 0}
+    )
+    first = [
+        next(event for event in events if isinstance(event, StepDone)) for events in (with_means, at_random)
+    ]
     assert first[0].metrics["cosine_true"] > 0.5
     assert abs(first[1].metrics["cosine_true"]) < 0.3
 
@@ -139,9 +157,20 @@ def test_anchor_holds_the_embedding(tiny_data, started, tmp_path):
     moved = {}
     for weight in (0.0, 50.0):
         run = tmp_path / str(weight)
-        flags = {"anchor.weight": weight, "anchor.hr_fraction": 0.5, "optim.lr": 3e-3, "trunk.lr_fraction": 1.0}
+        flags = {
+            "anchor.weight": weight,
+            "anchor.hr_fraction": 0.5,
+            "optim.lr": 3e-3,
+            "trunk.lr_fraction": 1.0,
+        }
         run_quietly(
-            tiny_data, run, no_dsr=True, backbone_weights=started / "hr", stage1_epochs=0, stage2_epochs=3, **flags
+            tiny_data,
+            run,
+            no_dsr=True,
+            backbone_weights=started / "hr",
+            stage1_epochs=0,
+            stage2_epochs=3,
+            **flags,
         )
         before = load_recogniser(started / "hr").model
         after = load_recogniser(find_last(run)).model
@@ -153,10 +182,14 @@ def test_anchor_holds_the_embedding(tiny_data, started, tmp_path):
 
 def test_reachable_probability_is_logged_and_warned_of(tiny_data, tmp_path):
     _, events = run_quietly(tiny_data, tmp_path / "good", hr_only=True)
-    notes = [event for event in events if isinstance(event, Note) and "can reach probability" in event.message]
+    notes = [
+        event for event in events if isinstance(event, Note) and "can reach probability" in event.message
+    ]
     assert [note.is_warning for note in notes] == [False]
     _, events = run_quietly(tiny_data, tmp_path / "bad", hr_only=True, **{"classifier.scale": 0.5})
-    notes = [event for event in events if isinstance(event, Note) and "can reach probability" in event.message]
+    notes = [
+        event for event in events if isinstance(event, Note) and "can reach probability" in event.message
+    ]
     assert [note.is_warning for note in notes] == [True]
     for num_classes in (2, 518, 6086, 10**9, 10**14):
         assert reachable_probability(choose_scale(num_classes), num_classes) >= 0.9499
@@ -256,7 +289,11 @@ def test_refusals(tiny_data, started, tmp_path):
         config(tiny_data, tmp_path / "run")
     with pytest.raises(UsageError, match="is of|of edgeface_xxs") as caught:
         run_quietly(
-            tiny_data, tmp_path / "a", no_dsr=True, backbone_weights=started / "hr", backbone="edgeface_xs_gamma_06"
+            tiny_data,
+            tmp_path / "a",
+            no_dsr=True,
+            backbone_weights=started / "hr",
+            backbone="edgeface_xs_gamma_06",
         )
     assert caught.value.id == "wrong-backbone"
     with pytest.raises(WeightsError):
@@ -268,13 +305,22 @@ def test_refusals(tiny_data, started, tmp_path):
 
 
 def test_resume_wants_the_same_starting_weights(tiny_data, started, tmp_path):
-    shared = {"no_dsr": True, "backbone_weights": tmp_path / "copy.safetensors", "stage1_epochs": 1, "stage2_epochs": 0}
+    shared = {
+        "no_dsr": True,
+        "backbone_weights": tmp_path / "copy.safetensors",
+        "stage1_epochs": 1,
+        "stage2_epochs": 0,
+    }
     source = find_last(started / "hr") / "model.safetensors"
     (tmp_path / "copy.safetensors").write_bytes(source.read_bytes())
     run_quietly(tiny_data, tmp_path / "run", **shared)
     other = started / "hr" / "checkpoints" / "step_000000" / "model.safetensors"
     if not other.exists() or other.read_bytes() == source.read_bytes():
-        other = next(path for path in (started / "hr").rglob("model.safetensors") if path.read_bytes() != source.read_bytes())
+        other = next(
+            path
+            for path in (started / "hr").rglob("model.safetensors")
+            if path.read_bytes() != source.read_bytes()
+        )
     (tmp_path / "copy.safetensors").write_bytes(other.read_bytes())
     with pytest.raises(RunError, match="another backbone_weights"):
         run_quietly(tiny_data, tmp_path / "run", resume=True, **shared)

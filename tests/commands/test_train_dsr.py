@@ -40,10 +40,18 @@ def config(data, run, **flags):
 
 
 def spawn(command, flags, *, torchrun=0, wait=True):
-    settings = [f"{key}={json.dumps(value) if not isinstance(value, Path) else value}" for key, value in flags.items()]
+    settings = [
+        f"{key}={json.dumps(value) if not isinstance(value, Path) else value}" for key, value in flags.items()
+    ]
     start = [sys.executable]
     if torchrun:
-        start += ["-m", "torch.distributed.run", f"--nproc-per-node={torchrun}", "--master-port=0", "--rdzv-backend=c10d"]
+        start += [
+            "-m",
+            "torch.distributed.run",
+            f"--nproc-per-node={torchrun}",
+            "--master-port=0",
+            "--rdzv-backend=c10d",
+        ]
         start += ["--rdzv-endpoint=localhost:0"]
     call = [*start, "-m", "tests.commands.runner", command, *settings]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -65,9 +73,15 @@ def assert_equal(first, second):
 
 def test_leaves_exactly_these_files(tiny_data, tmp_path):
     run = tmp_path / "run"
-    result = train_dsr.run(config(tiny_data, run, **{"engine.checkpoint_every_steps": 0}), emit=lambda event: None)
+    result = train_dsr.run(
+        config(tiny_data, run, **{"engine.checkpoint_every_steps": 0}), emit=lambda event: None
+    )
     found = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
-    steps = ["step_000000", "step_000004", "step_000006"] if result.outcome.best_step == 0 else ["step_000004", "step_000006"]
+    steps = (
+        ["step_000000", "step_000004", "step_000006"]
+        if result.outcome.best_step == 0
+        else ["step_000004", "step_000006"]
+    )
     per_checkpoint = ["model.safetensors", "trainer.pt", "checkpoint.json"]
     assert found == {
         *("run.json", "config.toml", "metrics.jsonl", "log.txt", ".lock", "best.json", "last.json"),
@@ -80,7 +94,9 @@ def test_leaves_exactly_these_files(tiny_data, tmp_path):
     assert record["device"] == "cpu asked for -> cpu, fp32"
     assert result.to_dict()["location"] == str(run)
     again = resolve(TrainDsrConfig, config_file=run / "config.toml").config
-    assert again.model_copy(update={"run": run}) == config(tiny_data, run, **{"engine.checkpoint_every_steps": 0})
+    assert again.model_copy(update={"run": run}) == config(
+        tiny_data, run, **{"engine.checkpoint_every_steps": 0}
+    )
 
 
 @pytest.mark.slow
@@ -115,7 +131,9 @@ def test_a_missing_vlr_size_is_a_data_error(tiny_data, tmp_path):
 
 def test_missing_identity_weights_fail_the_run(tiny_data, tmp_path):
     with pytest.raises(WeightsError):
-        train_dsr.run(config(tiny_data, tmp_path / "run", identity_weights=tmp_path / "no.pt"), emit=lambda event: None)
+        train_dsr.run(
+            config(tiny_data, tmp_path / "run", identity_weights=tmp_path / "no.pt"), emit=lambda event: None
+        )
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
 
 
@@ -132,7 +150,9 @@ def test_other_sizes(tmp_path, size_px):
     from tests.commands.conftest import make_data
 
     data = make_data(tmp_path / "data", persons=(2, 2, 1), images=2, size_px=size_px)
-    result = train_dsr.run(config(data, tmp_path / "run", vlr_size=size_px, epochs=1), emit=lambda event: None)
+    result = train_dsr.run(
+        config(data, tmp_path / "run", vlr_size=size_px, epochs=1), emit=lambda event: None
+    )
     assert result.outcome.status == "done"
 
 
@@ -166,7 +186,11 @@ def test_sigkill_and_resume_give_the_uninterrupted_weights(tiny_data, tmp_path, 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGTERM to catch")
 def test_sigterm_saves_and_exits_143(tiny_data, tmp_path):
     run = tmp_path / "run"
-    process = spawn("train-dsr", TINY | {"data": tiny_data, "run": run, "epochs": 5000, "engine.eval_every_epochs": 5000}, wait=False)
+    process = spawn(
+        "train-dsr",
+        TINY | {"data": tiny_data, "run": run, "epochs": 5000, "engine.eval_every_epochs": 5000},
+        wait=False,
+    )
     try:
         import time
 
@@ -197,7 +221,11 @@ def test_two_ranks_give_one_ranks_losses(tiny_data, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     for name, tensor in last_weights(tmp_path / "one").items():
         torch.testing.assert_close(tensor, last_weights(tmp_path / "two")[name], rtol=1e-3, atol=1e-5)
-    seen = [json.loads(line) for rank in (0, 1) for line in Path(f"{tmp_path}/seen-two.{rank}").read_text().splitlines()]
+    seen = [
+        json.loads(line)
+        for rank in (0, 1)
+        for line in Path(f"{tmp_path}/seen-two.{rank}").read_text().splitlines()
+    ]
     for epoch in range(3):
         indices = sorted(index for _, at, batch in seen for index in batch if at == epoch)
         assert indices == list(range(16))  # every sample once an epoch

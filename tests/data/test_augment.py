@@ -20,7 +20,9 @@ def psnr(a, b):
 
 def on_device(faces, geometry, *, epoch=0, indices=INDICES, colour=None):
     images = torch.from_numpy(faces)
-    return augment_pair(images, images, geometry=geometry, colour=colour, seed=1, epoch=epoch, indices=indices)
+    return augment_pair(
+        images, images, geometry=geometry, colour=colour, seed=1, epoch=epoch, indices=indices
+    )
 
 
 def test_twins_get_the_same_geometry_and_light():
@@ -69,17 +71,24 @@ def test_borders_are_continued_not_black():
         assert geometry.apply(white[0], seed=1, epoch=epoch, index=0).min() == 255
 
 
-def test_rotating_after_reducing_is_far_from_rotating_before():
-    """The mistake that geometry on the HR image avoids: at 16 px it costs more than super-resolution gains."""
-    geometry = Geometry(flip=0, rotate_deg=45, scale=0, shift_px=0)
-    rng = np.random.default_rng(0)
-    classic = Degradation("classic", 16)
-    distances = []
+def test_training_pairs_are_moved_first_and_degraded_after(tmp_path):
+    """Moving a picture that is 16 px already costs more than super-resolution gains."""
+    from dsrface.data.datasets import PairDataset
+    from dsrface.data.decode import write_png
+    from dsrface.data.layout import make_split
+
+    classic, rng = Degradation("classic", 16), np.random.default_rng(0)
+    for number, face in enumerate(FACES):
+        write_png(tmp_path / "hr_images" / f"p{number}_0.png", face)
+    split = make_split("train", tmp_path, [f"p{number}_0.png" for number in range(6)], low_folders={})
+    geometry = Geometry(flip=0, rotate_deg=30, scale=0, shift_px=0)
+    dataset = PairDataset(split, inputs=tmp_path, augment=geometry, seed=1, degradation=classic)
     for index in range(6):
-        before = degrade(geometry.apply(FACES[index], seed=1, epoch=0, index=index), classic, rng=rng)
-        after = geometry.apply(degrade(FACES[index], classic, rng=rng), seed=1, epoch=0, index=index)
-        distances.append(psnr(before, after))
-    assert np.mean(distances) < 36
+        sample = dataset[(2, index)]
+        assert not np.array_equal(sample.high.numpy(), FACES[index])
+        assert np.array_equal(sample.inputs.numpy(), degrade(sample.high.numpy(), classic, rng=rng))
+    late = geometry.apply(degrade(FACES[4], classic, rng=rng), seed=1, epoch=2, index=4)
+    assert psnr(late, dataset[(2, 4)].inputs.numpy()) < 40  # the other order is another picture
 
 
 def test_colour_keeps_the_range_and_zero_changes_nothing():
@@ -99,4 +108,7 @@ def test_geometry_is_carried_by_any_start_method():
 def test_u8_round_trip():
     images = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(1, 16, 16, 3)
     assert torch.equal(to_image_u8(to_image01(images)), images)
-    assert to_image_u8(torch.tensor([-1.0, 2.0]).view(1, 1, 1, 2).expand(1, 3, 1, 2)).flatten().tolist() == [0] * 3 + [255] * 3
+    assert (
+        to_image_u8(torch.tensor([-1.0, 2.0]).view(1, 1, 1, 2).expand(1, 3, 1, 2)).flatten().tolist()
+        == [0] * 3 + [255] * 3
+    )

@@ -16,7 +16,13 @@ from dsrface.errors import MachineError, RunError
 def save(run, step, *, is_best=False, keep=2, save_model=lambda path: path.write_bytes(b"weights" * 100)):
     state = {"step": step, "tensor": torch.arange(step + 1), "best": {"score": float("-inf")}}
     return save_checkpoint(
-        run, step=step, save_model=save_model, trainer_state=state, metrics={"x": 1.0}, is_best=is_best, keep=keep
+        run,
+        step=step,
+        save_model=save_model,
+        trainer_state=state,
+        metrics={"x": 1.0},
+        is_best=is_best,
+        keep=keep,
     )
 
 

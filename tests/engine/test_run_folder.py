@@ -76,7 +76,9 @@ def test_resume_checks_settings_command_data_and_pins(tmp_path):
 
 def test_config_toml_repeats_the_run(tmp_path):
     wish = config(epochs=7, **{"optim.lr": 3e-4, "model.blocks": 2})
-    with open_run(wish.model_copy(update={"run": tmp_path / "run"}), run=tmp_path / "run", resume=False, seed=0):
+    with open_run(
+        wish.model_copy(update={"run": tmp_path / "run"}), run=tmp_path / "run", resume=False, seed=0
+    ):
         pass
     assert resolve(TrainDsrConfig, config_file=tmp_path / "run" / "config.toml").config == wish
 

@@ -17,7 +17,16 @@ from dsrface.engine.events import (
     RunStarted,
     StepDone,
 )
-from dsrface.engine.sinks import Fanout, JsonlSink, LogSink, Sink, TensorBoardSink, as_json, as_text, run_sinks
+from dsrface.engine.sinks import (
+    Fanout,
+    JsonlSink,
+    LogSink,
+    Sink,
+    TensorBoardSink,
+    as_json,
+    as_text,
+    run_sinks,
+)
 
 EVENTS = [
     RunStarted(Path("runs/x"), "train-dsr", "cpu", 10, 3),
@@ -30,7 +39,9 @@ EVENTS = [
 ]
 
 
-@pytest.mark.parametrize("make", [lambda p: JsonlSink(p / "m.jsonl"), lambda p: LogSink(p / "log.txt"), TensorBoardSink])
+@pytest.mark.parametrize(
+    "make", [lambda p: JsonlSink(p / "m.jsonl"), lambda p: LogSink(p / "log.txt"), TensorBoardSink]
+)
 def test_every_sink_takes_every_event(tmp_path, make):
     sink = make(tmp_path)
     assert isinstance(sink, Sink)
