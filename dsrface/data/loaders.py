@@ -98,7 +98,7 @@ def make_loader(
         dataset: Takes (epoch, index) and gives a `Sample`.
         sampler: Gives the keys of each batch and can be set to a position.
         num_workers: Worker processes; 0 reads in this process.
-        start_method: `fork`, `spawn` or `forkserver`; None takes DSRFACE_START_METHOD (for tests), or else leaves
+        start_method: `fork`, `spawn` or `forkserver`; None takes DSRFACE_START_METHOD, or else leaves
             the choice to torch and Python.
         pin_memory: Deliver page-locked memory, for a fast copy to CUDA.
         prefetch_factor: Batches that each worker prepares ahead.
