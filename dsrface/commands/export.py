@@ -241,7 +241,7 @@ def _onnx_predictor(path: Path, kind: str) -> Callable[[Tensor], Tensor]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     return lambda batch: torch.from_numpy(
         session.run([OUTPUT_NAMES[kind]], {INPUT_NAMES[kind]: batch.numpy()})[0]
     )

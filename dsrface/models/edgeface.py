@@ -9,6 +9,7 @@ works).
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -185,13 +186,12 @@ def clean_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return cleaned
 
 
-def expected_shapes(variant: str) -> dict[str, tuple[int, ...]]:
+@functools.cache
+def expected_shapes(variant: str) -> Mapping[str, tuple[int, ...]]:
     """Return name and shape of every tensor of a variant."""
-    if variant not in _SHAPES:
-        with torch.device("meta"):
-            network = build_edgeface(variant)
-        _SHAPES[variant] = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    return _SHAPES[variant]
+    with torch.device("meta"):
+        network = build_edgeface(variant)
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
 def key_difference(
@@ -223,9 +223,6 @@ def key_difference(
         id="weights-mismatch",
         hint="Nothing was loaded: weights load completely or not at all. Is the file for this network?",
     )
-
-
-_SHAPES: dict[str, dict[str, tuple[int, ...]]] = {}
 
 
 def _listed(label: str, shown: list[str], total: int) -> str:

@@ -76,7 +76,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(str(path), framework="pt", device="cpu") as handle:
-            return {name: handle.get_tensor(name) for name in handle.keys()}, dict(handle.metadata() or {})  # noqa: SIM118
+            # copies, so that no network keeps a map of a file that somebody may replace
+            tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
+            return tensors, dict(handle.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, f"not readable as safetensors ({error})") from None
 
