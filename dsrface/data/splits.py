@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from dsrface.errors import DataError
@@ -52,18 +53,21 @@ def split_persons(
 
 
 def _fill_up(result: dict[str, str], places: Mapping[str, float], shares: Mapping[str, float]) -> None:
-    """Move persons out of the largest split until none is far below its share.
+    """Move persons to splits that are far below their share, from those that can spare them.
 
     Two persons at least, where there are enough: one alone gives no impostor pair.
     """
     least = 2 if len(result) >= 2 * len(shares) else 1
-    for name in shares:
-        enough = max(least, round(0.8 * shares[name] * len(result)))
-        while sum(value == name for value in result.values()) < enough:
-            counts = {other: sum(value == other for value in result.values()) for other in shares}
-            largest = max(shares, key=lambda other: counts[other])
-            mover = max((person for person in result if result[person] == largest), key=lambda p: places[p])
-            result[mover] = name
+    fair = {name: max(least, int(0.8 * share * len(result))) for name, share in shares.items()}
+    for needs in (dict.fromkeys(shares, least), fair):
+        for name in shares:
+            while (counts := Counter(result.values()))[name] < needs[name]:
+                donors = [other for other in shares if counts[other] > needs[other]]
+                if not donors:
+                    break
+                donor = max(donors, key=lambda other: counts[other])
+                mover = max((person for person in result if result[person] == donor), key=places.__getitem__)
+                result[mover] = name
 
 
 def _place(person: str, seed: int) -> float:
