@@ -154,13 +154,23 @@ def check_column_fresh(column: Column, split: FaceSplit, folder: Path | None, *,
         raise fmt.stale([f"vlr_size: {made_from} -> {size_px}"], column.folder)
     if folder is None or not folder.is_dir():
         return
-    if column.manifest.info.get("input_stats", {}).get(split.name) == stat_sha256(folder, split.names):
+    known = column.manifest.info.get("input_stats", {}).get(split.name)
+    if known == stat_sha256(folder, split.names):
+        return
+    # Part of a split: when the whole of it is unchanged, so is the part.
+    if known == stat_sha256(folder, _names_of_part(column, split.name)):
         return
     found = hash_inputs(folder, split.names)
     changed = np.flatnonzero((column.table.inputs[column.rows_of(split)] != found).any(axis=1))
     if len(changed):
         first = split.names[int(changed[0])]
         raise fmt.stale([f"inputs: {len(changed)} images have changed, first {first!r}"], column.folder)
+
+
+def _names_of_part(column: Column, name: str) -> list[str]:
+    parts = [part for part in column.manifest.parts if part.name == name]
+    rows = [row for part in parts for row in range(part.first_row, part.first_row + part.num_rows)]
+    return sorted(column.table.names[row] for row in rows)
 
 
 def _is_ours_or_foreign(folder: Path, tell: Callable[[str], None]) -> bool:

@@ -147,7 +147,9 @@ class PackedReader:
             return backends.ResidentColumn(column, device=self.device, variants=variants)
         if self.choice.kind == "mapped":
             return backends.open_mapped(column)
-        return BlockColumn(column, block_records=BLOCK_RECORDS if self._lookahead else 1)
+        if self._lookahead:  # two windows, and the blocks that a batch between them touches
+            return BlockColumn(column, block_records=BLOCK_RECORDS, num_blocks=2 * WINDOW_BLOCKS + 2)
+        return BlockColumn(column, block_records=1, num_blocks=4 * self.sampler.batch_size)
 
     def _slots(self, number: int, indices: NDArray[np.int64], epoch: int) -> NDArray[np.integer]:
         variant = epoch % self.num_variants
@@ -180,7 +182,7 @@ class PackedReader:
             backend.gather(slots, out)
             if self._is_checking and not self.columns[number].is_checked:
                 self.columns[number].check(slots, out.numpy())
-        batch.indices.copy_(torch.from_numpy(indices))
+        batch.indices = torch.from_numpy(indices)  # not reused memory: who reports on a batch may keep them
         torch.index_select(self._labels, 0, batch.indices, out=batch.labels)
         batch.epoch = epoch
         return batch
@@ -191,5 +193,6 @@ class PackedReader:
             shape = (len(indices), *self.columns[number].manifest.shape)
             out = torch.empty(shape, dtype=torch.uint8, device=self.device)
             images.append(backend.gather(self._slots(number, indices, epoch), out))
-        where = torch.from_numpy(indices).to(self.device, non_blocking=True)
-        return Batch(images[0], images[1], self._labels[where], where, epoch)
+        where = torch.from_numpy(indices)  # stays on the host, where draws are made of it
+        labels = self._labels[where.to(self.device, non_blocking=True)]
+        return Batch(images[0], images[1], labels, where, epoch)

@@ -38,7 +38,7 @@ class Ring:
         while len(self._buffers) <= number:
             self._buffers.append(self._new_buffer())
         whole = self._buffers[number]
-        return Batch(whole.inputs[:size], whole.high[:size], whole.labels[:size], whole.indices[:size])
+        return Batch(whole.inputs[:size], whole.high[:size], whole.labels[:size], whole.indices)
 
     def run(self, produce: Callable[[Callable[[int], Batch]], Iterator[Batch]]) -> Iterator[Batch]:
         """Yield what `produce` yields, made one or two batches ahead by a thread.
@@ -66,7 +66,7 @@ class Ring:
             empty(size, *self._shape, dtype=torch.uint8),
             empty(size, *self._shape, dtype=torch.uint8),
             empty(size, dtype=torch.int64),
-            empty(size, dtype=torch.int64),
+            torch.empty(0, dtype=torch.int64),  # indices are new for every batch
         )
 
 

@@ -1,0 +1,104 @@
+"""`dsrface bench precompute`: the whole pipeline beside the DSR alone on images that are already in memory."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dsrface.commands.bench.measure import Row, row
+from dsrface.commands.bench.synthetic import draw_triple, make_split
+from dsrface.commands.precompute.pipeline import Reading, Upscaler, write_column
+from dsrface.config.bench import BenchConfig
+from dsrface.config.dsr_model import DsrConfig
+from dsrface.data.cache.build import Wanted, decide
+from dsrface.data.cache.inputs import RowDataset
+from dsrface.data.cache.table import hash_inputs
+from dsrface.data.cache.writer import ColumnWriter
+from dsrface.data.decode import read_image, write_png
+from dsrface.engine.batch_size import choose_batch_size
+from dsrface.models.dsr import build_dsr
+from dsrface.models.weights import load_dsr
+from dsrface.runtime.cpu import effective_cores
+from dsrface.runtime.devices import Device, choose_device
+
+BENCH = "precompute"
+Note = Callable[[str], None]
+
+
+def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
+    """Measure the pipeline, file reading, hashing and fsync included, against bare inference.
+
+    Args:
+        config: Of the bench.
+        folder: Empty; the data is made here.
+        note: Receives what is being done.
+    """
+    device = choose_device(config.device)
+    upscale, size_px = dsr_for_bench(config, device)
+    split = make_split(folder, config.dsr_images, vlr_size=size_px)
+    note(f"making {config.dsr_images} VLR images")
+    low_dir = split.low_dir(size_px)
+    for name in split.names:
+        write_png(low_dir / name, draw_triple(name, seed=0, vlr_size=size_px)[1])
+    images = torch.from_numpy(np.stack([read_image(low_dir / name) for name in split.names]))
+    choice = choose_batch_size(lambda number: upscale(images[:number])(), device=device)
+    note(f"batch size: {choice.reason}")
+    size = choice.batch_size
+
+    def bare() -> float:
+        begin = time.perf_counter()
+        for start in range(0, len(images), size):
+            upscale(images[start : start + size])()
+        return len(images) / (time.perf_counter() - begin)
+
+    numbers = itertools.count()
+
+    def pipeline() -> float:
+        target = folder / f"outputs-{next(numbers)}"
+        wanted = Wanted(
+            column="outputs",
+            shape=(112, 112, 3),
+            parts=((split.name, split.names),),
+            inputs=hash_inputs(low_dir, split.names),
+            input_stats={},
+            key={},
+            augment={},
+            num_variants=1,
+            shard_images=8192,
+            order_seed=0,
+            info={},
+        )
+        decision = decide(target, wanted, force=False)
+        writer = ColumnWriter.open(target, decision.plan)
+        dataset = RowDataset(low_dir, split.names, size_px=size_px)
+        reading = Reading(dataset, size, 0, max(1, min(8, effective_cores().effective)))
+        seconds = write_column(writer, writer.missing(), reading, upscale, progress=lambda _: None)
+        writer.finish()
+        shutil.rmtree(target)
+        return len(images) / seconds
+
+    bare_rates, rates = [], []
+    for number in range(config.rounds):
+        pair = [(bare_rates, bare), (rates, pipeline)]
+        for values, route in pair if number % 2 else pair[::-1]:
+            values.append(route())
+    return [
+        row(BENCH, "DSR alone, images in memory", "images/s", bare_rates, ceiling=bare_rates),
+        row(BENCH, "precompute pipeline to a cache", "images/s", rates, ceiling=bare_rates),
+    ]
+
+
+def dsr_for_bench(config: BenchConfig, device: Device) -> tuple[Upscaler, int]:
+    """Return the DSR to measure with and the size it takes; a small untrained one when none was given."""
+    if config.weights is not None:
+        loaded = load_dsr(config.weights, device=device.torch_name)
+        return Upscaler(loaded.model, device), int(loaded.config["vlr_size"])
+    torch.manual_seed(0)
+    model = build_dsr(DsrConfig(vlr_size=16)).eval().to(device.torch_name)
+    return Upscaler(model, device), 16
