@@ -1,0 +1,343 @@
+"""`dsrface evaluate`: does super-resolution help, does fine-tuning, and how sure may one be?
+
+It measures {bicubic, DSR} x {frozen, fine-tuned} on the same pairs of the same pictures, beside the HR
+ceiling, the cosine of raw pixels, chance and reject-all, and names the winner whoever it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dsrface.commands.evaluation.figures import (
+    FROZEN,
+    TUNED,
+    Folds,
+    Scored,
+    compare_cells,
+    identify,
+    image_quality,
+    score_cells,
+)
+from dsrface.commands.evaluation.findings import limits, quality_answer, verification_answer
+from dsrface.commands.evaluation.images import Measured, Networks, measure
+from dsrface.commands.evaluation.report import write_report
+from dsrface.commands.evaluation.result import (
+    Comparison,
+    Counts,
+    EvaluateResult,
+    Evaluation,
+    Gallery,
+    Identification,
+    Quality,
+)
+from dsrface.commands.evaluation.strips import choose_strips
+from dsrface.commands.evaluation.trials import PairList, all_pairs
+from dsrface.commands.recogniser_data import outputs_of
+from dsrface.config.evaluate import EvaluateConfig
+from dsrface.config.sources import to_toml
+from dsrface.data.layout import FaceData, FaceSplit, open_data
+from dsrface.data.pairs import Pairs, generate_pairs, read_pairs
+from dsrface.engine.events import Event, Note
+from dsrface.errors import DataError, RunError, UsageError
+from dsrface.metrics.bootstrap import draw_persons
+from dsrface.models.weights import LoadedModel, load_dsr, load_recogniser
+from dsrface.runtime.cpu import effective_cores
+from dsrface.runtime.devices import Device, choose_device
+from dsrface.runtime.files import read_json, sha256_json, write_json, write_text
+
+RESULT_FILE = "evaluation.json"
+REPORT_FILE = "report.html"
+IMAGES_FILE = "images.csv"
+_WORKERS_FROM_IMAGES = 2000
+
+Emit = Callable[[Event], None]
+
+
+def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult:
+    """Measure, judge and report.
+
+    Args:
+        config: Complete configuration.
+        emit: Takes notes and progress.
+
+    Raises:
+        DsrfaceError: whatever cannot be used, by family.
+    """
+    out = _out(config)
+    data = open_data(config.data, seed=0)  # the seed that the training commands derive splits with
+    split = data.split(config.split)
+    split.check_twins(split.low_dir(config.vlr_size))
+    for note in data.notes:
+        emit(Note(note))
+    device = choose_device(config.device, amp=config.amp)
+    emit(Note(f"device: {device.reason}"))
+    networks = _networks(config, data, split, device, emit)
+    measured = measure(
+        split,
+        networks,
+        vlr_size=config.vlr_size,
+        batch_size=config.batch_size,
+        num_workers=_num_workers(config, len(split)),
+        device=device,
+        emit=emit,
+    )
+    judged = _judge(config, split, measured, emit)
+    evaluation = _evaluation(config, data, split, networks, judged, device)
+    strips = choose_strips(split, measured, networks, vlr_size=config.vlr_size, device=device)
+    write_text(out / "config.toml", to_toml(config))
+    write_text(out / IMAGES_FILE, _images_csv(split, measured))
+    write_json(out / RESULT_FILE, evaluation.to_dict())
+    write_report(out / REPORT_FILE, evaluation, strips)
+    return EvaluateResult(
+        evaluation.headline, str(out / REPORT_FILE), _next_command(config, evaluation), evaluation
+    )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """All figures of one run."""
+
+    quality: tuple[Quality, ...]
+    comparisons: tuple[Comparison, ...]
+    counts: Counts
+    scored: Scored
+    gallery: Gallery | None
+    identification: tuple[Identification, ...]
+
+
+def _judge(config: EvaluateConfig, split: FaceSplit, measured: Measured, emit: Emit) -> _Judged:
+    persons = split.labels.numpy()
+    draws = draw_persons(len(split.persons), num_draws=config.bootstrap, seed=config.seed)
+    quality, comparisons = image_quality(measured, persons=persons, counts=draws)
+    counts = Counts(len(split), len(split.persons))
+    nothing = _Judged(quality, comparisons, counts, Scored((), {}), None, ())
+    if not measured.features:
+        return nothing
+    pairs, folds = _pairs(config, split, emit)
+    if pairs.num_genuine in (0, len(pairs)):
+        emit(
+            Note(
+                f"no verification: {pairs.num_genuine} pairs of one person, "
+                f"{len(pairs) - pairs.num_genuine} of two; both kinds are needed",
+                is_warning=True,
+            )
+        )
+        return nothing
+    emit(
+        Note(
+            f"pairs: {pairs.num_genuine} genuine, {len(pairs) - pairs.num_genuine} impostor ({pairs.origin})"
+        )
+    )
+    scored = score_cells(measured, pairs, folds, persons=persons, counts=draws, fars=config.fars)
+    gallery, found = None, ()
+    try:
+        gallery, found = identify(measured, persons=persons, counts=draws, seed=config.seed)
+    except DataError as error:
+        emit(Note(f"no identification: {error.message}"))
+    counts = Counts(
+        len(split),
+        len(split.persons),
+        pairs.num_genuine,
+        len(pairs) - pairs.num_genuine,
+        pairs.origin,
+        folds.pairs.origin if folds else "",
+    )
+    return _Judged(quality, comparisons + compare_cells(scored), counts, scored, gallery, found)
+
+
+def _pairs(config: EvaluateConfig, split: FaceSplit, emit: Emit) -> tuple[PairList, Folds | None]:
+    """Return the pairs of the error rates and those of the accuracy by folds."""
+    if config.pairs is not None:
+        found = read_pairs(config.pairs, split, skip_absent=True)
+        if len(found) == 0:
+            raise DataError(
+                f"None of its {found.num_skipped} pairs is in the {split.name} split.",
+                id="pairs-elsewhere",
+                where=config.pairs,
+                hint="Is this the pairs file of these persons? --split chooses another split.",
+            )
+        if found.num_skipped:
+            emit(Note(f"{found.num_skipped} pairs of {config.pairs.name} are of other splits: left out"))
+        folds = _folds(found, f"{found.num_folds} folds of {config.pairs.name}")
+        return folds.pairs, folds if found.num_folds > 1 else None
+    pairs = all_pairs(split.labels.numpy(), max_pairs=config.max_pairs, seed=config.seed)
+    try:
+        generated = generate_pairs(split, seed=config.seed)
+    except DataError as error:
+        emit(Note(f"no accuracy by folds: {error.message}"))
+        return pairs, None
+    if generated.num_folds < 2:  # a threshold must come from other folds
+        return pairs, None
+    return pairs, _folds(generated, f"{generated.num_folds} folds that share no person (seed {config.seed})")
+
+
+def _folds(found: Pairs, origin: str) -> Folds:
+    return Folds(PairList(found.first, found.second, found.is_same, origin), found.fold)
+
+
+def _networks(
+    config: EvaluateConfig, data: FaceData, split: FaceSplit, device: Device, emit: Emit
+) -> Networks:
+    dsr = None
+    if config.dsr is not None:
+        dsr = load_dsr(config.dsr, device=device.torch_name)
+        if dsr.config["vlr_size"] != config.vlr_size:
+            raise UsageError(
+                f"The DSR was trained for {dsr.config['vlr_size']} px, not for {config.vlr_size} px.",
+                id="wrong-vlr-size",
+                where=dsr.path,
+                hint=f"Use --vlr-size {dsr.config['vlr_size']}, or a DSR of the size you mean.",
+            )
+    sources = {
+        FROZEN: config.recogniser or _starting_weights(config.finetuned, emit),
+        TUNED: config.finetuned,
+    }
+    loaded = {
+        role: load_recogniser(source, device=device.torch_name) for role, source in sources.items() if source
+    }
+    if not loaded:
+        emit(
+            Note(
+                "no recogniser weights (--recogniser, --finetuned): image quality only; whether people are "
+                "recognised better is not measured",
+                is_warning=True,
+            )
+        )
+    outputs = None if config.dsr_outputs is None else outputs_of(split, data, config.dsr_outputs)
+    return Networks(dsr, outputs, loaded)
+
+
+def _starting_weights(finetuned: Path | None, emit: Emit) -> Path | None:
+    """Return what a fine-tuned run started from, as its run.json says."""
+    if finetuned is None or not (finetuned / "run.json").is_file():
+        return None
+    named = read_json(finetuned / "run.json").get("config", {}).get("backbone_weights")
+    if not named:
+        emit(Note("the fine-tuned run started from random weights: there is no frozen recogniser beside it"))
+        return None
+    path = Path(named)
+    if not path.exists():
+        emit(Note(f"the weights it started from are gone: {path}; --recogniser names them", is_warning=True))
+        return None
+    emit(Note(f"frozen recogniser: {path}, which the fine-tuned run started from"))
+    return path
+
+
+def _evaluation(
+    config: EvaluateConfig,
+    data: FaceData,
+    split: FaceSplit,
+    networks: Networks,
+    judged: _Judged,
+    device: Device,
+) -> Evaluation:
+    headline, winner = quality_answer(judged.quality, judged.comparisons, config.vlr_size)
+    details: list[str] = []
+    if judged.scored.cells:
+        first = headline
+        headline, details, winner = verification_answer(judged.scored, judged.comparisons, config.vlr_size)
+        details.append(first)
+    return Evaluation(
+        headline,
+        tuple(details),
+        limits(
+            judged.counts,
+            is_drawn=is_drawn(data.info),
+            split=split.name,
+            trained_on=bool(networks.dsr or networks.dsr_outputs or config.finetuned),
+            num_draws=config.bootstrap,
+            cells=judged.scored.cells,
+        ),
+        str(config.data),
+        split.name,
+        config.vlr_size,
+        judged.counts,
+        _described(networks),
+        judged.quality,
+        judged.scored.cells,
+        judged.comparisons,
+        judged.gallery,
+        judged.identification,
+        winner,
+        {
+            "seed": config.seed,
+            "bootstrap": config.bootstrap,
+            "device": device.reason,
+            "data_sha256": data.source_digest,
+            "measured_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        },
+    )
+
+
+def is_drawn(info: dict[str, Any]) -> bool:
+    """Return whether a data set says that its faces are drawn, not photographed."""
+    source = info.get("source", {})
+    return isinstance(source, dict) and source.get("kind") == "drawn"
+
+
+def _described(networks: Networks) -> dict[str, dict[str, str]]:
+    found = {role: _network(loaded) for role, loaded in networks.recognisers.items()}
+    if networks.dsr is not None:
+        found["DSR"] = _network(networks.dsr)
+    elif networks.dsr_outputs is not None:
+        found["DSR"] = {"path": str(networks.dsr_outputs)}
+    return found
+
+
+def _network(loaded: LoadedModel) -> dict[str, str]:
+    name = str(loaded.config.get("variant") or loaded.config.get("arch"))
+    return {"name": name, "path": str(loaded.path), "sha256": loaded.sha256}
+
+
+def _images_csv(split: FaceSplit, measured: Measured) -> str:
+    buffer = io.StringIO()
+    rows = csv.writer(buffer, lineterminator="\n")
+    kinds = list(measured.psnr_db)
+    rows.writerow(["image", "person", *(f"{name}_{kind}" for kind in kinds for name in ("psnr_db", "ssim"))])
+    for number, name in enumerate(split.names):
+        figures = (
+            f"{table[kind][number]:.4f}" for kind in kinds for table in (measured.psnr_db, measured.ssim)
+        )
+        rows.writerow([name, split.persons[int(split.labels[number])], *figures])
+    return buffer.getvalue()
+
+
+def _num_workers(config: EvaluateConfig, num_images: int) -> int:
+    if config.workers != "auto":
+        return config.workers
+    return 0 if num_images < _WORKERS_FROM_IMAGES else effective_cores().effective
+
+
+def _out(config: EvaluateConfig) -> Path:
+    """Return the folder of the results; results of an earlier evaluation there are replaced, nothing else."""
+    if config.out is None:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        return Path("runs") / config.command / f"{stamp}-{sha256_json(config.model_dump(mode='json'))[:6]}"
+    is_foreign = config.out.is_dir() and any(config.out.iterdir()) and not (config.out / RESULT_FILE).exists()
+    if is_foreign or (config.out.exists() and not config.out.is_dir()):
+        raise RunError(
+            "The folder for the report is not empty, and no evaluation is in it.",
+            id="folder-not-empty",
+            where=config.out,
+            hint="Choose an empty or new folder.",
+        )
+    return config.out
+
+
+def _next_command(config: EvaluateConfig, evaluation: Evaluation) -> str:
+    data = shlex.quote(str(config.data))
+    if config.dsr is None and config.dsr_outputs is None:
+        return f"dsrface train-dsr {data} --vlr-size {config.vlr_size}"
+    if config.finetuned is None:
+        weights = "RUN_OR_FILE" if config.dsr is None else shlex.quote(str(config.dsr))
+        return f"dsrface finetune {data} --vlr-size {config.vlr_size} --live {weights}"
+    role = TUNED if evaluation.winner.endswith(TUNED) else FROZEN
+    weights = evaluation.networks.get(role, {}).get("path", str(config.finetuned))
+    return f"dsrface embed FACES --weights {shlex.quote(weights)} --out faces.npz"

@@ -1,0 +1,1 @@
+"""The parts of `dsrface evaluate`: measure images, score pairs, judge, draw, report."""

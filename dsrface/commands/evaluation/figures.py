@@ -1,0 +1,270 @@
+"""From measured pictures and pairs to figures with intervals, and to differences between them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsrface.commands.evaluation.images import BICUBIC, DSR, HR, RAW, Measured
+from dsrface.commands.evaluation.result import (
+    Accuracy,
+    Cell,
+    Comparison,
+    Gallery,
+    Histogram,
+    Identification,
+    Quality,
+    TarAtFar,
+    Verdict,
+)
+from dsrface.commands.evaluation.trials import PairList
+from dsrface.errors import DataError
+from dsrface.metrics.bootstrap import Estimate, difference, estimate, mean_draws, verification_draws
+from dsrface.metrics.identification import enrol, open_set_hits, rank_hits, search
+from dsrface.metrics.verification import Roc, Trials, d_primes, far_support, lfw_accuracy, roc
+
+FROZEN, TUNED = "frozen", "fine-tuned"
+PROTOCOLS = ("HR-HR", "HR-LR", "LR-LR")
+FPIR = 0.1
+_LOWER_IS_BETTER = ("eer",)
+_ROC_POINTS = 200
+_BINS = 48
+_CHUNK = 16_384
+_MIN_GALLERY_FOR_RANK_5 = 10
+
+Draws = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Pairs for the accuracy by folds.
+
+    Args:
+        pairs: The pairs.
+        fold: int64 [n], fold of each pair.
+    """
+
+    pairs: PairList
+    fold: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Every cell with its bootstrap draws, so that differences can be paired.
+
+    Args:
+        cells: In the order of the table.
+        draws: Cell to metric to values.
+    """
+
+    cells: tuple[Cell, ...]
+    draws: dict[tuple[str, str, str], Draws]
+
+    def compare(self, first: Cell, second: Cell, metric: str) -> Comparison:
+        """Return `first` minus `second`, paired."""
+        values = [_value(getattr(cell, metric)) for cell in (first, second)]
+        draws = [self.draws[_key(cell)][metric] for cell in (first, second)]
+        found = difference(values[0], values[1], draws[0], draws[1])
+        return Comparison(first.name, second.name, first.protocol, metric, found, verdict(found, metric))
+
+
+def score_cells(
+    measured: Measured,
+    pairs: PairList,
+    folds: Folds | None,
+    *,
+    persons: NDArray[np.int64],
+    counts: NDArray[np.uint16],
+    fars: Sequence[float],
+) -> Scored:
+    """Return verification figures for every protocol, kind of picture and recogniser.
+
+    Args:
+        measured: Embeddings.
+        pairs: Pairs for error rates.
+        folds: Pairs for accuracy; None leaves it out.
+        persons: Person of each picture.
+        counts: Bootstrap draws of persons.
+        fars: False-accept rates.
+    """
+    cells: list[Cell] = []
+    all_draws: dict[tuple[str, str, str], Draws] = {}
+    first, second = persons[pairs.first], persons[pairs.second]
+    for protocol, images, left, right, recogniser in _plan(measured):
+        features = (measured.features[left, recogniser], measured.features[right, recogniser])
+        scores = cosines(*features, pairs)
+        trials = Trials(scores, pairs.is_same)
+        accepted = trials.accepted()
+        values = {
+            "eer": float(accepted.eer()[0]),
+            "auc": float(accepted.auc()[0]),
+            "d_prime": float(d_primes(trials, np.ones((1, len(trials))))[0]),
+        }
+        values |= {f"tar@{far:g}": float(accepted.tar_at_far(far)[0]) for far in fars}
+        draws = verification_draws(trials, first, second, counts, fars=fars)
+        figures = {name: estimate(value, draws[name]) for name, value in values.items()}
+        cell = Cell(
+            protocol,
+            images,
+            recogniser,
+            figures["eer"],
+            figures["auc"],
+            figures["d_prime"],
+            tuple(_tar(far, figures[f"tar@{far:g}"], trials.num_impostor) for far in fars),
+            None if folds is None else _accuracy(cosines(*features, folds.pairs), folds),
+            _curve(roc(scores, pairs.is_same)),
+            _histogram(scores, pairs.is_same),
+        )
+        cells.append(cell)
+        all_draws[_key(cell)] = draws
+    return Scored(tuple(cells), all_draws)
+
+
+def compare_cells(scored: Scored) -> tuple[Comparison, ...]:
+    """Return DSR minus bicubic for every recogniser, fine-tuned minus frozen for every kind of picture."""
+    found = []
+    by_key = {_key(cell): cell for cell in scored.cells}
+    for cell in scored.cells:
+        others = []
+        if cell.images == DSR:
+            others.append((cell.protocol, BICUBIC, cell.recogniser))
+        if cell.recogniser == TUNED:
+            others.append((cell.protocol, cell.images, FROZEN))
+        for other in others:
+            if other in by_key:
+                found += [scored.compare(cell, by_key[other], metric) for metric in ("eer", "auc")]
+    return tuple(found)
+
+
+def image_quality(
+    measured: Measured, *, persons: NDArray[np.int64], counts: NDArray[np.uint16]
+) -> tuple[tuple[Quality, ...], tuple[Comparison, ...]]:
+    """Return mean PSNR and SSIM of each kind of picture, and DSR minus bicubic."""
+    tables = {"psnr_db": measured.psnr_db, "ssim": measured.ssim}
+    means: dict[str, dict[str, Estimate]] = {}
+    for name, table in tables.items():
+        for kind, values in table.items():
+            drawn = mean_draws(values, persons, counts)
+            means.setdefault(kind, {})[name] = estimate(float(values.mean()), drawn)
+    quality = tuple(Quality(kind, figures["psnr_db"], figures["ssim"]) for kind, figures in means.items())
+    comparisons = []
+    if DSR in means:
+        for name, table in tables.items():
+            gain = table[DSR] - table[BICUBIC]
+            found = estimate(float(gain.mean()), mean_draws(gain, persons, counts))
+            comparisons.append(Comparison(DSR, BICUBIC, "images", name, found, verdict(found, name)))
+    return quality, tuple(comparisons)
+
+
+def identify(
+    measured: Measured, *, persons: NDArray[np.int64], counts: NDArray[np.uint16], seed: int
+) -> tuple[Gallery, tuple[Identification, ...]]:
+    """Search every LR probe in a gallery of HR faces of other photos.
+
+    Raises:
+        DataError: too few persons for a gallery.
+    """
+    enrolled = enrol(persons, seed=seed)
+    gallery = Gallery(len(enrolled.gallery), len(enrolled.known), len(enrolled.unknown), FPIR)
+    owners = persons[enrolled.known]
+    found = []
+    for kind, recogniser in measured.features:
+        enrolled_features = measured.features[HR, recogniser][enrolled.gallery].T
+        features = measured.features[kind, recogniser]
+        result = search(
+            features[enrolled.known] @ enrolled_features,
+            features[enrolled.unknown] @ enrolled_features,
+            known_persons=owners,
+            gallery_persons=persons[enrolled.gallery],
+        )
+        hits = {"rank1": rank_hits(result, rank=1)}
+        if gallery.num_enrolled >= _MIN_GALLERY_FOR_RANK_5:
+            hits["rank5"] = rank_hits(result, rank=5)
+        with contextlib.suppress(DataError):  # too few unknown probes: the report shows how many there are
+            hits["tpir"] = open_set_hits(result, fpir=FPIR)
+        rates = {
+            name: estimate(float(values.mean()), mean_draws(values.astype(np.float64), owners, counts))
+            for name, values in hits.items()
+        }
+        found.append(Identification(kind, recogniser, rates["rank1"], rates.get("rank5"), rates.get("tpir")))
+    return gallery, tuple(found)
+
+
+def cosines(first: NDArray[np.float32], second: NDArray[np.float32], pairs: PairList) -> NDArray[np.float64]:
+    """Return the cosine of every pair; a part at a time, since the gathered rows would not fit in memory."""
+    scores = np.empty(len(pairs))
+    for start in range(0, len(pairs), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        left, right = first[pairs.first[part]], second[pairs.second[part]]
+        scores[part] = np.einsum("nd,nd->n", left, right, dtype=np.float64)
+    return scores
+
+
+def verdict(found: Estimate, metric: str) -> Verdict:
+    """Return what a difference shows; nothing when its interval covers 0."""
+    if found.value is None or found.covers_zero:
+        return "no difference shown"
+    return "better" if (found.value < 0) == (metric in _LOWER_IS_BETTER) else "worse"
+
+
+def best_supported_far(cells: Sequence[Cell]) -> float | None:
+    """Return the lowest false-accept rate that there are enough impostor pairs for."""
+    rates = [item.far for item in cells[0].tars if item.support != "none"] if cells else []
+    return min(rates, default=None)
+
+
+def _plan(measured: Measured) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield protocol, name of the pictures, kind of the first and of the second picture, recogniser."""
+    kinds = [kind for kind, recogniser in measured.features if recogniser == RAW and kind != HR]
+    roles = list(dict.fromkeys(recogniser for _, recogniser in measured.features if recogniser != RAW))
+    for protocol in PROTOCOLS:
+        for recogniser in (*roles, RAW):
+            for kind in [HR] if protocol == "HR-HR" else kinds:
+                yield protocol, kind, kind if protocol == "LR-LR" else HR, kind, recogniser
+
+
+def _key(cell: Cell) -> tuple[str, str, str]:
+    return cell.protocol, cell.images, cell.recogniser
+
+
+def _value(found: Estimate) -> float:
+    return float("nan") if found.value is None else found.value
+
+
+def _tar(far: float, found: Estimate, num_impostor: int) -> TarAtFar:
+    support = far_support(far, num_impostor)
+    return TarAtFar(far, Estimate(None) if support == "none" else found, support)
+
+
+def _accuracy(scores: NDArray[np.float64], folds: Folds) -> Accuracy | None:
+    try:
+        found = lfw_accuracy(scores, folds.pairs.is_same, folds.fold)
+    except DataError:  # a single fold, or pairs of one kind only
+        return None
+    return Accuracy(found.accuracy, found.std, len(found.per_fold), found.reject_all)
+
+
+def _curve(found: Roc) -> tuple[tuple[float, float], ...]:
+    """Return the step curve at FARs that are evenly spaced on a logarithmic axis."""
+    fars = np.unique(np.geomspace(1 / found.num_impostor, 1, _ROC_POINTS))
+    # Rounding to whole impostor pairs keeps 1/n from falling just below a rate of 1/n.
+    permitted = np.floor(fars * found.num_impostor * (1 + 1e-12)) / found.num_impostor
+    last = np.searchsorted(found.far, permitted * (1 + 1e-12), side="right") - 1
+    return tuple(
+        (round(float(far), 9), round(float(found.tar[k]), 6)) for far, k in zip(fars, last, strict=True)
+    )
+
+
+def _histogram(scores: NDArray[np.float64], is_same: NDArray[np.bool_]) -> Histogram:
+    low, high = float(scores.min()), float(scores.max())
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    shares = []
+    for side in (is_same, ~is_same):
+        counts, _ = np.histogram(scores[side], _BINS, (low, high))
+        shares.append(tuple(round(float(share), 6) for share in counts / max(1, side.sum())))
+    return Histogram(low, high, shares[0], shares[1])

@@ -1,0 +1,170 @@
+"""The answer in words: who wins, whether a difference is shown, and what these figures do not show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsrface.commands.evaluation.figures import Scored
+from dsrface.commands.evaluation.images import BICUBIC, DSR, RAW
+from dsrface.commands.evaluation.result import Cell, Comparison, Counts, Quality
+from dsrface.metrics.bootstrap import Estimate
+
+MAIN_PROTOCOL = "HR-LR"
+NEVER_EVIDENCE = (
+    "A super-resolved face is a reconstruction: the network drew what is likely, not what was there. "
+    "It is never evidence of who somebody is."
+)
+_FEW_PERSONS = 50
+
+
+def percent(found: Estimate, *, digits: int = 1) -> str:
+    """Return a rate as `6.9 % [4.1, 9.8]`, without the brackets when there is no interval."""
+    return _with_interval(found, 100, digits, " %")
+
+
+def decibel(found: Estimate) -> str:
+    """Return a PSNR as `25.12 dB [24.90, 25.40]`."""
+    return _with_interval(found, 1, 2, " dB")
+
+
+def plain(found: Estimate, *, digits: int = 3) -> str:
+    """Return a figure as `0.957 [0.930, 0.981]`."""
+    return _with_interval(found, 1, digits, "")
+
+
+def points(found: Estimate) -> str:
+    """Return a difference of rates as `-0.6 points [-1.1, -0.1]`."""
+    return _with_interval(found, 100, 1, " points", sign="+")
+
+
+def quality_answer(
+    quality: Sequence[Quality], comparisons: Sequence[Comparison], vlr_size: int
+) -> tuple[str, str]:
+    """Return the sentence on image quality and the name of the better pictures."""
+    bicubic = next(item for item in quality if item.images == BICUBIC)
+    gain = next((item for item in comparisons if item.metric == "psnr_db"), None)
+    if gain is None:
+        return f"Bicubic from {vlr_size} px has a PSNR of {decibel(bicubic.psnr_db)} against HR.", BICUBIC
+    text = _with_interval(gain.difference, 1, 2, " dB", sign="+")
+    if gain.verdict == "no difference shown":
+        return (
+            f"Image quality at {vlr_size} px: no difference shown between DSR and bicubic ({text} PSNR).",
+            "",
+        )
+    winner = DSR if gain.verdict == "better" else BICUBIC
+    return f"Image quality at {vlr_size} px: {winner} wins, DSR - bicubic = {text} PSNR.", winner
+
+
+def verification_answer(
+    scored: Scored, comparisons: Sequence[Comparison], vlr_size: int
+) -> tuple[str, list[str], str]:
+    """Return the headline, further sentences, and the winner's name.
+
+    The winner is the cell with the lowest EER against an HR gallery; a higher AUC decides between equal
+    ones.
+    """
+    main = [cell for cell in scored.cells if cell.protocol == MAIN_PROTOCOL]
+    ranked = sorted((cell for cell in main if cell.recogniser != RAW), key=_merit)
+    best = ranked[0]
+    headline = f"At {vlr_size} px against an HR gallery, {best.name} wins with an EER of {percent(best.eer)}"
+    details = [
+        f"{item.first} against {item.second}: {_said(item)}."
+        for item in comparisons
+        if item.protocol == MAIN_PROTOCOL and item.metric == "eer" and RAW not in item.first
+    ]
+    if len(ranked) > 1:
+        rival = scored.compare(best, ranked[1], "eer")
+        text = f"next is {ranked[1].name} with {percent(ranked[1].eer)}"
+        if rival.verdict == "no difference shown":
+            headline = headline.replace(" wins with", " comes first with")
+            text += f", and no difference between the two is shown ({points(rival.difference)})"
+        headline += f"; {text}"
+    raw = next((cell for cell in main if cell.recogniser == RAW and cell.images == best.images), None)
+    if raw is not None:
+        against = scored.compare(best, raw, "eer")
+        if against.verdict != "better":
+            details.append(
+                f"The raw-pixel baseline has an EER of {percent(raw.eer)}: {best.name} is not shown to beat "
+                "the cosine of 28x28 grey pixels, so these recognisers prove nothing here."
+            )
+    return headline + ".", details, best.name
+
+
+def limits(
+    counts: Counts,
+    *,
+    is_drawn: bool,
+    split: str,
+    trained_on: bool,
+    num_draws: int,
+    cells: Sequence[Cell],
+) -> tuple[str, ...]:
+    """Return what the figures do not show, the gravest first.
+
+    Args:
+        counts: What was measured on.
+        is_drawn: Whether the data set holds drawn faces.
+        split: Its split.
+        trained_on: Whether a network was trained on this very data set.
+        num_draws: Bootstrap draws.
+        cells: Verification.
+    """
+    found = []
+    if is_drawn:
+        found.append(
+            "Drawn faces: these figures prove that the pipeline works, not that it recognises people."
+        )
+    if split == "train" and trained_on:
+        found.append("The networks were trained on these persons: expect far worse figures on others.")
+    if split == "val":
+        found.append(
+            "Checkpoints were chosen on the val persons: the figures flatter. Report the test split."
+        )
+    if counts.persons < _FEW_PERSONS:
+        found.append(
+            f"Only {counts.persons} persons. Intervals that come from few persons are too narrow: with 20 "
+            "persons a 95 % interval covers the truth about 8 times in 10."
+        )
+    if num_draws == 0:
+        found.append("No bootstrap draws, so no intervals: no difference can be shown.")
+    if cells and any(_is_pinned(cell.eer) for cell in cells):
+        found.append(
+            "An interval of width 0 means that no error was seen in any draw, not that none can happen."
+        )
+    weak = [item.far for item in cells[0].tars if item.support != "good"] if cells else []
+    if weak:
+        rates = ", ".join(f"{far:g}" for far in weak)
+        found.append(
+            f"{counts.impostor} impostor pairs are few for a FAR of {rates}: below 3 / FAR a rate is not "
+            "given, below 30 / FAR it is marked with ~."
+        )
+    found.append("One data set: other cameras, poses and groups of people will give other figures.")
+    found.append(NEVER_EVIDENCE)
+    return tuple(found)
+
+
+def _said(item: Comparison) -> str:
+    if item.verdict == "no difference shown":
+        return f"no difference shown, EER {points(item.difference)}"
+    return f"{item.verdict}, EER {points(item.difference)}"
+
+
+def _merit(cell: Cell) -> tuple[float, float]:
+    return (
+        1.0 if cell.eer.value is None else cell.eer.value,
+        0.0 if cell.auc.value is None else -cell.auc.value,
+    )
+
+
+def _is_pinned(found: Estimate) -> bool:
+    return found.low is not None and found.low == found.high
+
+
+def _with_interval(found: Estimate, factor: float, digits: int, unit: str, *, sign: str = "") -> str:
+    if found.value is None:
+        return "not defined"
+    text = f"{found.value * factor:{sign}.{digits}f}{unit}"
+    if found.low is None or found.high is None:
+        return text
+    low, high = found.low * factor, found.high * factor
+    return f"{text} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"

@@ -1,0 +1,203 @@
+"""One pass over a split: image quality of every picture, and its embedding by every recogniser."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from dsrface.data.augment import to_image01, to_image_u8
+from dsrface.data.cache.outputs import open_outputs
+from dsrface.data.datasets import PairDataset
+from dsrface.data.layout import FaceSplit
+from dsrface.data.loaders import make_loader
+from dsrface.data.samplers import BatchSampler, EpochOrder
+from dsrface.engine.events import Event, Note, Progress
+from dsrface.engine.inference import super_resolve
+from dsrface.metrics.image_quality import psnr_db, ssim
+from dsrface.models.resize import upsample_bicubic
+from dsrface.models.weights import LoadedModel, normalise
+from dsrface.runtime.devices import Device, autocast
+from dsrface.types import Batch
+
+RAW = "raw pixels"
+HR, BICUBIC, DSR = "HR", "bicubic", "DSR"
+_RAW_SIZE_PX = 28
+_GREY = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What is measured.
+
+    Args:
+        dsr: Super-resolution network; None without one.
+        dsr_outputs: Folder of this split's outputs, instead of a network.
+        recognisers: Role (`frozen`, `fine-tuned`) to network.
+    """
+
+    dsr: LoadedModel | None
+    dsr_outputs: Path | None
+    recognisers: dict[str, LoadedModel]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What stands for the LR faces."""
+        return (BICUBIC, DSR) if self.dsr is not None or self.dsr_outputs is not None else (BICUBIC,)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of every picture, in the order of the split.
+
+    Args:
+        psnr_db: Kind of picture to float64 [n].
+        ssim: Kind of picture to float64 [n].
+        features: (Kind of picture, recogniser) to float32 [n, d], rows of length 1.
+    """
+
+    psnr_db: dict[str, NDArray[np.float64]]
+    ssim: dict[str, NDArray[np.float64]]
+    features: dict[tuple[str, str], NDArray[np.float32]]
+
+
+def measure(
+    split: FaceSplit,
+    networks: Networks,
+    *,
+    vlr_size: int,
+    batch_size: int,
+    num_workers: int,
+    device: Device,
+    emit: Callable[[Event], None],
+) -> Measured:
+    """Read every picture once and run every network on it.
+
+    Pictures pass through 8 bits before they are measured, as everything that `precompute` stores does.
+
+    Args:
+        split: What to measure on.
+        networks: With what.
+        vlr_size: Side of the LR faces, in pixels.
+        batch_size: Pictures a forward pass.
+        num_workers: Processes that read pictures.
+        device: Where the networks are.
+        emit: Receives progress.
+    """
+    collected: dict[tuple[str, ...], NDArray[np.generic]] = {}
+    num_done = 0
+    with contextlib.closing(batches(split, networks, vlr_size, batch_size, num_workers, emit)) as source:
+        for batch, outputs in source:
+            rows = batch.indices.numpy()
+            for key, values in _measure_batch(batch, outputs, networks, device):
+                if key not in collected:
+                    collected[key] = np.zeros((len(split), *values.shape[1:]), np.float32)
+                collected[key][rows] = values.float().cpu().numpy()
+            num_done += len(batch)
+            emit(Progress("measuring", num_done, len(split)))
+    return Measured(
+        {key[1]: values.astype(np.float64) for key, values in collected.items() if key[0] == "psnr"},
+        {key[1]: values.astype(np.float64) for key, values in collected.items() if key[0] == "ssim"},
+        {(key[1], key[2]): values for key, values in collected.items() if key[0] == "features"},  # type: ignore[misc]
+    )
+
+
+def batches(
+    split: FaceSplit,
+    networks: Networks,
+    vlr_size: int,
+    batch_size: int,
+    num_workers: int,
+    emit: Callable[[Event], None],
+) -> Iterator[tuple[Batch, Tensor | None]]:
+    """Yield batches of LR and HR faces, and the stored DSR outputs of the same pictures when there are any.
+
+    Args:
+        split: What to read.
+        networks: Says where stored outputs lie.
+        vlr_size: Side of the LR faces, in pixels.
+        batch_size: Pictures a batch.
+        num_workers: Processes that read pictures.
+        emit: Receives notes.
+    """
+
+    def sampler() -> BatchSampler:
+        return BatchSampler(EpochOrder(len(split), 0, shuffle=False), batch_size=batch_size, drop_last=False)
+
+    with contextlib.ExitStack() as stack:
+        dataset = PairDataset(split, inputs=split.low_dir(vlr_size))
+        low = stack.enter_context(
+            contextlib.closing(make_loader(dataset, sampler(), num_workers=num_workers))
+        )
+        if networks.dsr_outputs is None:
+            for batch in low.epoch(0):
+                yield batch, None
+            return
+        stored = stack.enter_context(
+            contextlib.closing(
+                open_outputs(
+                    split,
+                    networks.dsr_outputs,
+                    sampler=sampler(),
+                    size_px=vlr_size,
+                    num_workers=num_workers,
+                    note=lambda text: emit(Note(text)),
+                )
+            )
+        )
+        for batch, outputs in zip(low.epoch(0), stored.epoch(0), strict=True):
+            if not torch.equal(batch.indices, outputs.indices):
+                raise RuntimeError("both loaders must give the same pictures")
+            yield batch, outputs.inputs
+
+
+def pictures(
+    low: UInt8[Tensor, "b s s 3"],
+    outputs: UInt8[Tensor, "b 112 112 3"] | None,
+    networks: Networks,
+    device: Device,
+) -> dict[str, UInt8[Tensor, "b 112 112 3"]]:
+    """Return what stands for LR faces: bicubic, and the DSR's or the stored outputs when there are any."""
+    found = {BICUBIC: to_image_u8(upsample_bicubic(to_image01(low)))}
+    if outputs is not None:
+        found[DSR] = outputs
+    elif networks.dsr is not None:
+        found[DSR] = super_resolve(networks.dsr.model, low, device=device)
+    return found
+
+
+def raw_pixels(image: Float[Tensor, "b 3 112 112"]) -> Float[Tensor, "b 784"]:
+    """Return grey faces of 28x28 px as vectors: the baseline that any recogniser must beat."""
+    weights = torch.tensor(_GREY, device=image.device).view(1, 3, 1, 1)
+    grey = (image * weights).sum(dim=1, keepdim=True)
+    return functional.adaptive_avg_pool2d(grey, _RAW_SIZE_PX).flatten(1)
+
+
+@torch.inference_mode()
+def _measure_batch(
+    batch: Batch, outputs: Tensor | None, networks: Networks, device: Device
+) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    name = device.torch_name
+    high = to_image01(batch.high.to(name, non_blocking=True))
+    stored = None if outputs is None else outputs.to(name, non_blocking=True)
+    shown = {HR: high}
+    for kind, image in pictures(batch.inputs.to(name, non_blocking=True), stored, networks, device).items():
+        shown[kind] = to_image01(image)
+        yield ("psnr", kind), psnr_db(shown[kind], high)
+        yield ("ssim", kind), ssim(shown[kind], high)
+    if not networks.recognisers:
+        return
+    for kind, image in shown.items():
+        yield ("features", kind, RAW), functional.normalize(raw_pixels(image), dim=1)
+        for role, loaded in networks.recognisers.items():
+            with autocast(device):
+                embeddings = loaded.model(normalise(image, loaded.preprocess))
+            yield ("features", kind, role), functional.normalize(embeddings.float(), dim=1)

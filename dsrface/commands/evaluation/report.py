@@ -1,0 +1,375 @@
+"""The HTML report: one file that holds everything, for a browser, a printer or an e-mail."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsrface.commands.evaluation.charts import difference_chart, histogram_chart, line_class, roc_chart
+from dsrface.commands.evaluation.figures import PROTOCOLS, best_supported_far
+from dsrface.commands.evaluation.findings import MAIN_PROTOCOL, decibel
+from dsrface.commands.evaluation.images import HR, RAW
+from dsrface.commands.evaluation.result import Cell, Evaluation, TarAtFar
+from dsrface.commands.evaluation.strips import Strip
+from dsrface.data.decode import encode_png
+from dsrface.metrics.bootstrap import Estimate
+from dsrface.runtime.files import write_text
+
+_SHOWN_PX = 112
+_TITLES = {
+    "HR-LR": "HR gallery against LR probes",
+    "LR-LR": "LR against LR",
+    "HR-HR": "HR against HR: the ceiling",
+}
+
+
+def write_report(path: Path, evaluation: Evaluation, strips: Sequence[Strip]) -> None:
+    """Write the report.
+
+    Args:
+        path: The HTML file.
+        evaluation: What was found.
+        strips: Pictures to show.
+    """
+    write_text(path, render(evaluation, strips))
+
+
+def render(evaluation: Evaluation, strips: Sequence[Strip]) -> str:
+    """Return the report as HTML."""
+    style = (resources.files("dsrface.commands.evaluation") / "report.css").read_text(encoding="utf-8")
+    sections = [
+        _head(evaluation),
+        _verification(evaluation),
+        _differences(evaluation),
+        _quality(evaluation),
+        _strips(evaluation, strips),
+        _roc(evaluation),
+        _histograms(evaluation),
+        _identification(evaluation),
+        _limits(evaluation),
+        _method(evaluation),
+    ]
+    title = f"dsrface evaluation, {evaluation.vlr_size} px"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body><main>\n"
+        + "\n".join(section for section in sections if section)
+        + "\n</main></body></html>\n"
+    )
+
+
+def _head(found: Evaluation) -> str:
+    counts = found.counts
+    facts = [
+        (f"{found.vlr_size} px", "LR faces"),
+        (f"{counts.persons:,}", f"persons, {found.split} split"),
+        (f"{counts.images:,}", "pictures"),
+    ]
+    if counts.genuine:
+        facts += [(f"{counts.genuine:,}", "genuine pairs"), (f"{counts.impostor:,}", "impostor pairs")]
+    boxes = "".join(f"<li><b>{escape(value)}</b> {escape(name)}</li>" for value, name in facts)
+    details = "".join(f"<li>{escape(text)}</li>" for text in found.details)
+    return (
+        '<header><p class="kicker">dsrface evaluate</p>'
+        f"<h1>{escape(found.headline)}</h1>"
+        + (f'<ul class="details">{details}</ul>' if details else "")
+        + f'<ul class="facts">{boxes}</ul></header>'
+    )
+
+
+def _verification(found: Evaluation) -> str:
+    if not found.cells:
+        return ""
+    far = best_supported_far(found.cells)
+    main = found.cell(MAIN_PROTOCOL, *_first_key(found))
+    accuracy = main.accuracy if main is not None else None
+    head = [
+        "Pictures",
+        "Recogniser",
+        "EER %",
+        "AUC",
+        "" if far is None else f"TAR % at FAR {far:g}",
+        "d&prime;",
+    ]
+    head += ["Accuracy %"] if accuracy else []
+    columns = [name for name in head if name]
+    body = []
+    for protocol in (MAIN_PROTOCOL, *(name for name in PROTOCOLS[::-1] if name != MAIN_PROTOCOL)):
+        cells = [cell for cell in found.cells if cell.protocol == protocol]
+        if not cells:
+            continue
+        body.append(
+            f'<tr class="group"><th colspan="{len(columns)}" scope="colgroup">{_TITLES[protocol]}</th></tr>'
+        )
+        body += [_verification_row(cell, found, far, has_accuracy=accuracy is not None) for cell in cells]
+    body.append(
+        f'<tr class="group"><th colspan="{len(columns)}" scope="colgroup">What nothing earns</th></tr>'
+    )
+    tar = [] if far is None else [f"{far * 100:g}"]
+    body.append(_row(["", "chance", "50", "0.5", *tar, "0", *(["50"] if accuracy else [])], style="base"))
+    if accuracy:
+        blank = ["&ndash;"] * (len(columns) - 3)
+        body.append(_row(["", "reject all", *blank, f"{accuracy.reject_all * 100:.1f}"], style="base"))
+    titles = "".join(f'<th scope="col">{name}</th>' for name in columns)
+    note = (
+        "Grey brackets: 95 % intervals by person. EER: lower is better; everything else: higher. "
+        "~ few impostor pairs for this FAR."
+    )
+    if accuracy:
+        note += f" Accuracy: mean &plusmn; standard deviation over {escape(found.counts.folds_from)}."
+    return _section(
+        "Verification: is it the same person?",
+        f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+        f'<p class="note">{note}</p>' + _far_table(found),
+    )
+
+
+def _verification_row(cell: Cell, found: Evaluation, far: float | None, *, has_accuracy: bool) -> str:
+    is_winner = cell.protocol == MAIN_PROTOCOL and cell.name == found.winner
+    name = escape(cell.recogniser) + (' <span class="badge">lowest EER</span>' if is_winner else "")
+    row = [
+        f'<span class="swatch {line_class(cell)}"></span>{escape(cell.images)}',
+        name,
+        _figure(cell.eer, 100, 1),
+        _figure(cell.auc, 1, 3),
+    ]
+    if far is not None:
+        row.append(_tar(next(item for item in cell.tars if item.far == far)))
+    row.append(_figure(cell.d_prime, 1, 2))
+    if has_accuracy:
+        accuracy = cell.accuracy
+        row.append(
+            "&ndash;"
+            if accuracy is None
+            else f'{accuracy.mean * 100:.1f} <span class="ci">&plusmn; {accuracy.std * 100:.1f}</span>'
+        )
+    style = "winner" if is_winner else "raw" if cell.recogniser == RAW else ""
+    return _row(row, style=style)
+
+
+def _far_table(found: Evaluation) -> str:
+    cells = [cell for cell in found.cells if cell.protocol == MAIN_PROTOCOL]
+    if not cells or len(cells[0].tars) < 2:  # noqa: PLR2004 - one rate is in the table above
+        return ""
+    titles = "".join(f'<th scope="col">FAR {item.far:g}</th>' for item in cells[0].tars)
+    rows = "".join(
+        _row([escape(cell.images), escape(cell.recogniser), *(_tar(item) for item in cell.tars)])
+        for cell in cells
+    )
+    return (
+        "<details><summary>True-accept rates at every false-accept rate, HR gallery</summary>"
+        '<div class="scroll"><table><thead><tr><th scope="col">Pictures</th><th scope="col">Recogniser</th>'
+        f"{titles}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<p class="note">At most that FAR, no interpolation. A rate needs at least 3 / FAR impostor pairs; there are '
+        f"{found.counts.impostor:,}.</p></details>"
+    )
+
+
+def _differences(found: Evaluation) -> str:
+    shown = [
+        item
+        for item in found.comparisons
+        if item.metric == "eer" and item.protocol == MAIN_PROTOCOL and RAW not in item.first
+    ]
+    if not shown:
+        return ""
+    return _section(
+        "Is the difference real?",
+        f'<figure class="chart">{difference_chart(shown)}</figure>'
+        '<p class="note">Both figures of a difference come from the same pairs and the same draws of persons. '
+        "Where the interval covers 0, no difference is shown; that is not a proof that there is none.</p>",
+    )
+
+
+def _quality(found: Evaluation) -> str:
+    rows = [
+        _row([escape(item.images), _figure(item.psnr_db, 1, 2), _figure(item.ssim, 1, 3)])
+        for item in found.quality
+    ]
+    gains = {item.metric: item for item in found.comparisons if item.protocol == "images"}
+    if gains:
+        figures = [
+            _figure(gains[name].difference, 1, digits, sign="+")
+            for name, digits in (("psnr_db", 2), ("ssim", 3))
+        ]
+        rows.append(_row(["DSR - bicubic", *figures], style="winner"))
+    return _section(
+        "Image quality against the HR face",
+        '<div class="scroll"><table class="narrow"><thead><tr><th scope="col">Pictures</th>'
+        '<th scope="col">PSNR, dB</th><th scope="col">SSIM</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        '<p class="note">Mean of the pictures\' own values, RGB, 8 bits. PSNR rewards smooth pictures: a gain says '
+        "that pixels are closer, not that a person is recognised better.</p>",
+    )
+
+
+def _strips(found: Evaluation, strips: Sequence[Strip]) -> str:
+    if not strips:
+        return ""
+    kinds = [name for name in ("VLR", "bicubic", "DSR", HR) if name in strips[0].images]
+    by = "PSNR gain of DSR over bicubic" if "DSR" in kinds else "PSNR of bicubic"
+    head = "".join(f'<th scope="col">{name}</th>' for name in kinds)
+    rows = "".join(_strip_row(strip, kinds) for strip in strips)
+    return _section(
+        "The pictures themselves",
+        f'<div class="scroll"><table class="strips"><thead><tr><th scope="col"></th>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+        f'<p class="note">Chosen by rule: the two worst, median and best of {found.counts.images:,} by {by}.</p>',
+    )
+
+
+def _strip_row(strip: Strip, kinds: Iterable[str]) -> str:
+    cells = []
+    for kind in kinds:
+        caption = f"{strip.psnr_db[kind]:.2f} dB" if kind in strip.psnr_db else "&nbsp;"
+        source = _data_uri(strip.images[kind])
+        style = ' class="pixels"' if kind == "VLR" else ""
+        words = escape(f"{kind} of {strip.name}", quote=True)
+        cells.append(
+            f'<td><img{style} src="{source}" width="{_SHOWN_PX}" height="{_SHOWN_PX}" alt="{words}">'
+            f'<span class="ci">{caption}</span></td>'
+        )
+    label = f'{escape(strip.title)}<br><span class="ci name">{escape(_shown(strip.name))}</span>'
+    return f'<tr><th scope="row">{label}</th>{"".join(cells)}</tr>'
+
+
+def _roc(found: Evaluation) -> str:
+    main = [cell for cell in found.cells if cell.protocol == MAIN_PROTOCOL]
+    if not main:
+        return ""
+    ceilings = [cell for cell in found.cells if cell.protocol == "HR-HR" and cell.recogniser != RAW]
+    shown = [*ceilings, *main]
+    legend = "".join(
+        f'<li><svg width="34" height="10" aria-hidden="true"><path class="{line_class(cell)}" d="M1 5H33"/></svg> '
+        f"{escape(cell.name)}</li>"
+        for cell in shown
+    )
+    legend += '<li><svg width="34" height="10" aria-hidden="true"><path class="c-chance r-chance" d="M1 5H33"/></svg> chance</li>'
+    return _section(
+        "ROC curves, HR gallery",
+        f'<figure class="chart">{roc_chart(shown, num_impostor=found.counts.impostor)}</figure>'
+        f'<ul class="legend">{legend}</ul>',
+    )
+
+
+def _histograms(found: Evaluation) -> str:
+    main = [cell for cell in found.cells if cell.protocol == MAIN_PROTOCOL]
+    if not main:
+        return ""
+    figures = []
+    for cell in main:
+        alike = [item.histogram for item in main if (item.recogniser == RAW) == (cell.recogniser == RAW)]
+        low, high = min(item.low for item in alike), max(item.high for item in alike)
+        chart = histogram_chart(cell, low=low, high=high)
+        figures.append(f"<figure><figcaption>{escape(cell.name)}</figcaption>{chart}</figure>")
+    return _section(
+        "Scores, HR gallery",
+        f'<div class="grid2">{"".join(figures)}</div>'
+        '<p class="note"><span class="swatch h-genuine"></span>genuine pairs '
+        '<span class="swatch h-impostor"></span>impostor pairs; cosine of the embeddings, each kind scaled to its own '
+        "number of pairs.</p>",
+    )
+
+
+def _identification(found: Evaluation) -> str:
+    if found.gallery is None:
+        return ""
+    gallery = found.gallery
+    has_rank5 = any(item.rank5 is not None for item in found.identification)
+    has_tpir = any(item.tpir is not None for item in found.identification)
+    head = ["Probes", "Recogniser", "Rank 1 %", *(["Rank 5 %"] if has_rank5 else [])]
+    head += [f"TPIR % at FPIR {gallery.fpir:g}"] if has_tpir else []
+    rows = []
+    for item in sorted(found.identification, key=lambda entry: entry.recogniser == RAW):
+        row = [escape(item.images), escape(item.recogniser), _figure(item.rank1, 100, 1)]
+        row += [_figure(item.rank5, 100, 1)] if has_rank5 else []
+        row += [_figure(item.tpir, 100, 1)] if has_tpir else []
+        rows.append(_row(row, style="raw" if item.recogniser == RAW else ""))
+    chance = ["", "chance", f"{100 / gallery.num_enrolled:.1f}"]
+    chance += [f"{100 * min(1, 5 / gallery.num_enrolled):.1f}"] if has_rank5 else []
+    chance += ["&ndash;"] if has_tpir else []
+    rows.append(_row(chance, style="base"))
+    titles = "".join(f'<th scope="col">{name}</th>' for name in head)
+    missing = "" if has_tpir else f" TPIR at FPIR {gallery.fpir:g} needs 30 unknown probes."
+    return _section(
+        "Identification: who is it?",
+        f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        f'<p class="note">Gallery: one HR photo of each of {gallery.num_enrolled} persons. Probes: {gallery.num_known} '
+        f"other photos of them, {gallery.num_unknown} photos of persons who are not enrolled. A probe's own photo is "
+        f"never in the gallery; ties count against the right person.{missing}</p>",
+    )
+
+
+def _limits(found: Evaluation) -> str:
+    return _section(
+        "What this does not show", f"<ul>{''.join(f'<li>{escape(t)}</li>' for t in found.limits)}</ul>"
+    )
+
+
+def _method(found: Evaluation) -> str:
+    facts = [("data", found.data), ("pairs", found.counts.pairs_from)]
+    facts += [
+        (role, " ".join(entry[key] for key in ("name", "path") if key in entry) + _short_sha(entry))
+        for role, entry in found.networks.items()
+    ]
+    facts += [(name.replace("_", " "), str(value)) for name, value in found.settings.items()]
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(_shown(text))}</td></tr>'
+        for name, text in facts
+        if text
+    )
+    return _section(
+        "How it was measured",
+        f'<div class="scroll"><table class="method"><tbody>{rows}</tbody></table></div>',
+    )
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+
+
+def _row(cells: Sequence[str], *, style: str = "") -> str:
+    first = f'<th scope="row">{cells[0]}</th>'
+    return f'<tr class="{style}">{first}{"".join(f"<td>{cell}</td>" for cell in cells[1:])}</tr>'
+
+
+def _figure(found: Estimate | None, factor: float, digits: int, *, sign: str = "") -> str:
+    if found is None or found.value is None:
+        return "&ndash;"
+    text = f"{found.value * factor:{sign}.{digits}f}"
+    if found.low is not None and found.high is not None:
+        low, high = found.low * factor, found.high * factor
+        text += f' <span class="ci">[{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]</span>'
+    return text
+
+
+def _tar(item: TarAtFar) -> str:
+    if item.support == "none":
+        return '<span class="ci">too few pairs</span>'
+    return ("~" if item.support == "weak" else "") + _figure(item.tar, 100, 1)
+
+
+def _first_key(found: Evaluation) -> tuple[str, str]:
+    cell = next(cell for cell in found.cells if cell.protocol == MAIN_PROTOCOL)
+    return cell.images, cell.recogniser
+
+
+def _short_sha(entry: dict[str, str]) -> str:
+    return f", sha256 {entry['sha256'][:12]}" if "sha256" in entry else ""
+
+
+def _data_uri(image: NDArray[np.uint8]) -> str:
+    return "data:image/png;base64," + base64.b64encode(encode_png(image, level=9)).decode("ascii")
+
+
+def _shown(text: str) -> str:
+    """Return a name that a browser can show; bytes that are no Unicode become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")

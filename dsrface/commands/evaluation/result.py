@@ -1,0 +1,272 @@
+"""What an evaluation found, as values: for the terminal, for JSON and for the report."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal
+
+from dsrface.metrics.bootstrap import Estimate
+
+SCHEMA_VERSION = 1
+Verdict = Literal["better", "worse", "no difference shown"]
+
+
+@dataclass(frozen=True)
+class TarAtFar:
+    """True-accept rate at a false-accept rate.
+
+    Args:
+        far: At most this share of impostor pairs is accepted.
+        tar: Share of genuine pairs accepted; without value when there are too few impostor pairs.
+        support: `none` below 3 / far impostor pairs, `weak` below 30 / far, else `good`.
+    """
+
+    far: float
+    tar: Estimate
+    support: str
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Cross-validated accuracy, with what rejecting every pair would have earned.
+
+    Args:
+        mean: Over folds, in [0, 1].
+        std: Over folds.
+        num_folds: Folds.
+        reject_all: Accuracy of rejecting every pair.
+    """
+
+    mean: float
+    std: float
+    num_folds: int
+    reject_all: float
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Scores of genuine and impostor pairs over equal bins.
+
+    Args:
+        low: Left edge of the first bin.
+        high: Right edge of the last.
+        genuine: Share of the genuine pairs in each bin.
+        impostor: Share of the impostor pairs.
+    """
+
+    low: float
+    high: float
+    genuine: tuple[float, ...]
+    impostor: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One recogniser on one kind of picture.
+
+    Args:
+        protocol: What is compared: `HR-HR`, `HR-LR` or `LR-LR`.
+        images: What stands for the LR face: `bicubic` or `DSR`; `HR` in the ceiling.
+        recogniser: `frozen`, `fine-tuned` or `raw pixels`.
+        eer: Equal error rate, in [0, 1].
+        auc: Area under the ROC curve, in [0, 1].
+        d_prime: Distance of both score distributions.
+        tars: True-accept rates.
+        accuracy: By folds; None when there are too few.
+        roc: (FAR, TAR) points of the step curve, FAR ascending.
+        histogram: Of the scores.
+    """
+
+    protocol: str
+    images: str
+    recogniser: str
+    eer: Estimate
+    auc: Estimate
+    d_prime: Estimate
+    tars: tuple[TarAtFar, ...]
+    accuracy: Accuracy | None
+    roc: tuple[tuple[float, float], ...]
+    histogram: Histogram
+
+    @property
+    def name(self) -> str:
+        """Short name, e.g. `DSR + frozen`."""
+        return f"{self.images} + {self.recogniser}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference between two figures, from the same pairs and the same draws of persons.
+
+    Args:
+        first: What is compared.
+        second: With what.
+        protocol: `HR-LR`, ...; `images` for image quality.
+        metric: `eer`, `auc`, `psnr_db` or `ssim`.
+        difference: First minus second.
+        verdict: On `first`; "no difference shown" when the interval covers 0.
+    """
+
+    first: str
+    second: str
+    protocol: str
+    metric: str
+    difference: Estimate
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Image quality against the HR face, mean over pictures.
+
+    Args:
+        images: `bicubic` or `DSR`.
+        psnr_db: Mean of the pictures' PSNR.
+        ssim: Mean of the pictures' SSIM.
+    """
+
+    images: str
+    psnr_db: Estimate
+    ssim: Estimate
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Search in a gallery of HR faces.
+
+    Args:
+        images: Kind of probe.
+        recogniser: As in `Cell`.
+        rank1: Share of known probes found first, in [0, 1].
+        rank5: Among the first five; None in galleries below ten.
+        tpir: Share found first and accepted, at `fpir`; None with too few unknown probes.
+    """
+
+    images: str
+    recogniser: str
+    rank1: Estimate
+    rank5: Estimate | None
+    tpir: Estimate | None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Sizes of the search.
+
+    Args:
+        num_enrolled: Persons in the gallery, one picture each.
+        num_known: Probes of enrolled persons; never the enrolled photo.
+        num_unknown: Probes of others.
+        fpir: False-positive identification rate of `Identification.tpir`.
+    """
+
+    num_enrolled: int
+    num_known: int
+    num_unknown: int
+    fpir: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was measured on.
+
+    Args:
+        images: Pictures.
+        persons: Persons.
+        genuine: Pairs of one person.
+        impostor: Pairs of two persons.
+        pairs_from: Where the pairs come from, in words.
+        folds_from: Where the folds of the accuracy come from; empty without folds.
+    """
+
+    images: int
+    persons: int
+    genuine: int = 0
+    impostor: int = 0
+    pairs_from: str = ""
+    folds_from: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that was found.
+
+    Args:
+        headline: The answer in a sentence.
+        details: Further sentences.
+        limits: What these figures do not show.
+        data: Folder of the data set.
+        split: Its split.
+        vlr_size: Side of the LR faces, in pixels.
+        counts: What was measured on.
+        networks: Role to path and SHA-256.
+        quality: Image quality.
+        cells: Verification.
+        comparisons: Paired differences.
+        gallery: Sizes of the search; None without one.
+        identification: Search.
+        winner: Name of the best HR-LR cell; of the best pictures without recognisers; empty without
+            figures.
+        settings: Seed, bootstrap draws, device.
+    """
+
+    headline: str
+    details: tuple[str, ...]
+    limits: tuple[str, ...]
+    data: str
+    split: str
+    vlr_size: int
+    counts: Counts
+    networks: dict[str, dict[str, str]]
+    quality: tuple[Quality, ...]
+    cells: tuple[Cell, ...]
+    comparisons: tuple[Comparison, ...]
+    gallery: Gallery | None
+    identification: tuple[Identification, ...]
+    winner: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def cell(self, protocol: str, images: str, recogniser: str) -> Cell | None:
+        """Return a cell, or None when it was not measured."""
+        wanted = (protocol, images, recogniser)
+        found = (item for item in self.cells if (item.protocol, item.images, item.recogniser) == wanted)
+        return next(found, None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values; what is not finite becomes None, which JSON has."""
+        return {"schema_version": SCHEMA_VERSION, **_plain(asdict(self))}
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """What `evaluate` says and where it put it.
+
+    Args:
+        summary: The headline.
+        location: The HTML report.
+        next_command: What to run next.
+        evaluation: Everything else.
+    """
+
+    exit_code: ClassVar[int] = 0
+
+    summary: str
+    location: str
+    next_command: str
+    evaluation: Evaluation
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document of `--json`."""
+        facts = {"summary": self.summary, "location": self.location, "next_command": self.next_command}
+        return facts | self.evaluation.to_dict()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

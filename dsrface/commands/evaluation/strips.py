@@ -1,0 +1,70 @@
+"""Pictures for the report: VLR, bicubic, DSR and HR side by side, chosen by rule and not by taste."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsrface.commands.evaluation.images import BICUBIC, DSR, HR, Measured, Networks, batches, pictures
+from dsrface.commands.recogniser_data import subset
+from dsrface.data.layout import FaceSplit
+from dsrface.runtime.devices import Device
+
+_EACH = 2
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One picture in all its forms.
+
+    Args:
+        title: Why it was chosen: `worst`, `median` or `best`.
+        name: Relative name of the picture.
+        images: Kind (`VLR`, `bicubic`, `DSR`, `HR`) to uint8 [H, W, 3].
+        psnr_db: Kind to PSNR against HR.
+    """
+
+    title: str
+    name: str
+    images: dict[str, NDArray[np.uint8]]
+    psnr_db: dict[str, float]
+
+
+def choose_strips(
+    split: FaceSplit, measured: Measured, networks: Networks, *, vlr_size: int, device: Device
+) -> tuple[Strip, ...]:
+    """Return the pictures of worst, median and best PSNR gain of DSR over bicubic.
+
+    Without a DSR, by the PSNR of bicubic.
+    """
+    gain = measured.psnr_db[BICUBIC]
+    if DSR in measured.psnr_db:
+        gain = measured.psnr_db[DSR] - gain
+    order = np.argsort(gain, kind="stable")
+    middle = len(order) // 2
+    places = {"worst": order[:_EACH], "median": order[middle : middle + _EACH], "best": order[::-1][:_EACH]}
+    chosen: dict[int, str] = {}
+    for title, indices in places.items():
+        for index in indices:
+            chosen.setdefault(int(index), title)
+    few = subset(split, list(chosen))
+    source = batches(few, networks, vlr_size, len(few), 0, lambda _: None)
+    with contextlib.closing(source):
+        batch, outputs = next(source)
+        shown = {"VLR": batch.inputs.numpy().copy(), HR: batch.high.numpy().copy()}
+        low = batch.inputs.to(device.torch_name)
+        stored = None if outputs is None else outputs.to(device.torch_name)
+        shown |= {kind: made.cpu().numpy() for kind, made in pictures(low, stored, networks, device).items()}
+        rows = np.argsort(batch.indices.numpy())
+    return tuple(
+        Strip(
+            title,
+            split.names[index],
+            {kind: images[row] for kind, images in shown.items()},
+            {kind: float(values[index]) for kind, values in measured.psnr_db.items()},
+        )
+        for row, (index, title) in zip(rows, chosen.items(), strict=True)
+    )
