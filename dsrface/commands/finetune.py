@@ -133,7 +133,8 @@ def _start(config: FinetuneConfig, where: Where) -> _Start:
     if config.backbone_weights is None:
         where.sink.emit(
             Note(
-                f"{config.backbone} starts from random weights: no head-only stage, no anchor, one learning rate. "
+                f"{config.backbone} starts from random weights: no head-only stage, no anchor, one learning "
+                "rate. "
                 "Expect far less than from published weights.",
                 is_warning=True,
             )
@@ -158,7 +159,8 @@ def _head(config: FinetuneConfig, num_classes: int, where: Where) -> MarginHead:
     reachable = reachable_probability(scale, num_classes)
     where.sink.emit(
         Note(
-            f"{config.head} over {num_classes} persons, scale {scale:.1f}: the true class can reach probability "
+            f"{config.head} over {num_classes} persons, scale {scale:.1f}: the true class can reach "
+            "probability "
             f"{reachable:.3f} at most" + ("; below 0.5 nothing is learned well" if reachable < 0.5 else ""),
             is_warning=reachable < 0.5,
         )
@@ -183,7 +185,8 @@ def _initialise_head(
     inputs = task.fed(images)
 
     def function(batch: torch.Tensor) -> torch.Tensor:
-        return task.trunk(normalise(to_image01(batch), EDGEFACE_PREPROCESS)).float()  # type: ignore[no-any-return]
+        embeddings: torch.Tensor = task.trunk(normalise(to_image01(batch), EDGEFACE_PREPROCESS))
+        return embeddings.float()
 
     task.trunk.eval()
     embeddings = run_batched(function, inputs, batch_size=config.eval.batch_size, device=where.device)
@@ -205,7 +208,8 @@ def _result(config: FinetuneConfig, where: Where, outcome: Outcome) -> FinetuneR
         "the starting weights stay best" if outcome.best_step == 0 else f"best at step {outcome.best_step}"
     )
     return FinetuneResult(
-        f"AUC {best['auc']:.4f} (before: {first['auc']:.4f}), EER {best['eer']:.2%} (before: {first['eer']:.2%}) on "
+        f"AUC {best['auc']:.4f} (before: {first['auc']:.4f}), EER {best['eer']:.2%} (before: "
+        f"{first['eer']:.2%}) on "
         f"validation persons, mode {config.mode}; {verdict} of {outcome.step}.",
         str(where.folder.path),
         f"dsrface evaluate {data} --vlr-size {config.vlr_size} --finetuned {run_dir}",

@@ -62,7 +62,7 @@ def first_per_person(split: FaceSplit, num: int) -> list[int]:
 
 
 def whole_persons(split: FaceSplit, max_images: int, *, seed: int) -> list[int]:
-    """Return the indices of all images of as many persons, in seeded order, as fit into `max_images`; at least two."""
+    """Return the images of as many persons, in seeded order, as fit into `max_images`; at least two."""
     counts = np.bincount(split.labels.numpy(), minlength=len(split.persons))
     order = np.random.default_rng(seed).permutation(len(counts))
     num_persons = max(2, int(np.searchsorted(np.cumsum(counts[order]), max_images, side="right")))
@@ -72,8 +72,8 @@ def whole_persons(split: FaceSplit, max_images: int, *, seed: int) -> list[int]:
 def outputs_of(split: FaceSplit, data: FaceData, folder: Path) -> Path:
     """Return where the DSR outputs of a split lie, given the folder that the user named.
 
-    Named may be one split's folder (`DATA/train/dsr_outputs_16x16`, its twin in the other splits is found), a folder
-    with one sub-folder a split, or a folder that holds all images.
+    Named may be one split's folder (`DATA/train/dsr_outputs_16x16`, its twin in the other splits is found), a
+    folder with one sub-folder a split, or a folder that holds all images.
     """
     for root in {other.root for other in data.splits.values()}:
         with contextlib.suppress(ValueError):
@@ -215,7 +215,8 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
         write_json(where.folder.path / "holdout.json", record)
     where.sink.emit(
         Note(
-            f"mode {config.mode}: {len(train)} images of {len(train.persons)} persons, {len(holdout)} kept out for "
+            f"mode {config.mode}: {len(train)} images of {len(train.persons)} persons, {len(holdout)} kept "
+            "out for "
             f"closed-set accuracy, {len(val)} images of validation persons"
         )
     )
@@ -228,7 +229,7 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
 
 
 def dataset(config: FinetuneConfig, data: FaceData, split: FaceSplit, *, is_training: bool) -> PairDataset:
-    """Return the pairs of a mode that reads image files; live mode can draw its geometry here, before the DSR.
+    """Return the pairs of a mode; live mode can draw its geometry here, before the DSR.
 
     Raises:
         DataError: `augment.before_dsr` on data whose degradation is unknown.
@@ -255,7 +256,8 @@ def _check_val(val: FaceSplit, data: FaceData) -> None:
     counts = np.bincount(val.labels.numpy())
     if (counts > 1).sum() < 1 or (counts > 0).sum() < 2:
         raise DataError(
-            f"The validation split ({len(val)} images of {(counts > 0).sum()} persons) gives no pairs to verify: it "
+            f"The validation split ({len(val)} images of {(counts > 0).sum()} persons) gives no pairs to "
+            "verify: it "
             "needs two persons, and two images of at least one of them.",
             id="no-genuine-pairs",
             where=data.root,

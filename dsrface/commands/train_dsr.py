@@ -136,7 +136,8 @@ def _task(config: TrainDsrConfig, train: FaceSplit, val: FaceSplit, where: Where
     terms = [config.loss.pixel, *(["identity"] if identity else []), *(["VGG"] if vgg else [])]
     where.sink.emit(
         Note(
-            f"{config.model.arch} DSR, {million:.2f} M parameters; losses: {', '.join(terms)}; {len(train)} images"
+            f"{config.model.arch} DSR, {million:.2f} M parameters; losses: {', '.join(terms)}; {len(train)} "
+            "images"
         )
     )
     return DsrTask(
@@ -182,7 +183,8 @@ def _result(config: TrainDsrConfig, where: Where, outcome: Outcome) -> TrainDsrR
         )
     best = outcome.best_metrics
     return TrainDsrResult(
-        f"DSR {best['psnr_db']:.2f} dB, bicubic {best['bicubic_psnr_db']:.2f} dB on the same validation images "
+        f"DSR {best['psnr_db']:.2f} dB, bicubic {best['bicubic_psnr_db']:.2f} dB on the same validation "
+        "images "
         f"(gain {best['psnr_gain_db']:+.2f} dB, best at step {outcome.best_step} of {outcome.step}).",
         run_dir,
         f"dsrface precompute {shlex.quote(str(config.data))} --weights {shlex.quote(run_dir)}",

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dsrface.config.engine import EngineConfig, LoaderConfig, OptimConfig
+from dsrface.config.engine import OptimConfig, TrainingConfig
 from dsrface.config.sources import Config
 
 
@@ -86,13 +86,11 @@ class RecogEvalConfig(Config):
     )
 
 
-class FinetuneConfig(Config):
+class FinetuneConfig(TrainingConfig):
     """Fine-tune an EdgeFace recogniser on super-resolved faces."""
 
     command: ClassVar[str] = "finetune"
 
-    data: Path = Field(description="Data set folder.")
-    vlr_size: Literal[16, 24, 32] = Field(description="Side of the low-resolution images, in pixels.")
     dsr_outputs: Path | None = Field(None, description="Mode cached: what `dsrface precompute` wrote.")
     live: Path | None = Field(
         None, description="Mode live: DSR run folder or weight file, run on every batch."
@@ -113,7 +111,6 @@ class FinetuneConfig(Config):
     )
     stage1_epochs: int = Field(2, ge=0, description="Epochs that train the head alone.")
     stage2_epochs: int = Field(20, ge=0, description="Epochs that train trunk and head.")
-    run: Path | None = Field(None, description="Run folder; None makes runs/finetune/<UTC time>-<hash>.")
     preset: str = Field("default", description="Preset that the other values started from.")
     batch_size: int = Field(64, ge=2, description="Images per optimiser step, over all ranks together.")
     images_per_person: int = Field(
@@ -121,15 +118,8 @@ class FinetuneConfig(Config):
         ge=0,
         description="K of P x K batches, P = batch_size / K; 0 shuffles images without regard to persons.",
     )
-    workers: int | Literal["auto"] = Field("auto", description="Loader worker processes; auto measures.")
     write_through: bool = Field(
         False, description="Live mode: cache the DSR's outputs in the first epoch, then read them."
-    )
-    resume: bool = Field(False, description="Go on from the run folder's last checkpoint.")
-    seed: int = Field(0, ge=0, description="Fixes initial weights, order and augmentation.")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
-    amp: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="Number format of the forward passes."
     )
     classifier: HeadConfig = HeadConfig()
     anchor: AnchorConfig = AnchorConfig()
@@ -137,8 +127,6 @@ class FinetuneConfig(Config):
     augment: RecogAugmentConfig = RecogAugmentConfig()
     eval: RecogEvalConfig = RecogEvalConfig()
     optim: OptimConfig = OptimConfig(lr=1e-3, weight_decay=0.05, beta2=0.999)
-    loader: LoaderConfig = LoaderConfig()
-    engine: EngineConfig = EngineConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

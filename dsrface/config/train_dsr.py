@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from dsrface.config.dsr_model import DsrTable
-from dsrface.config.engine import EngineConfig, LoaderConfig, OptimConfig
+from dsrface.config.engine import EngineConfig, OptimConfig, TrainingConfig
 from dsrface.config.sources import Config
 
 
@@ -48,35 +48,22 @@ class DsrEvalConfig(Config):
     num_strips: int = Field(8, ge=0, description="Rows of the VLR | bicubic | DSR | HR picture.")
 
 
-class TrainDsrConfig(Config):
+class TrainDsrConfig(TrainingConfig):
     """Train a super-resolution network from VLR to 112x112."""
 
     command: ClassVar[str] = "train-dsr"
 
-    data: Path = Field(
-        description="Data set folder, as `dsrface prepare` writes it, or flat vlr_images/, hr_images/."
-    )
-    vlr_size: Literal[16, 24, 32] = Field(description="Side of the low-resolution input, in pixels.")
-    run: Path | None = Field(None, description="Run folder; None makes runs/train-dsr/<UTC time>-<hash>.")
     preset: str = Field("small", description="Preset that the other values started from.")
     epochs: int = Field(60, ge=1, description="Passes over the training images.")
     batch_size: int = Field(16, ge=1, description="Images per optimiser step, over all ranks together.")
-    workers: int | Literal["auto"] = Field("auto", description="Loader worker processes; auto measures.")
     identity_weights: Path | None = Field(
         None, description="Recogniser (run folder or file) whose embedding the output must keep."
     )
-    resume: bool = Field(False, description="Go on from the run folder's last checkpoint.")
-    seed: int = Field(0, ge=0, description="Fixes initial weights, order and augmentation.")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
-    amp: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="Number format of the forward passes."
-    )
-    model: DsrTable = DsrTable()
+    model: DsrTable = DsrTable(channels=48, blocks=9, mixer_rank=64)
     augment: DsrAugmentConfig = DsrAugmentConfig()
     loss: DsrLossConfig = DsrLossConfig()
     eval: DsrEvalConfig = DsrEvalConfig()
-    optim: OptimConfig = OptimConfig(lr=1.5e-3)
-    loader: LoaderConfig = LoaderConfig()
+    optim: OptimConfig = OptimConfig(lr=3e-3, ema_decay=0.995)
     engine: EngineConfig = EngineConfig(eval_every_epochs=5)
 
     @model_validator(mode="after")

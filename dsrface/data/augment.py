@@ -1,8 +1,8 @@
 """Geometry and colour drawn per sample, from (seed, epoch, index) alone, on the host or on the device.
 
-Both twins of a pair get the same draws. `Geometry.apply` moves one HR picture in a worker, before it is degraded;
-`augment_pair` moves a whole uint8 batch on the device. torchvision draws one set of parameters a call, so the
-per-sample draws are ours.
+Both twins of a pair get the same draws. `Geometry.apply` moves one HR picture in a worker, before it is
+degraded; `augment_pair` moves a whole uint8 batch on the device. torchvision draws one set of parameters a
+call, so the per-sample draws are ours.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Geometry:
         return np.concatenate([rows, offset[:, :, None]], axis=2)
 
     def apply(self, high: ImageU8, *, seed: int, epoch: int, index: int) -> ImageU8:
-        """Return the picture moved as the draws of (seed, epoch, index) say; its border is continued outwards.
+        """Return the picture moved as the draws of (seed, epoch, index) say, its border continued outwards.
 
         Args:
             high: uint8 [S, S, 3].
@@ -110,7 +110,7 @@ def to_image01(images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
 
 
 def to_image_u8(images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w 3"]:
-    """Return floats as a uint8 batch, clamped to [0, 1] and rounded; what every picture on disk went through."""
+    """Return floats as a uint8 batch, clamped to [0, 1] and rounded, like every picture on disk."""
     return images.float().clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
@@ -148,7 +148,7 @@ def augment_pair(
         change = torch.from_numpy(draw).to(pair.device, torch.float32, non_blocking=True)[
             :, :, None, None, None
         ]
-        stacked = pair.unflatten(1, (2, 3))
+        stacked = pair.view(len(pair), 2, 3, *pair.shape[2:])
         mean = stacked.mean(dim=(2, 3, 4), keepdim=True)
         gain = 1 + change[:, 1:2] * colour.contrast
         pair = ((stacked - mean) * gain + mean + change[:, :1] * colour.brightness).clamp(0, 1).flatten(1, 2)

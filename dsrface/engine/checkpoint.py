@@ -1,8 +1,9 @@
 """Checkpoints: complete or absent, and checked before they are trusted.
 
     checkpoints/step_000500/model.safetensors   the validated weights, for use
-                            trainer.pt          everything that resuming needs, loadable with weights_only=True
-                            checkpoint.json     step, metrics, size and SHA-256 of the other two; written last
+                            trainer.pt          everything that resuming needs, loadable with
+                            weights_only=True checkpoint.json     step, metrics, size and SHA-256 of the other
+                            two; written last
     last.json best.json                         {"checkpoint": "checkpoints/step_000500", "step": 500, ...}
 
 Everything is written into a temporary folder, fsynced, and renamed as a whole.

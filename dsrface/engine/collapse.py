@@ -35,8 +35,8 @@ def effective_rank(embeddings: Float[Tensor, "n d"]) -> float:
 class CollapseGuard:
     """Stops a run whose embedding was healthy and has become the same for everybody.
 
-    A trunk from scratch begins as good as constant, so only what was healthy once can collapse; but a run that ends
-    without ever having been healthy is a collapse too.
+    A trunk from scratch begins as good as constant, so only what was healthy once can collapse; but a run
+    that ends without ever having been healthy is a collapse too.
     """
 
     def __init__(self) -> None:
@@ -61,11 +61,14 @@ class CollapseGuard:
             self._was_healthy = True
         elif self._was_healthy or is_last:
             raise TrainingError(
-                f"The embedding has collapsed at step {step}: two strangers have a mean cosine of {cosine:.3f} "
-                f"(limit {MAX_IMPOSTOR_COSINE}), the effective rank is {rank:.2f} (limit {MIN_EFFECTIVE_RANK}), "
+                f"The embedding has collapsed at step {step}: two strangers have a mean cosine of "
+                f"{cosine:.3f} "
+                f"(limit {MAX_IMPOSTOR_COSINE}), the effective rank is {rank:.2f} (limit "
+                f"{MIN_EFFECTIVE_RANK}), "
                 f"d' is {d_prime:.2f} "
                 f"(limit {MIN_D_PRIME}).",
                 id="collapse",
                 where=f"step {step}",
-                hint="Lower optim.lr or trunk.lr_fraction, raise anchor.weight; best.json names the last good weights.",
+                hint="Lower optim.lr or trunk.lr_fraction, raise anchor.weight; best.json names the last "
+                "good weights.",
             )

@@ -100,10 +100,12 @@ def process_group(device: Device) -> Iterator[Ranks]:
     except RuntimeError as error:
         if _is_lost_peer(error):
             raise MachineError(
-                f"Rank {ranks.rank} of {ranks.world_size} lost its connection to another rank, which most likely died: "
+                f"Rank {ranks.rank} of {ranks.world_size} lost its connection to another rank, which most "
+                "likely died: "
                 f"{str(error).splitlines()[0][:200]}",
                 id="rank-lost",
-                hint="Look for the first error above (killed, out of memory?), then run the same command with --resume.",
+                hint="Look for the first error above (killed, out of memory?), then run the same command "
+                "with --resume.",
             ) from error
         raise
     finally:

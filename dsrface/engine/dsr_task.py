@@ -1,4 +1,4 @@
-"""Training a super-resolution network: VLR in, 112x112 out, judged by PSNR against bicubic on the same images."""
+"""Training a super-resolution network, judged by PSNR against bicubic on the same images."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class DsrTask(Task):
         self.model.compile()
 
     def validate(self, *, step: int, samples_dir: Path, is_last: bool) -> Validation:
-        """Measure PSNR and SSIM per image, on the rounded uint8 output, beside bicubic's on the same images."""
+        """Measure PSNR and SSIM per image, on rounded uint8 outputs, beside bicubic's on the same images."""
         del is_last
         output = run_batched(
             lambda low: super_resolve(self.model, low, device=self._device),
@@ -146,7 +146,7 @@ class DsrTask(Task):
 
 def _quality(output: Tensor, high: Tensor) -> dict[str, float]:
     """Return mean PSNR and SSIM of uint8 [N, 112, 112, 3] pairs, measured image by image."""
-    pairs = zip(output.split(_QUALITY_BATCH), high.split(_QUALITY_BATCH), strict=True)
+    pairs = zip(torch.split(output, _QUALITY_BATCH), torch.split(high, _QUALITY_BATCH), strict=True)
     found = [(psnr_db(*both), ssim(*both)) for both in ((to_image01(a), to_image01(b)) for a, b in pairs)]
     psnr, similarity = (torch.cat(column).double().mean() for column in zip(*found, strict=True))
     return {"psnr_db": float(psnr), "ssim": float(similarity)}

@@ -1,4 +1,4 @@
-"""What happens during a command, as values: the engine and the commands emit them, sinks show or store them."""
+"""What happens during a command, as values that the engine and the commands emit and sinks show or store."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The only training loop. It knows nothing of faces: a `Task` turns batches into losses.
 
-A step waits for nothing but its batch: losses are summed on the device and fetched every `log_every_steps`, the
-optimiser is fused, the learning rate is a function of the step. All randomness inside a step comes from a generator
-seeded by (seed, step, rank), so a resumed run has no generator state to restore.
+A step waits for nothing but its batch: losses are summed on the device and fetched every `log_every_steps`,
+the optimiser is fused, the learning rate is a function of the step. All randomness inside a step comes from a
+generator seeded by (seed, step, rank), so a resumed run has no generator state to restore.
 """
 
 from __future__ import annotations
@@ -190,12 +190,13 @@ class _Loop:
                 raise
             if self.step != (epoch + 1) * per_epoch:
                 raise RunError(
-                    f"The loader gave {self.step - epoch * per_epoch} batches of {per_epoch} in epoch {epoch}.",
+                    f"The loader gave {self.step - epoch * per_epoch} batches of {per_epoch} in epoch "
+                    f"{epoch}.",
                     id="short-epoch",
                 )
 
     def _is_validation_due(self) -> bool:
-        """Before the first step, every few epochs, at the end; and not twice, should an interruption fall there."""
+        """At the start, every few epochs, at the end; and not twice, should an interruption fall there."""
         epochs, within = divmod(self.step, self.source.num_batches)
         is_due = epochs % self.engine.eval_every_epochs == 0 or self.step == self.plan.num_steps
         return within == 0 and is_due and self.validated_step != self.step
@@ -209,7 +210,7 @@ class _Loop:
         micro_batches = _cut(batch, self.engine.accumulate)
         for number, micro in enumerate(micro_batches):
             is_last = number == len(micro_batches) - 1
-            with self._no_sync(not is_last):
+            with self._sync_only(is_last=is_last):
                 with autocast(self.where.device):
                     loss, metrics = self.callable(_moved(micro, self.device))
                 share = len(micro) / len(batch)
@@ -277,10 +278,13 @@ class _Loop:
         more = len(reading.bad_indices) - len(names)
         good = self.last_saved or "none yet"
         return TrainingError(
-            f"The loss or its gradient is not finite at step {reading.bad_step + 1} (epoch {reading.bad_epoch}).",
+            f"The loss or its gradient is not finite at step {reading.bad_step + 1} (epoch "
+            f"{reading.bad_epoch}).",
             id="non-finite-loss",
-            where=f"batch of {', '.join(names)}{f' and {more} more' if more > 0 else ''}; last good checkpoint: {good}",
-            hint="Lower optim.lr, use amp=fp32, or look at these images; --resume goes on from the last checkpoint.",
+            where=f"batch of {', '.join(names)}{f' and {more} more' if more > 0 else ''}; last good "
+            f"checkpoint: {good}",
+            hint="Lower optim.lr, use amp=fp32, or look at these images; --resume goes on from the last "
+            "checkpoint.",
         )
 
     def _evaluate_and_save(self) -> None:
@@ -366,7 +370,8 @@ class _Loop:
         state = checkpoints.load_trainer_state(path)
         if state["phase_steps"] != list(self.plan.phase_steps):
             raise RunError(
-                f"The checkpoint belongs to a run of {state['phase_steps']} steps, not {list(self.plan.phase_steps)}: "
+                f"The checkpoint belongs to a run of {state['phase_steps']} steps, not "
+                f"{list(self.plan.phase_steps)}: "
                 "the images, the batch size or the epochs have changed.",
                 id="not-resumable",
                 where=path,
@@ -393,8 +398,8 @@ class _Loop:
         if self.where.ranks.is_distributed:
             self.callable = DistributedDataParallel(self.task, gradient_as_bucket_view=True)
 
-    def _no_sync(self, is_wanted: bool) -> contextlib.AbstractContextManager[None]:
-        if is_wanted and isinstance(self.callable, DistributedDataParallel):
+    def _sync_only(self, *, is_last: bool) -> contextlib.AbstractContextManager[None]:
+        if not is_last and isinstance(self.callable, DistributedDataParallel):
             return self.callable.no_sync()
         return contextlib.nullcontext()
 
@@ -411,7 +416,7 @@ def _cut(batch: Batch, num_parts: int) -> list[Batch]:
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
-    """Copy a batch to the device without waiting; the indices, which draws are made of, stay where they are."""
+    """Copy a batch to the device without waiting; the indices, for drawing, stay where they are."""
     return replace(batch.to(device), indices=batch.indices)
 
 
@@ -430,7 +435,8 @@ def _explained_memory(engine: EngineConfig) -> Iterator[None]:
             raise TrainingError(
                 f"Out of memory: {text.splitlines()[0]}",
                 id="out-of-memory",
-                hint=f"Raise engine.accumulate (now {engine.accumulate}): the same training in smaller pieces; "
+                hint=f"Raise engine.accumulate (now {engine.accumulate}): the same training in smaller "
+                "pieces; "
                 "or lower the batch size.",
             ) from error
         raise

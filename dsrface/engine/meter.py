@@ -38,7 +38,11 @@ class Meter:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._bad_step = torch.full((), -1, dtype=torch.int64, device=device)
-        self._reset()
+        self._names: list[str] = []
+        self._sums: torch.Tensor | None = None
+        self._seen: dict[int, tuple[int, torch.Tensor]] = {}
+        self._num_steps = self._num_images = 0
+        self._began, self._wait_s = time.perf_counter(), 0.0
 
     def waited(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Pass batches on, counting the time that each took to arrive."""
@@ -55,8 +59,8 @@ class Meter:
 
         Args:
             step: Number of the step, 0-based.
-            batch: What it saw, as the loader gave it; only its indices are kept, copied, as a reader reuses its
-                buffers.
+            batch: What it saw, as the loader gave it; only its indices are kept, copied, as a reader reuses
+                its buffers.
             metrics: 0-d tensors on the device, the same keys in every step between two fetches.
             is_bad: 0-d bool tensor: the loss or the gradient is not finite.
         """
@@ -79,7 +83,8 @@ class Meter:
         assert self._sums is not None
         *sums, bad_step = torch.cat([self._sums, self._bad_step.float()[None]]).tolist()
         elapsed = max(time.perf_counter() - self._began, 1e-9)
-        metrics = {name: value / self._num_steps for name, value in zip(self._names, sums, strict=True)}
+        num_steps = self._num_steps
+        metrics = {name: value / num_steps for name, value in zip(self._names, sums, strict=True)}
         epoch, indices = self._seen.get(int(bad_step), (0, None))
         reading = Reading(
             metrics,
@@ -89,17 +94,12 @@ class Meter:
             epoch,
             tuple(indices.tolist()) if indices is not None else (),
         )
-        self._reset()
+        self._sums, self._seen = None, {}
+        self._num_steps = self._num_images = 0
+        self.pause()
         return reading
 
     def pause(self) -> None:
         """Leave out the time until now, e.g. that of a validation."""
         self._began = time.perf_counter()
         self._wait_s = 0.0
-
-    def _reset(self) -> None:
-        self._names: list[str] = []
-        self._sums: torch.Tensor | None = None
-        self._seen: dict[int, tuple[int, torch.Tensor]] = {}
-        self._num_steps = self._num_images = 0
-        self._began, self._wait_s = time.perf_counter(), 0.0

@@ -83,14 +83,14 @@ def set_lr(optimizer: torch.optim.Optimizer, plan: LrPlan, step: int) -> float:
     phase, lr = plan.phase(step), plan.at(step)
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_fractions"][phase]
-    return max(group["lr"] for group in optimizer.param_groups)
+    return max(float(group["lr"]) for group in optimizer.param_groups)
 
 
 class Ema:
     """Averaged weights of a module, buffers included; what is validated and saved.
 
-    Early on the average follows closely, `decay` is min(decay, (1 + n) / (10 + n)) after n updates, so that short runs
-    are not averaged with their random start.
+    Early on the average follows closely, `decay` is min(decay, (1 + n) / (10 + n)) after n updates, so that
+    short runs are not averaged with their random start.
 
     Args:
         module: The module that trains.
@@ -122,7 +122,7 @@ class Ema:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the averaged weights into the module for the length of the block, by swapping storage contents."""
+        """Put the averaged weights into the module for the length of the block, by swapping contents."""
         self._swap()
         try:
             yield

@@ -1,4 +1,4 @@
-"""Fine-tuning a recogniser: margin head over the training persons, anchor to a frozen teacher, judged by verification.
+"""Fine-tuning a recogniser: margin head, anchor to a frozen teacher, judged by verification.
 
 Letters: B batch, N images, D embedding, C persons.
 """
@@ -257,7 +257,7 @@ class RecognitionTask(Task):
 
 
 def compare(gallery: Tensor, probes: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cosines of every gallery image with every probe of another photo, and which pairs are one person's.
+    """Return the cosines of gallery images with probes of other photos, and which pairs are one person's.
 
     A probe never meets its own photo.
 

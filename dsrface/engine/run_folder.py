@@ -1,9 +1,9 @@
 """The folder of one run: who started it, with what, how it ended, and where everything of it lies.
 
 runs/<command>/<UTC time>-<short hash>/
-  run.json        status running | done | failed | interrupted, argv, versions, device and why, seed, data hash
-  config.toml     complete: feeding it back repeats the run
-  metrics.jsonl   log.txt   tensorboard/   samples/   checkpoints/   last.json   best.json   .lock
+  run.json        status running | done | failed | interrupted, argv, versions, device and why, seed, data
+  hash config.toml     complete: feeding it back repeats the run metrics.jsonl   log.txt   tensorboard/
+  samples/   checkpoints/   last.json   best.json   .lock
 """
 
 from __future__ import annotations
@@ -82,8 +82,9 @@ def open_run(
 ) -> Iterator[RunFolder]:
     """Create or resume a run folder, hold its lock, and record how the run ends.
 
-    A run that raises is `failed` (with the error's id), a KeyboardInterrupt makes it `interrupted`, a clean end `done`
-    unless the caller has set another status. SIGKILL leaves `running`, which a free lock shows to be untrue.
+    A run that raises is `failed` (with the error's id), a KeyboardInterrupt makes it `interrupted`, a clean
+    end `done` unless the caller has set another status. SIGKILL leaves `running`, which a free lock shows to
+    be untrue.
 
     Args:
         config: Complete configuration; `type(config).command` names the command.
@@ -139,7 +140,8 @@ def config_values(config: Config) -> dict[str, Any]:
 def _new_path(config: Config) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     digest = sha256_json({"config": config_values(config), "pid": os.getpid()})[:6]
-    return Path("runs") / config.command / f"{stamp}-{digest}"  # type: ignore[attr-defined]
+    command: str = config.command  # type: ignore[attr-defined]
+    return Path("runs") / command / f"{stamp}-{digest}"
 
 
 def _start(folder: RunFolder, config: Config, seed: int, facts: Mapping[str, object]) -> None:

@@ -1,16 +1,14 @@
-"""What surrounds every training run: device, process group, signals, run folder, sinks; opened and closed in one place."""
+"""What surrounds every training run: device, process group, signals, run folder, sinks."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
-from dsrface.config.engine import EngineConfig
-from dsrface.config.sources import Config
+from dsrface.config.engine import EngineConfig, TrainingConfig
 from dsrface.engine.distributed import Ranks, process_group
 from dsrface.engine.events import Event, RunFinished
 from dsrface.engine.loop import Where
@@ -21,23 +19,6 @@ from dsrface.errors import DsrfaceError
 from dsrface.runtime.devices import choose_device
 
 Emit = Callable[[Event], None]
-
-
-class TrainingConfig(Protocol):
-    """What the configurations of both training commands have."""
-
-    @property
-    def run(self) -> Path | None: ...
-    @property
-    def resume(self) -> bool: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def amp(self) -> str: ...
-    @property
-    def engine(self) -> EngineConfig: ...
 
 
 class EmitSink:
@@ -51,7 +32,7 @@ class EmitSink:
 
 
 @contextlib.contextmanager
-def training_session(config: Config, *, emit: Emit, data_sha256: str) -> Iterator[Where]:
+def training_session(config: TrainingConfig, *, emit: Emit, data_sha256: str) -> Iterator[Where]:
     """Open everything a run needs, seed torch, and close it in order, whatever happens.
 
     Args:
@@ -59,22 +40,19 @@ def training_session(config: Config, *, emit: Emit, data_sha256: str) -> Iterato
         emit: Takes the events of rank 0, besides the run folder's own sinks.
         data_sha256: Digest of the data set; a run is only resumed on the same data.
     """
-    typed: TrainingConfig = config  # type: ignore[assignment]
-    device = choose_device(typed.device, amp=typed.amp)
+    device = choose_device(config.device, amp=config.amp)
     with process_group(device) as ranks, stop_signals() as stop:
         facts = {"device": device.reason, "data_sha256": data_sha256, "world_size": ranks.world_size}
         with (
-            _folder(config, typed, ranks, facts) as folder,
-            _sinks(folder, typed.engine, ranks, emit) as sink,
+            _folder(config, ranks, facts) as folder,
+            _sinks(folder, config.engine, ranks, emit) as sink,
         ):
-            torch.manual_seed(typed.seed)
-            yield Where(device, ranks, folder, sink, stop, typed.seed)
+            torch.manual_seed(config.seed)
+            yield Where(device, ranks, folder, sink, stop, config.seed)
 
 
 @contextlib.contextmanager
-def _folder(
-    config: Config, typed: TrainingConfig, ranks: Ranks, facts: Mapping[str, object]
-) -> Iterator[RunFolder]:
+def _folder(config: TrainingConfig, ranks: Ranks, facts: Mapping[str, object]) -> Iterator[RunFolder]:
     """Open the run folder on rank 0 and tell the others of it."""
     with contextlib.ExitStack() as stack:
         folder: RunFolder | None = None
@@ -82,7 +60,7 @@ def _folder(
         if ranks.is_main:
             try:
                 folder = stack.enter_context(
-                    open_run(config, run=typed.run, resume=typed.resume, seed=typed.seed, facts=facts)
+                    open_run(config, run=config.run, resume=config.resume, seed=config.seed, facts=facts)
                 )
             except DsrfaceError as error:
                 failure = error

@@ -1,4 +1,4 @@
-"""Where events go. The two that every run folder has, TensorBoard when installed, and the protocol for others."""
+"""Where events go: the sinks that every run folder has, TensorBoard, and the protocol for others."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class TensorBoardSink:
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder))
 
     def emit(self, event: Event) -> None:
         """Write the numbers of steps and evaluations."""
@@ -133,11 +133,11 @@ class TensorBoardSink:
         else:
             return
         for key, value in numbers.items():
-            self._writer.add_scalar(key, value, event.step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(key, value, event.step)
 
     def close(self) -> None:
         """Flush and close."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 def run_sinks(run_dir: Path, *, use_tensorboard: bool = True) -> list[Sink]:
@@ -149,7 +149,7 @@ def run_sinks(run_dir: Path, *, use_tensorboard: bool = True) -> list[Sink]:
 
 
 def as_json(event: Event) -> dict[str, object]:
-    """Return the event as a flat JSON object: `event` names its kind, metrics are merged in, NaN becomes null."""
+    """Return the event as a flat JSON object: `event` names its kind, metrics merged in, NaN as null."""
     values: dict[str, object] = {"event": _NAMES[type(event)]}
     for key, value in asdict(event).items():
         if key == "metrics":

@@ -1,4 +1,4 @@
-"""What the loop needs to know of what it trains: a module that turns a batch into a loss, and how to judge it."""
+"""What the loop must know of what it trains: how a batch becomes a loss, and how to judge the weights."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Task(nn.Module):
         return [ParamGroup("model", list(self.parameters()))]
 
     def set_phase(self, phase: int) -> None:
-        """Switch to a phase of the run: sets `requires_grad`; called before a phase's first step and on resume."""
+        """Switch to a phase: sets `requires_grad`; called before a phase's first step and on resume."""
 
     def compile_networks(self) -> None:
         """Compile the trained networks in place, for `engine.compile`."""

@@ -90,9 +90,11 @@ def _check_exists(kind: str, index: str, asked: str) -> None:
         if int(index or 0) >= count:
             built = torch.version.cuda or "none: a CPU-only build"
             raise MachineError(
-                f"{asked!r} was asked for, but torch sees {count} CUDA devices (CUDA of this torch: {built}).",
+                f"{asked!r} was asked for, but torch sees {count} CUDA devices (CUDA of this torch: "
+                f"{built}).",
                 id="no-such-device",
-                hint="Use --device auto or cpu, or repair the installation: dsrface doctor says what is wrong.",
+                hint="Use --device auto or cpu, or repair the installation: dsrface doctor says what is "
+                "wrong.",
             )
     elif kind == "mps" and not torch.backends.mps.is_available():
         raise MachineError("No Apple GPU here.", id="no-such-device", hint="Use --device auto or cpu.")

@@ -1,4 +1,4 @@
-"""How many threads torch may use, and how they wait. Must stay free of torch: `set_defaults` runs before its import."""
+"""How many threads torch may use, and how they wait; free of torch, whose import comes later."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dsrface.runtime.cpu import effective_cores
 def set_defaults() -> None:
     """Put the OpenMP settings we measured to be safe into the environment, unless the user has set them.
 
-    On cores shared with other jobs OpenMP's spinning threads cost 2.4-7.6x; waiting passively cures it. Only effective
-    before torch is imported.
+    On cores shared with other jobs OpenMP's spinning threads cost 2.4-7.6x; waiting passively cures it. Only
+    effective before torch is imported.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")  # the same wish, for Intel's and LLVM's OpenMP

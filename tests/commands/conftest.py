@@ -25,7 +25,11 @@ def make_data(root: Path, *, persons=(4, 3, 2), images=4, size_px=16, is_flat=Fa
                 if is_flat:
                     name, base, folder = f"p{number}_{image}.png", root, "vlr_images"
                 else:
-                    name, base, folder = f"p{number}/{image}.png", root / split, f"vlr_images_{size_px}x{size_px}"
+                    name, base, folder = (
+                        f"p{number}/{image}.png",
+                        root / split,
+                        f"vlr_images_{size_px}x{size_px}",
+                    )
                 write_png(base / "hr_images" / name, high)
                 write_png(base / folder / name, low)
     if not is_flat:

@@ -24,7 +24,9 @@ def main() -> int:
     log = [text.removeprefix("log=") for text in assignments if text.startswith("log=")]
     settings = [text for text in assignments if not text.startswith(("die_at=", "log="))]
     _watch(die[0] if die else -1, log[0] if log else "")
-    module, schema = {"train-dsr": (train_dsr, TrainDsrConfig), "finetune": (finetune, FinetuneConfig)}[command]
+    module, schema = {"train-dsr": (train_dsr, TrainDsrConfig), "finetune": (finetune, FinetuneConfig)}[
+        command
+    ]
     try:
         result = module.run(resolve(schema, assignments=settings).config, emit=lambda event: None)
     except DsrfaceError as error:

@@ -1,0 +1,73 @@
+"""Configurations of the training commands: presets validate, defaults are the default preset, checks name both keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsrface.config.finetune import FinetuneConfig
+from dsrface.config.sources import list_presets, resolve, to_toml
+from dsrface.config.train_dsr import TrainDsrConfig
+from dsrface.errors import UsageError
+
+NEEDED = {
+    TrainDsrConfig: {"data": "DATA", "vlr_size": 16},
+    FinetuneConfig: {"data": "DATA", "vlr_size": 16, "no_dsr": True},
+}
+
+
+@pytest.mark.parametrize("schema", NEEDED)
+def test_every_preset_validates_and_round_trips(schema, tmp_path):
+    names = list_presets(schema.command)
+    wanted = ["base", "hybrid", "small", "tiny"] if schema is TrainDsrConfig else ["default", "tiny"]
+    assert names == wanted
+    for name in names:
+        config = resolve(schema, preset=name, flags=NEEDED[schema]).config
+        (tmp_path / "config.toml").write_text(to_toml(config), encoding="utf-8")
+        assert resolve(schema, config_file=tmp_path / "config.toml").config == config
+
+
+@pytest.mark.parametrize(("schema", "default"), [(TrainDsrConfig, "small"), (FinetuneConfig, "default")])
+def test_the_defaults_are_the_default_preset(schema, default):
+    plain = resolve(schema, flags=NEEDED[schema]).config
+    assert plain.preset == default
+    assert resolve(schema, preset=default, flags=NEEDED[schema]).config == plain
+
+
+@pytest.mark.parametrize("size_px", [16, 24, 32])
+@pytest.mark.parametrize("preset", ["base", "hybrid"])
+def test_large_presets_stay_within_the_budget(preset, size_px):
+    """FACTS: < 5.5 M parameters and 1.48 / 2.80 / 4.93 GMAC."""
+    from dsrface.config.dsr_model import DsrConfig
+    from dsrface.models.dsr import build_dsr, count_macs, count_parameters
+
+    table = resolve(TrainDsrConfig, preset=preset, flags=NEEDED[TrainDsrConfig]).config.model
+    model = build_dsr(DsrConfig(**table.model_dump(), vlr_size=size_px))
+    assert count_parameters(model) < 5.5e6
+    giga = count_macs(model, input_size=(3, size_px, size_px)) / 1e9
+    assert giga <= {16: 1.485, 24: 2.805, 32: 4.935}[size_px]
+
+
+@pytest.mark.parametrize(
+    ("schema", "flags", "words"),
+    [
+        (FinetuneConfig, {"live": "x"}, "exactly one"),
+        (FinetuneConfig, {"stage1_epochs": 0, "stage2_epochs": 0}, "nothing to train"),
+        (FinetuneConfig, {"batch_size": 30, "images_per_person": 4}, "multiple of images_per_person"),
+        (FinetuneConfig, {"write_through": True}, "write_through goes with live"),
+        (FinetuneConfig, {"workers": -1}, "workers"),
+        (TrainDsrConfig, {"loss.vgg_weight": 0.1}, "loss.vgg_weights"),
+        (TrainDsrConfig, {"vlr_size": 20}, "vlr_size"),
+        (TrainDsrConfig, {"model.chanels": 20}, "model.channels"),
+    ],
+)
+def test_refusals_name_the_keys(schema, flags, words):
+    with pytest.raises(UsageError, match=words):
+        resolve(schema, flags=NEEDED[schema] | flags)
+
+
+def test_mode_is_one_word():
+    assert resolve(FinetuneConfig, flags=NEEDED[FinetuneConfig]).config.mode == "bicubic"
+    shared = {"data": "D", "vlr_size": 16}
+    assert resolve(FinetuneConfig, flags=shared | {"live": "x"}).config.mode == "live"
+    assert resolve(FinetuneConfig, flags=shared | {"dsr_outputs": "x"}).config.mode == "cached"
+    assert resolve(FinetuneConfig, flags=shared | {"hr_only": True}).config.mode == "hr"

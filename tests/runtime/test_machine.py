@@ -1,0 +1,110 @@
+"""Devices, threads, versions, locks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dsrface.errors import MachineError, RunError, UsageError
+from dsrface.runtime.devices import autocast, choose_device
+from dsrface.runtime.locks import exclusive
+from dsrface.runtime.threads import limit_torch_threads, set_defaults
+from dsrface.runtime.versions import gather_versions
+
+
+def test_cpu_is_fp32_and_says_why():
+    device = choose_device("cpu")
+    assert (device.kind, device.torch_name, device.amp) == ("cpu", "cpu", "fp32")
+    assert "cpu asked for" in device.reason
+
+
+def test_auto_without_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto").reason == "auto: no CUDA -> cpu, fp32"
+    with pytest.raises(MachineError) as caught:
+        choose_device("cuda")
+    assert caught.value.id == "no-such-device"
+
+
+def test_auto_takes_the_local_rank(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda name: (7, 5))
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert choose_device("auto").torch_name == "cuda:2"
+    assert choose_device("auto").amp == "fp32"  # Turing has no bf16
+    with pytest.raises(MachineError):
+        choose_device("cuda", amp="bf16")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda name: (9, 0))
+    assert choose_device("auto").amp == "bf16"
+    with pytest.raises(MachineError):
+        choose_device("cuda:4")
+
+
+@pytest.mark.parametrize(("device", "amp"), [("gpu", "auto"), ("cuda:x", "auto"), ("cpu", "int8")])
+def test_unknown_names_are_usage_errors(device, amp):
+    with pytest.raises(UsageError):
+        choose_device(device, amp=amp)
+
+
+def test_fp16_wants_a_gpu():
+    with pytest.raises(MachineError):
+        choose_device("cpu", amp="fp16")
+
+
+def test_autocast_follows_the_device():
+    layer, image = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    with autocast(choose_device("cpu")):
+        assert layer(image).dtype == torch.float32
+    with autocast(choose_device("cpu", amp="bf16")):
+        assert layer(image).dtype == torch.bfloat16
+
+
+def test_threads_leave_cores_to_the_workers(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        assert limit_torch_threads(1000) == 1
+        assert limit_torch_threads(0) == torch.get_num_threads() >= 1
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        assert limit_torch_threads(0) == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_defaults_do_not_overrule_the_user(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.delenv("KMP_BLOCKTIME", raising=False)
+    set_defaults()
+    import os
+
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert os.environ["KMP_BLOCKTIME"] == "0"
+
+
+def test_threads_and_versions_import_no_torch():
+    code = "import sys, dsrface.runtime.threads, dsrface.runtime.versions, dsrface.runtime.devices, dsrface.runtime.locks"
+    code += ", dsrface.config.finetune, dsrface.config.train_dsr, dsrface.engine.events"
+    subprocess.run(
+        [sys.executable, "-c", code + "; sys.exit('torch' in sys.modules)"], check=True, timeout=60
+    )
+
+
+def test_versions(tmp_path):
+    versions = gather_versions(tmp_path)
+    assert versions.packages["torch"]
+    assert versions.git_commit == ""
+    assert versions.to_dict()["python"] == sys.version.split()[0]
+
+
+def test_lock_is_released_by_an_error_and_can_be_taken_again(tmp_path):
+    with pytest.raises(ZeroDivisionError), exclusive(tmp_path / ".lock", what="cache"):
+        raise ZeroDivisionError
+    with exclusive(tmp_path / ".lock", what="cache"):
+        with pytest.raises(RunError, match="cache"), exclusive(tmp_path / ".lock", what="cache"):
+            pass
+    assert {path.name for path in tmp_path.iterdir()} <= {".lock"}
