@@ -16,13 +16,11 @@ from torch.nn import functional
 
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.models.hybrid import HybridDsr
-from dsrface.models.resize import resize_bicubic, upsample_bicubic
+from dsrface.models.resize import SHUFFLE_FACTORS, resize_bicubic, upsample_bicubic
 from dsrface.types import HIGH_SIZE_PX
 
 __all__ = ["DsrConfig", "ResidualDsr", "build_dsr", "count_macs", "count_parameters"]
 
-# Pixel shuffle per VLR size: 16 x 7 = 112 exactly; the others overshoot and are shrunk (24 x 5, 32 x 4).
-SHUFFLE_FACTORS = {16: 7, 24: 5, 32: 4}
 # A mixer before the second block and every third after it: one before each block learns less per CPU-second.
 MIXER_PERIOD = 3
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dsrface.config.dsr_model import DsrConfig
-from dsrface.models.resize import resize_bicubic, upsample_bicubic
+from dsrface.models.resize import SHUFFLE_FACTORS, resize_bicubic, upsample_bicubic
 from dsrface.types import HIGH_SIZE_PX
 
 
@@ -27,7 +27,7 @@ class HybridDsr(nn.Module):
     def __init__(self, config: DsrConfig) -> None:
         super().__init__()
         width, size, tail = config.channels, config.vlr_size, config.tail_channels
-        self.factor = {16: 7, 24: 5, 32: 4}[size]
+        self.factor = SHUFFLE_FACTORS[size]
         self.head = MfmConv(3, width)
         self.blocks = nn.Sequential(
             *(MfmBlock(width, gate_hidden=config.gate_hidden) for _ in range(config.blocks))

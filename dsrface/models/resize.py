@@ -14,6 +14,11 @@ from torch.nn import functional
 
 from dsrface.types import HIGH_SIZE_PX
 
+# Pixel shuffle per VLR size: 16 x 7 = 112 exactly; the others overshoot and are shrunk. At 32 px, x4 gained
+# 0.1 dB more than x7 with a 2x2 mean after equal CPU time, and 0.35 dB more than working at 16x16 on
+# unshuffled pixels.
+SHUFFLE_FACTORS = {16: 7, 24: 5, 32: 4}
+
 
 def upsample_bicubic(
     low: Float[Tensor, "b 3 s s"], *, size_px: int = HIGH_SIZE_PX
