@@ -110,7 +110,7 @@ def generate_pairs(split: FaceSplit, *, seed: int, folds: int = 10, max_per_fold
     num_folds = min(folds, len(rich), len(members) // 2)
     if num_folds == 0:
         raise DataError(
-            f"The {split.name} split cannot give pairs: {len(members)} persons, {len(rich)} with two pictures.",
+            f"The {split.name} split has {len(members)} persons, {len(rich)} of them with two pictures.",
             id="too-few-persons",
             where=split.root,
             hint="Verification needs two persons, one of them with two pictures.",
