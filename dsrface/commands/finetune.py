@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from dsrface.commands.recogniser_data import RecogniserData, open_recogniser_data
+from dsrface.commands.write_through import Memo, WriteThroughSource, remembering
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data.augment import to_image01
 from dsrface.data.layout import open_data
@@ -25,7 +26,7 @@ from dsrface.errors import UsageError
 from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.heads import MarginHead, build_head, reachable_probability
 from dsrface.models.preprocess import normalise
-from dsrface.models.weights import load_dsr, load_recogniser
+from dsrface.models.weights import LoadedModel, load_dsr, load_recogniser
 from dsrface.runtime.threads import limit_torch_threads
 from dsrface.types import Preprocess
 
@@ -93,19 +94,14 @@ def run(config: FinetuneConfig, *, emit: Callable[[Event], None]) -> FinetuneRes
 def _train(config: FinetuneConfig, faces: RecogniserData, where: Where) -> Outcome:
     limit_torch_threads(faces.num_workers)
     start = _start(config, where)
-    dsr = None
-    if config.live is not None:
-        loaded = load_dsr(config.live, device=where.device.torch_name)
-        if loaded.preprocess.size_px != config.vlr_size:
-            raise UsageError(
-                f"The DSR takes {loaded.preprocess.size_px} px, not {config.vlr_size} px.",
-                id="wrong-vlr-size",
-                where=loaded.path,
-                hint=f"Use --vlr-size {loaded.preprocess.size_px}, or another DSR.",
-            )
-        where.folder.pin("dsr_weights", loaded.sha256)
-        dsr = loaded.model.requires_grad_(False)
-    feed = make_feed(config.mode, dsr, where.device)
+    loaded = _load_dsr(config, where) if config.live is not None else None
+    feed = make_feed(config.mode, loaded.model if loaded else None, where.device)
+    source = faces.source()
+    if config.write_through and loaded is not None:
+        memo = Memo(where.folder.path / f"write_through.{where.ranks.rank}.tmp")
+        faces.stack.callback(memo.close)
+        feed = remembering(feed, memo)
+        source = WriteThroughSource(source, faces, memo, loaded)
     head = _head(config, len(faces.train.persons), where).to(where.device.torch_name)
     has_anchor = config.anchor.weight > 0 and not start.is_from_scratch
     task = RecognitionTask(
@@ -124,8 +120,22 @@ def _train(config: FinetuneConfig, faces: RecogniserData, where: Where) -> Outco
     epochs = (config.stage1_epochs, config.stage2_epochs)
     if start.is_from_scratch:
         epochs = (0, sum(epochs))
-    source = faces.source()
     return fit(task, source, phase_epochs=epochs, optim=config.optim, engine=config.engine, where=where)
+
+
+def _load_dsr(config: FinetuneConfig, where: Where) -> LoadedModel:
+    assert config.live is not None
+    loaded = load_dsr(config.live, device=where.device.torch_name)
+    if loaded.preprocess.size_px != config.vlr_size:
+        raise UsageError(
+            f"The DSR takes {loaded.preprocess.size_px} px, not {config.vlr_size} px.",
+            id="wrong-vlr-size",
+            where=loaded.path,
+            hint=f"Use --vlr-size {loaded.preprocess.size_px}, or another DSR.",
+        )
+    where.folder.pin("dsr_weights", loaded.sha256)
+    loaded.model.requires_grad_(False)
+    return loaded
 
 
 def _start(config: FinetuneConfig, where: Where) -> _Start:
@@ -212,6 +222,13 @@ def _result(config: FinetuneConfig, where: Where, outcome: Outcome) -> FinetuneR
         f"{first['eer']:.2%}) on "
         f"validation persons, mode {config.mode}; {verdict} of {outcome.step}.",
         str(where.folder.path),
-        f"dsrface evaluate {data} --vlr-size {config.vlr_size} --finetuned {run_dir}",
+        f"dsrface evaluate {data} --vlr-size {config.vlr_size}{_dsr_flag(config)} --finetuned {run_dir}",
         outcome,
     )
+
+
+def _dsr_flag(config: FinetuneConfig) -> str:
+    """Return what tells `dsrface evaluate` of the DSR that was trained with."""
+    if config.live is not None:
+        return f" --dsr {shlex.quote(str(config.live))}"
+    return f" --dsr-outputs {shlex.quote(str(config.dsr_outputs))}" if config.dsr_outputs is not None else ""

@@ -107,6 +107,33 @@ def test_cached_outputs_train_like_live_ones(tiny_data, started, tmp_path, forma
     )  # a pixel may round the other way in another batch size
 
 
+def test_write_through_caches_the_first_epoch_and_reads_it_after(tiny_data, started, tmp_path, monkeypatch):
+    from dsrface.commands.precompute.pipeline import Upscaler
+
+    shutil.copytree(tiny_data, tmp_path / "data")
+    flags = {"live": started / "dsr", "backbone_weights": started / "hr", "stage2_epochs": 3}
+    flags["eval.holdout_fraction"] = 0.0
+    _, live = run_quietly(tiny_data, tmp_path / "live", **flags)
+    computed = []
+    real = Upscaler.__call__
+    monkeypatch.setattr(Upscaler, "__call__", lambda self, low: computed.append(len(low)) or real(self, low))
+    _, through = run_quietly(tmp_path / "data", tmp_path / "through", write_through=True, **flags)
+    losses = [
+        [event.metrics["loss/total"] for event in events if isinstance(event, StepDone)]
+        for events in (live, through)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    # nothing but the measurement of a batch size ran the DSR again: the cache is what epoch 0 computed
+    assert set(computed) <= {2**power for power in range(12)}
+    outputs = tmp_path / "data" / "train" / "dsr_outputs_16x16"
+    assert (outputs / "manifest.json").exists()
+    assert not list((tmp_path / "through").glob("write_through*"))
+    settings = {"data": tmp_path / "data", "weights": started / "dsr", "workers": 0, "device": "cpu"}
+    result = precompute.run(resolve(PrecomputeConfig, flags=settings).config, emit=lambda event: None)
+    actions = {folder.folder: folder.action for folder in result.folders}
+    assert actions[str(outputs)] == "none"  # the cache is precompute's own, and complete
+
+
 def test_missing_outputs_are_a_run_error(tiny_data, tmp_path):
     with pytest.raises(RunError, match="no DSR outputs"):
         run_quietly(tiny_data, tmp_path / "run", dsr_outputs=tiny_data / "train" / "dsr_outputs_16x16")

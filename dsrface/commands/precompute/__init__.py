@@ -62,7 +62,7 @@ def run(config: PrecomputeConfig, *, emit: Emit) -> PrecomputeResult:
     """
     device = choose_device(config.device, amp=config.amp)
     loaded = load_dsr(config.weights, device=device.torch_name)
-    jobs = _jobs(config, int(loaded.config["vlr_size"]))
+    jobs = make_jobs(config, int(loaded.config["vlr_size"]))
     if config.verify:
         return _verify(config, jobs, emit)
     with process_group(device) as ranks:
@@ -73,7 +73,16 @@ def run(config: PrecomputeConfig, *, emit: Emit) -> PrecomputeResult:
     return _result(config, setting, folders)
 
 
-def _jobs(config: PrecomputeConfig, size_px: int) -> list[Job]:
+def make_jobs(config: PrecomputeConfig, size_px: int) -> list[Job]:
+    """Return one job for each output folder of a data set, or the one of a bare folder.
+
+    Args:
+        config: What to run over.
+        size_px: Side of the VLR images.
+
+    Raises:
+        DataError: no such folder, or nothing in it.
+    """
     if config.data is None:
         assert config.input is not None
         assert config.output is not None
