@@ -1,4 +1,4 @@
-"""Charts as inline SVG: no library, no script; colours come from the page's style sheet (light, dark, print)."""
+"""Charts as inline SVG: no library, no script; colours come from the page's style sheet."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 44
 
 def line_class(cell: Cell) -> str:
     """Return the CSS classes of a cell: colour by picture, dashes by recogniser."""
-    colour = "raw" if cell.recogniser == RAW else cell.images.lower()
-    return f"c-{colour} r-{cell.recogniser.split()[0]}"
+    images = cell.images.lower()
+    colour = "raw" if cell.recogniser == RAW else images
+    return f"c-{colour} r-{cell.recogniser.split()[0]} i-{images}"
 
 
 def roc_chart(cells: Sequence[Cell], *, num_impostor: int) -> str:
@@ -43,7 +44,7 @@ def roc_chart(cells: Sequence[Cell], *, num_impostor: int) -> str:
         f'<rect class="unsure" x="{_LEFT}" y="{_TOP}" width="{limit - _LEFT:.1f}" '
         f'height="{height - _TOP - _BOTTOM}"/>'
     )
-    if limit - _LEFT > 110:  # noqa: PLR2004 - the words need that much room
+    if limit - _LEFT > 110:  # the words need that much room
         parts.append(f'<text class="small" x="{_LEFT + 6}" y="{_TOP + 16}">too few impostor pairs</text>')
     for step in range(decades + 1):
         far = 10.0 ** (step - decades)
@@ -90,15 +91,12 @@ def histogram_chart(cell: Cell, *, low: float, high: float) -> str:
             corners.append((x(found.low + (number + 1) * size), level))
         corners.append((x(found.high), float(height - bottom)))
         parts.append(_path(corners, f"h-{name}", title=f"{name} pairs", close=True))
-    parts.append(
-        f'<line class="axis" x1="{left}" x2="{width - left}" y1="{height - bottom}" y2="{height - bottom}"/>'
-    )
+    base = height - bottom
+    parts.append(f'<line class="axis" x1="{left}" x2="{width - left}" y1="{base}" y2="{base}"/>')
     for share in (0.0, 0.5, 1.0):
         anchor = {0.0: "start", 0.5: "middle", 1.0: "end"}[share]
         score = low + share * span
-        parts.append(
-            f'<text class="small" text-anchor="{anchor}" x="{x(score):.1f}" y="{height - 9}">{score:.2f}</text>'
-        )
+        parts.append(_text(x(score), height - 9, f"{score:.2f}", anchor=anchor))
     return _svg(width, height, f"Scores of genuine and impostor pairs, {cell.name}", parts)
 
 
@@ -121,9 +119,7 @@ def difference_chart(comparisons: Sequence[Comparison]) -> str:
     for share in (-1.0, -0.5, 0.0, 0.5, 1.0):
         style = "zero" if share == 0 else "grid"
         place = x(share * reach)
-        parts.append(
-            f'<line class="{style}" x1="{place:.1f}" x2="{place:.1f}" y1="{top}" y2="{height - bottom}"/>'
-        )
+        parts.append(_rule(style, place, top, height - bottom))
         parts.append(
             f'<text class="small" text-anchor="middle" x="{place:.1f}" y="{height - bottom + 16}">'
             f"{share * reach * 100:+.3g}</text>"
@@ -136,15 +132,12 @@ def difference_chart(comparisons: Sequence[Comparison]) -> str:
         words = f"{item.first} - {item.second}: {points(found)}, {item.verdict}"
         parts.append(f'<text class="small" x="{left}" y="{y - 14}">{escape(words)}</text>')
         if found.low is not None and found.high is not None:
-            parts.append(
-                f'<line class="whisker {style}" x1="{x(found.low):.1f}" x2="{x(found.high):.1f}" y1="{y}" y2="{y}"/>'
-            )
+            ends_at = f'x1="{x(found.low):.1f}" x2="{x(found.high):.1f}" y1="{y}" y2="{y}"'
+            parts.append(f'<line class="whisker {style}" {ends_at}/>')
         parts.append(f'<circle class="dot {style}" cx="{x(found.value):.1f}" cy="{y}" r="5"/>')
     foot = height - 6
-    parts.append(f'<text class="small" x="{left}" y="{foot}">&#8592; fewer errors</text>')
-    parts.append(
-        f'<text class="small" text-anchor="middle" x="{_WIDTH / 2}" y="{foot}">difference in EER, points</text>'
-    )
+    parts.append(_text(left, foot, "&#8592; fewer errors"))
+    parts.append(_text(_WIDTH / 2, foot, "difference in EER, points", anchor="middle"))
     parts.append(
         f'<text class="small" text-anchor="end" x="{_WIDTH - right}" y="{foot}">more errors &#8594;</text>'
     )
@@ -154,9 +147,14 @@ def difference_chart(comparisons: Sequence[Comparison]) -> str:
 def _svg(width: int, height: int, label: str, parts: Sequence[str]) -> str:
     words = escape(label, quote=True)
     return (
-        f'<svg role="img" aria-label="{words}" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
+        f'<svg role="img" aria-label="{words}" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}">'
         f"<title>{words}</title>{''.join(parts)}</svg>"
     )
+
+
+def _rule(style: str, place: float, top: float, bottom: float) -> str:
+    return f'<line class="{style}" x1="{place:.1f}" x2="{place:.1f}" y1="{top}" y2="{bottom}"/>'
 
 
 def _frame(height: int) -> str:
@@ -182,10 +180,15 @@ def _tick_y(place: float, text: str) -> str:
 
 def _axis_titles(height: int, bottom: str, left: str) -> str:
     middle = _TOP + (height - _TOP - _BOTTOM) / 2
+    turned = f'transform="translate(14 {middle}) rotate(-90)"'
     return (
-        f'<text class="small" text-anchor="middle" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{height - 8}">{bottom}</text>'
-        f'<text class="small" text-anchor="middle" transform="translate(14 {middle}) rotate(-90)">{left}</text>'
+        _text((_LEFT + _WIDTH - _RIGHT) / 2, height - 8, bottom, anchor="middle")
+        + f'<text class="small" text-anchor="middle" {turned}>{left}</text>'
     )
+
+
+def _text(x: float, y: float, text: str, *, anchor: str = "start") -> str:
+    return f'<text class="small" text-anchor="{anchor}" x="{x:.1f}" y="{y:.1f}">{text}</text>'
 
 
 def _path(corners: Sequence[tuple[float, float]], style: str, *, title: str = "", close: bool = False) -> str:

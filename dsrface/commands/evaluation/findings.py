@@ -60,33 +60,33 @@ def verification_answer(
 ) -> tuple[str, list[str], str]:
     """Return the headline, further sentences, and the winner's name.
 
-    The winner is the cell with the lowest EER against an HR gallery; a higher AUC decides between equal
-    ones.
+    The winner is the cell with the lowest EER against an HR gallery; a higher AUC decides between equal ones.
     """
     main = [cell for cell in scored.cells if cell.protocol == MAIN_PROTOCOL]
     ranked = sorted((cell for cell in main if cell.recogniser != RAW), key=_merit)
     best = ranked[0]
-    headline = f"At {vlr_size} px against an HR gallery, {best.name} wins with an EER of {percent(best.eer)}"
-    details = [
-        f"{item.first} against {item.second}: {_said(item)}."
+    headline = f"At {vlr_size} px, {best.name} has the lowest EER: {percent(best.eer)}"
+    own = [
+        item
         for item in comparisons
         if item.protocol == MAIN_PROTOCOL and item.metric == "eer" and RAW not in item.first
     ]
+    by_dsr = next(
+        (i for i in own if i.first == f"{DSR} + {best.recogniser}" and i.second.startswith(BICUBIC)), None
+    )
+    if by_dsr is not None:
+        headline += f". DSR against bicubic: {_said(by_dsr)}"
+    details = []
     if len(ranked) > 1:
         rival = scored.compare(best, ranked[1], "eer")
-        text = f"next is {ranked[1].name} with {percent(ranked[1].eer)}"
-        if rival.verdict == "no difference shown":
-            headline = headline.replace(" wins with", " comes first with")
-            text += f", and no difference between the two is shown ({points(rival.difference)})"
-        headline += f"; {text}"
+        details.append(f"Next is {ranked[1].name} with {percent(ranked[1].eer)}: {_margin(rival)}.")
+    details += [f"{item.first} against {item.second}: {_said(item)}." for item in own if item is not by_dsr]
     raw = next((cell for cell in main if cell.recogniser == RAW and cell.images == best.images), None)
-    if raw is not None:
-        against = scored.compare(best, raw, "eer")
-        if against.verdict != "better":
-            details.append(
-                f"The raw-pixel baseline has an EER of {percent(raw.eer)}: {best.name} is not shown to beat "
-                "the cosine of 28x28 grey pixels, so these recognisers prove nothing here."
-            )
+    if raw is not None and scored.compare(best, raw, "eer").verdict != "better":
+        details.append(
+            f"{best.name} is not shown to beat the cosine of 28x28 grey pixels, which has an EER of "
+            f"{percent(raw.eer)}: its figures say little then."
+        )
     return headline + ".", details, best.name
 
 
@@ -147,6 +147,12 @@ def _said(item: Comparison) -> str:
     if item.verdict == "no difference shown":
         return f"no difference shown, EER {points(item.difference)}"
     return f"{item.verdict}, EER {points(item.difference)}"
+
+
+def _margin(item: Comparison) -> str:
+    if item.verdict == "no difference shown":
+        return f"no difference between the two is shown ({points(item.difference)})"
+    return f"the difference is {points(item.difference)}"
 
 
 def _merit(cell: Cell) -> tuple[float, float]:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from dsrface.commands.evaluation.charts import difference_chart, histogram_chart, line_class, roc_chart
 from dsrface.commands.evaluation.figures import PROTOCOLS, best_supported_far
-from dsrface.commands.evaluation.findings import MAIN_PROTOCOL, decibel
+from dsrface.commands.evaluation.findings import MAIN_PROTOCOL
 from dsrface.commands.evaluation.images import HR, RAW
 from dsrface.commands.evaluation.result import Cell, Evaluation, TarAtFar
 from dsrface.commands.evaluation.strips import Strip
 from dsrface.data.decode import encode_png
 from dsrface.metrics.bootstrap import Estimate
+from dsrface.metrics.verification import min_impostors
 from dsrface.runtime.files import write_text
 
 _SHOWN_PX = 112
@@ -117,19 +118,16 @@ def _verification(found: Evaluation) -> str:
     body.append(_row(["", "chance", "50", "0.5", *tar, "0", *(["50"] if accuracy else [])], style="base"))
     if accuracy:
         blank = ["&ndash;"] * (len(columns) - 3)
-        body.append(_row(["", "reject all", *blank, f"{accuracy.reject_all * 100:.1f}"], style="base"))
-    titles = "".join(f'<th scope="col">{name}</th>' for name in columns)
+        for name, share in (("reject all", accuracy.reject_all), ("accept all", 1 - accuracy.reject_all)):
+            body.append(_row(["", name, *blank, f"{share * 100:.1f}"], style="base"))
     note = (
         "Grey brackets: 95 % intervals by person. EER: lower is better; everything else: higher. "
         "~ few impostor pairs for this FAR."
     )
     if accuracy:
         note += f" Accuracy: mean &plusmn; standard deviation over {escape(found.counts.folds_from)}."
-    return _section(
-        "Verification: is it the same person?",
-        f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-        f'<p class="note">{note}</p>' + _far_table(found),
-    )
+    title = "Verification: is it the same person?"
+    return _section(title, _table(columns, body) + _note(note) + _far_table(found))
 
 
 def _verification_row(cell: Cell, found: Evaluation, far: float | None, *, has_accuracy: bool) -> str:
@@ -157,19 +155,20 @@ def _verification_row(cell: Cell, found: Evaluation, far: float | None, *, has_a
 
 def _far_table(found: Evaluation) -> str:
     cells = [cell for cell in found.cells if cell.protocol == MAIN_PROTOCOL]
-    if not cells or len(cells[0].tars) < 2:  # noqa: PLR2004 - one rate is in the table above
+    if not cells or len(cells[0].tars) < 2:  # one rate is in the table above
         return ""
-    titles = "".join(f'<th scope="col">FAR {item.far:g}</th>' for item in cells[0].tars)
-    rows = "".join(
+    rows = [
         _row([escape(cell.images), escape(cell.recogniser), *(_tar(item) for item in cell.tars)])
         for cell in cells
+    ]
+    head = ["Pictures", "Recogniser", *(f"FAR {item.far:g}" for item in cells[0].tars)]
+    note = (
+        "At most that FAR, no interpolation. A rate needs at least 3 / FAR impostor pairs; "
+        f"there are {found.counts.impostor:,}."
     )
     return (
         "<details><summary>True-accept rates at every false-accept rate, HR gallery</summary>"
-        '<div class="scroll"><table><thead><tr><th scope="col">Pictures</th><th scope="col">Recogniser</th>'
-        f"{titles}</tr></thead><tbody>{rows}</tbody></table></div>"
-        f'<p class="note">At most that FAR, no interpolation. A rate needs at least 3 / FAR impostor pairs; there are '
-        f"{found.counts.impostor:,}.</p></details>"
+        f"{_table(head, rows)}{_note(note)}</details>"
     )
 
 
@@ -181,12 +180,12 @@ def _differences(found: Evaluation) -> str:
     ]
     if not shown:
         return ""
-    return _section(
-        "Is the difference real?",
-        f'<figure class="chart">{difference_chart(shown)}</figure>'
-        '<p class="note">Both figures of a difference come from the same pairs and the same draws of persons. '
-        "Where the interval covers 0, no difference is shown; that is not a proof that there is none.</p>",
+    note = (
+        "Both figures of a difference come from the same pairs and the same draws of persons. Where the "
+        "interval covers 0, no difference is shown; that is not a proof that there is none."
     )
+    chart = f'<figure class="chart">{difference_chart(shown)}</figure>'
+    return _section("Is the difference real?", chart + _note(note))
 
 
 def _quality(found: Evaluation) -> str:
@@ -201,14 +200,12 @@ def _quality(found: Evaluation) -> str:
             for name, digits in (("psnr_db", 2), ("ssim", 3))
         ]
         rows.append(_row(["DSR - bicubic", *figures], style="winner"))
-    return _section(
-        "Image quality against the HR face",
-        '<div class="scroll"><table class="narrow"><thead><tr><th scope="col">Pictures</th>'
-        '<th scope="col">PSNR, dB</th><th scope="col">SSIM</th></tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-        '<p class="note">Mean of the pictures\' own values, RGB, 8 bits. PSNR rewards smooth pictures: a gain says '
-        "that pixels are closer, not that a person is recognised better.</p>",
+    note = (
+        "Mean of the pictures' own values, RGB, 8 bits. PSNR rewards smooth pictures: a gain says that "
+        "pixels are closer, not that a person is recognised better."
     )
+    table = _table(["Pictures", "PSNR, dB", "SSIM"], rows, style="narrow")
+    return _section("Image quality against the HR face", table + _note(note))
 
 
 def _strips(found: Evaluation, strips: Sequence[Strip]) -> str:
@@ -216,14 +213,9 @@ def _strips(found: Evaluation, strips: Sequence[Strip]) -> str:
         return ""
     kinds = [name for name in ("VLR", "bicubic", "DSR", HR) if name in strips[0].images]
     by = "PSNR gain of DSR over bicubic" if "DSR" in kinds else "PSNR of bicubic"
-    head = "".join(f'<th scope="col">{name}</th>' for name in kinds)
-    rows = "".join(_strip_row(strip, kinds) for strip in strips)
-    return _section(
-        "The pictures themselves",
-        f'<div class="scroll"><table class="strips"><thead><tr><th scope="col"></th>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-        f'<p class="note">Chosen by rule: the two worst, median and best of {found.counts.images:,} by {by}.</p>',
-    )
+    rows = [_strip_row(strip, kinds) for strip in strips]
+    note = f"Chosen by rule: the two worst, median and best of {found.counts.images:,} by {by}."
+    return _section("The pictures themselves", _table(["", *kinds], rows, style="strips") + _note(note))
 
 
 def _strip_row(strip: Strip, kinds: Iterable[str]) -> str:
@@ -247,16 +239,16 @@ def _roc(found: Evaluation) -> str:
         return ""
     ceilings = [cell for cell in found.cells if cell.protocol == "HR-HR" and cell.recogniser != RAW]
     shown = [*ceilings, *main]
+    named = [(line_class(cell), cell.name) for cell in shown] + [("c-chance r-chance", "chance")]
     legend = "".join(
-        f'<li><svg width="34" height="10" aria-hidden="true"><path class="{line_class(cell)}" d="M1 5H33"/></svg> '
-        f"{escape(cell.name)}</li>"
-        for cell in shown
+        f'<li><svg width="34" height="10" aria-hidden="true"><path class="{style}" d="M1 5H33"/></svg> '
+        f"{escape(name)}</li>"
+        for style, name in named
     )
-    legend += '<li><svg width="34" height="10" aria-hidden="true"><path class="c-chance r-chance" d="M1 5H33"/></svg> chance</li>'
+    chart = roc_chart(shown, num_impostor=found.counts.impostor)
     return _section(
         "ROC curves, HR gallery",
-        f'<figure class="chart">{roc_chart(shown, num_impostor=found.counts.impostor)}</figure>'
-        f'<ul class="legend">{legend}</ul>',
+        f'<figure class="chart">{chart}</figure><ul class="legend">{legend}</ul>',
     )
 
 
@@ -270,13 +262,12 @@ def _histograms(found: Evaluation) -> str:
         low, high = min(item.low for item in alike), max(item.high for item in alike)
         chart = histogram_chart(cell, low=low, high=high)
         figures.append(f"<figure><figcaption>{escape(cell.name)}</figcaption>{chart}</figure>")
-    return _section(
-        "Scores, HR gallery",
-        f'<div class="grid2">{"".join(figures)}</div>'
-        '<p class="note"><span class="swatch h-genuine"></span>genuine pairs '
-        '<span class="swatch h-impostor"></span>impostor pairs; cosine of the embeddings, each kind scaled to its own '
-        "number of pairs.</p>",
+    note = (
+        '<span class="swatch h-genuine"></span>genuine pairs '
+        '<span class="swatch h-impostor"></span>impostor pairs; cosine of the embeddings, each kind scaled '
+        "to its own number of pairs."
     )
+    return _section("Scores, HR gallery", f'<div class="grid2">{"".join(figures)}</div>' + _note(note))
 
 
 def _identification(found: Evaluation) -> str:
@@ -297,15 +288,14 @@ def _identification(found: Evaluation) -> str:
     chance += [f"{100 * min(1, 5 / gallery.num_enrolled):.1f}"] if has_rank5 else []
     chance += ["&ndash;"] if has_tpir else []
     rows.append(_row(chance, style="base"))
-    titles = "".join(f'<th scope="col">{name}</th>' for name in head)
-    missing = "" if has_tpir else f" TPIR at FPIR {gallery.fpir:g} needs 30 unknown probes."
-    return _section(
-        "Identification: who is it?",
-        f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-        f'<p class="note">Gallery: one HR photo of each of {gallery.num_enrolled} persons. Probes: {gallery.num_known} '
-        f"other photos of them, {gallery.num_unknown} photos of persons who are not enrolled. A probe's own photo is "
-        f"never in the gallery; ties count against the right person.{missing}</p>",
+    note = (
+        f"Gallery: one HR photo of each of {gallery.num_enrolled} persons. Probes: {gallery.num_known} other "
+        f"photos of them, {gallery.num_unknown} photos of persons who are not enrolled. A probe's own photo "
+        "is never in the gallery; ties count against the right person."
     )
+    if not has_tpir:
+        note += f" TPIR at FPIR {gallery.fpir:g} needs {min_impostors(gallery.fpir)} unknown probes."
+    return _section("Identification: who is it?", _table(head, rows) + _note(note))
 
 
 def _limits(found: Evaluation) -> str:
@@ -334,6 +324,18 @@ def _method(found: Evaluation) -> str:
 
 def _section(title: str, body: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{body}</section>"
+
+
+def _table(head: Sequence[str], rows: Sequence[str], *, style: str = "") -> str:
+    titles = "".join(f'<th scope="col">{name}</th>' for name in head)
+    return (
+        f'<div class="scroll"><table class="{style}"><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _note(text: str) -> str:
+    return f'<p class="note">{text}</p>'
 
 
 def _row(cells: Sequence[str], *, style: str = "") -> str:

@@ -1,0 +1,130 @@
+"""The evaluation on a terminal: one table that fits 60 columns, then what it means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dsrface.commands.evaluation.result import Cell, EvaluateResult, Evaluation
+    from dsrface.metrics.bootstrap import Estimate
+
+_PROTOCOLS = ("HR-LR", "LR-LR", "HR-HR")
+_WIDE = 92
+
+
+def render_evaluation(result: EvaluateResult, console: Console) -> None:
+    """Print image quality, verification and the limits; the closing facts are the caller's.
+
+    Args:
+        result: From `commands.evaluate.run`.
+        console: Where to; its width decides whether intervals stand beside the figures of every column.
+    """
+    found = result.evaluation
+    console.print(_quality(found))
+    if found.cells:
+        console.print(_verification(found, is_wide=console.width >= _WIDE))
+        console.print(
+            Text(
+                f"[low, high]: 95 % by person, {found.counts.persons} persons; "
+                f"{found.counts.genuine} genuine, {found.counts.impostor} impostor pairs. "
+                "HR-LR: HR gallery, LR probe. HR-HR: the ceiling. ~ few pairs for this FAR.",
+                style="dim",
+            )
+        )
+    for line in found.details:
+        console.print(Text(f"- {line}"))
+    for line in found.limits:
+        console.print(Text(f"! {line}", style="yellow"))
+
+
+def _quality(found: Evaluation) -> Table:
+    table = _table(f"Image quality, {found.vlr_size} px, {found.split} split")
+    table.add_column("pictures")
+    table.add_column("PSNR dB", justify="right")
+    table.add_column("SSIM", justify="right")
+    for item in found.quality:
+        table.add_row(item.images, _figure(item.psnr_db, 1, 2), _figure(item.ssim, 1, 3))
+    gains = {item.metric: item.difference for item in found.comparisons if item.protocol == "images"}
+    if gains:
+        table.add_row("gain", _figure(gains["psnr_db"], 1, 2, "+"), _figure(gains["ssim"], 1, 3, "+"))
+    return table
+
+
+def _verification(found: Evaluation, *, is_wide: bool) -> Table:
+    rates = [item.far for item in found.cells[0].tars if item.support != "none"]
+    far = min(rates, default=None)
+    accuracy = next((cell.accuracy for cell in found.cells if cell.accuracy is not None), None)
+    table = _table("Verification")
+    table.add_column("pictures")
+    table.add_column("recogniser")
+    table.add_column("EER %", justify="right")
+    table.add_column("AUC", justify="right")
+    if far is not None:
+        table.add_column(f"TAR % at FAR {far:g}" if is_wide else f"TAR@{far:g}", justify="right")
+    if accuracy is not None:
+        table.add_column("acc %", justify="right")
+    width = len(table.columns)
+    for protocol in _PROTOCOLS:
+        cells = [cell for cell in found.cells if cell.protocol == protocol]
+        if not cells:
+            continue
+        table.add_row(Text(protocol, style="dim"), *[""] * (width - 1))
+        for cell in cells:
+            is_winner = protocol == _PROTOCOLS[0] and cell.name == found.winner
+            style = "bold" if is_winner else "dim" if cell.recogniser == "raw pixels" else None
+            table.add_row(*_row(cell, far, has_accuracy=accuracy is not None, is_wide=is_wide), style=style)
+    chance = ["chance", "", "50", "0.5"] + ([f"{far * 100:g}"] if far is not None else [])
+    table.add_row(*chance, *(["50"] if accuracy else []), style="dim")
+    if accuracy is not None:
+        blank = [""] * (width - 2)
+        for name, share in (("reject all", accuracy.reject_all), ("accept all", 1 - accuracy.reject_all)):
+            table.add_row(name, *blank, f"{share * 100:.1f}", style="dim")
+    return table
+
+
+def _row(cell: Cell, far: float | None, *, has_accuracy: bool, is_wide: bool) -> list[str]:
+    row = [f" {cell.images}", cell.recogniser]
+    row.append(_figure(cell.eer, 100, 1) if is_wide else _short(cell.eer))
+    row.append(_figure(cell.auc, 1, 3) if is_wide else _plain(cell.auc, 1, 3))
+    if far is not None:
+        item = next(item for item in cell.tars if item.far == far)
+        text = _figure(item.tar, 100, 1) if is_wide else _plain(item.tar, 100, 1)
+        row.append(("~" if item.support == "weak" else "") + text)
+    if has_accuracy:
+        row.append("-" if cell.accuracy is None else f"{cell.accuracy.mean * 100:.1f}")
+    return row
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="dim",
+    )
+
+
+def _plain(found: Estimate, factor: float, digits: int, sign: str = "") -> str:
+    return "-" if found.value is None else f"{found.value * factor:{sign}.{digits}f}"
+
+
+def _short(found: Estimate) -> str:
+    """Return a rate in percent with whole numbers in its interval."""
+    text = _plain(found, 100, 1)
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} [{found.low * 100:.0f}, {found.high * 100:.0f}]"
+
+
+def _figure(found: Estimate, factor: float, digits: int, sign: str = "") -> str:
+    text = _plain(found, factor, digits, sign)
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} [{found.low * factor:{sign}.{digits}f}, {found.high * factor:{sign}.{digits}f}]"

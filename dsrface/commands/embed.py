@@ -1,0 +1,191 @@
+"""`dsrface embed`: embeddings of a folder of 112x112 faces, for people's own use."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from dsrface.config.embed import EmbedConfig
+from dsrface.data.augment import to_image01
+from dsrface.data.decode import ImageU8, read_image, walk_images
+from dsrface.engine.events import Event, Note, Progress
+from dsrface.errors import DataError, ImageError
+from dsrface.models.weights import LoadedModel, load_recogniser, normalise
+from dsrface.runtime.cpu import effective_cores
+from dsrface.runtime.devices import Device, autocast, choose_device
+from dsrface.runtime.files import atomic_writer
+from dsrface.types import HIGH_SIZE_PX
+
+_AHEAD = 2  # batches that are read while one is embedded
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class EmbedResult:
+    """What was written.
+
+    Args:
+        summary: The result in a line.
+        location: The .npz file.
+        next_command: How to look at it.
+        num_images: Rows of the file.
+        dim: Length of an embedding.
+        is_normalised: Whether each has length 1.
+        weights_sha256: Of the recogniser's file.
+        skipped: Pictures left out: name, reason and message.
+    """
+
+    exit_code: ClassVar[int] = 0
+
+    summary: str
+    location: str
+    next_command: str
+    num_images: int
+    dim: int
+    is_normalised: bool
+    weights_sha256: str
+    skipped: tuple[dict[str, str], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document of `--json`."""
+        return {**asdict(self), "skipped": list(self.skipped)}
+
+
+def run(config: EmbedConfig, *, emit: Emit) -> EmbedResult:
+    """Embed every picture and write `names` and `embeddings` to one file.
+
+    Args:
+        config: Complete configuration.
+        emit: Takes notes and progress.
+
+    Raises:
+        DataError: no picture, or one that cannot be used and `on_bad_image` is fail.
+        WeightsError: the recogniser cannot be loaded.
+    """
+    root, names = _find(config.images)
+    device = choose_device(config.device, amp=config.amp)
+    emit(Note(f"device: {device.reason}"))
+    loaded = load_recogniser(config.weights, device=device.torch_name)
+    num_threads = effective_cores().effective if config.workers == "auto" else config.workers
+    kept: list[str] = []
+    skipped: list[dict[str, str]] = []
+    parts: list[NDArray[np.float32]] = []
+    for batch_names, results in _read(root, names, config.batch_size, max(1, num_threads)):
+        faces = []
+        for name, result in zip(batch_names, results, strict=True):
+            if isinstance(result, ImageError):
+                if config.on_bad_image == "fail":
+                    raise result
+                skipped.append({"name": name, "reason": result.id, "message": result.message})
+            else:
+                kept.append(name)
+                faces.append(result)
+        if faces:
+            parts.append(_embed(np.stack(faces), loaded, device, is_normalised=config.normalize))
+        emit(Progress("embedding", len(kept) + len(skipped), len(names)))
+    if not parts:
+        raise DataError(
+            f"None of {len(names)} pictures can be used; the first: {skipped[0]['message']}",
+            id="nothing-usable",
+            where=root / skipped[0]["name"],
+        )
+    for item in skipped:
+        emit(Note(f"skipped {item['name']}: {item['message']}", is_warning=True))
+    embeddings = np.concatenate(parts)
+    _write(config.out, kept, embeddings)
+    return _result(config, loaded, embeddings, tuple(skipped))
+
+
+def _find(images: Path) -> tuple[Path, list[str]]:
+    if images.is_file():
+        return images.parent, [images.name]
+    if not images.is_dir():
+        raise DataError("There is no such folder or picture.", id="folder-missing", where=images)
+    names = list(walk_images(images))
+    if not names:
+        raise DataError(
+            "The folder holds no pictures.",
+            id="no-images",
+            where=images,
+            hint="Faces are .png or .jpg files of 112x112 px, in any sub-folders.",
+        )
+    return images, names
+
+
+def _read(
+    root: Path, names: Sequence[str], batch_size: int, num_threads: int
+) -> Iterator[tuple[Sequence[str], list[ImageU8 | ImageError]]]:
+    """Yield batches in order; threads decode the next ones meanwhile, as decoding leaves Python's lock."""
+    batches = [names[start : start + batch_size] for start in range(0, len(names), batch_size)]
+    with ThreadPoolExecutor(num_threads) as pool:
+        waiting = [[pool.submit(_face, root / name) for name in batch] for batch in batches[:_AHEAD]]
+        for number, batch in enumerate(batches):
+            if number + _AHEAD < len(batches):
+                waiting.append([pool.submit(_face, root / name) for name in batches[number + _AHEAD]])
+            yield batch, [future.result() for future in waiting.pop(0)]
+
+
+def _face(path: Path) -> ImageU8 | ImageError:
+    try:
+        image = read_image(path)
+    except ImageError as error:
+        return error
+    if image.shape[:2] == (HIGH_SIZE_PX, HIGH_SIZE_PX):
+        return image
+    return ImageError(
+        f"The picture is {image.shape[1]}x{image.shape[0]}, not {HIGH_SIZE_PX}x{HIGH_SIZE_PX}.",
+        id="wrong-size",
+        where=path,
+        hint="Align and crop photos with `dsrface prepare`; --on-bad-image skip leaves such files out.",
+    )
+
+
+@torch.inference_mode()
+def _embed(
+    faces: ImageU8, loaded: LoadedModel, device: Device, *, is_normalised: bool
+) -> NDArray[np.float32]:
+    images = to_image01(torch.from_numpy(faces).to(device.torch_name))
+    with autocast(device):
+        embeddings = loaded.model(normalise(images, loaded.preprocess))
+    embeddings = embeddings.float()
+    if is_normalised:
+        embeddings = functional.normalize(embeddings, dim=1)
+    return np.asarray(embeddings.cpu().numpy(), np.float32)
+
+
+def _write(out: Path, names: Sequence[str], embeddings: NDArray[np.float32]) -> None:
+    """Write a file that `np.load` opens without pickle: names are an array of fixed-width text."""
+    shown = [name.encode("utf-8", "replace").decode("utf-8") for name in names]
+    with atomic_writer(out) as handle:
+        np.savez(handle, names=np.array(shown, dtype=np.str_), embeddings=embeddings)
+
+
+def _result(
+    config: EmbedConfig,
+    loaded: LoadedModel,
+    embeddings: NDArray[np.float32],
+    skipped: tuple[dict[str, str], ...],
+) -> EmbedResult:
+    left_out = f", {len(skipped)} left out" if skipped else ""
+    code = f"import numpy; f = numpy.load({str(config.out)!r}); print(f['names'][:3], f['embeddings'].shape)"
+    length = "of length 1" if config.normalize else "as the network gave them"
+    return EmbedResult(
+        summary=f"{len(embeddings)} embeddings of {embeddings.shape[1]} numbers, {length}{left_out}.",
+        location=str(config.out),
+        next_command=f"python -c {shlex.quote(code)}",
+        num_images=len(embeddings),
+        dim=int(embeddings.shape[1]),
+        is_normalised=config.normalize,
+        weights_sha256=loaded.sha256,
+        skipped=skipped,
+    )
