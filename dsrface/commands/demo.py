@@ -6,6 +6,7 @@ It calls the use cases that the commands call, with small settings. Interrupted,
 from __future__ import annotations
 
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -79,7 +80,7 @@ def run(config: DemoConfig, *, emit: Emit) -> DemoResult:
     return DemoResult(
         summary=f"The whole pipeline ran in {minutes:.1f} minutes. {PLUMBING}",
         location=str(report),
-        next_command="dsrface prepare PHOTOS DATA   (then the commands above, on your own photos)",
+        next_command="dsrface prepare PHOTOS DATA",
         seconds=demo.seconds,
         results=demo.results,
     )
@@ -129,6 +130,7 @@ class _Demo:
         photos = self.out / "photos"
         if not photos.exists():
             half = self.out / "photos.partial"
+            shutil.rmtree(half, ignore_errors=True)
             draw_dataset(
                 half,
                 num_persons=self.config.num_persons,
@@ -139,12 +141,16 @@ class _Demo:
             half.rename(photos)
 
     def prepare(self) -> None:
-        words = f"prepare {self.out / 'photos'} {self.data} --vlr-sizes {self.config.vlr_size}"
+        words = (
+            f"prepare {self.out / 'photos'} {self.data} --vlr-sizes {self.config.vlr_size} --align none "
+            "--split 0.7,0.15,0.15"
+        )
         flags = {
             "source": self.out / "photos",
             "data": self.data,
             "vlr_sizes": [self.config.vlr_size],
             "align": "none",
+            "split": [0.7, 0.15, 0.15],
             "seed": self.config.seed,
         }
         self._part(words, prepare, PrepareConfig, flags)
@@ -152,7 +158,10 @@ class _Demo:
     def doctor(self) -> None:
         words = f"doctor {self.data} --for finetune --vlr-size {self.config.vlr_size} --no-probe"
         flags = {"data": self.data, "purpose": "finetune", "vlr_size": self.config.vlr_size, "probe": False}
-        self._part(words, doctor, DoctorConfig, flags)
+        report = self._part(words, doctor, DoctorConfig, flags).report
+        for check in report.checks:
+            if check.status in ("warn", "fail"):
+                self.emit(Note(f"{check.id}: {check.summary}", is_warning=check.status == "fail"))
 
     def train_dsr(self) -> None:
         epochs = self.config.dsr_epochs
@@ -174,7 +183,6 @@ class _Demo:
             "hr_only": True,
             "stage1_epochs": 0,
             "stage2_epochs": epochs,
-            "trunk.lr_fraction": 1.0,
             **self._training(self.start),
         }
         self._part(words, finetune, FinetuneConfig, flags)

@@ -1,0 +1,72 @@
+"""`dsrface demo`: the whole pipeline, for real, on a few drawn faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dsrface.errors import EXIT_INTERRUPTED
+
+SMALL = [
+    item
+    for key, value in {
+        "num_persons": 24,
+        "images_per_person": 4,
+        "dsr_epochs": 1,
+        "start_epochs": 1,
+        "finetune_epochs": 1,
+    }.items()
+    for item in ("--set", f"{key}={value}")
+]
+PARTS = ["prepare", "doctor", "train-dsr", "finetune (start)", "precompute", "finetune", "evaluate"]
+
+
+@pytest.mark.slow
+def test_the_whole_pipeline_ends_with_a_report_and_goes_on_where_it_was(call, tmp_path):
+    done = call("demo", "--out", "d", "--json", *SMALL)
+    assert done.code == 0, done.err
+    document = done.document
+    assert list(document["seconds"]) == PARTS
+    assert "not accuracy" in document["summary"]
+    report = Path(document["location"])
+    assert report.is_file()
+    html = report.read_text(encoding="utf-8")
+    assert "<html" in html
+    assert "http://" not in html.replace("http://www.w3.org", "")  # self-contained
+    for run in ("dsr", "recogniser", "finetuned"):
+        assert (tmp_path / "d" / "runs" / run / "best.json").is_file()
+    assert document["results"]["doctor"]["verdict"] != "fail"
+
+    # The same command again finds everything done, and says what it would type.
+    (tmp_path / "d" / "report" / "report.html").unlink()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "d").rglob("*.safetensors")}
+    again = call("demo", "--out", "d", *SMALL)
+    assert again.code == 0, again.err
+    assert "$ dsrface train-dsr " in again.err
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert again.out.splitlines()[-2].startswith("where  ")
+
+    # Other settings are refused rather than mixed in.
+    assert call("demo", "--out", "d", "--seed", "1", "--json").error["error"] == "demo-differs"
+
+
+def test_a_folder_of_something_else_is_left_alone(call, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "thesis.txt").write_text("precious", encoding="utf-8")
+    done = call("demo", "--out", "d", "--json")
+    assert (done.code, done.error["error"]) == (7, "demo-folder")
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["thesis.txt"]
+
+
+def test_interrupted_while_drawing_it_begins_the_drawing_anew(call, tmp_path, monkeypatch):
+    import dsrface.commands.demo as command
+
+    def stop(folder, **_):
+        folder.mkdir()
+        (folder / "half.png").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "draw_dataset", stop)
+    assert call("demo", "--out", "d", *SMALL).code == EXIT_INTERRUPTED
+    assert not (tmp_path / "d" / "photos").exists()
