@@ -213,9 +213,9 @@ def _pickle_size(trace: Trace, pickles: list[str], num_workers: int, memory_byte
     if size <= _PIPE_BYTES and not trace.memmaps:
         return Check("ds.pickle_size", "pass", summary, data=data)
     is_fatal = size * max(1, num_workers) > 0.1 * memory_bytes
-    fix = "Hold names in one numpy or torch array, open memory maps in __setstate__, keep workers persistent."
+    fix = "Hold names and numbers in torch tensors (shared, not copied); keep workers persistent."
     if trace.memmaps:
-        fix += f" {trace.memmaps[0].path} is a memmap, which pickles its whole contents."
+        fix += f" {trace.memmaps[0].path} is a memmap, sent as its whole contents: open it in __setstate__."
     return Check(
         "ds.pickle_size",
         "fail" if is_fatal else "warn",

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 _HIDDEN = re.compile(r"\._(?:modules|parameters|buffers)\[(?:'([^']*)'|(\d+))\]")
+_lines: dict[tuple[Any, str | None], str] = {}
 _FUNCTION_PARTS = ("func", "args", "keywords", "default_factory", "__func__", "__self__", "__wrapped__")
 
 
@@ -112,8 +113,15 @@ def _key(key: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-@functools.lru_cache(maxsize=512)
 def _class_line(cls: Any, attribute: str | None) -> str:
+    """Look a class up once: reading its source takes milliseconds, and a module tree asks hundreds of times."""
+    key = (cls, attribute)
+    if key not in _lines:
+        _lines[key] = _find_line(cls, attribute)
+    return _lines[key]
+
+
+def _find_line(cls: Any, attribute: str | None) -> str:
     try:
         lines, first = inspect.getsourcelines(cls)
         file = inspect.getsourcefile(cls)

@@ -135,7 +135,7 @@ class _DeadlineError(Exception):
     pass
 
 
-_PurePickler: Any = pickle._Pickler  # type: ignore[attr-defined] # noqa: SLF001 - no other one lets us in
+_PurePickler: Any = pickle._Pickler  # noqa: SLF001 - no other one lets us in
 
 
 class _Tracer(_PurePickler):  # type: ignore[misc]

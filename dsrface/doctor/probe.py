@@ -129,6 +129,7 @@ def _guardian(
     request: Mapping[str, Any], token: str, log: IO[bytes], *, allow_cuda: bool
 ) -> Iterator[subprocess.Popen[bytes]]:
     environ = dict(os.environ, PYTHONFAULTHANDLER="1", PYTHONUNBUFFERED="1", DSRFACE_DOCTOR_TOKEN=token)
+    environ["DSRFACE_DOCTOR_USER_NVML"] = environ.get("PYTORCH_NVML_BASED_CUDA_CHECK", "0")
     environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     if not allow_cuda:
         environ["CUDA_VISIBLE_DEVICES"] = ""
