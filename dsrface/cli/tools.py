@@ -15,9 +15,9 @@ app = typer.Typer()
 
 
 def _print_table(result: Any, output: Output) -> None:
-    from dsrface.cli.evaluate_table import render
+    from dsrface.cli.evaluate_table import render_evaluation
 
-    render(result, output)
+    render_evaluation(result, output.out)
 
 
 def _show_doctor(result: Any, output: Output) -> None:

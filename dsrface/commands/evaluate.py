@@ -136,7 +136,8 @@ def _judge(config: EvaluateConfig, split: FaceSplit, measured: Measured, emit: E
         )
     )
     scored = score_cells(measured, pairs, folds, persons=persons, counts=draws, fars=config.fars)
-    gallery, found = None, ()
+    gallery: Gallery | None = None
+    found: tuple[Identification, ...] = ()
     try:
         gallery, found = identify(measured, persons=persons, counts=draws, seed=config.seed)
     except DataError as error:

@@ -142,4 +142,4 @@ def open_set_hits(found: Search, *, fpir: float) -> Bool[np.ndarray, " k"]:
     permitted = int(np.floor(fpir * num_unknown * (1 + 1e-12)))
     # A score passes when it is above the first unknown score that must not pass; ties do not pass.
     limit = np.sort(found.unknown_scores)[::-1][permitted] if permitted < num_unknown else -np.inf
-    return (found.ranks == 1) & (found.known_scores > limit)
+    return np.asarray((found.ranks == 1) & (found.known_scores > limit))

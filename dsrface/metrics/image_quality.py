@@ -59,7 +59,7 @@ def ssim(
     """
     if min(a.shape[-2:]) < SSIM_WINDOW_PX:
         raise ValueError(f"SSIM needs {SSIM_WINDOW_PX} px a side, not {tuple(a.shape[-2:])}")
-    chunks = zip(a.split(_CHUNK), b.split(_CHUNK), strict=True)
+    chunks = zip(torch.split(a, _CHUNK), torch.split(b, _CHUNK), strict=True)
     return torch.cat([_ssim(_scaled(x, data_range), _scaled(y, data_range), data_range) for x, y in chunks])
 
 
@@ -80,7 +80,8 @@ def _ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
         c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
         light = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
         structure = (2 * covariance + c2) / (var_x + var_y + c2)
-        return (light * structure).flatten(1).mean(dim=1)
+        found: Tensor = (light * structure).flatten(1).mean(dim=1)
+        return found
 
 
 def _filtered(maps: Tensor) -> Tensor:

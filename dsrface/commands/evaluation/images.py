@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,7 +117,7 @@ def batches(
     batch_size: int,
     num_workers: int,
     emit: Callable[[Event], None],
-) -> Iterator[tuple[Batch, Tensor | None]]:
+) -> Generator[tuple[Batch, Tensor | None]]:
     """Yield batches of LR and HR faces, and the stored DSR outputs of the same pictures when there are any.
 
     Args:
