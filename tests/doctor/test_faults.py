@@ -1,0 +1,246 @@
+"""Planted faults: each is found under its id, named by its exact path, and gone once repaired as printed."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from doctor_faults import RandomFault, RandomFixed
+from torch.utils.data import DataLoader
+
+from dsrface.doctor import survey, targets, torch_checks, workers
+from dsrface.doctor.report import Check
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="fork and forkserver are POSIX")
+
+
+def examine(name, *, methods=("spawn",), spec=None):
+    """Return the checks of a survey made in this process, by id."""
+    found = {}
+
+    def emit(event, **values):
+        if event == "check":
+            found[values["id"]] = Check.from_dict(values)
+
+    request = {
+        "target": {"kind": "spec", "spec": spec or f"doctor_faults:{name}", "args": None},
+        "methods": list(methods),
+        "num_workers": 2,
+        "memory_bytes": 8 << 30,
+        "batch_size": 4,
+        "allow_cuda": False,
+        "measure_s": 0.02,
+    }
+    threads = torch.get_num_threads()
+    survey.survey(request, emit)
+    torch.set_num_threads(threads)
+    return found
+
+
+def prove(name, method):
+    """Return the checks of real workers, by id."""
+    found = {}
+
+    def emit(event, **values):
+        if event == "check":
+            found[values["id"]] = Check.from_dict(values)
+
+    target = {"kind": "spec", "spec": f"doctor_faults:{name}", "args": None}
+    workers.prove({"target": target, "method": method, "num_workers": 2, "item_s": 0.01}, emit)
+    return found
+
+
+STATIC = [
+    ("ds.unpicklable", "Lambda", "spawn", "fail", "dataset.transform.transforms[1]", "module level"),
+    ("ds.unpicklable", "Lambda", "fork", "warn", "dataset.transform.transforms[1]", "module level"),
+    ("ds.unpicklable", "Lock", "spawn", "fail", "dataset.cache['lock']", "__setstate__"),
+    ("ds.non_leaf", "NonLeaf", "forkserver", "fail", "dataset.mean", "detach"),
+    ("ds.temp_tensor", "Temporary", "spawn", "fail", "dataset.mean", "numpy"),
+    ("ds.temp_tensor", "Generator", "spawn", "fail", "dataset.generator", "seed"),
+    ("ds.open_handles", "Handle", "fork", "warn", "dataset.handle", "os.getpid()"),
+    ("ds.cuda_member", "Network", "fork", "fail", "dataset.dsr_model", "two ways out"),
+    ("ds.cuda_member", "Network", "spawn", "warn", "dataset.dsr_model", "two ways out"),
+    ("mp.cuda_fork", "Network", "fork", "fail", "dataset.dsr_model", "training loop"),
+    ("ds.rng", "Random", "fork", "warn", "dataset.random", "initial_seed"),
+    ("ds.pickle_size", "Size", "spawn", "warn", "dataset.names", "torch tensors"),
+    ("ds.refcount_growth", "Growth", "fork", "warn", "dataset.pairs", "arrays"),
+    ("ds.output", "Batch", "fork", "fail", "batch['note']", "plain containers"),
+    ("ds.output", "Grad", "fork", "fail", "batch", "no_grad"),
+]
+
+
+@pytest.mark.parametrize(("id", "name", "method", "status", "path", "advice"), STATIC)
+def test_fault_is_found_by_path_and_gone_when_fixed(id, name, method, status, path, advice, monkeypatch):
+    monkeypatch.setenv("DSRFACE_DOCTOR_META_AS_CUDA", "1")
+    if name == "Batch":
+        monkeypatch.setattr(survey, "default_collate", lambda items: {"note": [x["note"] for x in items]})
+        path = "batch['note'][0]"
+    check = examine(f"{name}Fault", methods=[method])[id]
+    assert check.status == status
+    assert path in check.summary + check.where
+    assert advice in check.fix
+    assert examine(f"{name}Fixed", methods=[method])[id].status == "pass"
+
+
+def test_unpicklable_members_carry_their_source_line():
+    check = examine("LambdaFault")["ds.unpicklable"]
+    member = check.data["members"][0]
+    file, line = member["source"].rsplit(":", 1)
+    from doctor_faults import __file__ as faults
+
+    assert "lambda value: value" in open(faults).read().splitlines()[int(line) - 1]
+    assert file.endswith("doctor_faults.py")
+
+
+def test_a_handle_that_getstate_drops_is_still_one_under_fork():
+    found = examine("HiddenHandleFault", methods=["fork"])
+    assert found["ds.open_handles"].status == "warn"
+    assert "dataset.handle" in found["ds.open_handles"].summary
+    assert examine("HiddenHandleFault", methods=["spawn"])["ds.open_handles"].status == "pass"
+
+
+def test_items_and_batches(monkeypatch):
+    check = examine("ItemFault")["ds.items"]
+    assert check.status == "fail"
+    assert "dataset[63]" in check.where
+    assert "broken.png" in check.summary
+    assert examine("RaggedFault")["ds.output"].status == "fail"
+    monkeypatch.setenv("DSRFACE_DOCTOR_META_AS_CUDA", "1")
+    assert "cuda:0" in examine("CudaBatchFault")["ds.output"].summary
+
+
+def test_threads_before_the_fork():
+    assert examine("ThreadFault", methods=["fork"])["mp.threads"].status == "warn"
+    assert examine("NetworkFixed", methods=["fork"])["mp.threads"].status == "pass"
+
+
+def test_builds_that_fail():
+    check = examine("raises")["ds.build"]
+    assert check.status == "fail"
+    assert "no such folder" in check.summary
+    assert "doctor_faults.py" in check.where
+    assert examine("no_dataset")["ds.build"].status == "fail"
+    assert "has no 'nowhere'" in examine("nowhere")["ds.build"].summary
+    cuda = examine("wants_cuda")["ds.build"]
+    if not torch.cuda.is_available():
+        assert cuda.data["needs_cuda"]
+        assert "--allow-cuda" in cuda.fix
+
+
+SCRIPT = """
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+class Data(Dataset):
+    def __len__(self):
+        return 4
+    def __getitem__(self, index):
+        return torch.tensor(index)
+
+{guard}loader = DataLoader(Data())
+{guard}for batch in loader:
+{guard}    pass
+"""
+
+
+def test_main_guard_of_a_script(tmp_path):
+    bad, good = tmp_path / "train_without_guard.py", tmp_path / "train_with_guard.py"
+    bad.write_text(SCRIPT.format(guard=""))
+    good.write_text(SCRIPT.replace("{guard}loader", 'if __name__ == "__main__":\n    loader').format(guard="    "))
+    check = examine("", spec=f"{bad}:Data")["mp.main_guard"]
+    assert check.status == "fail"
+    assert "train_without_guard.py:12" in check.where
+    assert examine("", spec=f"{good}:Data")["mp.main_guard"].status == "pass"
+
+
+def test_a_script_that_hides_a_module_is_refused(tmp_path):
+    script = tmp_path / "json.py"
+    script.write_text("class Data: pass\n")
+    check = examine("", spec=f"{script}:Data")["ds.build"]
+    assert check.data["usage"]
+    assert "Rename" in check.fix
+
+
+@POSIX
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Lambda", "NonLeaf", "Temporary", "Generator", "Lock"])
+def test_the_printed_fix_makes_real_workers_work(name):
+    assert prove(f"{name}Fault", "forkserver")["worker.forkserver"].status == "fail"
+    fixed = prove(f"{name}Fixed", "forkserver")
+    assert fixed["worker.forkserver"].status == "pass"
+    assert fixed["worker.consistency"].status == "pass"
+
+
+@POSIX
+def test_workers_that_deliver_other_data():
+    found = prove("PidFault", "fork")
+    assert found["worker.fork"].status == "pass"
+    assert found["worker.consistency"].status == "fail"
+    assert found["worker.consistency"].data["differing"] == [5]
+    assert prove("HandleFixed", "fork")["worker.consistency"].status == "pass"
+
+
+@POSIX
+def test_augmentation_is_not_taken_for_a_fault():
+    check = prove("RandomFixed", "fork")["worker.consistency"]
+    assert (check.status, check.data["compared"]) == ("info", 0)
+
+
+@POSIX
+def test_iterable_shards():
+    fault = prove("StreamFault", "fork")["ds.iterable_shard"]
+    assert fault.status == "fail"
+    assert "get_worker_info" in fault.fix
+    assert prove("StreamFixed", "fork")["ds.iterable_shard"].status == "pass"
+
+
+@POSIX
+def test_a_worker_that_dies_is_explained():
+    check = prove("KilledFault", "fork")["worker.fork"]
+    assert check.status == "fail"
+    assert check.data["explained_as"] == "worker-out-of-memory"
+
+
+@POSIX
+@pytest.mark.parametrize(("kind", "repeats"), [(RandomFault, True), (RandomFixed, False)])
+def test_generators_repeat_in_workers_until_seeded_there(kind, repeats):
+    loader = DataLoader(kind(), batch_size=4, num_workers=2, multiprocessing_context="fork")
+    first, second = list(loader)[:2]
+    assert torch.equal(first, second) is repeats
+
+
+def test_broken_torchvision_is_recognised(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    check = torch_checks._torchvision(is_imported=True)
+    assert check.status == "fail"
+    assert "--force-reinstall torch torchvision" in check.fix
+    monkeypatch.undo()
+    assert torch_checks._torchvision(is_imported=True).status == "pass"
+
+
+def test_slow_decoder_and_cuda_poison(monkeypatch):
+    from PIL import features
+
+    monkeypatch.setattr(features, "check", lambda name: False)
+    assert torch_checks._decoder().status == "warn"
+    monkeypatch.setattr(torch_checks, "has_gpu_hardware", lambda: True)
+    monkeypatch.setenv("DSRFACE_DOCTOR_USER_NVML", "0")
+    assert torch_checks._poison("fork").status == "warn"
+    assert torch_checks._poison("spawn").status == "pass"
+    monkeypatch.setenv("DSRFACE_DOCTOR_USER_NVML", "1")
+    assert torch_checks._poison("fork").status == "pass"
+
+
+def test_thread_canary(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch_checks, "_zeros_s", lambda threads: 0.008 if threads > 1 else 0.00001)
+    check = torch_checks._threads()
+    assert check.status == "warn"
+    assert "8.00 ms" in check.summary
+
+
+def test_targets_take_options_loaders_and_instances():
+    target = targets.build({"kind": "spec", "spec": "doctor_faults:with_options", "args": None})
+    assert (target.batch_size, target.collate_fn.__name__) == (7, "as_list")
+    assert targets._unpack(DataLoader(RandomFixed(), batch_size=3), "x", "").batch_size == 3

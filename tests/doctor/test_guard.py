@@ -1,0 +1,136 @@
+"""The guarded process: hangs, memory, prints, and nothing left behind however the doctor ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dsrface.doctor.probe import run_stage
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and /dev/shm are POSIX")
+HERE = Path(__file__).parent
+SHM = Path("/dev/shm")
+
+
+def left_behind(mark):
+    """Return processes whose environment carries the mark; the guard's own included."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("DOCTOR_TEST_MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append((process.pid, " ".join(process.cmdline())[-80:]))
+        except psutil.Error:
+            continue
+    return found
+
+
+def shared_files():
+    return {entry.name for entry in SHM.iterdir()} if SHM.is_dir() else set()
+
+
+def wait_until_gone(mark, seconds=20):
+    deadline = time.monotonic() + seconds
+    while (found := left_behind(mark)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+def request(name, **more):
+    spec = {"kind": "spec", "spec": f"{HERE / 'doctor_faults.py'}:{name}", "args": None}
+    return {"stage": "prove", "target": spec, "method": "fork", "num_workers": 2, "item_s": 0.01, **more}
+
+
+@pytest.fixture
+def mark(monkeypatch):
+    value = f"m{random.getrandbits(60)}"
+    monkeypatch.setenv("DOCTOR_TEST_MARK", value)
+    before = {name for name in shared_files() if name.startswith(("sem.dsrface", "dsrface"))}
+    yield value
+    assert left_behind(value) == []
+    assert {name for name in shared_files() if name.startswith(("sem.dsrface", "dsrface"))} <= before
+
+
+def test_a_hung_worker_is_ended_and_shows_where_it_stands(mark):
+    outcome = run_stage(request("HangFault"), timeout_s=15)
+    assert outcome.ending == "timeout"
+    assert outcome.stage == "start 2 workers by fork"
+    assert "self.lock.acquire()  # held since the fork" in open(HERE / "doctor_faults.py").read()
+    assert "doctor_faults.py" in outcome.stacks
+    assert "__getitem__" in outcome.stacks
+
+
+def test_a_process_that_takes_too_much_memory_is_ended(mark):
+    outcome = run_stage(request("GreedyFault", num_workers=1), timeout_s=60, memory_limit_bytes=500 << 20)
+    assert outcome.ending == "memory"
+
+
+def test_a_crash_of_the_process_itself_is_told(mark):
+    outcome = run_stage({"stage": "prove"}, timeout_s=60)
+    assert outcome.ending == "died"
+    assert outcome.last("crash")["error"].startswith("KeyError")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_timeout_under_other_start_methods_leaves_nothing(mark, method):
+    outcome = run_stage(request("HandleFixed", method=method), timeout_s=4.5)
+    assert outcome.ending in ("timeout", "done")
+
+
+def start_doctor(mark, *flags):
+    command = [sys.executable, "-m", "dsrface", "doctor", "--dataset", f"{HERE / 'doctor_faults.py'}:HandleFixed"]
+    return subprocess.Popen(
+        [*command, "--json", *flags],
+        env={**os.environ, "DOCTOR_TEST_MARK": mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_a_random_moment_nothing_is_left(sent, seed):
+    mark = f"k{random.getrandbits(60)}"
+    before = shared_files()
+    moment = random.Random(f"{sent}{seed}").uniform(0.2, 14)
+    method = ["all", "fork", "forkserver", "spawn"][seed]
+    doctor = start_doctor(mark, "--start-method", method, "--budget", "6")
+    try:
+        time.sleep(moment)
+        is_running = doctor.poll() is None
+        doctor.send_signal(sent)
+        doctor.communicate(timeout=30)
+    finally:
+        doctor.kill()
+    assert wait_until_gone(mark) == [], (sent, moment)
+    new = {name for name in shared_files() - before if "dsrface" in name or name.startswith("torch_")}
+    assert {name for name in new if not _is_of_living_process(name)} == set(), (sent, moment)
+    if is_running:
+        assert doctor.returncode in ({9: [-9], 2: [130, -2], 15: [143, -15]}[int(sent)]), moment
+
+
+def _is_of_living_process(name):
+    """Other tests may run beside this one and have shared memory of their own."""
+    parts = name.split("_")
+    return len(parts) > 1 and parts[1].isdigit() and psutil.pid_exists(int(parts[1]))
+
+
+def test_prints_of_the_examined_code_stay_out_of_the_json(mark):
+    command = [sys.executable, "-m", "dsrface", "doctor", "--json", "--no-probe", "--budget", "1"]
+    target = f"{HERE / 'doctor_faults.py'}:NoisyFault"
+    done = subprocess.run([*command, "--dataset", target], capture_output=True, text=True, timeout=120)
+    report = json.loads(done.stdout)
+    assert report["tool"] == "dsrface doctor"
+    assert {check["id"]: check["status"] for check in report["checks"]}["ds.items"] == "pass"
+    assert done.returncode == 0
