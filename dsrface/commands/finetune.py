@@ -16,9 +16,10 @@ from dsrface.commands.write_through import Memo, WriteThroughSource, remembering
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data.augment import to_image01
 from dsrface.data.layout import open_data
+from dsrface.engine.context import Outcome, Where
 from dsrface.engine.events import Event, Note
 from dsrface.engine.inference import run_batched
-from dsrface.engine.loop import Outcome, Where, fit
+from dsrface.engine.loop import fit
 from dsrface.engine.recognition_task import RecognitionImages, RecognitionTask, make_feed
 from dsrface.engine.run_folder import INTERRUPTED
 from dsrface.engine.session import training_session

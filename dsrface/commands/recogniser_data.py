@@ -19,9 +19,9 @@ from dsrface.data.layout import FaceData, FaceSplit
 from dsrface.data.loaders import make_loader
 from dsrface.data.names import PackedStrings
 from dsrface.data.samplers import BatchSampler, EpochOrder, PersonSampler, RankedSampler
+from dsrface.engine.context import BatchSource, Where
 from dsrface.engine.events import Note
 from dsrface.engine.inference import Images, gather
-from dsrface.engine.loop import BatchSource, Where
 from dsrface.errors import DataError
 from dsrface.runtime.files import write_json
 

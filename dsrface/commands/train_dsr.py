@@ -17,10 +17,11 @@ from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceData, FaceSplit, make_split, open_data
 from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import BatchSampler, EpochOrder
+from dsrface.engine.context import Outcome, Where
 from dsrface.engine.dsr_task import DsrTask
 from dsrface.engine.events import Event, Note
 from dsrface.engine.inference import Images, gather
-from dsrface.engine.loop import Outcome, Where, fit
+from dsrface.engine.loop import fit
 from dsrface.engine.run_folder import INTERRUPTED
 from dsrface.engine.session import training_session
 from dsrface.models.dsr import build_dsr, count_parameters

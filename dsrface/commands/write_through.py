@@ -17,8 +17,8 @@ from dsrface.commands.precompute.pipeline import Get, Upscaler
 from dsrface.commands.precompute.setting import Setting
 from dsrface.commands.recogniser_data import RecogniserData
 from dsrface.config.precompute import PrecomputeConfig
+from dsrface.engine.context import BatchSource
 from dsrface.engine.events import Note
-from dsrface.engine.loop import BatchSource
 from dsrface.engine.recognition_task import Feed
 from dsrface.models.weights import LoadedModel
 from dsrface.runtime.devices import Device

@@ -8,12 +8,9 @@ generator seeded by (seed, step, rank), so a resumed run has no generator state 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,74 +18,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dsrface.config.engine import EngineConfig, OptimConfig
 from dsrface.engine import checkpoint as checkpoints
-from dsrface.engine.distributed import Ranks
+from dsrface.engine.context import BatchSource, Outcome, Where
 from dsrface.engine.events import CheckpointSaved, EvalDone, Note, RunFinished, RunStarted, StepDone
 from dsrface.engine.meter import Meter, Reading
 from dsrface.engine.optim import Ema, LrPlan, build_optimizer, set_lr
-from dsrface.engine.run_folder import DONE, INTERRUPTED, RunFolder
-from dsrface.engine.signals import Stop
-from dsrface.engine.sinks import Sink
+from dsrface.engine.run_folder import DONE, INTERRUPTED
+from dsrface.engine.step import cut, explained_memory, move, seed_step
 from dsrface.engine.task import Task, Validation
 from dsrface.errors import RunError, TrainingError, WorkerError
-from dsrface.runtime.devices import Device, autocast
+from dsrface.runtime.devices import autocast
 from dsrface.types import Batch
 
 _NAMED_SAMPLES = 8
-
-
-class BatchSource(Protocol):
-    """What both loaders look like to the loop."""
-
-    @property
-    def num_batches(self) -> int:
-        """Batches of an epoch, the same in each."""
-        ...
-
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        """Yield this rank's batches of an epoch."""
-        ...
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    Args:
-        status: `done` or `interrupted`.
-        step: Optimiser steps done.
-        best_step: Step of the best checkpoint, -1 without one.
-        best_metrics: Its validation metrics.
-        first_metrics: Validation metrics before the first step.
-        exit_code: 0, 130 or 143.
-    """
-
-    status: str
-    step: int
-    best_step: int
-    best_metrics: dict[str, float]
-    first_metrics: dict[str, float]
-    exit_code: int
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where and in whose company the loop runs.
-
-    Args:
-        device: Device and number format.
-        ranks: This process among those of the job.
-        folder: The run folder; written by rank 0 only.
-        sink: Takes the events; rank 0's go to the run folder.
-        stop: Signals that came in.
-        seed: Of the run.
-    """
-
-    device: Device
-    ranks: Ranks
-    folder: RunFolder
-    sink: Sink
-    stop: Stop
-    seed: int
 
 
 def fit(
@@ -115,7 +56,7 @@ def fit(
         RunError: the checkpoint to resume from is damaged or of another run.
         DsrfaceError: what the loader raises.
     """
-    with _explained_memory(engine):
+    with explained_memory(engine):
         return _Loop(task, source, phase_epochs, optim, engine, where).run()
 
 
@@ -202,17 +143,17 @@ class _Loop:
         return within == 0 and is_due and self.validated_step != self.step
 
     def _train_step(self, batch: Batch) -> None:
-        _seed_step(self.where.seed, self.step, self.where.ranks.rank)
+        seed_step(self.where.seed, self.step, self.where.ranks.rank)
         if self.step == 0 and self.where.ranks.is_main:
             self.task.save_first_batch(batch, self.where.folder.samples / "first_batch.png")
         lr = set_lr(self.optimizer, self.plan, self.step)
         total: dict[str, torch.Tensor] = {}
-        micro_batches = _cut(batch, self.engine.accumulate)
+        micro_batches = cut(batch, self.engine.accumulate)
         for number, micro in enumerate(micro_batches):
             is_last = number == len(micro_batches) - 1
             with self._sync_only(is_last=is_last):
                 with autocast(self.where.device):
-                    loss, metrics = self.callable(_moved(micro, self.device))
+                    loss, metrics = self.callable(move(micro, self.device))
                 share = len(micro) / len(batch)
                 self.scaler.scale(loss * share).backward()
             for name, value in metrics.items():
@@ -402,41 +343,3 @@ class _Loop:
         if not is_last and isinstance(self.callable, DistributedDataParallel):
             return self.callable.no_sync()
         return contextlib.nullcontext()
-
-
-def _cut(batch: Batch, num_parts: int) -> list[Batch]:
-    """Cut a batch into at most `num_parts` micro-batches of nearly equal size."""
-    if num_parts == 1:
-        return [batch]
-    fields = [
-        part.tensor_split(min(num_parts, len(batch)))
-        for part in (batch.inputs, batch.high, batch.labels, batch.indices)
-    ]
-    return [replace(batch, inputs=a, high=b, labels=c, indices=d) for a, b, c, d in zip(*fields, strict=True)]
-
-
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    """Copy a batch to the device without waiting; the indices, for drawing, stay where they are."""
-    return replace(batch.to(device), indices=batch.indices)
-
-
-def _seed_step(seed: int, step: int, rank: int) -> None:
-    digest = hashlib.blake2b(f"{seed}/{step}/{rank}".encode(), digest_size=8).digest()
-    torch.manual_seed(int.from_bytes(digest, "little") >> 1)
-
-
-@contextlib.contextmanager
-def _explained_memory(engine: EngineConfig) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        text = str(error)
-        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
-            raise TrainingError(
-                f"Out of memory: {text.splitlines()[0]}",
-                id="out-of-memory",
-                hint=f"Raise engine.accumulate (now {engine.accumulate}): the same training in smaller "
-                "pieces; "
-                "or lower the batch size.",
-            ) from error
-        raise

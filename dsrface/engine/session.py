@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from dsrface.config.engine import EngineConfig, TrainingConfig
+from dsrface.engine.context import Where
 from dsrface.engine.distributed import Ranks, process_group
 from dsrface.engine.events import Event, RunFinished
-from dsrface.engine.loop import Where
 from dsrface.engine.run_folder import FAILED, INTERRUPTED, RunFolder, open_run
 from dsrface.engine.signals import stop_signals
 from dsrface.engine.sinks import Fanout, Sink, run_sinks

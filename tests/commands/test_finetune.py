@@ -1,4 +1,4 @@
-"""finetune on real files: every mode, both stages, the mistakes it must not repeat, resuming after SIGKILL."""
+"""finetune on real files: every mode, both stages, mistakes not to repeat, resuming after SIGKILL."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_live_mode_runs_the_dsr_on_the_batch(tiny_data, started, tmp_path, head)
     assert result.outcome.status == "done"
     loaded = load_recogniser(tmp_path / "run")
     assert loaded.config["variant"] == "edgeface_xxs"
-    evaluation = [event for event in events if isinstance(event, EvalDone)][0]
+    evaluation = next(event for event in events if isinstance(event, EvalDone))
     assert {"auc", "eer", "d_prime", "hr_auc", "effective_rank", "impostor_mean", "holdout_accuracy"} == set(
         evaluation.metrics
     )
@@ -278,7 +278,7 @@ def test_kept_out_images_are_recorded_and_not_trained_on(tiny_data, tmp_path, mo
 def test_hold_out_leaves_two_images_and_the_labels():
     class Split:
         labels = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2, 2, 2])
-        persons = ["a", "b", "c"]
+        persons = ("a", "b", "c")
 
         def __len__(self):
             return 10
@@ -314,7 +314,7 @@ def test_outputs_of_finds_the_twin_of_each_split(tiny_data, flat_data, tmp_path)
 def test_refusals(tiny_data, started, tmp_path):
     with pytest.raises(UsageError, match="exactly one"):
         config(tiny_data, tmp_path / "run")
-    with pytest.raises(UsageError, match="is of|of edgeface_xxs") as caught:
+    with pytest.raises(UsageError, match="of edgeface_xxs") as caught:
         run_quietly(
             tiny_data,
             tmp_path / "a",

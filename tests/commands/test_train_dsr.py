@@ -57,7 +57,9 @@ def spawn(command, flags, *, torchrun=0, wait=True):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     if not wait:
         return subprocess.Popen(call, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-    return subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    return subprocess.run(
+        call, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
 
 
 def last_weights(run):

@@ -1,4 +1,4 @@
-"""Configurations of the training commands: presets validate, defaults are the default preset, checks name both keys."""
+"""The training commands' settings: presets validate, defaults are the default preset, checks name keys."""
 
 from __future__ import annotations
 

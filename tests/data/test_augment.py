@@ -1,4 +1,4 @@
-"""Augmentation: the twins move together, host and device agree, draws depend on (seed, epoch, index) alone."""
+"""Augmentation: twins move together, host and device agree, draws depend on (seed, epoch, index)."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import signal
@@ -133,7 +134,7 @@ def test_a_dead_worker_fails_the_run(tmp_path):
 
 @pytest.mark.parametrize("every", [1, 2, 3, 100])
 def test_nan_names_step_batch_and_last_good_checkpoint(tmp_path, every):
-    """Sample 5 makes the loss NaN; in epoch 1 it is in some batch, found at the next fetch whatever its distance."""
+    """Sample 5 makes the loss NaN; its batch is found at the next fetch, whatever the distance."""
     source = ToySource()
     wanted = next(
         (number, batch.indices.tolist()) for number, batch in enumerate(source.epoch(0)) if 5 in batch.indices
@@ -220,6 +221,29 @@ def test_bf16_autocast_trains(tmp_path):
     assert losses[-1] < losses[0]
 
 
+def test_fp16_scales_skips_overflows_and_resumes(tmp_path):
+    """An overflowing gradient is skipped and the scale lowered; it is no reason to stop."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(given):
+        if given == 13:
+            raise Killed
+
+    epochs = {"epochs": (8,), "amp": "fp16"}
+    _, recorder = train(tmp_path / "whole", ToyTask(), **epochs)
+    losses = [event.metrics["loss/total"] for event in recorder.of(StepDone)]
+    assert losses[-1] < losses[0]
+    state = load_trainer_state(find_last(tmp_path / "whole"))
+    assert state["scaler"]["scale"] <= 65536
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", ToyTask(), ToySource(on_batch=kill), **epochs)
+    train(tmp_path / "cut", ToyTask(), resume=True, **epochs)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    assert load_trainer_state(find_last(tmp_path / "cut"))["scaler"] == state["scaler"]
+
+
 def test_a_step_fetches_nothing(tmp_path, monkeypatch):
     """Between two fetches no tensor is read by the host: that would wait for the device in every step."""
     calls: list[str] = []
@@ -239,5 +263,5 @@ def test_a_step_fetches_nothing(tmp_path, monkeypatch):
         ToySource(on_batch=lambda _: counts.append(len(calls))),
         engine={"log_every_steps": 100, "checkpoint_every_steps": 0, "eval_every_epochs": 4},
     )
-    per_step = [after - before for before, after in zip(counts, counts[1:], strict=False)]
+    per_step = [after - before for before, after in itertools.pairwise(counts)]
     assert per_step.count(0) >= 8  # all but the fetch at each epoch's end

@@ -68,9 +68,9 @@ def test_resume_checks_settings_command_data_and_pins(tmp_path):
     assert len(record(run)["attempts"]) == 2
     with pytest.raises(RunError, match="epochs: 60 -> 61"), open_run(config(epochs=61), **same):
         pass
-    with pytest.raises(RunError, match="images of the data set"):
-        with open_run(config(), **same, facts={"data_sha256": "b"}):
-            pass
+    other = {"data_sha256": "b"}
+    with pytest.raises(RunError, match="images of the data set"), open_run(config(), **same, facts=other):
+        pass
     assert record(run)["status"] == "done"  # a refused attempt leaves the record alone
 
 
@@ -96,9 +96,9 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path):
     holder.start()
     try:
         assert ready.wait(60)
-        with pytest.raises(RunError, match=f"pid {holder.pid}") as caught:
-            with open_run(config(), run=tmp_path / "run", resume=True, seed=0):
-                pass
+        second = open_run(config(), run=tmp_path / "run", resume=True, seed=0)
+        with pytest.raises(RunError, match=f"pid {holder.pid}") as caught, second:
+            pass
         assert caught.value.id == "locked"
     finally:
         holder.kill()

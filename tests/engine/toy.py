@@ -1,4 +1,4 @@
-"""A task of a few numbers, so that the loop is tested without faces: y = W x, with dropout to use the generator."""
+"""A task of a few numbers, so that the loop is tested without faces; its dropout uses the generator."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from dsrface.config.sources import Config
 from dsrface.config.engine import EngineConfig, OptimConfig
+from dsrface.config.sources import Config
 from dsrface.data.draws import generator
+from dsrface.engine.context import Outcome, Where
 from dsrface.engine.distributed import Ranks, process_group
-from dsrface.engine.loop import Outcome, Where, fit
+from dsrface.engine.loop import fit
 from dsrface.engine.run_folder import open_run
 from dsrface.engine.signals import Stop
 from dsrface.engine.task import ParamGroup, Task, Validation
-from dsrface.runtime.devices import choose_device
+from dsrface.runtime.devices import Device, choose_device
 from dsrface.types import Batch
 
 NUM_SAMPLES, SIZE = 24, 4
@@ -78,7 +79,7 @@ class ToyTask(Task):
 
 
 class ToySource:
-    """24 samples in seeded order; `on_batch` is called before each batch, with the number of batches given so far."""
+    """24 samples in seeded order; `on_batch` is called before each batch with the number given so far."""
 
     def __init__(self, batch_size: int = 8, on_batch=None, rank: int = 0, world_size: int = 1) -> None:
         self.batch_size, self.on_batch, self.rank, self.world_size = batch_size, on_batch, rank, world_size
@@ -131,7 +132,8 @@ def train(
     amp: str = "fp32",
 ) -> tuple[Outcome, Recorder]:
     recorder = Recorder()
-    device = choose_device("cpu", amp=amp)
+    # fp16 needs a GPU to be of use, but its scaler works anywhere
+    device = Device("cpu", "cpu", "fp16", "test") if amp == "fp16" else choose_device("cpu", amp=amp)
     with contextlib.ExitStack() as stack:
         ranks = stack.enter_context(process_group(device))
         config = ToyConfig()

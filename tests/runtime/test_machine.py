@@ -87,7 +87,8 @@ def test_defaults_do_not_overrule_the_user(monkeypatch):
 
 
 def test_threads_and_versions_import_no_torch():
-    code = "import sys, dsrface.runtime.threads, dsrface.runtime.versions, dsrface.runtime.devices, dsrface.runtime.locks"
+    code = "import sys, dsrface.runtime.threads, dsrface.runtime.versions, dsrface.runtime.devices"
+    code += ", dsrface.runtime.locks"
     code += ", dsrface.config.finetune, dsrface.config.train_dsr, dsrface.engine.events"
     subprocess.run(
         [sys.executable, "-c", code + "; sys.exit('torch' in sys.modules)"], check=True, timeout=60
@@ -104,7 +105,7 @@ def test_versions(tmp_path):
 def test_lock_is_released_by_an_error_and_can_be_taken_again(tmp_path):
     with pytest.raises(ZeroDivisionError), exclusive(tmp_path / ".lock", what="cache"):
         raise ZeroDivisionError
-    with exclusive(tmp_path / ".lock", what="cache"):
-        with pytest.raises(RunError, match="cache"), exclusive(tmp_path / ".lock", what="cache"):
-            pass
+    second = exclusive(tmp_path / ".lock", what="cache")
+    with exclusive(tmp_path / ".lock", what="cache"), pytest.raises(RunError, match="cache"), second:
+        pass
     assert {path.name for path in tmp_path.iterdir()} <= {".lock"}
