@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dsrface.data.cache import format as fmt
 from dsrface.data.decode import write_png
 from dsrface.errors import RunError
-from dsrface.runtime.files import atomic_writer, read_json, sha256_file, sha256_json, write_json
+from dsrface.runtime.files import TMP_SUFFIX, atomic_writer, read_json, sha256_file, sha256_json, write_json
 
 FORMAT = "dsrface-png"
 IMAGES = "images.jsonl"
@@ -131,6 +131,8 @@ def decide_png(
 def begin_png(plan: PngPlan) -> None:
     """Put the plan on disk, so that a killed run can go on."""
     plan.folder.mkdir(parents=True, exist_ok=True)
+    for path in plan.folder.rglob(f"*{TMP_SUFFIX}"):  # left by a killed run
+        path.unlink(missing_ok=True)
     _write_images(
         plan.folder, ({"name": n, "input": i} for n, i in zip(plan.names, plan.inputs, strict=True))
     )
@@ -214,9 +216,8 @@ def read_tree_manifest(folder: Path) -> dict[str, Any]:
 def read_images(folder: Path) -> list[dict[str, Any]]:
     """Read `images.jsonl`; a line that is no object ends it."""
     rows: list[dict[str, Any]] = []
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        with (folder / IMAGES).open(encoding="utf-8") as handle:
-            rows.extend(json.loads(line) for line in handle)
+    with contextlib.suppress(FileNotFoundError, ValueError), (folder / IMAGES).open(encoding="utf-8") as handle:
+        rows.extend(json.loads(line) for line in handle)
     return rows
 
 

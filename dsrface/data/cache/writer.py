@@ -116,9 +116,10 @@ class ColumnWriter:
             )
         manifest = replace(self.plan, shards=tuple(done[number] for number in range(total)))
         write_json(self.folder / fmt.MANIFEST, manifest.to_json())
-        (self.folder / fmt.PLAN).unlink(missing_ok=True)
-        for name in garbage(self.folder):
+        for name in garbage(self.folder, sources=(fmt.MANIFEST,)):
             (self.folder / name).unlink(missing_ok=True)
+        # Last, so that a run killed before this comes here again and leaves nothing behind.
+        (self.folder / fmt.PLAN).unlink(missing_ok=True)
         return manifest
 
 
@@ -160,10 +161,10 @@ def remove_leftovers(folder: Path) -> None:
             (folder / entry).unlink(missing_ok=True)
 
 
-def garbage(folder: Path) -> list[str]:
+def garbage(folder: Path, *, sources: Sequence[str] = (fmt.MANIFEST, fmt.PLAN)) -> list[str]:
     """Return the files that look like a cache's but that neither manifest nor plan needs, sorted."""
     needed: set[str] = set()
-    for name in (fmt.MANIFEST, fmt.PLAN):
+    for name in sources:
         if (folder / name).exists():
             manifest = fmt.read_manifest(folder, name=name)
             needed.add(manifest.table["file"])
