@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -20,11 +20,18 @@ from dsrface.cli.options import (
     Workers,
     comma_numbers,
 )
+from dsrface.cli.output import Output
 
 app = typer.Typer()
 
 
-@command(app, "demo")
+def _show_demo(result: Any, output: Output) -> None:
+    from dsrface.cli.evaluate_table import render_evaluation
+
+    render_evaluation(result.evaluation, output.out)
+
+
+@command(app, "demo", render=_show_demo)
 def demo(
     *,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for data, runs and report.")] = None,

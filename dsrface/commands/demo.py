@@ -9,9 +9,9 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from dsrface.commands import doctor, evaluate, finetune, precompute, prepare, train_dsr
 from dsrface.config.demo import DemoConfig
@@ -41,7 +41,8 @@ class DemoResult:
         location: The report.
         next_command: What to run next.
         seconds: Wall time of each part, in seconds.
-        results: What each command returned.
+        results: What each command returned, as its `--json` gives it.
+        evaluation: What `evaluate` returned.
     """
 
     exit_code: ClassVar[int] = 0
@@ -51,10 +52,11 @@ class DemoResult:
     next_command: str
     seconds: Mapping[str, float] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: evaluate.EvaluateResult | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for --json."""
-        return asdict(self)
+        return {name: value for name, value in vars(self).items() if name != "evaluation"}
 
 
 def run(config: DemoConfig, *, emit: Emit) -> DemoResult:
@@ -75,14 +77,15 @@ def run(config: DemoConfig, *, emit: Emit) -> DemoResult:
     demo.train_start()
     demo.precompute()
     demo.finetune()
-    report = demo.evaluate()
+    evaluation = demo.evaluate()
     minutes = (time.monotonic() - started) / 60
     return DemoResult(
         summary=f"The whole pipeline ran in {minutes:.1f} minutes. {PLUMBING}",
-        location=str(report),
+        location=evaluation.location,
         next_command="dsrface prepare PHOTOS DATA",
         seconds=demo.seconds,
         results=demo.results,
+        evaluation=evaluation,
     )
 
 
@@ -208,8 +211,7 @@ class _Demo:
         }
         self._part(words, finetune, FinetuneConfig, flags)
 
-    def evaluate(self) -> Path:
-        """Return the report's path."""
+    def evaluate(self) -> evaluate.EvaluateResult:
         report = self.out / "report"
         words = (
             f"evaluate {self.data} --vlr-size {self.config.vlr_size} --dsr {self.dsr} "
@@ -224,7 +226,7 @@ class _Demo:
             "out": report,
             "device": self.config.device,
         }
-        return Path(self._part(words, evaluate, EvaluateConfig, flags).location)
+        return cast(evaluate.EvaluateResult, self._part(words, evaluate, EvaluateConfig, flags))
 
     def _training(self, run: Path) -> dict[str, object]:
         return {
