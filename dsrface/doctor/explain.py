@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
-from dsrface.doctor.report import CHECK_IDS, SEVERITIES
+from dsrface.doctor.report import CHECK_IDS, SEVERITIES, anchor
 from dsrface.errors import UsageError
 
 
@@ -68,6 +68,20 @@ def error_index() -> list[tuple[str, str]]:
     """Return (error text, check id), sorted by text, for the documentation."""
     pairs = [(error, entry.id) for entry in EXPLANATIONS.values() for error in entry.errors]
     return sorted(pairs, key=lambda pair: (pair[0].lower(), pair[1]))
+
+
+def reference_markdown() -> str:
+    """Return the generated part of docs/doctor.md: every check, then the index of error texts."""
+    parts = ["## Every check\n"]
+    for entry in EXPLANATIONS.values():
+        parts.append(
+            f"### {entry.id}\n\n{entry.title[0].upper()}{entry.title[1:]}. "
+            f"At worst: {SEVERITIES[entry.id]}.\n\n{entry.why}\n\n"
+            f"*Found by:* {entry.how}\n\n*Fix:* {entry.fix}\n"
+        )
+    parts.append("## Index of error texts\n\n| text | check |\n| --- | --- |")
+    rows = [f"| `{error}` | [{id}](#{anchor(id)}) |" for error, id in error_index()]
+    return "\n".join([*parts, *rows]) + "\n"
 
 
 def _load() -> Mapping[str, Explanation]:

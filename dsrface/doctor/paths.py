@@ -114,7 +114,7 @@ def _key(key: Any) -> str:
 
 
 def _class_line(cls: Any, attribute: str | None) -> str:
-    """Look a class up once: reading its source takes milliseconds, and a module tree asks hundreds of times."""
+    """Look a class up once: reading its source takes milliseconds, and a tree of modules asks often."""
     key = (cls, attribute)
     if key not in _lines:
         _lines[key] = _find_line(cls, attribute)

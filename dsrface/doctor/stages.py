@@ -14,7 +14,7 @@ def run(request: Mapping[str, Any], emit: Callable[..., None]) -> None:
     stage = request["stage"]
     if stage == "survey":
         for check in torch_checks.platform_checks(
-            import_s=request.get("import_s", 0.0), method=request["method"], wants_data="target" in request
+            import_s=request.get("import_s", 0.0), method=request["method"]
         ):
             emit("check", **check.to_dict())
         emit("torch", **torch_facts())

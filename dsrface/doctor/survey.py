@@ -18,7 +18,7 @@ from dsrface.doctor.pickling import Member, Trace, trace
 from dsrface.doctor.recommend import tensor_sizes
 from dsrface.doctor.report import Check
 from dsrface.doctor.targets import Target
-from dsrface.doctor.torch_checks import num_threads, threads_since
+from dsrface.doctor.torch_checks import num_threads, threads_since, torchvision_check
 
 _ITEMS = 32
 _ITEMS_S = 3.0
@@ -42,6 +42,8 @@ def survey(request: Mapping[str, Any], emit: Emit) -> None:
         target = targets.build(request["target"])
     except Exception as error:  # noqa: BLE001 - foreign code
         emit("check", **_build_failed(error, request).to_dict())
+        if "torchvision" in str(error):
+            emit("check", **torchvision_check(is_imported=True).to_dict())
         return
     build_s = time.perf_counter() - start
     size = target.num_items()

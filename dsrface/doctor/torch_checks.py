@@ -19,18 +19,17 @@ _GRAIN_ELEMENTS = (3, 112, 112)  # 37 632, just above the 32 768 below which tor
 _SLOWER = 3.0
 
 
-def platform_checks(*, import_s: float, method: str, wants_data: bool) -> list[Check]:
+def platform_checks(*, import_s: float, method: str) -> list[Check]:
     """Return the checks of torch, torchvision, threads, CUDA and the JPEG decoder.
 
     Args:
         import_s: Seconds that `import torch` took, which every spawned worker pays.
         method: Effective start method.
-        wants_data: A data set will be examined, so torchvision is worth its import.
     """
     start = time.perf_counter()
     checks = [
         _torch(import_s, method),
-        _torchvision(is_imported=wants_data),
+        torchvision_check(),
         _threads(),
         _poison(method),
         _decoder(),
@@ -63,8 +62,12 @@ def _torch(import_s: float, method: str) -> Check:
     )
 
 
-def _torchvision(*, is_imported: bool) -> Check:
-    """The classic: a CUDA build of one with a CPU build of the other, or releases that do not go together."""
+def torchvision_check(*, is_imported: bool = False) -> Check:
+    """Check the classic: a CUDA build of one with a CPU build of the other, or releases that do not fit.
+
+    Args:
+        is_imported: Import torchvision, which takes a second or two, even when the versions look right.
+    """
     try:
         version = metadata.version("torchvision")
     except metadata.PackageNotFoundError:

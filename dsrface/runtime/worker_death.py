@@ -41,7 +41,8 @@ def explain(error: BaseException, *, num_workers: int, dataset: str = "") -> Wor
         num_workers: Workers of that loader.
         dataset: What was being read, e.g. the folder; the place when the worker does not name one.
     """
-    text = "\n".join(str(link) for link in _chain(error))
+    chain = _chain(error)
+    text = "\n".join(str(link) for link in chain)
     for case in _CASES:
         if any(needle in text for needle in case.needles):
             return _error(
@@ -58,6 +59,14 @@ def explain(error: BaseException, *, num_workers: int, dataset: str = "") -> Wor
             where=dataset,
             hint="A fork that copied a held lock or OpenMP threads hangs so; the doctor shows where.",
             check="worker.fork",
+        )
+    if not _signal_name(text) and any(isinstance(link, (ConnectionError, EOFError)) for link in chain):
+        return _error(
+            "A worker died while it handed over a batch.",
+            id="worker-died",
+            where=dataset,
+            hint=f"Most often memory ran out: use fewer workers, e.g. --workers {num_workers // 2}.",
+            check="env.ram",
         )
     return _from_death(text, num_workers, dataset)
 

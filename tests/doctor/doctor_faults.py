@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-CODES = pathlib.Path(tempfile.gettempdir()) / f"doctor_faults_{os.getuid() if hasattr(os, 'getuid') else 0}.bin"
+CODES = (
+    pathlib.Path(tempfile.gettempdir()) / f"doctor_faults_{os.getuid() if hasattr(os, 'getuid') else 0}.bin"
+)
 
 
 def double(value):

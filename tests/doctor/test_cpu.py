@@ -28,7 +28,13 @@ def v2(tree, path="/", **files):
 
 @pytest.mark.parametrize(
     ("text", "quota"),
-    [("50000 100000\n", 0.5), ("max 100000\n", None), ("400000 100000\n", 4.0), ("", None), ("garbage\n", None)],
+    [
+        ("50000 100000\n", 0.5),
+        ("max 100000\n", None),
+        ("400000 100000\n", 4.0),
+        ("", None),
+        ("garbage\n", None),
+    ],
 )
 def test_v2_quota(tree, text, quota):
     assert cpu.cpu_quota(root=v2(tree, **{"cpu.max": text})) == quota

@@ -87,7 +87,14 @@ def test_timeout_under_other_start_methods_leaves_nothing(mark, method):
 
 
 def start_doctor(mark, *flags):
-    command = [sys.executable, "-m", "dsrface", "doctor", "--dataset", f"{HERE / 'doctor_faults.py'}:HandleFixed"]
+    command = [
+        sys.executable,
+        "-m",
+        "dsrface",
+        "doctor",
+        "--dataset",
+        f"{HERE / 'doctor_faults.py'}:HandleFixed",
+    ]
     return subprocess.Popen(
         [*command, "--json", *flags],
         env={**os.environ, "DOCTOR_TEST_MARK": mark},

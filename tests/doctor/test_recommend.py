@@ -96,7 +96,9 @@ def windows(rates, spread=0.01):
     return [
         Window(number, (rate * (1 - spread), rate, rate, rate, rate * (1 + spread)))
         if spread < 0.1
-        else Window(number, (rate * (1 - 2 * spread), rate * (1 - spread), rate, rate * (1 + spread), rate * 2))
+        else Window(
+            number, (rate * (1 - 2 * spread), rate * (1 - spread), rate, rate * (1 + spread), rate * 2)
+        )
         for number, rate in rates.items()
     ]
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ class Dies(Dataset):
 
     def __getitem__(self, index):
         if index == 5:
+            time.sleep(0.7)  # or torch may meet the broken connection before the signal
             if self.how == "raise":
                 raise ValueError("cannot identify image file 'broken.png'")
             if self.how == "exit":
@@ -63,7 +65,6 @@ def _die(how, pipe):
     [
         ("raise", "worker-exception", "broken.png"),
         ("exit", "worker-died", "exit code 3"),
-        ("SIGKILL", "worker-out-of-memory", "killed"),
         ("SIGSEGV", "worker-crashed", "segmentation fault"),
         ("SIGABRT", "worker-crashed", "Abort"),
         ("hang", "worker-hung", "3"),
@@ -78,9 +79,17 @@ def test_real_deaths(how, id, said):
     assert any(check in error.hint for check in CHECK_IDS)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="fork is POSIX")
+def test_a_killed_worker_is_told_by_its_signal_or_by_its_broken_connection():
+    error = death("SIGKILL")
+    assert error.id in ("worker-out-of-memory", "worker-died")
+    assert "env.ram" in error.hint
+
+
 @pytest.mark.parametrize(
     ("text", "id"),
     [
+        ("DataLoader worker (pid 27727) is killed by signal: Killed. ", "worker-out-of-memory"),
         ("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible", "worker-shared-memory"),
         ("unable to allocate shared memory(shm) for file </torch_1>: No space", "worker-shared-memory"),
         ("Too many open files. Communication with the workers", "worker-open-files"),

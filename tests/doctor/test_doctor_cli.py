@@ -1,0 +1,267 @@
+"""The command: schema, exit codes, explanations, and the report on terminals and in pipes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+from rich.console import Console
+
+from dsrface.cli.doctor_report import render_report
+from dsrface.commands import doctor
+from dsrface.config.doctor import DoctorConfig
+from dsrface.config.sources import resolve
+from dsrface.doctor import machine
+from dsrface.doctor.explain import EXPLANATIONS, error_index, reference_markdown
+from dsrface.doctor.lessons import lesson
+from dsrface.doctor.report import CHECK_IDS, Check, Report, in_order
+from dsrface.errors import UsageError
+from dsrface.runtime.cpu import Cores, Memory
+
+HERE = Path(__file__).parent
+SCHEMA = json.loads((HERE.parents[1] / "docs" / "doctor.schema.json").read_text(encoding="utf-8"))
+GIB = 1 << 30
+
+
+def run(**values):
+    return doctor.run(DoctorConfig(**values), emit=lambda event: None)
+
+
+def target(name):
+    return f"{HERE / 'doctor_faults.py'}:{name}"
+
+
+def command(*words, **environ):
+    return subprocess.run(
+        [sys.executable, "-m", "dsrface", "doctor", *words],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, "COLUMNS": "60", **environ},
+    )
+
+
+def test_the_platform_alone():
+    result = run()
+    report = result.to_dict()
+    jsonschema.validate(report, SCHEMA)
+    made = {check["id"] for check in report["checks"]}
+    assert made >= {id for id in CHECK_IDS if id.startswith("env.")} | {"mp.start_method"}
+    assert not any(id.startswith("ds.") for id in made)
+    assert result.exit_code == 0
+    assert report["platform"]["torch"]
+
+
+def test_this_process_and_the_parent_need_no_torch():
+    code = "import sys, dsrface.cli.app, dsrface.commands.doctor, dsrface.cli.doctor_report; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.slow
+def test_a_fault_through_the_whole_command_in_a_narrow_pipe():
+    done = command("--dataset", target("LockFault"), "--start-method", "spawn", "--budget", "3")
+    assert done.returncode == 1
+    assert "FAIL  ds.unpicklable" in done.stdout
+    assert "dataset.cache['lock']" in done.stdout
+    assert "FAIL  worker.spawn" in done.stdout
+    assert "do not launch like this" in done.stdout
+    assert "num_workers=0" in done.stdout
+    assert done.stdout.isascii()
+    long = [line for line in done.stdout.splitlines() if len(line) > 60 and " " in line.strip()]
+    assert [
+        line for line in long if not line.startswith(("next", "1 failure", "2 failure", "3 failure"))
+    ] == []
+
+
+@pytest.mark.slow
+def test_json_of_a_whole_examination_while_the_data_set_prints():
+    done = command("--dataset", target("NoisyFault"), "--json", "--budget", "4", "--batch-size", "8")
+    report = json.loads(done.stdout)
+    jsonschema.validate(report, SCHEMA)
+    assert report["verdict"] in ("pass", "warn")
+    assert done.returncode == report["exit_code"] == 0
+    assert report["recommendation"]["measurements"]
+    statuses = {check["id"]: check["status"] for check in report["checks"]}
+    method = report["platform"]["start_method"]
+    assert statuses[f"worker.{method}"] == statuses["worker.consistency"] == "pass"
+
+
+@pytest.mark.slow
+def test_the_classic_case_teaches(monkeypatch):
+    monkeypatch.setenv("DSRFACE_DOCTOR_META_AS_CUDA", "1")
+    done = command("--dataset", target("NetworkFault"), "--start-method", "fork", COLUMNS="200")
+    assert done.returncode == 1
+    text = " ".join(done.stdout.split())
+    for line in lesson("dataset.dsr_model", "cuda:0"):
+        assert line in text
+    assert "num_workers=0" in text
+    assert "dsrface precompute DATA --weights RUN" in text
+    assert "--live RUN" in text
+
+
+@pytest.mark.slow
+def test_a_hanging_batch_ends_as_a_failure():
+    result = run(dataset=target("HangFault"), start_method="fork", budget_s=2)
+    check = result.report.check("worker.fork")
+    assert (check.status, result.exit_code) == ("fail", 1)
+    assert "doctor_faults.py" in check.where
+    assert "acquire" in check.data["stacks"] or "__getitem__" in check.where
+
+
+def test_exit_codes_of_what_cannot_be_examined():
+    assert run(dataset=target("raises"), probe=False).exit_code == 3
+    assert run(dataset=target("LambdaFault"), probe=False, start_method="spawn").exit_code == 1
+    assert (
+        run(
+            dataset=target("LambdaFault"), probe=False, start_method="fork", only=("ds.unpicklable",)
+        ).exit_code
+        == 0
+    )
+    strict = run(dataset=target("LambdaFault"), probe=False, start_method="fork", only=("ds.",), strict=True)
+    assert strict.exit_code == 1
+
+
+def test_usage_errors():
+    with pytest.raises(UsageError, match=r"ds\.unpickleable"):
+        run(only=("ds.unpickleable",))
+    with pytest.raises(UsageError) as caught:
+        run(explain="ds.pickle")
+    assert "ds.pickle_size" in caught.value.hint
+    with pytest.raises(UsageError):
+        run(dataset="x:y", dataset_args="{not json")
+    for flags in (
+        {"data": "x"},
+        {"data": "x", "purpose": "finetune", "dataset": "a:b"},
+        {"dataset_args": "{}"},
+    ):
+        with pytest.raises(UsageError):
+            resolve(DoctorConfig, flags=flags)
+    assert DoctorConfig(budget_s="30s").budget_s == 30
+
+
+def test_judging_a_launch():
+    result = run(dataset=target("HandleFixed"), workers=1, budget_s=1, probe=False)
+    assert result.report.check("perf.launch").status in ("pass", "warn")
+
+
+def test_the_report_can_be_written_to_a_file(tmp_path):
+    result = run(output=tmp_path / "report.json", only=("env.cpu",))
+    assert json.loads((tmp_path / "report.json").read_text())["checks"][0]["id"] == "env.cpu"
+    assert result.location.endswith("report.json")
+
+
+def test_every_check_is_explained_and_documented():
+    assert set(EXPLANATIONS) == set(CHECK_IDS)
+    guide = (HERE.parents[1] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    assert guide.endswith(reference_markdown())  # else: put the function's output there
+    assert len(error_index()) >= 50
+    assert all("." in entry.why and entry.fix for entry in EXPLANATIONS.values())
+
+
+def report(*checks, **changes):
+    platform = machine.facts("fork", Cores(8, 8, None, None, 1, 8, "8 cores"), Memory(GIB, None, "free"))
+    values = {
+        "version": "1",
+        "target": "pkg:make",
+        "platform": platform,
+        "checks": in_order(checks),
+        "recommendation": None,
+        "lesson": (),
+        "duration_s": 1.0,
+    }
+    return Report(**{**values, **changes})
+
+
+def rendered(value, **options):
+    console = Console(file=io.StringIO(), markup=False, emoji=False, highlight=False, **options)
+    render_report(value, console)
+    return console.file.getvalue()
+
+
+def test_terminal_has_symbols_and_a_pipe_has_none():
+    value = report(Check("ds.rng", "warn", "dataset.r [/bold] – ünsafe", where="dataset.r", fix="seed"))
+    piped = rendered(value, width=60)
+    assert "warn  ds.rng" in piped
+    assert piped.isascii()
+    assert "[/bold]" in piped
+    colour = rendered(value, width=60, force_terminal=True, color_system="standard")
+    assert "\x1b[" in colour
+    assert "! warn" in colour
+    plain = rendered(value, width=60, force_terminal=True, no_color=True)
+    assert "! warn" not in plain
+
+
+def test_passed_checks_show_only_when_asked():
+    value = report(Check("ds.rng", "pass", "fine"), Check("ds.items", "fail", "item 3: bad"))
+    assert "fine" not in rendered(value, width=80)
+    console = Console(file=io.StringIO(), width=80)
+    render_report(value, console, verbose=True)
+    assert "fine" in console.file.getvalue()
+
+
+def test_verdicts():
+    assert report(Check("ds.rng", "pass", "x")).verdict == "pass"
+    assert report(Check("ds.rng", "warn", "x")).verdict == "warn"
+    assert report(Check("ds.rng", "warn", "x"), is_strict=True).exit_code == 1
+    assert report(Check("ds.rng", "error", "x")).verdict == "warn"
+    assert report(Check("ds.build", "fail", "x")).exit_code == 3
+    assert "1 failure, 0 warnings" in report(Check("ds.items", "fail", "x")).verdict_line()
+    twice = in_order([Check("env.ram", "pass", "a"), Check("env.ram", "fail", "b")])
+    assert [check.summary for check in twice] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("check", "status"),
+    [
+        (
+            machine.memory_check(Memory(GIB, None, "x"), {"worker_bytes": 200 << 20, "batch_bytes": 0}, 8),
+            "fail",
+        ),
+        (
+            machine.memory_check(
+                Memory(64 * GIB, None, "x"), {"worker_bytes": 200 << 20, "batch_bytes": 9}, 8
+            ),
+            "pass",
+        ),
+        (machine.shm_check(64 << 20, {"batch_bytes": 10 << 20}, 8), "fail"),
+        (machine.shm_check(200 << 20, {"batch_bytes": 10 << 20}, 8), "warn"),
+        (machine.shm_check(GIB, {"batch_bytes": 10 << 20}, 8), "pass"),
+        (machine.shm_check(64 << 20, None, 0), "warn"),
+        (machine.shm_check(None, None, 0), "skip"),
+        (machine.files_check(256, {"tensors_per_batch": 4}, 8), "warn"),
+        (machine.files_check(65_536, {"tensors_per_batch": 4}, 8), "pass"),
+        (machine.files_check(1024, None, 0), "warn"),
+        (machine.storage_check([], {"cpu_s": 0.001, "blocked_s": 0.004}), "warn"),
+        (machine.storage_check([], {"cpu_s": 0.001, "blocked_s": 0.0}), "pass"),
+        (machine.worker_threads_check([{"cv2_threads": 8, "torch_threads": 1, "affinity": 8}], 8), "warn"),
+        (machine.worker_threads_check([{"cv2_threads": None, "torch_threads": 1, "affinity": 2}], 8), "warn"),
+    ],
+)
+def test_limits(check, status):
+    assert check.status == status
+    assert check.fix or status in ("pass", "skip")
+
+
+def test_quota_and_load(monkeypatch):
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (0.1, 0, 0), raising=False)
+    limited = machine._cores(Cores(8, 8, 0.5, None, 1, 1, "cgroup quota of 0.5 cores"))
+    assert limited.status == "warn"
+    assert "quota" in limited.summary
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (40.0, 0, 0), raising=False)
+    assert machine._cores(Cores(8, 8, None, None, 1, 8, "8 cores")).status == "warn"
+
+
+def test_network_file_systems(tmp_path):
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/sda / ext4 rw 0 0\nserver:/x /data/my\\040faces nfs4 rw 0 0\n")
+    assert machine.file_system("/data/my faces/a", mounts=mounts) == "nfs4"
+    assert machine.file_system("/home", mounts=mounts) == "ext4"
+    check = machine.storage_check(["/data/my faces"], None, mounts=mounts)
+    assert (check.status, "nfs4" in check.summary) == ("info", True)
