@@ -1,4 +1,4 @@
-"""`dsrface cache ls|verify|gc`: look at packed caches, check their bytes, delete what killed runs have left."""
+"""`dsrface cache ls|verify|gc`: look at packed caches, check their bytes, delete what kills have left."""
 
 from __future__ import annotations
 

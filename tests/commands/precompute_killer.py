@@ -1,6 +1,7 @@
 """Run precompute in forked children and kill each after a random time, until one gets to its end.
 
-Usage: precompute_killer.py CONFIG_JSON MAX_KILLS SEED; prints the number of kills. One import of torch serves all children.
+Usage: precompute_killer.py CONFIG_JSON MAX_KILLS SEED; prints the number of kills. One import of torch serves
+all children.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def main() -> None:
             os._exit(0)
         if kills < max_kills:
             time.sleep(rng.uniform(0, longest))
-            # Children that come to their end too early show that later kills must come sooner, and the reverse.
+            # Children that come to their end too early show that later kills must come sooner, and the
+            # reverse.
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):

@@ -26,7 +26,9 @@ def run(root: Path, action: str, **options: object) -> cache.CacheResult:
 
 def test_ls_names_every_cache_below(root: Path) -> None:
     result = run(root, "ls")
-    assert [(Path(entry.folder).name, entry.kind, entry.state, entry.num_images) for entry in result.caches] == [
+    assert [
+        (Path(entry.folder).name, entry.kind, entry.state, entry.num_images) for entry in result.caches
+    ] == [
         ("dsr_outputs_16x16", "outputs", "complete", 40),
         ("hr_cache", "hr", "complete", 40),
     ]

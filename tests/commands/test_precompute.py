@@ -1,4 +1,4 @@
-"""`dsrface precompute` on small data sets: what it writes, what it refuses, and what kills do to it (nothing)."""
+"""`dsrface precompute` on small data sets: what it writes, what it refuses, what kills do to it (nothing)."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ def run(config: PrecomputeConfig, notes: list[str] | None = None):
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and ".lock" not in path.name)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def expected(root: Path, low: Path) -> np.ndarray:
@@ -185,11 +186,14 @@ def test_new_images_are_appended(root: Path, format: str) -> None:
     if format == "cache":
         with pytest.raises(RunError) as caught:
             open_outputs(
-                split, split.outputs_dir(16), sampler=BatchSampler(EpochOrder(23, 0), batch_size=4), size_px=16
+                split,
+                split.outputs_dir(16),
+                sampler=BatchSampler(EpochOrder(23, 0), batch_size=4),
+                size_px=16,
             )
         assert caught.value.id == "cache-lacks-images"
     result = run(config_of(root, format=format))
-    assert [item.num_images for item in result.folders if "/train/" in item.folder][0] == 3
+    assert next(item.num_images for item in result.folders if Path(item.folder).parent.name == "train") == 3
     check_outputs(root)
 
 
@@ -202,7 +206,11 @@ def test_the_hr_column_is_made_once_for_all_sizes_and_weights(root: Path) -> Non
             write_png(path, read_image(path)[:24, :24])
     config = DsrConfig(vlr_size=24, channels=8, blocks=1)
     save_model(
-        root / "dsr24.safetensors", build_dsr(config), kind="dsr", config=config.model_dump(), preprocess=Preprocess(24)
+        root / "dsr24.safetensors",
+        build_dsr(config),
+        kind="dsr",
+        config=config.model_dump(),
+        preprocess=Preprocess(24),
     )
     result = run(config_of(root, weights=root / "dsr24.safetensors"))
     assert [item.action for item in result.folders] == ["begin", "none"] * 3
@@ -242,7 +250,8 @@ def test_variants_are_augmented_pairs(root: Path) -> None:
     assert np.array_equal(high[0].numpy(), plain)
     # The made-up data does not say how its VLR images were made, so variants are mirrored or not.
     mirrored = [
-        bool(np.array_equal(high[1][i].numpy(), plain[i][:, ::-1])) or bool(np.array_equal(high[1][i].numpy(), plain[i]))
+        bool(np.array_equal(high[1][i].numpy(), plain[i][:, ::-1]))
+        or bool(np.array_equal(high[1][i].numpy(), plain[i]))
         for i in range(20)
     ]
     assert all(mirrored)
@@ -287,7 +296,11 @@ def test_the_other_format_is_refused(root: Path) -> None:
     shutil.rmtree(root / "data/train/dsr_outputs_16x16")
     run(config_of(root, data=None, input=root / "data/train/vlr_images_16x16", output=root / "out"))
     with pytest.raises(RunError) as caught:
-        run(config_of(root, data=None, input=root / "data/train/vlr_images_16x16", output=root / "out", format="png"))
+        run(
+            config_of(
+                root, data=None, input=root / "data/train/vlr_images_16x16", output=root / "out", format="png"
+            )
+        )
     assert caught.value.id == "output-other-format"
 
 
@@ -350,7 +363,8 @@ def test_bad_combinations_are_usage_errors(root: Path) -> None:
             resolve(PrecomputeConfig, flags=flags)
 
 
-# ---- other processes ----------------------------------------------------------------------------------------------
+# ---- other processes
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked children")
@@ -362,7 +376,9 @@ def test_bad_combinations_are_usage_errors(root: Path) -> None:
         pytest.param("cache", 30, marks=pytest.mark.slow),
     ],
 )
-def test_kills_at_random_moments_do_not_change_a_byte(root: Path, tmp_path: Path, format: str, kills: int) -> None:
+def test_kills_at_random_moments_do_not_change_a_byte(
+    root: Path, tmp_path: Path, format: str, kills: int
+) -> None:
     write_faces(root / "data/train", persons=8, images=5, seed=5)
     config = config_of(root, format=format)
     command = [sys.executable, str(HERE / "precompute_killer.py"), config.model_dump_json(), str(kills), "1"]
@@ -376,7 +392,19 @@ def test_kills_at_random_moments_do_not_change_a_byte(root: Path, tmp_path: Path
             shutil.rmtree(root / "data" / split / folder, ignore_errors=True)
     run(config)
     whole = tree(root / "data")
-    assert {n: b for n, b in killed.items() if ".lock" not in n} == {n: b for n, b in whole.items() if ".lock" not in n}
+    assert killed == whole
+
+
+_LOCKED = """
+import sys
+from dsrface.commands import precompute
+from dsrface.config.precompute import PrecomputeConfig
+from dsrface.errors import RunError
+try:
+    precompute.run(PrecomputeConfig.model_validate_json(sys.argv[1]), emit=lambda _: None)
+except RunError as error:
+    print(error.id, error.message)
+"""
 
 
 @pytest.mark.slow
@@ -387,10 +415,7 @@ def test_two_at_once_on_one_output(root: Path) -> None:
     with exclusive(folder / ".lock", what="output folder"):
         command = [
             sys.executable, "-c",
-            "import sys; from dsrface.commands import precompute; from dsrface.config.precompute import PrecomputeConfig; "
-            "from dsrface.errors import RunError\n"
-            "try: precompute.run(PrecomputeConfig.model_validate_json(sys.argv[1]), emit=lambda _: None)\n"
-            "except RunError as error: print(error.id, error.message)",
+            _LOCKED,
             config_of(root).model_dump_json(),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
@@ -407,7 +432,8 @@ def test_two_ranks_share_the_shards_and_write_the_same_bytes(root: Path) -> None
             shutil.rmtree(root / "data" / split / folder)
     script = root / "job.py"
     script.write_text(
-        "import sys\nfrom dsrface.commands import precompute\nfrom dsrface.config.precompute import PrecomputeConfig\n"
+        "import sys\nfrom dsrface.commands import precompute\n"
+        "from dsrface.config.precompute import PrecomputeConfig\n"
         "if __name__ == '__main__':\n"
         "    precompute.run(PrecomputeConfig.model_validate_json(sys.argv[1]), emit=lambda _: None)\n"
     )
@@ -418,4 +444,4 @@ def test_two_ranks_share_the_shards_and_write_the_same_bytes(root: Path) -> None
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     both = tree(root / "data")
-    assert {n: b for n, b in both.items() if ".lock" not in n} == {n: b for n, b in alone.items() if ".lock" not in n}
+    assert both == alone

@@ -68,9 +68,8 @@ def table(rows: list[Row]) -> str:
     lines = [f"{'':{width}}  {'median':>12}  {'spread':>12}  {'of ceiling':>10}  unit"]
     for row in rows:
         ratio = "" if row.ratio_to_ceiling is None else f"{row.ratio_to_ceiling:.3f}"
-        lines.append(
-            f"{row.name:{width}}  {_number(row.median):>12}  {_number(row.spread):>12}  {ratio:>10}  {row.unit}"
-        )
+        numbers = f"{_number(row.median):>12}  {_number(row.spread):>12}  {ratio:>10}"
+        lines.append(f"{row.name:{width}}  {numbers}  {row.unit}")
     return "\n".join(lines)
 
 

@@ -153,7 +153,7 @@ def _dataset(
 
 
 def _augment(job: Job, setting: Setting, column: str) -> dict[str, Any]:
-    """Return what makes variants differ; for HR the same with every VLR size, so that they share the column."""
+    """Return what makes variants differ; for HR the same with every VLR size: they share the column."""
     geometry = asdict(Geometry(**setting.config.augment.model_dump()))
     kind = "moved" if job.degradation is not None else "mirrored"
     degradation = job.degradation.to_dict() if job.degradation is not None and column == "outputs" else None

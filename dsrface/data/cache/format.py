@@ -234,7 +234,7 @@ def read_manifest(folder: Path, *, name: str = MANIFEST) -> Manifest:
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """Check that every shard is there and has its size, and that nothing was planned beyond the shards listed.
+    """Check that every shard is there and has its size, and that all that was planned is listed.
 
     Raises:
         RunError: the first file that is missing, truncated or grown, with both sizes.

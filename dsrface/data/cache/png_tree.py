@@ -216,7 +216,10 @@ def read_tree_manifest(folder: Path) -> dict[str, Any]:
 def read_images(folder: Path) -> list[dict[str, Any]]:
     """Read `images.jsonl`; a line that is no object ends it."""
     rows: list[dict[str, Any]] = []
-    with contextlib.suppress(FileNotFoundError, ValueError), (folder / IMAGES).open(encoding="utf-8") as handle:
+    with (
+        contextlib.suppress(FileNotFoundError, ValueError),
+        (folder / IMAGES).open(encoding="utf-8") as handle,
+    ):
         rows.extend(json.loads(line) for line in handle)
     return rows
 

@@ -26,7 +26,9 @@ def names_of(count: int) -> list[str]:
     return [f"p{number // 4:03d}/{number % 4}.png" for number in range(count)]
 
 
-def wanted(split: FaceSplit, column: str, *, variants: int = 1, shard_images: int = 16, key=None, inputs=None) -> Wanted:
+def wanted(
+    split: FaceSplit, column: str, *, variants: int = 1, shard_images: int = 16, key=None, inputs=None
+) -> Wanted:
     return Wanted(
         column=column,
         shape=SHAPE,
@@ -55,7 +57,9 @@ def build(root: Path, count: int, *, variants: int = 1, shard_images: int = 16, 
     pixels = {}
     for folder, column in ((split.outputs_dir(16), "outputs"), (split.hr_column_dir, "hr")):
         pixels[column] = rng.integers(0, 256, (variants, count, *SHAPE), dtype=np.uint8)
-        plan = decide(folder, wanted(split, column, variants=variants, shard_images=shard_images), force=False).plan
+        plan = decide(
+            folder, wanted(split, column, variants=variants, shard_images=shard_images), force=False
+        ).plan
         writer = ColumnWriter.open(folder, plan)
         fill(writer, pixels[column])
         writer.finish()

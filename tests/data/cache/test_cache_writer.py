@@ -197,7 +197,9 @@ def test_a_manifest_is_the_same_after_a_round_trip(made: Made) -> None:
 
 
 @given(
-    sizes=st.lists(st.integers(1, 90), min_size=1, max_size=3), shard=st.integers(1, 40), variants=st.integers(1, 3)
+    sizes=st.lists(st.integers(1, 90), min_size=1, max_size=3),
+    shard=st.integers(1, 40),
+    variants=st.integers(1, 3),
 )
 def test_a_plan_covers_every_image_in_every_variant_once(sizes: list[int], shard: int, variants: int) -> None:
     segments, first = [], 0
@@ -237,7 +239,11 @@ def test_garbage_is_what_neither_manifest_nor_plan_needs(made: Made) -> None:
     assert garbage(made.outputs) == []
     for name in ("shard-00009.u8", "table-000000000000.safetensors", "shard-00000.u8.77.tmp", "notes.txt"):
         (made.outputs / name).write_bytes(b"x")
-    assert garbage(made.outputs) == ["shard-00000.u8.77.tmp", "shard-00009.u8", "table-000000000000.safetensors"]
+    assert garbage(made.outputs) == [
+        "shard-00000.u8.77.tmp",
+        "shard-00009.u8",
+        "table-000000000000.safetensors",
+    ]
 
 
 def test_a_full_disk_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +255,9 @@ def test_a_full_disk_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest
     assert caught.value.id == "disk-too-small"
 
 
-def test_a_disk_that_fills_up_leaves_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_leaves_what_was_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     split = make_split("train", tmp_path, names_of(40), low_folders={})
     folder = tmp_path / "cache"
     writer = ColumnWriter.open(folder, decide(folder, wanted(split, "outputs"), force=False).plan)
@@ -269,7 +277,9 @@ def test_a_disk_that_fills_up_leaves_what_was_finished(tmp_path: Path, monkeypat
     assert [plan.number for plan in again.missing()] == [1, 2]
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux") or os.geteuid() != 0, reason="mounts a tmpfs: root on Linux")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or os.geteuid() != 0, reason="mounts a tmpfs: root on Linux"
+)
 def test_a_small_tmpfs_fills_up(tmp_path: Path) -> None:
     mount = tmp_path / "small"
     mount.mkdir()

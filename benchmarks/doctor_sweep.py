@@ -1,0 +1,217 @@
+"""Check the doctor's recommendation against an exhaustive sweep of worker counts, on six kinds of loads.
+
+    python benchmarks/doctor_sweep.py [--rounds 3] [--window 1.0] [--loads cpu_decode,blocked_io] [--json FILE]
+
+For each load the doctor examines the data set as a user would (`dsrface doctor --dataset ... --json`); then 0, 1,
+2, 4, 8 workers and the recommended number are timed in interleaved rounds, with the device step where the load
+has one. Printed are the medians with their spread and the ratio of the recommended setting to the best.
+Run it on a quiet machine: on a busy one both sides are noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+SWEEP = (0, 1, 2, 4, 8)
+GOOD_RATIO = 0.95
+# Load -> batch size, device step in milliseconds (0: none).
+LOADS = {
+    "cpu_decode": (32, 0.0),
+    "blocked_io": (32, 0.0),
+    "in_memory": (64, 0.0),
+    "slow_device": (32, 120.0),
+    "tiny_items": (256, 0.0),
+    "large_batches": (128, 0.0),
+}
+
+
+class CpuDecode(Dataset[torch.Tensor]):
+    """A JPEG of 256 px decoded and reduced to 112 px: a few milliseconds of processor."""
+
+    def __init__(self) -> None:
+        noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(noise).save(buffer, "JPEG", quality=90)
+        self.jpeg = buffer.getvalue()
+
+    def __len__(self) -> int:
+        return 20_000
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        image = Image.open(io.BytesIO(self.jpeg)).resize((112, 112), Image.Resampling.BICUBIC)
+        return torch.from_numpy(np.array(image))
+
+
+class BlockedIo(Dataset[torch.Tensor]):
+    """Four milliseconds of waiting, as for a network disk."""
+
+    def __len__(self) -> int:
+        return 20_000
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        time.sleep(0.004)
+        return torch.full((112, 112, 3), index % 255, dtype=torch.uint8)
+
+
+class InMemory(Dataset[torch.Tensor]):
+    """Rows of one tensor."""
+
+    def __init__(self) -> None:
+        self.images = torch.randint(0, 255, (2000, 32, 32, 3), dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.images[index]
+
+
+class TinyItems(Dataset[int]):
+    """Numbers: there is nothing to load."""
+
+    def __len__(self) -> int:
+        return 100_000
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+class LargeBatches(CpuDecode):
+    """Decoded pictures as float32 at 224 px: 77 MB a batch."""
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        image = Image.open(io.BytesIO(self.jpeg)).resize((224, 224))
+        return torch.from_numpy(np.array(image, dtype=np.float32))
+
+
+MAKERS: dict[str, type[Dataset[Any]]] = {
+    "cpu_decode": CpuDecode,
+    "blocked_io": BlockedIo,
+    "in_memory": InMemory,
+    "slow_device": CpuDecode,
+    "tiny_items": TinyItems,
+    "large_batches": LargeBatches,
+}
+
+
+def make(name: str) -> tuple[Dataset[Any], dict[str, int]]:
+    """Return a load for `dsrface doctor --dataset`."""
+    return MAKERS[name](), {"batch_size": LOADS[name][0]}
+
+
+def main() -> int:
+    """Run the sweep; exit code 1 when a ratio is below 0.95."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--loads", default=",".join(LOADS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--window", type=float, default=1.5, help="seconds a timing takes at least")
+    parser.add_argument("--budget", type=float, default=15.0, help="seconds the doctor may time settings")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    results = []
+    for name in options.loads.split(","):
+        advice = ask_doctor(name, options.budget)
+        chosen = advice["num_workers"]
+        rates = sweep(name, sorted({*SWEEP, chosen}), advice, rounds=options.rounds, window_s=options.window)
+        medians = {number: statistics.median(values) for number, values in rates.items()}
+        best = max(medians, key=lambda number: medians[number])
+        result = {
+            "load": name,
+            "recommended": chosen,
+            "range": advice["range"],
+            "confidence": advice["confidence"],
+            "best": best,
+            "ratio": medians[chosen] / medians[best],
+            "items_per_s": {
+                number: {"median": medians[number], "spread": spread(values)}
+                for number, values in rates.items()
+            },
+        }
+        results.append(result)
+        table = ", ".join(
+            f"{n}: {medians[n]:.0f} (+-{100 * spread(values):.0f} %)" for n, values in rates.items()
+        )
+        print(
+            f"{name:<14} recommended {chosen} ({advice['confidence']}), best {best}, "
+            f"ratio {result['ratio']:.3f}\n{'':<14} items/s {table}",
+            flush=True,
+        )
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    worst = min(result["ratio"] for result in results)
+    print(f"worst ratio {worst:.3f} over {len(results)} loads")
+    return 0 if worst >= GOOD_RATIO else 1
+
+
+def ask_doctor(name: str, budget_s: float) -> dict[str, Any]:
+    """Return the doctor's recommendation for a load."""
+    words = [sys.executable, "-m", "dsrface", "doctor", "--dataset", f"{__file__}:make", "--json"]
+    words += ["--dataset-args", json.dumps([name]), "--budget", str(budget_s)]
+    if LOADS[name][1]:
+        words += ["--step-ms", str(LOADS[name][1])]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    advice: dict[str, Any] = json.loads(done.stdout)["recommendation"]
+    return advice
+
+
+def sweep(
+    name: str, numbers: list[int], advice: dict[str, Any], *, rounds: int, window_s: float
+) -> dict[int, list[float]]:
+    """Return items per second of each number of workers, one a round, rounds in alternating order."""
+    dataset, options = make(name)
+    batch_size, step_s = options["batch_size"], LOADS[name][1] / 1e3
+    streams = {number: stream(dataset, number, batch_size, advice) for number in numbers}
+    rates: dict[int, list[float]] = {number: [] for number in numbers}
+    for round_index in range(rounds):
+        for number in numbers if round_index % 2 == 0 else reversed(numbers):
+            batches = streams[number]
+            for _ in range(number * 4 + 1):  # what lies ready is not this window's work
+                next(batches)
+            begin, count = time.perf_counter(), 0
+            while count < 3 or time.perf_counter() - begin < window_s:
+                next(batches)
+                time.sleep(step_s)
+                count += 1
+            rates[number].append(count * batch_size / (time.perf_counter() - begin))
+    return rates
+
+
+def stream(dataset: Dataset[Any], num_workers: int, batch_size: int, advice: dict[str, Any]) -> Iterator[Any]:
+    """Yield batches without end."""
+    prefetch = (advice["prefetch_factor"] or 2) if num_workers else None
+    loader = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        shuffle=True,
+        num_workers=num_workers,
+        prefetch_factor=prefetch,
+        persistent_workers=num_workers > 0,
+    )
+    while True:
+        yield from loader
+
+
+def spread(values: list[float]) -> float:
+    """Return the median absolute deviation as a share of the median."""
+    middle = statistics.median(values)
+    return statistics.median(abs(value - middle) for value in values) / middle
+
+
+if __name__ == "__main__":
+    sys.exit(main())
