@@ -85,7 +85,7 @@ def bench_peers(session: nox.Session) -> None:
     """Measure other loaders on the same data as our reader."""
     session.install("-c", "constraints.txt", ".")
     session.install("litdata", "mosaicml-streaming", "webdataset")
-    session.run("python", "bench/peers.py", *session.posargs)
+    session.run("python", "benchmarks/peers.py", *session.posargs)
 
 
 @nox.session(default=False)
