@@ -1,11 +1,11 @@
 """Check the doctor's recommendation against an exhaustive sweep of worker counts, on six kinds of loads.
 
-    python benchmarks/doctor_sweep.py [--rounds 3] [--window 1.0] [--loads cpu_decode,blocked_io] [--json FILE]
+    python benchmarks/doctor_sweep.py [--rounds 5] [--window 1.5] [--loads cpu_decode,blocked_io]
 
-For each load the doctor examines the data set as a user would (`dsrface doctor --dataset ... --json`); then 0, 1,
-2, 4, 8 workers and the recommended number are timed in interleaved rounds, with the device step where the load
-has one. Printed are the medians with their spread and the ratio of the recommended setting to the best.
-Run it on a quiet machine: on a busy one both sides are noise.
+For each load the doctor examines the data set as a user would (`dsrface doctor --dataset ... --json`); then
+0, 1, 2, 4, 8 workers and the recommended number are timed in interleaved rounds, with the device step where
+the load has one. Printed are the medians with their spread and the ratio of the recommended setting to the
+best. Run it on a quiet machine: on a busy one both sides are noise.
 """
 
 from __future__ import annotations

@@ -72,16 +72,15 @@ def error_index() -> list[tuple[str, str]]:
 
 def reference_markdown() -> str:
     """Return the generated part of docs/doctor.md: every check, then the index of error texts."""
-    parts = ["## Every check\n"]
-    for entry in EXPLANATIONS.values():
-        parts.append(
-            f"### {entry.id}\n\n{entry.title[0].upper()}{entry.title[1:]}. "
-            f"At worst: {SEVERITIES[entry.id]}.\n\n{entry.why}\n\n"
-            f"*Found by:* {entry.how}\n\n*Fix:* {entry.fix}\n"
-        )
-    parts.append("## Index of error texts\n\n| text | check |\n| --- | --- |")
+    sections = [
+        f"### {entry.id}\n\n{entry.title[0].upper()}{entry.title[1:]}. "
+        f"At worst: {SEVERITIES[entry.id]}.\n\n{entry.why}\n\n"
+        f"*Found by:* {entry.how}\n\n*Fix:* {entry.fix}\n"
+        for entry in EXPLANATIONS.values()
+    ]
+    index = "## Index of error texts\n\n| text | check |\n| --- | --- |"
     rows = [f"| `{error}` | [{id}](#{anchor(id)}) |" for error, id in error_index()]
-    return "\n".join([*parts, *rows]) + "\n"
+    return "\n".join(["## Every check\n", *sections, index, *rows]) + "\n"
 
 
 def _load() -> Mapping[str, Explanation]:

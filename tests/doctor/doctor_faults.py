@@ -92,7 +92,7 @@ class GeneratorFixed(Base):
 class HandleFault(Base):
     def __init__(self):
         CODES.write_bytes(np.arange(64, dtype=np.int64).tobytes())
-        self.handle = open(CODES, "rb")
+        self.handle = open(CODES, "rb")  # noqa: SIM115 - the fault
 
     def __getitem__(self, index):
         self.handle.seek(8 * index)
@@ -108,7 +108,7 @@ class HandleFixed(Base):
     def __getitem__(self, index):
         handle = self.opened.get(os.getpid())
         if handle is None:
-            handle = self.opened[os.getpid()] = open(self.path, "rb")
+            handle = self.opened[os.getpid()] = open(self.path, "rb")  # noqa: SIM115
         handle.seek(8 * index)
         return torch.frombuffer(bytearray(handle.read(8)), dtype=torch.int64)
 

@@ -1,10 +1,12 @@
 """Sixty kinds of members that data sets hold, and what real workers do with each.
 
-`python doctor_zoo.py METHOD` prints a JSON object: kind -> {"static": bool, "real": bool, "error": text}, where
-true means that a worker starts and delivers. A kind that pickles is judged by a real worker of its own under
-fork and forkserver; under spawn all kinds that should work share one worker (its start takes seconds), and every
-kind that should not work gets a start of its own.
+`python doctor_zoo.py METHOD` prints a JSON object: kind -> {"static": bool, "real": bool, "error": text},
+where true means that a worker starts and delivers. Each kind is judged by a real worker of its own under fork and
+forkserver; under spawn all kinds that should work share one worker (its start takes seconds), and every kind
+that should not work gets a start of its own.
 """
+
+# ruff: noqa: SIM115, PLW0108, PYI024 - open files, lambdas and old namedtuples are the specimens
 
 from __future__ import annotations
 
@@ -280,7 +282,7 @@ def main(method):
         error = real(together, method)
         for kind, works in static.items():
             if works:
-                table[kind] = error if error else ""
+                table[kind] = error
     for kind, member in members.items():
         if kind not in table:
             table[kind] = real(member, method)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,7 +90,7 @@ def test_unpicklable_members_carry_their_source_line():
     file, line = member["source"].rsplit(":", 1)
     from doctor_faults import __file__ as faults
 
-    assert "lambda value: value" in open(faults).read().splitlines()[int(line) - 1]
+    assert "lambda value: value" in Path(faults).read_text().splitlines()[int(line) - 1]
     assert file.endswith("doctor_faults.py")
 
 

@@ -63,7 +63,7 @@ def test_a_hung_worker_is_ended_and_shows_where_it_stands(mark):
     outcome = run_stage(request("HangFault"), timeout_s=15)
     assert outcome.ending == "timeout"
     assert outcome.stage == "start 2 workers by fork"
-    assert "self.lock.acquire()  # held since the fork" in open(HERE / "doctor_faults.py").read()
+    assert "self.lock.acquire()  # held since the fork" in (HERE / "doctor_faults.py").read_text()
     assert "doctor_faults.py" in outcome.stacks
     assert "__getitem__" in outcome.stacks
 
@@ -136,7 +136,9 @@ def _is_of_living_process(name):
 def test_prints_of_the_examined_code_stay_out_of_the_json(mark):
     command = [sys.executable, "-m", "dsrface", "doctor", "--json", "--no-probe", "--budget", "1"]
     target = f"{HERE / 'doctor_faults.py'}:NoisyFault"
-    done = subprocess.run([*command, "--dataset", target], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [*command, "--dataset", target], capture_output=True, text=True, timeout=120, check=False
+    )
     report = json.loads(done.stdout)
     assert report["tool"] == "dsrface doctor"
     assert {check["id"]: check["status"] for check in report["checks"]}["ds.items"] == "pass"
