@@ -16,6 +16,7 @@ from dsrface.commands.write_through import Memo, WriteThroughSource, remembering
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data.augment import to_image01
 from dsrface.data.layout import open_data
+from dsrface.engine.checkpoint import find_last
 from dsrface.engine.context import Outcome, Where
 from dsrface.engine.events import Event, Note
 from dsrface.engine.inference import run_batched
@@ -116,7 +117,7 @@ def _train(config: FinetuneConfig, faces: RecogniserData, where: Where) -> Outco
         device=where.device,
         is_from_scratch=start.is_from_scratch,
     )
-    if not start.is_from_scratch and not where.folder.is_resumed:
+    if not start.is_from_scratch and find_last(where.folder.path) is None:
         _initialise_head(config, task, faces, where)
     epochs = (config.stage1_epochs, config.stage2_epochs)
     if start.is_from_scratch:

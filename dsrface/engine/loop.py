@@ -302,9 +302,11 @@ class _Loop:
         folder = self.where.folder
         if not folder.is_resumed:
             return
+        found = None
         if self.where.ranks.is_main:
             checkpoints.clean_leftovers(folder.path)
-        path = checkpoints.find_last(folder.path)
+            found = checkpoints.find_last(folder.path)
+        path: Path | None = self.where.ranks.share(found)
         if path is None:
             self.where.sink.emit(Note("The run had not written a checkpoint: it begins anew."))
             return

@@ -26,7 +26,7 @@ from dsrface.runtime.versions import gather_versions
 SCHEMA_VERSION = 1
 RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
 # What may differ between a run and its resumption: how it runs, not what it computes.
-_FREE_ON_RESUME = ("resume", "run", "workers", "device", "engine.", "loader.")
+_FREE_ON_RESUME = ("data", "resume", "run", "workers", "device", "engine.", "loader.")
 _SAME_RESULT_ENGINE_KEYS_THAT_COUNT = ("engine.accumulate",)
 
 
