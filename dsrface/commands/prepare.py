@@ -26,6 +26,7 @@ from dsrface.data.align import Points, read_landmarks
 from dsrface.data.decode import encode_png, walk_images
 from dsrface.data.degrade import Degradation
 from dsrface.data.duplicates import equal_across_persons, near_across_persons
+from dsrface.data.faces import DRAWN_MARK
 from dsrface.data.layout import DATASET_FILE, HIGH_FOLDER, SCHEMA_VERSION
 from dsrface.data.photos import (
     BadPhoto,
@@ -124,6 +125,7 @@ def run(config: PrepareConfig, *, emit: Emit) -> PrepareResult:
         "name": config.source.resolve().name,
         "photos": len(files),
         "sha256": _digest(config.source, files, emit, "reading photos"),
+        "kind": "drawn" if (config.source / DRAWN_MARK).is_file() else "photos",
     }
     with exclusive(config.data / _LOCK, what="data set"):
         info = _existing(config.data, settings, source)

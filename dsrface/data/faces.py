@@ -23,6 +23,7 @@ Grid = NDArray[np.floating[Any]]
 Colour = NDArray[np.floating[Any]]
 Picture = NDArray[np.floating[Any]]
 
+DRAWN_MARK = ".drawn"  # in a folder of photos: these are none
 _OVERSAMPLING = 1
 _SKINS = np.array(
     [
@@ -81,6 +82,8 @@ def draw_dataset(
 ) -> None:
     """Write a photo folder: `person_0001/person_0001_0001.png` and so on.
 
+    A hidden file marks the folder, so that `prepare` records and `evaluate` says that its faces are drawn.
+
     Args:
         folder: Made when missing.
         num_persons: Persons.
@@ -96,6 +99,7 @@ def draw_dataset(
         write_picture_bytes(folder / name / f"{name}_{picture + 1:04d}.png", encode_png(image))
         if on_face is not None:
             on_face(number + 1, total)
+    (folder / DRAWN_MARK).touch()
 
 
 class _Draws:
