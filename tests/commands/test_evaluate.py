@@ -298,9 +298,20 @@ def test_out__never_covers_foreign_files(data, networks, tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_drawn_faces__are_called_so() -> None:
-    assert is_drawn({"source": {"kind": "drawn"}})
-    assert not is_drawn({"source": {"name": "drawn_people"}})
+def test_drawn_faces__are_called_so(networks, tmp_path) -> None:
+    from dsrface.commands.prepare import run as prepare
+    from dsrface.config.prepare import PrepareConfig
+    from dsrface.data.faces import draw_dataset
+
+    draw_dataset(tmp_path / "photos", num_persons=6, images_per_person=2, seed=3)
+    config = PrepareConfig(
+        source=tmp_path / "photos", data=tmp_path / "data", vlr_sizes=(16,), split=(0.4, 0.2, 0.4), workers=0
+    )
+    prepare(config, emit=lambda _: None)
+    found = evaluate(tmp_path / "data", tmp_path / "out", dsr=networks["same"])[0].evaluation
+    assert found.limits[0].startswith("Drawn faces")
+    assert "Drawn faces" in (tmp_path / "out" / "report.html").read_text()
+    assert not is_drawn({"source": {"name": "drawn_people", "kind": "photos"}})
     assert not is_drawn({})
 
 

@@ -295,7 +295,7 @@ def _identification(found: Evaluation) -> str:
     )
     if not has_tpir:
         note += f" TPIR at FPIR {gallery.fpir:g} needs {min_impostors(gallery.fpir)} unknown probes."
-    return _section("Identification: who is it?", _table(head, rows) + _note(note))
+    return _section("Identification: who is it?", _table(head, rows, style="narrow") + _note(note))
 
 
 def _limits(found: Evaluation) -> str:
