@@ -26,7 +26,8 @@ Every command has `--help` with an example. Results go to stdout, progress and e
 
 Exit codes: 0 done; 1 done, and the answer is no (the doctor found a failure, verify found damage, parity
 missed); 2 usage or configuration; 3 data; 4 weights; 5 environment; 6 training; 7 run folder or cache;
-8 worker; 70 our own bug; 130 and 143 interrupted. Every error carries an id that [errors](errors.md) explains."""
+8 worker; 70 our own bug; 130 and 143 interrupted. Every error carries an id that [errors](errors.md)
+explains."""
 CONFIG_INTRODUCTION = """\
 A value comes from, the later the stronger: its default, `--preset NAME`, `--config FILE.toml`,
 `--set KEY=VALUE` (the right side is TOML: `--set optim.lr=1e-4`), a flag. `dsrface config show COMMAND`

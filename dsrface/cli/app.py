@@ -76,6 +76,7 @@ def _usage_error(error: Exception) -> UsageError:
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "dsrface")
     message = error.format_message() if hasattr(error, "format_message") else str(error)
+    message = message.replace("Value error, ", "")
     if message and not message.endswith((".", "?", ")")):
         message += "."
     return UsageError(message or "The command line is incomplete.", id="bad-flag", hint=f"{path} --help")

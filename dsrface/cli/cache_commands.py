@@ -9,7 +9,7 @@ import typer
 
 from dsrface.cli.execute import Flags, command
 
-app = typer.Typer(help="List, check and clean packed caches.", no_args_is_help=True)
+app = typer.Typer(help="List, check and clean packed caches.")
 PathArgument = Annotated[
     Path | None, typer.Argument(metavar="PATH", help="A cache folder, or any folder above some.")
 ]

@@ -13,7 +13,7 @@ from dsrface.cli.options import Assignments, ConfigFile, Preset
 from dsrface.cli.output import Output
 from dsrface.errors import UsageError
 
-app = typer.Typer(help="Write, show and check configuration files.", no_args_is_help=True)
+app = typer.Typer(help="Write, show and check configuration files.")
 CommandArgument = Annotated[str, typer.Argument(metavar="COMMAND", help=f"One of {', '.join(COMMANDS)}.")]
 
 

@@ -73,11 +73,11 @@ class Output:
 
     def line(self, text: str, *, style: str | None = None) -> None:
         """Print a line of the result; it is never cut or wrapped, so paths can be copied."""
-        self.out.print(text, style=style, soft_wrap=True)
+        _print(self.out, text, style)
 
     def note(self, text: str, *, style: str | None = None) -> None:
         """Print a line beside the result."""
-        self.err.print(text, style=style, soft_wrap=True)
+        _print(self.err, text, style)
 
     def document(self, value: object) -> None:
         """Print the one JSON document of a `--json` command."""
@@ -182,6 +182,13 @@ def _console(*, is_stderr: bool) -> Console:
     from rich.console import Console
 
     return Console(stderr=is_stderr, markup=False, emoji=False, highlight=False)
+
+
+def _print(console: Console, text: str, style: str | None) -> None:
+    from rich.text import Text
+
+    # As a Text: a style given to print() would colour the live progress line below as well.
+    console.print(Text(text, style=style or ""), soft_wrap=True)
 
 
 def _say_interrupted(output: Output) -> None:

@@ -118,7 +118,15 @@ def test_with_json_an_error_is_one_object_on_stderr(call, behave):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["prepare", "--bogus"], ["bogus"], ["config", "show"], ["prepare", "a", "b", "c"]]
+    "arguments",
+    [
+        ["prepare", "--bogus"],
+        ["bogus"],
+        ["config", "show"],
+        ["cache"],
+        ["bench", "x"],
+        ["prepare", "a", "b", "c"],
+    ],
 )
 def test_a_command_line_that_cannot_be_parsed(call, arguments):
     plain, json = call(*arguments), call(*arguments, "--json")
