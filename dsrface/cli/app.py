@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -24,7 +24,8 @@ for group in (pipeline.app, tools.app):
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(config_commands.app, name="config")
 
-_ParserError = typer.BadParameter.__mro__[2]  # the base of all complaints of typer's parser
+# The base of all complaints of typer's parser, whose module is not ours to import.
+_ParserError = cast(type[Exception], typer.BadParameter.__mro__[2])
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ import typer
 from dsrface.cli.execute import COMMANDS, plain_command, schema_of
 from dsrface.cli.options import Assignments, ConfigFile, Preset
 from dsrface.cli.output import Output
+from dsrface.config.sources import Config
 from dsrface.errors import UsageError
 
 app = typer.Typer(help="Write, show and check configuration files.")
@@ -126,7 +127,7 @@ def schema(command: CommandArgument, *, output: Output) -> None:
     output.document(_schema(command).model_json_schema())
 
 
-def _schema(command: str) -> type:
+def _schema(command: str) -> type[Config]:
     if command not in COMMANDS:
         raise UsageError(
             f"There is no command {command!r} with a configuration.",

@@ -64,7 +64,9 @@ def command(
         def body(flags: dict[str, Any], output: Output, common: Mapping[str, Any]) -> None:
             collected = dict(collect(**flags))
             preset = collected.pop("preset", None)
-            sources = Sources(preset, common["config"], tuple(common["set_"] or ()), collected)
+            sources = Sources(
+                str(preset) if preset else None, common["config"], tuple(common["set_"] or ()), collected
+            )
             execute(runs or name, output, sources, render=render)
 
         _register(app, name, collect, {**OUTPUT_OPTIONS, **CONFIG_OPTIONS}, body)

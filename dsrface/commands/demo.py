@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from dsrface.commands import doctor, evaluate, finetune, precompute, prepare, train_dsr
+from dsrface.commands.evaluation.result import EvaluateResult
 from dsrface.config.demo import DemoConfig
 from dsrface.config.doctor import DoctorConfig
 from dsrface.config.evaluate import EvaluateConfig
@@ -52,7 +53,7 @@ class DemoResult:
     next_command: str
     seconds: Mapping[str, float] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
-    evaluation: evaluate.EvaluateResult | None = None
+    evaluation: EvaluateResult | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for --json."""
@@ -211,7 +212,7 @@ class _Demo:
         }
         self._part(words, finetune, FinetuneConfig, flags)
 
-    def evaluate(self) -> evaluate.EvaluateResult:
+    def evaluate(self) -> EvaluateResult:
         report = self.out / "report"
         words = (
             f"evaluate {self.data} --vlr-size {self.config.vlr_size} --dsr {self.dsr} "
@@ -226,7 +227,7 @@ class _Demo:
             "out": report,
             "device": self.config.device,
         }
-        return cast(evaluate.EvaluateResult, self._part(words, evaluate, EvaluateConfig, flags))
+        return cast(EvaluateResult, self._part(words, evaluate, EvaluateConfig, flags))
 
     def _training(self, run: Path) -> dict[str, object]:
         return {

@@ -249,10 +249,10 @@ def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str
             value = problem["input"]
             shown = str(value) if isinstance(value, Path) else repr(value)
             lines[key] = f"{key} = {shown}{_from(origins, key)}: {_said(problem)}."
-    shown = list(lines.values())
-    if len(shown) > _MAX_PROBLEMS:
-        shown[_MAX_PROBLEMS:] = [f"... and {len(shown) - _MAX_PROBLEMS} more like these."]
-    return "\n".join(shown)
+    told = list(lines.values())
+    if len(told) > _MAX_PROBLEMS:
+        told[_MAX_PROBLEMS:] = [f"... and {len(told) - _MAX_PROBLEMS} more like these."]
+    return "\n".join(told)
 
 
 def _from(origins: Mapping[str, str], key: str) -> str:
