@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,11 @@ def spread_indices(num_items: int, count: int, *, seed: int = 0) -> list[int]:
     chosen = (edges[:-1] + draws * (edges[1:] - edges[:-1])).astype(int)
     chosen[0], chosen[-1] = 0, num_items - 1
     return sorted({int(index) for index in chosen})
+
+
+def at_least(keys: Sequence[int], count: int) -> list[int]:
+    """Return the keys, over again until there are `count`, so that a few items can be measured as well."""
+    return [*keys] * max(1, -(-count // max(1, len(keys))))
 
 
 def measure_items(

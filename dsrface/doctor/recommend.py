@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dsrface.doctor.measure import ItemCost, measure_items, spread_indices
+from dsrface.doctor.measure import ItemCost, at_least, measure_items, spread_indices
 from dsrface.runtime.cpu import Cores, effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import effective_start_method
 
@@ -326,10 +326,11 @@ def _measured_choice(
     def fetch(index: int) -> None:
         sizes.append(tensor_sizes(dataset[index]))
 
-    cost = measure_items(fetch, spread_indices(num_items, 256), budget_s=budget_s / 4, min_items=8)
+    keys = at_least(spread_indices(num_items, 256), 24)
+    cost = measure_items(fetch, keys, budget_s=budget_s / 4, min_items=8)
     cores = effective_cores()
     if cost is None:
-        return WorkerChoice(0, "the data set is empty or has a single item")
+        return WorkerChoice(0, "the data set is empty")
     item_bytes = int(statistics.fmean(size for size, _ in sizes))
     facts = LoaderFacts(
         cost=cost,

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import default_collate
 
 from dsrface.doctor import members, targets
-from dsrface.doctor.measure import ItemCost, measure_items, spread_indices
+from dsrface.doctor.measure import ItemCost, at_least, measure_items, spread_indices
 from dsrface.doctor.pickling import Member, Trace, trace
 from dsrface.doctor.recommend import tensor_sizes
 from dsrface.doctor.report import Check
@@ -22,6 +22,7 @@ from dsrface.doctor.torch_checks import num_threads, threads_since, torchvision_
 
 _ITEMS = 32
 _ITEMS_S = 3.0
+_MEASURED_ITEMS = 40
 _NO_CUDA = ("No CUDA GPUs are available", "not compiled with CUDA", "no CUDA-capable device", "NVIDIA driver")
 Emit = Callable[..., None]
 
@@ -230,7 +231,7 @@ def _cost(target: Target, request: Mapping[str, Any]) -> ItemCost | None:
     try:
         if target.is_iterable:
             return _iterable_cost(target, budget_s)
-        keys = spread_indices(target.num_items() or 0, 4096, seed=1)
+        keys = at_least(spread_indices(target.num_items() or 0, 4096, seed=1), _MEASURED_ITEMS)
         order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(0)).tolist()
         return measure_items(target.dataset.__getitem__, [keys[n] for n in order], budget_s=budget_s)
     except Exception:  # noqa: BLE001 - ds.items already told

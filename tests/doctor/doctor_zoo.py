@@ -1,8 +1,8 @@
-"""Sixty kinds of members that data sets hold, and what real workers do with each.
+"""Seventy-five kinds of members that data sets hold, and what real workers do with each.
 
 `python doctor_zoo.py METHOD` prints a JSON object: kind -> {"static": bool, "real": bool, "error": text},
-where true means that a worker starts and delivers. Each kind is judged by a real worker of its own under fork and
-forkserver; under spawn all kinds that should work share one worker (its start takes seconds), and every kind
+where true means that a worker starts and delivers. Each kind is judged by a real worker of its own under
+fork and forkserver; under spawn all kinds that should work share one worker (its start takes seconds), and every kind
 that should not work gets a start of its own.
 """
 
