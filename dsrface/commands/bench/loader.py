@@ -7,7 +7,7 @@ import gc
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -135,7 +135,7 @@ def _routes(
     return routes
 
 
-def endless(epoch: Callable[[int], Iterator[Batch]]) -> Iterator[Batch]:
+def endless(epoch: Callable[[int], Iterator[Batch]]) -> Generator[Batch, None, None]:
     """Yield the batches of one epoch after another."""
     number = 0
     while True:
@@ -174,7 +174,7 @@ def _beside_a_step(reader: PackedReader, config: BenchConfig) -> list[Row]:
         time.sleep(step_s)
         return size
 
-    with contextlib.closing(endless(reader.epoch)) as ring:  # type: ignore[type-var]
+    with contextlib.closing(endless(reader.epoch)) as ring:
 
         def fed() -> int:
             count = len(next(ring))
@@ -198,7 +198,7 @@ def _page_faults(reader: PackedReader) -> list[Row]:
     except ImportError:
         return []
     counts = []
-    with contextlib.closing(endless(reader.epoch)) as ring:  # type: ignore[type-var]
+    with contextlib.closing(endless(reader.epoch)) as ring:
         for _ in range(8):
             next(ring)
         for _ in range(3):
@@ -313,7 +313,7 @@ def simulated_rows(folder: Path, num_images: int, num_batches: int = 1000) -> li
     reader = PackedReader(split, outputs, sampler=sampler, kind="blocks")
     opened = time.perf_counter() - begin
     begin = time.perf_counter()
-    batches = reader.epoch(0)
+    batches = endless(reader.epoch)
     next(batches)
     first = time.perf_counter() - begin
     for _ in range(num_batches // 10):
@@ -322,7 +322,7 @@ def simulated_rows(folder: Path, num_images: int, num_batches: int = 1000) -> li
     for _ in range(num_batches - num_batches // 10):
         next(batches)
     grown = _private_bytes(process) - settled
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()
     reader.close()
     return [
         row(BENCH, f"{count}: time to open", "s", [opened]),

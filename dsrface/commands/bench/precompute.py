@@ -83,7 +83,8 @@ def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row
         shutil.rmtree(target)
         return len(images) / seconds
 
-    bare_rates, rates = [], []
+    bare_rates: list[float] = []
+    rates: list[float] = []
     for number in range(config.rounds):
         pair = [(bare_rates, bare), (rates, pipeline)]
         for values, route in pair if number % 2 else pair[::-1]:

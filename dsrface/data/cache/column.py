@@ -82,8 +82,8 @@ class Column:
             self._table = read_table(self.folder, self.manifest)
         return self._table
 
-    def rows_of(self, split: FaceSplit) -> NDArray[np.int64]:
-        """Return the table row of each image of a split.
+    def rows_of(self, split: FaceSplit) -> NDArray[np.int64] | slice:
+        """Return the table row of each image of a split; a slice where they are neighbours, as nearly always.
 
         Raises:
             RunError: the cache lacks an image of the split; the first one is named.
@@ -91,7 +91,7 @@ class Column:
         digest = names_sha256(split.names)
         for part in self.manifest.parts:
             if part.names_sha256 == digest and part.num_rows == len(split):
-                return np.arange(part.first_row, part.first_row + part.num_rows, dtype=np.int64)
+                return slice(part.first_row, part.first_row + part.num_rows)
         rows = lookup(self.table.names, split.names)
         lacking = np.flatnonzero(rows < 0)
         if len(lacking):

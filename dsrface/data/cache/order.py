@@ -41,6 +41,7 @@ class WindowOrder(EpochOrder):
         rng = draws.generator(self.seed, epoch, 0, "window-order")
         mixed = padded.reshape(num_blocks, BLOCK_RECORDS)[rng.permutation(num_blocks)].reshape(-1)
         mixed = mixed[mixed >= 0]
+        del by_slot, padded
         window = WINDOW_BLOCKS * BLOCK_RECORDS
         for start in range(0, len(mixed), window):
             rng.shuffle(mixed[start : start + window])

@@ -153,7 +153,9 @@ class PackedReader:
 
     def _slots(self, number: int, indices: NDArray[np.int64], epoch: int) -> NDArray[np.integer]:
         variant = epoch % self.num_variants
-        slots: NDArray[np.integer] = self.columns[number].slots(variant)[self._rows[number][indices]]
+        rows = self._rows[number]
+        where = indices + rows.start if isinstance(rows, slice) else rows[indices]
+        slots: NDArray[np.integer] = self.columns[number].slots(variant)[where]
         return slots
 
     def _announced(self, steps: Iterator[NDArray[np.int64]], epoch: int) -> Iterator[NDArray[np.int64]]:

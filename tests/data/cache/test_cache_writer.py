@@ -122,6 +122,7 @@ def test_new_images_and_variants_are_appended_as_new_shards(made: Made) -> None:
     assert all(new[name] == data for name, data in old.items())
     column = Column(made.outputs)
     rows = column.rows_of(more)
+    assert isinstance(rows, np.ndarray)
     # The table keeps the old rows and puts the new images behind them.
     assert sorted(rows.tolist()) == list(range(72))
     assert rows[list(more.names).index("aa/0.png")] == 70
