@@ -8,18 +8,15 @@ import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-import torch
 from torch import nn
 
 from dsrface.commands.recogniser_data import RecogniserData, open_recogniser_data
 from dsrface.commands.write_through import Memo, WriteThroughSource, remembering
 from dsrface.config.finetune import FinetuneConfig
-from dsrface.data.augment import to_image01
 from dsrface.data.layout import open_data
 from dsrface.engine.checkpoint import find_last
 from dsrface.engine.context import Outcome, Where
 from dsrface.engine.events import Event, Note
-from dsrface.engine.inference import run_batched
 from dsrface.engine.loop import fit
 from dsrface.engine.recognition_task import RecognitionImages, RecognitionTask, make_feed
 from dsrface.engine.run_folder import INTERRUPTED
@@ -27,7 +24,6 @@ from dsrface.engine.session import training_session
 from dsrface.errors import UsageError
 from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.heads import MarginHead, build_head, reachable_probability
-from dsrface.models.preprocess import normalise
 from dsrface.models.weights import LoadedModel, load_dsr, load_recogniser
 from dsrface.runtime.threads import limit_torch_threads
 from dsrface.types import Preprocess
@@ -118,7 +114,7 @@ def _train(config: FinetuneConfig, faces: RecogniserData, where: Where) -> Outco
         is_from_scratch=start.is_from_scratch,
     )
     if not start.is_from_scratch and find_last(where.folder.path) is None:
-        _initialise_head(config, task, faces, where)
+        _initialise_head(config, task, faces)
     epochs = (config.stage1_epochs, config.stage2_epochs)
     if start.is_from_scratch:
         epochs = (0, sum(epochs))
@@ -186,23 +182,13 @@ def choose_scale(num_classes: int) -> float:
     return max(_MIN_SCALE, math.log(odds))
 
 
-def _initialise_head(
-    config: FinetuneConfig, task: RecognitionTask, faces: RecogniserData, where: Where
-) -> None:
+def _initialise_head(config: FinetuneConfig, task: RecognitionTask, faces: RecogniserData) -> None:
     """Set every class weight to the mean embedding of some of its images, as the starting trunk sees them."""
     num = config.classifier.init_images_per_person
-    if num == 0:
-        return
-    images = faces.some_images(num)
-    inputs = task.fed(images)
-
-    def function(batch: torch.Tensor) -> torch.Tensor:
-        embeddings: torch.Tensor = task.trunk(normalise(to_image01(batch), EDGEFACE_PREPROCESS))
-        return embeddings.float()
-
-    task.trunk.eval()
-    embeddings = run_batched(function, inputs, batch_size=config.eval.batch_size, device=where.device)
-    task.head.init_from_class_means(embeddings.clone(), images.labels)
+    if num:
+        images = faces.some_images(num)
+        task.eval()
+        task.head.init_from_class_means(task.embed(task.fed(images)).clone(), images.labels)
 
 
 def _result(config: FinetuneConfig, where: Where, outcome: Outcome) -> FinetuneResult:
@@ -221,16 +207,18 @@ def _result(config: FinetuneConfig, where: Where, outcome: Outcome) -> FinetuneR
     )
     return FinetuneResult(
         f"AUC {best['auc']:.4f} (before: {first['auc']:.4f}), EER {best['eer']:.2%} (before: "
-        f"{first['eer']:.2%}) on "
-        f"validation persons, mode {config.mode}; {verdict} of {outcome.step}.",
+        f"{first['eer']:.2%}) on validation persons, mode {config.mode}; {verdict} of {outcome.step}.",
         str(where.folder.path),
-        f"dsrface evaluate {data} --vlr-size {config.vlr_size}{_dsr_flag(config)} --finetuned {run_dir}",
+        _next_command(config, data, run_dir),
         outcome,
     )
 
 
-def _dsr_flag(config: FinetuneConfig) -> str:
-    """Return what tells `dsrface evaluate` of the DSR that was trained with."""
-    if config.live is not None:
-        return f" --dsr {shlex.quote(str(config.live))}"
-    return f" --dsr-outputs {shlex.quote(str(config.dsr_outputs))}" if config.dsr_outputs is not None else ""
+def _next_command(config: FinetuneConfig, data: str, run_dir: str) -> str:
+    size = config.vlr_size
+    if config.hr_only:
+        return f"dsrface finetune {data} --vlr-size {size} --live DSR_RUN --backbone-weights {run_dir}"
+    dsr = f" --dsr {shlex.quote(str(config.live))}" if config.live is not None else ""
+    if config.dsr_outputs is not None:
+        dsr = f" --dsr-outputs {shlex.quote(str(config.dsr_outputs))}"
+    return f"dsrface evaluate {data} --vlr-size {size}{dsr} --finetuned {run_dir}"

@@ -166,7 +166,7 @@ class RecognitionTask(Task):
         val = self._images.val
         if self._val_inputs is None:
             self._val_inputs = self.fed(val)
-        probes, gallery = self._embed(self._val_inputs), self._embed(val.high)
+        probes, gallery = self.embed(self._val_inputs), self.embed(val.high)
         scores, is_same = compare(gallery, probes, val.labels)
         metrics = verification_metrics(scores, is_same)
         metrics["hr_auc"] = float(auc(*compare(gallery, gallery, val.labels)))
@@ -203,6 +203,27 @@ class RecognitionTask(Task):
         """Return the relative file names."""
         return [self._images.names[index] for index in indices]
 
+    def fed(self, images: Images) -> Tensor:
+        """Return the recogniser's uint8 inputs of images in memory; computed once, as no DSR changes here."""
+        size = self._config.eval.batch_size
+        parts = []
+        for start in range(0, len(images), size):
+            part = slice(start, start + size)
+            inputs = images.inputs[part].to(self._device.torch_name)
+            high = images.high[part].to(self._device.torch_name)
+            parts.append(self._feed(inputs, high).cpu())
+        return torch.cat(parts)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return float32 [N, D] L2-normalised embeddings of uint8 images."""
+
+        def function(batch: Tensor) -> Tensor:
+            return functional.normalize(
+                self.trunk(normalise(to_image01(batch), self._preprocess)).float(), dim=1
+            )
+
+        return run_batched(function, images, batch_size=self._config.eval.batch_size, device=self._device)
+
     @property
     def _trains_trunk(self) -> bool:
         return self._phase > 0
@@ -226,32 +247,11 @@ class RecognitionTask(Task):
             inputs = torch.where(is_high[:, None, None, None], high, inputs)
         return inputs, high
 
-    def fed(self, images: Images) -> Tensor:
-        """Return the recogniser's uint8 inputs of images in memory; computed once, as no DSR changes here."""
-        size = self._config.eval.batch_size
-        parts = []
-        for start in range(0, len(images), size):
-            part = slice(start, start + size)
-            inputs = images.inputs[part].to(self._device.torch_name)
-            high = images.high[part].to(self._device.torch_name)
-            parts.append(self._feed(inputs, high).cpu())
-        return torch.cat(parts)
-
-    def _embed(self, images: Tensor) -> Tensor:
-        """Return float32 [N, D] L2-normalised embeddings of uint8 images."""
-
-        def function(batch: Tensor) -> Tensor:
-            return functional.normalize(
-                self.trunk(normalise(to_image01(batch), self._preprocess)).float(), dim=1
-            )
-
-        return run_batched(function, images, batch_size=self._config.eval.batch_size, device=self._device)
-
     def _holdout_accuracy(self, images: Images) -> float:
         """Return the share of kept-out images whose nearest class is right: cosines, no margin."""
         if self._holdout_inputs is None:
             self._holdout_inputs = self.fed(images)
-        embeddings = self._embed(self._holdout_inputs).to(self._device.torch_name)
+        embeddings = self.embed(self._holdout_inputs).to(self._device.torch_name)
         found = self.head.cosines(embeddings).argmax(dim=1).cpu()
         return float((found == images.labels).float().mean())
 
