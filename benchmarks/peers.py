@@ -74,7 +74,7 @@ def measure(folder: Path, options: argparse.Namespace) -> list[Row]:
 def in_memory(reader: PackedReader, data: BenchData) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Return both columns in the order of the split."""
     parts: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for rows in np.array_split(np.arange(len(data.split)), max(1, len(data.split) // 256)):
+    for rows in np.array_split(np.arange(len(data.split)), -(-len(data.split) // reader.sampler.batch_size)):
         batch = reader.gather(rows)
         parts.append((batch.inputs.clone(), batch.high.clone()))
     return [torch.cat(column) for column in zip(*parts, strict=True)], data.split.labels

@@ -80,7 +80,7 @@ def _reader(data: BenchData, batch_size: int, *, kind: str, epoch_seed: int = 0)
 def _warm(reader: PackedReader) -> None:
     """Read everything once, as a first epoch does: pages are mapped and checksums compared."""
     order = np.arange(len(reader.split), dtype=np.int64)
-    for part in np.array_split(order, max(1, len(order) // reader.sampler.batch_size)):
+    for part in np.array_split(order, -(-len(order) // reader.sampler.batch_size)):
         reader.gather(part)
 
 

@@ -35,6 +35,8 @@ class Ring:
 
     def buffer(self, number: int, size: int) -> Batch:
         """Return the first `size` images of a buffer."""
+        if size > self._batch_size:
+            raise ValueError(f"{size} images do not fit in a buffer of {self._batch_size}")
         while len(self._buffers) <= number:
             self._buffers.append(self._new_buffer())
         whole = self._buffers[number]

@@ -187,6 +187,11 @@ def test_images_that_the_cache_lacks_are_named(made: Made) -> None:
     assert caught.value.id == "cache-lacks-images"
 
 
+def test_more_images_than_a_buffer_holds_are_refused(made: Made) -> None:
+    with reader_of(made, batch_size=8) as reader, pytest.raises(ValueError, match="9 images do not fit"):
+        reader.gather(np.arange(9))
+
+
 def test_memory_is_used_over_and_over(made: Made) -> None:
     with reader_of(made) as reader:
         addresses = {batch.inputs.data_ptr() for epoch in range(5) for batch in reader.epoch(epoch)}
