@@ -64,7 +64,8 @@ def tests(session: nox.Session) -> None:
 def tests_spawn(session: nox.Session) -> None:
     """Run the tests that start workers as on Windows and macOS: every loader spawns."""
     environment = {"DSRFACE_START_METHOD": "spawn"}
-    run(session, "-m", "pytest", "-k", "worker or loader or start_method", *session.posargs, env=environment)
+    arguments = session.posargs or ["tests/data", "tests/engine", "tests/commands", "tests/runtime"]
+    run(session, "-m", "pytest", *arguments, env=environment)
 
 
 @shared(default=False)
