@@ -40,7 +40,7 @@ class CollapseGuard:
     """
 
     def __init__(self) -> None:
-        self._was_healthy = False
+        self.was_healthy = False
 
     def check(self, metrics: Mapping[str, float], *, step: int, is_last: bool) -> None:
         """Look at one validation.
@@ -58,8 +58,8 @@ class CollapseGuard:
         is_spread = cosine < MAX_IMPOSTOR_COSINE and rank > MIN_EFFECTIVE_RANK
         is_healthy = is_spread or d_prime > MIN_D_PRIME  # narrow, yet it tells persons apart
         if is_healthy:
-            self._was_healthy = True
-        elif self._was_healthy or is_last:
+            self.was_healthy = True
+        elif self.was_healthy or is_last:
             raise TrainingError(
                 f"The embedding has collapsed at step {step}: two strangers have a mean cosine of "
                 f"{cosine:.3f} "

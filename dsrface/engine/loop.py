@@ -289,6 +289,7 @@ class _Loop:
             "step": self.step,
             "phase_steps": list(self.plan.phase_steps),
             "task": self.task.state_dict(),
+            "memory": self.task.memory(),
             "ema": self.ema.state(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -320,6 +321,7 @@ class _Loop:
                 where=path,
             )
         self.task.load_state_dict(state["task"])
+        self.task.recall(state["memory"])
         self.ema.load_state(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

@@ -190,6 +190,14 @@ class RecognitionTask(Task):
             extra={"step": str(step), "mode": self._config.mode, "vlr_size": str(self._config.vlr_size)},
         )
 
+    def memory(self) -> dict[str, bool]:
+        """Return whether the embedding was healthy once, for the guard."""
+        return {"was_healthy": self._guard.was_healthy}
+
+    def recall(self, memory: dict[str, bool]) -> None:
+        """Restore what `memory` gave."""
+        self._guard.was_healthy = memory["was_healthy"]
+
     def save_first_batch(self, batch: Batch, path: Path) -> None:
         """Write input | HR twin, augmented, as the network sees them."""
         indices = batch.indices[:_NUM_FIRST]

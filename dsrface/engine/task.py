@@ -42,7 +42,7 @@ class ParamGroup:
 class Task(nn.Module):
     """Base of the two things we train. Its parameters and buffers are what a checkpoint holds.
 
-    Everything frozen (a teacher, a DSR, a loss network) must be kept out of the module tree: see `Frozen`.
+    Everything frozen (a teacher, a DSR, a loss network) must be kept out of the module tree, e.g. in a tuple.
     """
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -71,20 +71,16 @@ class Task(nn.Module):
         """Write the network for use (without training state) to `path`, a safetensors file."""
         raise NotImplementedError
 
+    def memory(self) -> dict[str, bool]:
+        """Return what the task must remember over a resume besides its tensors."""
+        return {}
+
+    def recall(self, memory: dict[str, bool]) -> None:
+        """Restore what `memory` gave."""
+
     def save_first_batch(self, batch: Batch, path: Path) -> None:
         """Write a picture of the run's first batch as the network sees it."""
 
     def describe(self, indices: list[int]) -> list[str]:
         """Return the names of training samples, for messages."""
         return [str(index) for index in indices]
-
-
-class Frozen:
-    """Holds a network outside the module tree: not trained, not saved, not averaged."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module.eval().requires_grad_(False)
-
-    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Run the network."""
-        return self.module(*tensors)  # type: ignore[no-any-return]

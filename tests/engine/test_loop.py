@@ -74,9 +74,9 @@ def test_resume_is_exact(tmp_path, stop_after, phases):
 
     with pytest.raises(Killed):
         train(tmp_path / "cut", ToyTask(phases=phases), ToySource(on_batch=kill), epochs=epochs)
-    outcome, rest = train(
-        tmp_path / "cut", ToyTask(phases=phases), epochs=epochs, resume=True, engine={"log_every_steps": 1}
-    )
+    task = ToyTask(phases=phases)
+    outcome, rest = train(tmp_path / "cut", task, epochs=epochs, resume=True, engine={"log_every_steps": 1})
+    assert task.recalled == {"has_validated": True}
     assert outcome.step == 12
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     losses = {event.step: event.metrics for event in whole.of(StepDone)}

@@ -74,6 +74,12 @@ class ToyTask(Task):
 
         save_file({name: tensor.detach().clone() for name, tensor in self.state_dict().items()}, path)
 
+    def memory(self):
+        return {"has_validated": bool(self.validated)}
+
+    def recall(self, memory):
+        self.recalled = memory
+
     def describe(self, indices: list[int]) -> list[str]:
         return [f"face-{index}.png" for index in indices]
 
