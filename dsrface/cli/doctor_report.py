@@ -24,6 +24,7 @@ _SYMBOLS = {"pass": "✓", "info": "·", "warn": "!", "fail": "✗", "skip": "-"
 _NARROWEST = 40
 _WIDEST = 110
 _SHOWN_LINES = 8
+_MANY_WORKERS = 100
 
 
 def render_report(report: Report, console: Console, *, verbose: bool = False) -> None:
@@ -36,7 +37,7 @@ def render_report(report: Report, console: Console, *, verbose: bool = False) ->
     """
     is_plain = not console.is_terminal or console.no_color
     width = max(_NARROWEST, min(_WIDEST, console.width))
-    shown = [check for check in report.checks if verbose or check.status in ("warn", "fail", "error")]
+    shown = [check for check in report.checks if verbose or _needs_attention(check)]
     if not verbose:
         _print_facts(report, console, width)
     for check in shown:
@@ -44,6 +45,12 @@ def render_report(report: Report, console: Console, *, verbose: bool = False) ->
     if report.lesson:
         _print_lesson(report.lesson, console, width)
     _print_recommendation(report, console, width)
+
+
+def _needs_attention(check: Check) -> bool:
+    return (
+        check.status in ("warn", "fail", "error") and check.id != "perf.recommend"
+    )  # that one is at the end
 
 
 def _print_facts(report: Report, console: Console, width: int) -> None:
@@ -103,15 +110,16 @@ def _print_recommendation(report: Report, console: Console, width: int) -> None:
     _print(
         console, f"confidence {recommended['confidence']}{span}: {recommended['reason']}", width, indent="  "
     )
-    caps = ", ".join(f"{name} {most}" for name, most in recommended["caps"].items())
-    _print(console, f"most workers by: {caps}", width, indent="  ")
+    tight = [f"{name} {most}" for name, most in recommended["caps"].items() if most < _MANY_WORKERS]
+    if tight:
+        _print(console, f"most workers by: {', '.join(tight)}", width, indent="  ")
     if recommended["measurements"]:
         seen = ", ".join(
             f"{window['num_workers']}: {window['items_per_s_median']:.0f} (+-{100 * window['mad']:.0f} %)"
             for window in recommended["measurements"]
         )
         _print(console, f"items/s by workers, measured: {seen}", width, indent="  ")
-    elif recommended["table"]:
+    elif recommended["num_workers"]:
         seen = ", ".join(f"{number}: {rate:.0f}" for number, rate in recommended["table"].items())
         _print(console, f"keeps a device busy up to items/s, by workers: {seen}", width, indent="  ")
     console.print()

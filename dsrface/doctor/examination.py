@@ -34,7 +34,7 @@ from dsrface.runtime.cpu import effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import available_start_methods, default_start_method
 
 _PLATFORM_S = 60.0
-_SURVEY_S = 300.0
+_SURVEY_S = 150.0
 _MEASURE_S = 2.0
 _PROOF_S = 20.0
 _HANG_S = 8.0

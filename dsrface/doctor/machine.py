@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrface.doctor.recommend import open_files_limit, shm_needed_bytes
-from dsrface.doctor.report import Check
+from dsrface.doctor.report import Check, guarded
 from dsrface.runtime.cpu import Cores, Memory, cpu_pressure, effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import available_start_methods, effective_start_method
 
@@ -49,22 +49,23 @@ def methods_to_prove(asked: str) -> list[str]:
 def platform_checks(asked: str, *, world_size: int | None) -> list[Check]:
     """Return the checks that need nothing but files under /proc and /sys."""
     return [
-        _python(),
-        _start_method(asked),
-        _cores(effective_cores(world_size=world_size)),
-        _commit(),
-        memory_check(memory_limit(), None, 0),
-        shm_check(shm_free_bytes(), None, 0),
-        files_check(open_files_limit(), None, 0),
+        guarded("env.python", _python),
+        guarded("mp.start_method", lambda: _start_method(asked)),
+        guarded("env.cpu", lambda: _cores(effective_cores(world_size=world_size))),
+        guarded("env.commit", _commit),
+        guarded("env.ram", lambda: memory_check(memory_limit(), None, 0)),
+        guarded("env.shm", lambda: shm_check(shm_free_bytes(), None, 0)),
+        guarded("env.fds", lambda: files_check(open_files_limit(), None, 0)),
     ]
 
 
 def limit_checks(facts: Mapping[str, Any], num_workers: int, *, world_size: int) -> list[Check]:
     """Return memory, shared memory and open files against what a loader of this many workers needs."""
+    everyone = num_workers * world_size
     return [
-        memory_check(memory_limit(), facts, num_workers * world_size),
-        shm_check(shm_free_bytes(), facts, num_workers * world_size),
-        files_check(open_files_limit(), facts, num_workers),
+        guarded("env.ram", lambda: memory_check(memory_limit(), facts, everyone)),
+        guarded("env.shm", lambda: shm_check(shm_free_bytes(), facts, everyone)),
+        guarded("env.fds", lambda: files_check(open_files_limit(), facts, num_workers)),
     ]
 
 

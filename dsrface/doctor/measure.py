@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 _SCHEDSTAT = Path("/proc/thread-self/schedstat")
 _WARM_UP = 8
@@ -61,11 +60,10 @@ def spread_indices(num_items: int, count: int, *, seed: int = 0) -> list[int]:
     """Return up to `count` different indices: the first, the last, and others drawn from equal strata."""
     if num_items <= count:
         return list(range(num_items))
-    edges = np.linspace(0, num_items, count + 1).astype(int)
-    draws = np.random.default_rng(seed).random(count)
-    chosen = (edges[:-1] + draws * (edges[1:] - edges[:-1])).astype(int)
-    chosen[0], chosen[-1] = 0, num_items - 1
-    return sorted({int(index) for index in chosen})
+    draws = random.Random(seed)
+    edges = [stratum * num_items // count for stratum in range(count + 1)]
+    inner = [draws.randrange(low, high) for low, high in zip(edges[1:-2], edges[2:-1], strict=True)]
+    return [0, *inner, num_items - 1]
 
 
 def at_least(keys: Sequence[int], count: int) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dsrface.doctor.kinds import ADVICE
 from dsrface.doctor.pickling import Member, Trace
-from dsrface.doctor.report import Check
+from dsrface.doctor.report import Check, guarded
 
 _PIPE_BYTES = 64 * 1024
 _MANY_OBJECTS = 1_000_000
@@ -35,14 +35,14 @@ def checks(trace: Trace, *, methods: Sequence[str], num_workers: int, memory_byt
     """
     pickles = [method for method in methods if method != "fork"]
     return [
-        _unpicklable(trace, pickles),
-        _non_leaf(trace, pickles),
-        _temporary(trace, pickles),
-        _cuda(trace, methods),
-        _handles(trace, methods),
-        _generators(trace),
-        _pickle_size(trace, pickles, num_workers, memory_bytes),
-        _refcounts(trace, methods, num_workers),
+        guarded("ds.unpicklable", lambda: _unpicklable(trace, pickles)),
+        guarded("ds.non_leaf", lambda: _non_leaf(trace, pickles)),
+        guarded("ds.temp_tensor", lambda: _temporary(trace, pickles)),
+        guarded("ds.cuda_member", lambda: _cuda(trace, methods)),
+        guarded("ds.open_handles", lambda: _handles(trace, methods)),
+        guarded("ds.rng", lambda: _generators(trace)),
+        guarded("ds.pickle_size", lambda: _pickle_size(trace, pickles, num_workers, memory_bytes)),
+        guarded("ds.refcount_growth", lambda: _refcounts(trace, methods, num_workers)),
     ]
 
 

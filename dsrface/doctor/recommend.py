@@ -252,6 +252,8 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
             is_quiet = noise < 0.05 and facts.cost.wait_fraction < 0.1
             confidence = "high" if is_quiet and model in close else "medium"
             reason = f"measured: {medians[number]:.0f} items/s"
+    elif facts.must_be_zero:
+        confidence = "high"
     elif facts.cost.wait_fraction > 0.3:
         confidence = "low"
     close.append(number)

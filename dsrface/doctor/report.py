@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 SCHEMA_VERSION = 1
@@ -173,6 +175,22 @@ class Report:
             "lesson": list(self.lesson),
             "summary": self.counts(),
         }
+
+
+def guarded(id: str, make: Callable[[], Check]) -> Check:
+    """Return what a check finds; one that breaks is told as `error` and never stops the others."""
+    start = time.perf_counter()
+    try:
+        check = make()
+    except Exception as error:  # noqa: BLE001 - a broken check is a finding about the check
+        check = Check(
+            id,
+            "error",
+            f"this check broke: {type(error).__name__}: {error}",
+            fix="Please report it, with the output of `dsrface doctor --json`.",
+            data={"traceback": traceback.format_exc()[-2000:]},
+        )
+    return check if check.duration_s else replace(check, duration_s=time.perf_counter() - start)
 
 
 def in_order(checks: Iterable[Check]) -> tuple[Check, ...]:

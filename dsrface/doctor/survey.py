@@ -16,7 +16,7 @@ from dsrface.doctor import members, targets
 from dsrface.doctor.measure import ItemCost, at_least, measure_items, spread_indices
 from dsrface.doctor.pickling import Member, Trace, trace
 from dsrface.doctor.recommend import tensor_sizes
-from dsrface.doctor.report import Check
+from dsrface.doctor.report import Check, guarded
 from dsrface.doctor.targets import Target
 from dsrface.doctor.torch_checks import num_threads, threads_since, torchvision_check
 
@@ -63,9 +63,9 @@ def survey(request: Mapping[str, Any], emit: Emit) -> None:
         *members.checks(
             found, methods=methods, num_workers=request["num_workers"], memory_bytes=request["memory_bytes"]
         ),
-        _main_guard(target, found, methods),
-        _cuda_fork(found, methods),
-        _live_threads(threads_before, methods),
+        guarded("mp.main_guard", lambda: _main_guard(target, found, methods)),
+        guarded("mp.cuda_fork", lambda: _cuda_fork(found, methods)),
+        guarded("mp.threads", lambda: _live_threads(threads_before, methods)),
     ]:
         emit("check", **check.to_dict())
     facts: dict[str, Any] = {

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from dsrface.doctor.report import Check
+from dsrface.doctor.report import Check, guarded
 
 _GRAIN_ELEMENTS = (3, 112, 112)  # 37 632, just above the 32 768 below which torch stays on one thread
 _SLOWER = 3.0
@@ -26,16 +26,13 @@ def platform_checks(*, import_s: float, method: str) -> list[Check]:
         import_s: Seconds that `import torch` took, which every spawned worker pays.
         method: Effective start method.
     """
-    start = time.perf_counter()
-    checks = [
-        _torch(import_s, method),
-        torchvision_check(),
-        _threads(),
-        _poison(method),
-        _decoder(),
+    return [
+        guarded("env.torch", lambda: _torch(import_s, method)),
+        guarded("env.torchvision", torchvision_check),
+        guarded("env.threads", _threads),
+        guarded("mp.cuda_poison", lambda: _poison(method)),
+        guarded("env.decoder", _decoder),
     ]
-    duration = time.perf_counter() - start
-    return [Check.from_dict({**check.to_dict(), "duration_s": duration / len(checks)}) for check in checks]
 
 
 def threads_since(baseline: int) -> int:

@@ -2,8 +2,9 @@
 
 `python doctor_zoo.py METHOD` prints a JSON object: kind -> {"static": bool, "real": bool, "error": text},
 where true means that a worker starts and delivers. Each kind is judged by a real worker of its own under
-fork and forkserver; under spawn all kinds that should work share one worker (its start takes seconds), and every kind
-that should not work gets a start of its own.
+where true means that a worker starts and delivers. Each kind is judged by a real worker of its own under
+fork and forkserver; under spawn all kinds that should work share one worker (its start takes seconds), and
+every kind that should not work gets a start of its own.
 """
 
 # ruff: noqa: SIM115, PLW0108, PYI024 - open files, lambdas and old namedtuples are the specimens
