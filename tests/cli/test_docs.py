@@ -58,7 +58,7 @@ def test_every_error_id_is_explained_and_no_other():
 def _command_lines():
     for page in PAGES:
         for language, body in FENCE.findall(page.read_text(encoding="utf-8")):
-            if language not in ("console", "bash", "sh", "powershell"):
+            if language not in ("", "console", "bash", "sh", "powershell"):
                 continue
             for line in body.replace("\\\n", " ").splitlines():
                 for part in re.split(r"&&|\|", line):
@@ -85,6 +85,22 @@ def test_commands_in_the_pages_are_accepted(call, monkeypatch, line):
             Path(word).write_text(complete, encoding="utf-8")
     done = call(*words)
     assert done.code == 0, done.err
+
+
+def test_torchrun_leaves_our_flags_alone():
+    """Its parser takes `--run`, even after the script, for an abbreviation of its own unless `--` stands before."""
+    from torch.distributed.run import get_args_parser
+
+    lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
+    commands = [
+        line[line.index("torchrun ") :] for line in lines if "torchrun --n" in line and " dsrface " in line
+    ]
+    commands = [command.strip("`") for command in commands if "`" not in command.rstrip("`")]
+    assert len(commands) >= 3
+    for command in commands:
+        parsed = get_args_parser().parse_args(shlex.split(command)[1:])
+        assert parsed.training_script == "dsrface", command
+        assert parsed.training_script_args[0] in ("precompute", "finetune"), command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
