@@ -91,11 +91,8 @@ def test_torchrun_leaves_our_flags_alone():
     """Its parser takes `--run`, even after the script, for an abbreviation of its own unless `--` stands before."""
     from torch.distributed.run import get_args_parser
 
-    lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
-    commands = [
-        line[line.index("torchrun ") :] for line in lines if "torchrun --n" in line and " dsrface " in line
-    ]
-    commands = [command.strip("`") for command in commands if "`" not in command.rstrip("`")]
+    fences = [body for page in PAGES for _, body in FENCE.findall(page.read_text(encoding="utf-8"))]
+    commands = re.findall(r"torchrun .* dsrface .*", "\n".join(fences))
     assert len(commands) >= 3
     for command in commands:
         parsed = get_args_parser().parse_args(shlex.split(command)[1:])
