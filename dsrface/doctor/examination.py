@@ -347,7 +347,12 @@ class _Examination:
     def _stage(self, request: dict[str, Any], limit_s: float) -> Outcome:
         def on_event(event: dict[str, Any]) -> None:
             if event["event"] == "check":
-                self.checks.append(Check.from_dict(event))
+                check = Check.from_dict(event)
+                if check.data.get("usage"):
+                    raise UsageError(
+                        check.data["message"], id="bad-target", where=check.where, hint=check.fix
+                    )
+                self.checks.append(check)
 
         outcome = run_stage(
             request,

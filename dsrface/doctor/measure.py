@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import statistics
 import time
@@ -62,7 +63,7 @@ def spread_indices(num_items: int, count: int, *, seed: int = 0) -> list[int]:
         return list(range(num_items))
     draws = random.Random(seed)
     edges = [stratum * num_items // count for stratum in range(count + 1)]
-    inner = [draws.randrange(low, high) for low, high in zip(edges[1:-2], edges[2:-1], strict=True)]
+    inner = [draws.randrange(low, high) for low, high in itertools.pairwise(edges[1:-1])]
     return [0, *inner, num_items - 1]
 
 

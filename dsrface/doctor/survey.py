@@ -350,6 +350,7 @@ def _build_failed(error: Exception, request: Mapping[str, Any]) -> Check:
         fix=hint or "Call it in a Python prompt; --dataset-args passes arguments as JSON.",
         data={
             "error": text,
+            "message": summary,
             "usage": isinstance(error, DsrfaceError) and error.exit_code == 2,
             "traceback": "".join(traceback.format_exception(error))[-4000:],
         },

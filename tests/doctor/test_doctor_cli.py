@@ -140,6 +140,8 @@ def test_usage_errors():
     assert "ds.pickle_size" in caught.value.hint
     with pytest.raises(UsageError):
         run(dataset="x:y", dataset_args="{not json")
+    with pytest.raises(UsageError, match="no module 'nosuch"):
+        run(dataset="nosuch.module:make", probe=False)
     for flags in (
         {"data": "x"},
         {"data": "x", "purpose": "finetune", "dataset": "a:b"},
