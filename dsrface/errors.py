@@ -10,9 +10,9 @@
     +-- RunError                   7   run folder or cache: exists, locked, stale, damaged
     +-- WorkerError                8   a DataLoader worker died or hung
 
-A message says what happened with the value, where (file, key, sample, step) and what to do. Each error carries a
-stable `id` (kebab-case), explained in `docs/errors.md`. Every class can be built from one string and pickled, because
-a worker process re-raises that way.
+A message says what happened with the value, where (file, key, sample, step) and what to do. Each error
+carries a stable `id` (kebab-case), explained in `docs/errors.md`. Every class can be built from one string
+and pickled, because a worker process re-raises that way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Small value types that data, models and engine share, so that those rooms need not know one another.
 
-Images are named by their range: `ImageU8` holds 0..255 bytes, `Image01` floats in [0, 1]. On disk and in loaders an
-image is uint8 HWC RGB; on the device, inside networks, float BCHW in [0, 1] (a network's `Preprocess` maps from there).
+Images are named by their range: `ImageU8` holds 0..255 bytes, `Image01` floats in [0, 1]. On disk and in
+loaders an image is uint8 HWC RGB; on the device, inside networks, float BCHW in [0, 1] (a network's
+`Preprocess` maps from there).
 """
 
 from __future__ import annotations

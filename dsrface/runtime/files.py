@@ -27,7 +27,7 @@ def atomic_writer(path: Path, *, mode: str = "wb") -> Iterator[IO[Any]]:
 
     Args:
         path: The final name; its folder is made when missing.
-        mode: `"wb"` or `"w"` (UTF-8, `\\n` line ends on every platform).
+        mode: `"wb"` or `"w"` (UTF-8, LF line ends on every platform).
 
     Raises:
         MachineError: disk full or read-only folder, with the path.
@@ -79,7 +79,10 @@ def read_json(path: Path) -> dict[str, Any]:
         raise RunError("The file does not exist.", id="file-missing", where=path) from error
     except (OSError, ValueError) as error:
         raise RunError(
-            f"The file is damaged: {error}.", id="file-damaged", where=path, hint="Delete it and run the command again."
+            f"The file is damaged: {error}.",
+            id="file-damaged",
+            where=path,
+            hint="Delete it and run the command again.",
         ) from error
     if not isinstance(value, dict):
         raise RunError("The file does not hold a JSON object.", id="file-damaged", where=path)
@@ -89,8 +92,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def replace(source: Path, target: Path) -> None:
     """Rename `source` over `target`; on Windows retry while another process holds `target` open.
 
-    Windows refuses to replace a file that someone has open or mapped (PermissionError); the holder is usually a
-    reader or a virus scanner that lets go within moments.
+    Windows refuses to replace a file that someone has open or mapped (PermissionError); the holder is usually
+    a reader or a virus scanner that lets go within moments.
     """
     for attempt in range(_REPLACE_TRIES):
         try:
@@ -138,4 +141,6 @@ def disk_error(error: OSError, path: Path) -> MachineError:
             where=path,
             hint="Free some space and run the same command again; finished work is kept.",
         )
-    return MachineError(f"Cannot write: {error.strerror or error}.", id="cannot-write", where=path)
+    is_forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    hint = "Choose a folder that you may write to." if is_forbidden else ""
+    return MachineError(f"Cannot write: {error.strerror or error}.", id="cannot-write", where=path, hint=hint)

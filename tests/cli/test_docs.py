@@ -88,7 +88,7 @@ def test_commands_in_the_pages_are_accepted(call, monkeypatch, line):
 
 
 def test_torchrun_leaves_our_flags_alone():
-    """Its parser takes `--run`, even after the script, for an abbreviation of its own unless `--` stands before."""
+    """Without `--` its parser takes our `--run` for an abbreviation of a flag of its own."""
     from torch.distributed.run import get_args_parser
 
     fences = [body for page in PAGES for _, body in FENCE.findall(page.read_text(encoding="utf-8"))]
