@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,7 @@ def main() -> int:
     parser.add_argument("--budget", type=float, default=15.0, help="seconds the doctor may time settings")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
     results = []
     for name in options.loads.split(","):
         advice = ask_doctor(name, options.budget)
@@ -181,7 +183,9 @@ def sweep(
     for round_index in range(rounds):
         for number in numbers if round_index % 2 == 0 else reversed(numbers):
             batches = streams[number]
-            for _ in range(number * 4 + 1):  # what lies ready is not this window's work
+            for _ in range(
+                number * (advice["prefetch_factor"] or 2) + 1
+            ):  # what lies ready is not this window's work
                 next(batches)
             begin, count = time.perf_counter(), 0
             while count < 3 or time.perf_counter() - begin < window_s:
