@@ -200,6 +200,10 @@ def finetune(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per optimiser step.")] = None,
     workers: Workers = None,
+    resident: Annotated[
+        Literal["auto", "always", "never"] | None,
+        typer.Option(help="Keep the packed cache on a CUDA device; auto: when it fits."),
+    ] = None,
     write_through: Annotated[
         bool | None,
         typer.Option("--write-through", help="With --live: cache the outputs of the first epoch."),

@@ -147,7 +147,13 @@ class RecogniserData:
         if self.config.dsr_outputs is None:
             return EpochOrder(len(self.train), self.config.seed)
         folder = outputs_of(self.train, self.data, self.config.dsr_outputs)
-        return make_order(self.train, folder, seed=self.config.seed)
+        return make_order(
+            self.train,
+            folder,
+            seed=self.config.seed,
+            device=self.where.device.torch_name,
+            resident=self.config.resident,
+        )
 
     def _read(self, split: FaceSplit) -> Images:
         sampler = BatchSampler(EpochOrder(len(split), 0, shuffle=False), batch_size=64, drop_last=False)
@@ -175,6 +181,7 @@ class RecogniserData:
                 sampler=sampler,
                 size_px=config.vlr_size,
                 device=self.where.device.torch_name if is_training else "cpu",
+                resident=config.resident if is_training else "never",
                 num_workers=num_workers,
                 start_method=method,
                 prefetch_factor=wish.prefetch_factor,

@@ -64,7 +64,7 @@ class LoaderConfig(Config):
     )
     prefetch_factor: int = Field(2, ge=1, description="Batches that each worker prepares ahead.")
     timeout_s: float = Field(
-        0.0, ge=0, description="Seconds after which a silent worker counts as hung; 0: never."
+        300.0, ge=0, description="Seconds without a batch after which a worker counts as hung; 0: never."
     )
 
 

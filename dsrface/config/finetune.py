@@ -118,6 +118,9 @@ class FinetuneConfig(TrainingConfig):
         ge=0,
         description="K of P x K batches, P = batch_size / K; 0 shuffles images without regard to persons.",
     )
+    resident: Literal["auto", "always", "never"] = Field(
+        "auto", description="Mode cached: keep the packed cache on a CUDA device; auto: when it fits."
+    )
     write_through: bool = Field(
         False, description="Live mode: cache the DSR's outputs in the first epoch, then read them."
     )
