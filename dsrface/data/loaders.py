@@ -90,7 +90,7 @@ def make_loader(
     start_method: str | None = None,
     pin_memory: bool = False,
     prefetch_factor: int = 2,
-    timeout_s: float = 0,
+    timeout_s: float = 300,
 ) -> Loader:
     """Return a loader.
 
