@@ -34,9 +34,11 @@ def atomic_writer(path: Path, *, mode: str = "wb") -> Iterator[IO[Any]]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f"{path.name}.{os.getpid()}{TMP_SUFFIX}")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    is_text = "b" not in mode
     try:
-        with open(tmp, mode, **text) as handle:
+        with open(
+            tmp, mode, encoding="utf-8" if is_text else None, newline="\n" if is_text else None
+        ) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
