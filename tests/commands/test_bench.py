@@ -80,7 +80,9 @@ def check(result: bench.BenchResult, name: str) -> None:
 
 
 def test_bench_precompute(tmp_path: Path) -> None:
-    config = BenchConfig(what="precompute", dsr_images=64, rounds=1, device="cpu", folder=tmp_path)
+    config = BenchConfig(
+        what="precompute", dsr_images=64, rounds=1, preset="tiny", device="cpu", folder=tmp_path
+    )
     result = bench.run(config, emit=lambda _: None)
     check(result, "precompute")
     assert result.rows[0].ratio_to_ceiling == 1.0
@@ -96,6 +98,7 @@ def test_bench_runs(tmp_path: Path, what: str) -> None:
         rounds=1,
         seconds=0.05,
         simulated_images=0,
+        preset="tiny",
         device="cpu",
         folder=tmp_path,
     )

@@ -16,6 +16,8 @@ from dsrface.commands.bench.synthetic import draw_triple, make_split
 from dsrface.commands.precompute.pipeline import Reading, Upscaler, write_column
 from dsrface.config.bench import BenchConfig
 from dsrface.config.dsr_model import DsrConfig
+from dsrface.config.sources import load_preset
+from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data.cache.build import Wanted, decide
 from dsrface.data.cache.inputs import RowDataset
 from dsrface.data.cache.table import hash_inputs
@@ -96,10 +98,11 @@ def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row
 
 
 def dsr_for_bench(config: BenchConfig, device: Device) -> tuple[Upscaler, int]:
-    """Return the DSR to measure with and the size it takes; a small untrained one when none was given."""
+    """Return the DSR to measure with and the size it takes; by default an untrained one."""
     if config.weights is not None:
         loaded = load_dsr(config.weights, device=device.torch_name)
         return Upscaler(loaded.model, device), int(loaded.config["vlr_size"])
     torch.manual_seed(0)
-    model = build_dsr(DsrConfig(vlr_size=16)).eval().to(device.torch_name)
+    shape = load_preset(TrainDsrConfig, config.preset)["model"]
+    model = build_dsr(DsrConfig(**shape, vlr_size=16)).eval().to(device.torch_name)
     return Upscaler(model, device), 16
