@@ -48,7 +48,8 @@ class PairDataset(Dataset[Sample]):
 
     Args:
         split: Names, labels and the folder of HR faces.
-        inputs: Folder of the input pictures, with the names of the HR ones.
+        inputs: Folder of the input pictures, with the names of the HR ones: one of the split's LR folders, or
+            else 112x112 pictures.
         augment: Geometry of training samples; None leaves them as they are on disk.
         seed: With epoch and index it fixes every draw.
         degradation: How this data set's LR faces are made; None when unknown or when inputs are DSR outputs.
@@ -67,6 +68,8 @@ class PairDataset(Dataset[Sample]):
         self.labels = split.labels
         self.high_dir = split.high_dir
         self.inputs_dir = inputs
+        sizes = (size for size, folder in split.low_folders.items() if split.root / folder == inputs)
+        self.inputs_px = next(sizes, HIGH_SIZE_PX)
         self.augment = augment
         self.seed = seed
         self.degradation = degradation
@@ -85,9 +88,7 @@ class PairDataset(Dataset[Sample]):
         """
         epoch, index = key if isinstance(key, tuple) else (0, int(key))
         name = self.names[index]
-        high = read_image(self.high_dir / name)
-        if high.shape[:2] != (HIGH_SIZE_PX, HIGH_SIZE_PX):
-            raise _wrong_size(self.high_dir / name, high, HIGH_SIZE_PX)
+        high = _read(self.high_dir / name, HIGH_SIZE_PX)
         inputs, high = self._pair(name, high, epoch, index)
         return Sample(_tensor(inputs), _tensor(high), int(self.labels[index]), index)
 
@@ -96,9 +97,7 @@ class PairDataset(Dataset[Sample]):
             high = self.augment.apply(high, seed=self.seed, epoch=epoch, index=index)
             rng = draws.generator(self.seed, epoch, index, "degrade")
             return degrade(high, self.degradation, rng=rng), high
-        inputs = read_image(self.inputs_dir / name)
-        if inputs.shape[0] != inputs.shape[1]:
-            raise _wrong_size(self.inputs_dir / name, inputs, inputs.shape[0])
+        inputs = _read(self.inputs_dir / name, self.inputs_px)
         if self.augment is not None and self.augment.flips(seed=self.seed, epoch=epoch, index=index):
             return inputs[:, ::-1], high[:, ::-1]
         return inputs, high
@@ -108,10 +107,13 @@ def _tensor(image: ImageU8) -> Tensor:
     return torch.from_numpy(np.require(image, requirements=["C", "W"]))
 
 
-def _wrong_size(path: Path, image: ImageU8, size_px: int) -> ImageError:
-    return ImageError(
-        f"The picture is {image.shape[1]}x{image.shape[0]}, not {size_px}x{size_px}.",
-        id="wrong-size",
-        where=path,
-        hint="Align and crop photos with `dsrface prepare` first.",
-    )
+def _read(path: Path, size_px: int) -> ImageU8:
+    image = read_image(path)
+    if image.shape[:2] != (size_px, size_px):
+        raise ImageError(
+            f"The picture is {image.shape[1]}x{image.shape[0]}, not {size_px}x{size_px}.",
+            id="wrong-size",
+            where=path,
+            hint="All pictures of a folder must have one size; `dsrface prepare` makes them so.",
+        )
+    return image

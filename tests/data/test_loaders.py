@@ -5,6 +5,7 @@ import hashlib
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch.utils.data import Dataset
 
 from dsrface.data.augment import Geometry
 from dsrface.data.datasets import PairDataset, Sample
-from dsrface.data.decode import read_image
+from dsrface.data.decode import read_image, write_png
 from dsrface.data.degrade import Degradation
 from dsrface.data.layout import FaceSplit, open_data
 from dsrface.data.loaders import make_loader
@@ -123,8 +124,6 @@ def test_a_dataset_does_not_grow_with_the_names_in_python_objects(split: FaceSpl
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_picture_keeps_its_error_through_a_worker(flat_dir: Path, tmp_path: Path, workers: int) -> None:
-    import shutil
-
     shutil.copytree(flat_dir, tmp_path / "data")
     split = open_data(tmp_path / "data").split("train")
     victim = split.high_dir / split.names[3]
@@ -168,3 +167,15 @@ def test_wrong_sizes_are_named(split: FaceSplit) -> None:
     dataset.high_dir = split.low_dir(16)
     with pytest.raises(ImageError, match="16x16, not 112x112"):
         dataset[0]
+
+
+def test_one_low_picture_of_another_size_is_named(flat_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(flat_dir, tmp_path / "data")
+    split = open_data(tmp_path / "data").split("train")
+    victim = split.low_dir(16) / split.names[1]
+    write_png(victim, read_image(split.high_dir / split.names[1])[:20, :20])
+    dataset = PairDataset(split, inputs=split.low_dir(16))
+    assert dataset[0].inputs.shape == (16, 16, 3)
+    with pytest.raises(ImageError, match="20x20, not 16x16") as caught:
+        dataset[1]
+    assert caught.value.where == str(victim)
