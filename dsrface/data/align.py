@@ -70,8 +70,9 @@ def align_face(image: ImageU8, landmarks: Points, *, size_px: int = HIGH_SIZE_PX
         size_px: Side of the result.
 
     Raises:
-        DataError: landmarks that fall together, or a face turned inside out by their order.
+        DataError: landmarks that fall together, lie outside the picture, or are mirrored by their order.
     """
+    _check_points(landmarks, width=image.shape[1], height=image.shape[0])
     matrix = similarity_transform(landmarks, ARCFACE_TEMPLATE * (size_px / HIGH_SIZE_PX))
     picture = Image.fromarray(image)
     zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))  # result pixels per picture pixel
@@ -120,7 +121,27 @@ def read_landmarks(path: Path) -> dict[str, Points]:
                 )
             return {_file(row["file"]): _points(row, path, rows.line_num) for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"Cannot read the landmarks: {error}.", id="bad-landmarks", where=path) from None
+        raise DataError(
+            f"Cannot read the landmarks: {getattr(error, 'strerror', None) or error}.",
+            id="bad-landmarks",
+            where=path,
+            hint="--align takes auto, none, or a CSV file of landmarks.",
+        ) from None
+
+
+def _check_points(landmarks: Points, *, width: int, height: int) -> None:
+    """Refuse the points of another picture, or in another order: the face would be wrecked in silence."""
+    x, y = landmarks.mean(0)
+    if not (0 <= x < width and 0 <= y < height):
+        raise DataError(
+            f"The landmarks lie around ({x:.0f}, {y:.0f}), outside the picture of {width}x{height}.",
+            id="bad-landmarks",
+        )
+    template = ARCFACE_TEMPLATE - ARCFACE_TEMPLATE.mean(0)
+    if np.linalg.det(template.T @ (landmarks - landmarks.mean(0))) < 0:
+        raise DataError(
+            "The landmarks are mirrored: left is the side at the viewer's left.", id="bad-landmarks"
+        )
 
 
 def _file(text: str) -> str:

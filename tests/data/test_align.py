@@ -67,6 +67,17 @@ def test_landmarks_in_one_point_are_refused(points: np.ndarray) -> None:
     assert caught.value.id == "bad-landmarks"
 
 
+def test_points_of_another_picture_or_with_sides_swapped_are_refused() -> None:
+    image = np.zeros((112, 112, 3), np.uint8)
+    with pytest.raises(DataError, match="outside the picture of 112x112"):
+        align_face(image, ARCFACE_TEMPLATE * 2)
+    swapped = ARCFACE_TEMPLATE[[1, 0, 2, 4, 3]]
+    with pytest.raises(DataError, match="mirrored"):
+        align_face(image, swapped)
+    upside_down = 112 - ARCFACE_TEMPLATE
+    assert align_face(image, upside_down).shape == (112, 112, 3)
+
+
 def test_landmark_files_name_the_line_that_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
     path.write_text("file,lx,ly\na.png,1,2\n")
