@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 
 from dsrface.config.sources import Config
-from dsrface.types import VLR_SIZES_PX
+from dsrface.types import SPLITS, VLR_SIZES_PX
 
 
 class PrepareConfig(Config):
@@ -43,10 +43,18 @@ class PrepareConfig(Config):
             raise ValueError("each size must be from 4 to 112 pixels, and one at least be given")
         return tuple(sorted(set(value)))
 
+    @field_validator("split", mode="before")
+    @classmethod
+    def _three(cls, value: object) -> object:
+        if isinstance(value, list | tuple) and len(value) != len(SPLITS):
+            raise ValueError("three shares are needed, for train, val and test, e.g. 0.8,0.1,0.1")
+        return value
+
     @field_validator("split")
     @classmethod
     def _shares(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
-        if any(share < 0 for share in value) or value[0] <= 0 or abs(sum(value) - 1) > 1e-6:
+        # Asked so that nan, which is neither below nor above anything, is refused as well.
+        if not (all(share >= 0 for share in value) and value[0] > 0 and abs(sum(value) - 1) < 1e-6):
             raise ValueError("the three shares must not be negative and must sum to 1, train above 0")
         return value
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
-from dsrface.errors import ImageError
+from dsrface.errors import DataError, ImageError
 from dsrface.runtime.files import TMP_SUFFIX, disk_error, replace
 
 ImageU8 = NDArray[np.uint8]
@@ -131,6 +131,9 @@ def walk_images(root: Path) -> Iterator[str]:
     Hidden files and folders and other suffixes are passed over. Links to folders are not entered, so a loop
     of links cannot trap the walk; links to files are given, also broken ones, so that a reader can report
     them.
+
+    Raises:
+        DataError: a folder that must not be read; to pass over it would lose a person in silence.
     """
     yield from _walk(root, "")
 
@@ -141,8 +144,14 @@ def has_image_suffix(name: str) -> bool:
 
 
 def _walk(root: Path, prefix: str) -> Iterator[str]:
-    with os.scandir(root / prefix if prefix else root) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
+    folder = root / prefix if prefix else root
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except PermissionError:
+        raise DataError(
+            "There is no permission to read the folder.", id="folder-unreadable", where=folder
+        ) from None
     for entry in listed:
         if entry.name.startswith("."):
             continue

@@ -15,9 +15,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -26,15 +27,26 @@ from PIL import Image
 
 from dsrface.data import draws
 from dsrface.data.align import Points, align_face
-from dsrface.data.decode import ImageU8, encode_png, image_size, read_image, walk_images, write_picture_bytes
+from dsrface.data.decode import (
+    IMAGE_SUFFIXES,
+    ImageU8,
+    encode_png,
+    image_size,
+    read_image,
+    walk_images,
+    write_picture_bytes,
+)
 from dsrface.data.degrade import Degradation, degrade
-from dsrface.errors import DataError, ImageError
+from dsrface.errors import DataError, ImageError, WorkerError
 from dsrface.types import HIGH_SIZE_PX
 
 MIN_SIDE_PX = 16
 THUMB_PX = 24
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 _CHUNK = 32
+_DATA_FOLDER = re.compile(r"(hr_images|(vlr_images|dsr_outputs)(_\d+x\d+)?)$")
+_FULL_NAME = re.compile(r"[^\W\d_]+(_[^\W\d_]+)+_\d+\.\w+$")  # Anna_Maria_Lind_0001.jpg, as LFW writes it
+_NAMING = "Put them in one folder per person, or name them <person>_<rest>.png."
 
 
 @dataclass(frozen=True)
@@ -101,12 +113,14 @@ class Scan:
         photos: Sorted by file.
         strays: Photos whose person cannot be told.
         rule: How the persons were told, for people.
+        doubts: What may be wrong with that, for people.
         merged: Persons whose photos lie in folders of one name in several places.
     """
 
     photos: list[Photo]
     strays: list[BadPhoto]
     rule: str
+    doubts: list[str]
     merged: list[str]
 
 
@@ -118,7 +132,7 @@ def scan_photos(source: Path) -> Scan:
     `<person>_<rest>.png`.
 
     Raises:
-        DataError: the source is not a folder, or holds no photo.
+        DataError: the source is not a folder, holds no photo or a data set, or tells no person.
     """
     if not source.is_dir():
         raise DataError(
@@ -128,7 +142,13 @@ def scan_photos(source: Path) -> Scan:
         )
     files = list(walk_images(source))
     if not files:
-        raise DataError("There is no photo in the source folder.", id="no-photos", where=source)
+        raise DataError(
+            "There is no photo in the source folder.",
+            id="no-photos",
+            where=source,
+            hint=f"Photos are files named {', '.join(sorted(IMAGE_SUFFIXES))}, not hidden. {_NAMING}",
+        )
+    _refuse_data_set(source, files)
     # The level of most photos; of two as common, the upper one.
     levels = Counter(file.count("/") for file in files if "/" in file)
     level = min(levels, key=lambda item: (-levels[item], item)) if levels else 0
@@ -139,12 +159,20 @@ def scan_photos(source: Path) -> Scan:
     for file in files:
         place, raw, rest = _parts(file, level)
         if not raw:
-            what = f"is not in a folder of level {level}" if level else "has no underscore in its name"
+            home = f"is in no person's folder (persons are the folders of level {level})"
+            what = home if level else "has no underscore in its name"
             strays.append(BadPhoto(file, "no-person", f"The photo {what}: nobody can say whose it is."))
             continue
         person = persons.name(raw)
         places.setdefault(person, set()).add(place)
         pending.append((file, person, _safe(os.path.splitext(rest)[0])))
+    if not pending:
+        raise DataError(
+            f"Nobody can say whose the {len(files)} photos are, e.g. {files[0]!r}.",
+            id="no-person",
+            where=source,
+            hint=_NAMING,
+        )
     names = Counter(f"{person}/{stem}".casefold() for _, person, stem in pending)
     used: set[str] = set()
     for file, person, stem in pending:
@@ -156,10 +184,11 @@ def scan_photos(source: Path) -> Scan:
             own, number = f"{base}_{number}", number + 1
         used.add(f"{person}/{own}".casefold())
         photos.append(Photo(file, person, f"{person}/{own}.png"))
-    example = f", e.g. {photos[0].file!r} is of {photos[0].person!r}" if photos else ""
     rule = f"folders of level {level}" if level else "the name up to the first underscore"
+    example = f"e.g. {photos[0].file!r} is of {photos[0].person!r}"
     merged = sorted(person for person, found in places.items() if len(found) > 1)
-    return Scan(photos, strays, f"persons: {rule}{example}", merged)
+    doubts = _doubts_of_flat_names(files) if level == 0 else []
+    return Scan(photos, strays, f"persons: {rule}, {example}", doubts, merged)
 
 
 def count_finished_faces(source: Path, photos: Sequence[Photo]) -> tuple[int, int]:
@@ -190,6 +219,7 @@ def process_photos(
 
     Raises:
         MachineError: disk full, or the detector is missing.
+        WorkerError: a process was killed.
     """
     if num_workers == 0:
         detector = _make_detector(job)
@@ -204,6 +234,13 @@ def process_photos(
         points = [[landmarks.get(photo.file) for photo in chunk] for chunk in chunks]
         for results in pool.map(_process_chunk, chunks, points):
             yield from results
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            "A worker process of prepare was killed, most often because memory ran out.",
+            id="worker-died",
+            where=job.source,
+            hint="Run the same command again with fewer --workers; finished photos are kept.",
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -227,6 +264,29 @@ def _parts(file: str, level: int) -> tuple[str, str, str]:
     if len(folders) < level:
         return "", "", ""
     return "/".join(folders[: level - 1]), folders[level - 1], "_".join([*folders[level:], name])
+
+
+def _refuse_data_set(source: Path, files: Sequence[str]) -> None:
+    """Its folders would pass for persons, and its LR faces for photos."""
+    for file in files:
+        for folder in PurePosixPath(file).parents:
+            if _DATA_FOLDER.match(folder.name):
+                raise DataError(
+                    f"This is a data set already, not photos: there is {str(folder)!r}.",
+                    id="source-is-data-set",
+                    where=source,
+                    hint="Use it as it is, e.g. with `dsrface train-dsr`; or name an hr_images folder of it "
+                    "as SOURCE.",
+                )
+
+
+def _doubts_of_flat_names(files: Sequence[str]) -> list[str]:
+    full = [file for file in files if _FULL_NAME.match(file)]
+    if not full:
+        return []
+    first = full[0].partition("_")[0]
+    doubt = f"{len(full)} names look like first and last name, e.g. {full[0]!r}, and count as of {first!r}"
+    return [f"{doubt}; if that is wrong, put each person's photos in a folder"]
 
 
 class _Unique:

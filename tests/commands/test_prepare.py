@@ -4,11 +4,13 @@ import csv
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,8 @@ from dsrface.data.decode import read_image, walk_images, write_png
 from dsrface.data.degrade import degrade
 from dsrface.data.faces import draw_dataset
 from dsrface.data.layout import open_data, person_of
-from dsrface.engine.events import Event, Progress
-from dsrface.errors import DataError, ImageError, RunError, UsageError
+from dsrface.engine.events import Event, Note, Progress
+from dsrface.errors import DataError, ImageError, RunError, UsageError, WorkerError
 
 
 def run(source: Path, data: Path, **settings: object) -> prepare.PrepareResult:
@@ -287,7 +289,8 @@ def test_photos_that_nobody_can_align_name_three_ways_out(
     assert caught.value.id == "cannot-align"
     assert all(way in caught.value.hint for way in ("--align FILE.csv", "dsrface[detect]", "112x112"))
     with pytest.raises(DataError, match="wrong-size 2"):
-        run(source, tmp_path / "data", align="none")
+        run(source, tmp_path / "data", align="none", split=(1, 0, 0))
+    assert "005/005_0001.jpg" in (tmp_path / "data" / "bad_images.csv").read_text()
 
 
 def test_one_picture_under_two_persons_is_left_out(photos: Path, tmp_path: Path) -> None:
@@ -340,6 +343,8 @@ def test_the_same_stem_twice_keeps_both(photos: Path, tmp_path: Path) -> None:
     [
         ({"vlr_sizes": ()}, "one at least"),
         ({"split": (0.5, 0.1, 0.1)}, "sum to 1"),
+        ({"split": (float("nan"), 0.5, 0.5)}, "sum to 1"),
+        ({"split": (0.9, 0.1)}, "three shares"),
         ({"workers": -1}, "0 or more"),
     ],
 )
@@ -355,6 +360,88 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             run(source, tmp_path.parent / f"{tmp_path.name}-data")
         assert caught.value.id == reason
+
+
+def test_warnings_reach_the_terminal(photos: Path, tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    for number in range(1, 4):
+        shutil.copytree(photos / f"person_000{number}", source / f"person_000{number}")
+    for number in range(8):
+        (source / "person_0001" / f"bad_{number}.jpg").write_bytes(b"")
+    events: list[Event] = []
+    result = prepare.run(PrepareConfig(source=source, data=tmp_path / "a b", workers=0), emit=events.append)
+    said = [event.message for event in events if isinstance(event, Note) and event.is_warning]
+    assert said == list(result.warnings)
+    assert said[0].startswith("8 of 26 photos were left out: empty-file 8")
+    assert said[-1] == "the test split has a single person: nobody to tell apart"
+    assert "val 1 person / 6 images" in result.summary
+    assert shlex.split(result.next_command)[2] == str(tmp_path / "a b")
+
+
+def test_names_like_those_of_lfw_are_doubted(photos: Path, tmp_path: Path) -> None:
+    source = tmp_path / "flat"
+    source.mkdir()
+    for number, name in enumerate(walk_images(photos)):
+        shutil.copy(photos / name, source / f"{'ABC'[number % 3]}nna_Lind_{number:04d}.png")
+    events: list[Event] = []
+    config = PrepareConfig(source=source, data=tmp_path / "data", vlr_sizes=(16,), workers=0)
+    prepare.run(config, emit=events.append)
+    warnings = [event.message for event in events if isinstance(event, Note) and event.is_warning]
+    assert (
+        "72 names look like first and last name, e.g. 'Anna_Lind_0000.png', and count as of 'Anna'"
+        in warnings[0]
+    )
+
+
+def test_sources_that_tell_no_persons(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "data", vlr_sizes=(16,))
+    (tmp_path / "dashes").mkdir()
+    shutil.copy(photos / "person_0001" / "person_0001_0001.png", tmp_path / "dashes" / "anna-1.png")
+    shutil.copytree(photos / "person_0001", tmp_path / "single" / "person_0001")
+    (tmp_path / "single" / "stray.png").write_bytes(b"")
+    for source, reason, word in (
+        (tmp_path / "data", "source-is-data-set", "hr_images"),
+        (tmp_path / "data" / "train", "source-is-data-set", "hr_images"),
+        (tmp_path / "dashes", "no-person", "anna-1.png"),
+        (tmp_path / "single", "too-few-persons", "Only person_0001 for 3 splits .* 1 photos are left out"),
+    ):
+        with pytest.raises(DataError, match=word) as caught:
+            run(source, tmp_path / "other")
+        assert caught.value.id == reason
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="everything is open to root")
+def test_a_closed_folder_is_named(photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    closed = tmp_path / "photos" / "person_0002"
+    closed.chmod(0)
+    try:
+        with pytest.raises(DataError) as caught:
+            run(tmp_path / "photos", tmp_path / "data")
+    finally:
+        closed.chmod(0o700)
+    assert caught.value.id == "folder-unreadable"
+    assert caught.value.where == str(closed)
+
+
+def test_a_killed_worker_is_no_bug_of_ours(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def map(self, *_: object) -> list[object]:
+            raise BrokenProcessPool("terminated abruptly")
+
+        def shutdown(self, **_: object) -> None:
+            pass
+
+    monkeypatch.setattr("dsrface.data.photos.ProcessPoolExecutor", Broken)
+    with pytest.raises(WorkerError) as caught:
+        run(photos, tmp_path / "data", workers=1)
+    assert "finished photos are kept" in caught.value.hint
 
 
 def test_worker_processes_do_not_pay_for_torch() -> None:

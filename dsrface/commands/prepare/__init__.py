@@ -1,0 +1,189 @@
+"""`dsrface prepare`: photos to a data set with person-disjoint splits.
+
+Everything is built in a hidden folder inside DATA and moved into place at the end, `dataset.json` last; so
+DATA is a data set only when it is a whole one, and an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dsrface.commands.prepare.alignment import Alignment, choose_alignment
+from dsrface.commands.prepare.build import build, check_persons, escape_name, listed
+from dsrface.commands.prepare.folder import (
+    BAD_IMAGES_FILE,
+    LOCK_FILE,
+    Emit,
+    content_sha256,
+    digest,
+    find_existing,
+    move_into_place,
+    staging_folder,
+)
+from dsrface.config.prepare import PrepareConfig
+from dsrface.data.faces import DRAWN_MARK
+from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION
+from dsrface.data.photos import scan_photos
+from dsrface.engine.events import Note
+from dsrface.errors import RunError, UsageError
+from dsrface.runtime.files import sha256_json, write_json
+from dsrface.runtime.locks import exclusive
+from dsrface.types import VLR_SIZES_PX
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """What `prepare` made.
+
+    Args:
+        summary: The result in a line or two.
+        location: The data set.
+        next_command: What to run next.
+        status: `made`, `up to date` or `repaired`.
+        align: Where the landmarks came from, and why.
+        counts: Persons and images of each split.
+        bad_images: Photos left out, by reason.
+        warnings: What somebody should look at.
+    """
+
+    exit_code: ClassVar[int] = 0
+
+    summary: str
+    location: str
+    next_command: str
+    status: str
+    align: str
+    counts: dict[str, dict[str, int]]
+    bad_images: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document of `--json`."""
+        return {**asdict(self), "warnings": list(self.warnings)}
+
+
+def run(config: PrepareConfig, *, emit: Emit) -> PrepareResult:
+    """Make a data set, or verify and repair the one that the same photos and settings made before.
+
+    Raises:
+        UsageError: the data set would lie inside the photos.
+        DataError: no usable photo, too few persons, faces that cannot be aligned, or a bad photo with
+            `on_bad_image="fail"`.
+        RunError: DATA holds something else; the difference is named.
+    """
+    _check_places(config.source, config.data)
+    scan = scan_photos(config.source)
+    emit(Note(scan.rule))
+    for doubt in scan.doubts:
+        emit(Note(doubt, is_warning=True))
+    alignment = choose_alignment(config, scan.photos)
+    emit(Note(f"align: {alignment.reason}"))
+    check_persons(config, {photo.person for photo in scan.photos}, scan.strays)
+    settings = _settings(config, alignment)
+    files = sorted([photo.file for photo in scan.photos] + [item.file for item in scan.strays])
+    source = {
+        "name": config.source.resolve().name,
+        "photos": len(files),
+        "sha256": digest(config.source, files, emit, "reading photos"),
+        "kind": "drawn" if (config.source / DRAWN_MARK).is_file() else "photos",
+    }
+    with exclusive(config.data / LOCK_FILE, what="data set"):
+        info = find_existing(config.data, settings, source)
+        if info and info["content_sha256"] == content_sha256(config.data, info, emit):
+            return _result(config, info, "up to date", alignment, emit)
+        fingerprint = sha256_json({"settings": settings, "source": source["sha256"]})
+        staging = staging_folder(config.data, fingerprint)
+        built = build(config, staging, scan, alignment, emit)
+        new_info = {"schema_version": SCHEMA_VERSION, "settings": settings, "source": source, **built}
+        changed = move_into_place(staging / "tree", config.data)
+        # The hash is over what lies in DATA now, so that a foreign picture cannot slip in unseen.
+        new_info["content_sha256"] = content_sha256(config.data, new_info, emit)
+        write_json(config.data / DATASET_FILE, new_info)
+        shutil.rmtree(staging)
+        if info:
+            emit(Note(f"{changed} damaged or missing files were made again", is_warning=True))
+        return _result(config, new_info, "repaired" if info else "made", alignment, emit)
+
+
+def _check_places(source: Path, data: Path) -> None:
+    here, there = source.resolve(), data.resolve()
+    if there == here or here in there.parents:
+        raise UsageError(
+            "The data set would lie inside the photos, and be read as photos the next time.",
+            id="data-inside-source",
+            where=data,
+            hint="Choose a folder outside SOURCE.",
+        )
+    if data.exists() and not data.is_dir():
+        raise RunError("DATA exists and is not a folder.", id="folder-not-empty", where=data)
+
+
+def _settings(config: PrepareConfig, alignment: Alignment) -> dict[str, Any]:
+    return {
+        "vlr_sizes": list(config.vlr_sizes),
+        "degradation": config.degradation,
+        "seed": config.seed,
+        "split": list(config.split),
+        "align": alignment.kind,
+        "landmarks_sha256": alignment.sha256,
+    }
+
+
+def _result(
+    config: PrepareConfig, info: Mapping[str, Any], status: str, alignment: Alignment, emit: Emit
+) -> PrepareResult:
+    counts = info["counts"]
+    images = sum(item["images"] for item in counts.values())
+    persons = sum(item["persons"] for item in counts.values())
+    num_bad = sum(info["bad_images"].values())
+    warnings = tuple(_warnings(info))
+    for text in warnings:
+        emit(Note(text, is_warning=True))
+    size_px = next((size for size in VLR_SIZES_PX if size in config.vlr_sizes), config.vlr_sizes[0])
+    shares = ", ".join(
+        f"{name} {_count(item['persons'], 'person')} / {_count(item['images'], 'image')}"
+        for name, item in counts.items()
+    )
+    left_out = f"; {_count(num_bad, 'photo')} left out, see {BAD_IMAGES_FILE}" if num_bad else ""
+    return PrepareResult(
+        summary=f"{_count(images, 'face')} of {_count(persons, 'person')}, {status}: {shares}{left_out}",
+        location=str(config.data),
+        next_command=f"dsrface train-dsr {shlex.quote(str(config.data))} --vlr-size {size_px}",
+        status=status,
+        align=alignment.reason,
+        counts=counts,
+        bad_images=info["bad_images"],
+        warnings=warnings,
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
+    bad = info["bad_images"]
+    num_bad, num_good = sum(bad.values()), sum(item["images"] for item in info["counts"].values())
+    if num_bad > num_good / 4:
+        yield f"{num_bad} of {num_bad + num_good} photos were left out: {listed(bad)}; see {BAD_IMAGES_FILE}"
+    for group in info["persons_alike"]:
+        yield f"these persons differ only in spelling: {', '.join(map(escape_name, group))}"
+    if merged := info["persons_in_several_folders"]:
+        yield f"{len(merged)} names occur in several folders and count as one person each, e.g. {merged[0]}"
+    near = info["near_duplicates"]
+    if near["num_pairs"]:
+        across = [item for item in near["listed"] if item["splits"][0] != item["splits"][1]]
+        first = (across or near["listed"])[0]
+        names = f"{escape_name(first['first'])} and {escape_name(first['second'])}"
+        yield (
+            f"{near['num_pairs']} pairs of nearly equal pictures under different persons "
+            f"({len(across)} of those listed lie across splits), e.g. {names}: "
+            f"see near_duplicates in {DATASET_FILE}"
+        )
+    if info["counts"].get("test", {}).get("persons", 2) < 2:
+        yield "the test split has a single person: nobody to tell apart"

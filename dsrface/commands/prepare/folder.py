@@ -1,0 +1,145 @@
+"""What lies in DATA: a data set to verify, an interrupted run to go on with, or something foreign."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from dsrface.data.decode import walk_images
+from dsrface.data.layout import DATASET_FILE, HIGH_FOLDER, SCHEMA_VERSION
+from dsrface.engine.events import Event, Progress
+from dsrface.errors import RunError
+from dsrface.runtime.files import disk_error, read_json, sha256_file
+from dsrface.types import SPLITS
+
+BAD_IMAGES_FILE = "bad_images.csv"
+PREVIEW_FILE = "preview.png"
+LOCK_FILE = ".prepare.lock"
+_STAGING = ".prepare-"
+
+Emit = Callable[[Event], None]
+
+
+def find_existing(data: Path, settings: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `dataset.json` of an equal data set, or nothing when DATA is free."""
+    if (data / DATASET_FILE).exists():
+        info = read_json(data / DATASET_FILE)
+        differences = [
+            f"{key}: there {info.get('settings', {}).get(key)}, asked for {value}"
+            for key, value in settings.items()
+            if info.get("settings", {}).get(key) != value
+        ]
+        there = info.get("source", {})
+        if there.get("sha256") != source["sha256"]:
+            same = there.get("photos") == source["photos"]
+            differences.append(
+                "the photos' names or contents"
+                if same
+                else f"photos: {there.get('photos')}, now {source['photos']}"
+            )
+        if info.get("schema_version") != SCHEMA_VERSION:
+            differences.append(f"schema_version: there {info.get('schema_version')}, here {SCHEMA_VERSION}")
+        if differences:
+            raise RunError(
+                f"DATA holds a different data set: {'; '.join(differences)}.",
+                id="data-set-exists",
+                where=data,
+                hint="Choose another folder, or delete this one first.",
+            )
+        return info
+    entries = [name for name in os.listdir(data) if not name.startswith(LOCK_FILE)]
+    was_interrupted = any(name.startswith(_STAGING) for name in entries)
+    own = (*SPLITS, BAD_IMAGES_FILE, PREVIEW_FILE) if was_interrupted else ()
+    foreign = [name for name in entries if name not in own and not name.startswith(_STAGING)]
+    if foreign:
+        raise RunError(
+            f"DATA is not empty and holds no {DATASET_FILE}: there is {min(foreign)!r}.",
+            id="folder-not-empty",
+            where=data,
+            hint="Choose an empty or new folder.",
+        )
+    for name in SPLITS:  # moved there by the run that was interrupted; they are made again
+        shutil.rmtree(data / name, ignore_errors=True)
+    return {}
+
+
+def staging_folder(data: Path, fingerprint: str) -> Path:
+    """Return the folder to build in; what other settings or photos left there is removed."""
+    staging = data / f"{_STAGING}{fingerprint[:12]}"
+    for entry in data.glob(f"{_STAGING}*"):
+        if entry != staging:
+            shutil.rmtree(entry)
+    shutil.rmtree(staging / "tree", ignore_errors=True)
+    staging.mkdir(exist_ok=True)
+    return staging
+
+
+def move_into_place(tree: Path, data: Path) -> int:
+    """Move the finished tree to DATA and return how many files there were missing or different."""
+    try:
+        changed = 0
+        for name in SPLITS:
+            if (tree / name).is_dir() and not (data / name).exists():
+                changed += sum(len(files) for _, _, files in os.walk(tree / name))
+                os.replace(tree / name, data / name)
+        for folder, _, files in os.walk(tree):
+            for name in sorted(files):
+                fresh = Path(folder) / name
+                target = data / fresh.relative_to(tree)
+                if target.is_file() and target.read_bytes() == fresh.read_bytes():
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(fresh, target)
+                changed += 1
+    except OSError as error:
+        raise disk_error(error, data) from error
+    return changed
+
+
+def content_sha256(data: Path, info: Mapping[str, Any], emit: Emit) -> str:
+    """Return the hash over all pictures of a data set.
+
+    Raises:
+        RunError: there are more pictures than were made.
+    """
+    folders = [HIGH_FOLDER, *(f"vlr_images_{size}x{size}" for size in info["sizes"]["vlr_px"])]
+    files: list[str] = []
+    for split, counts in info["counts"].items():
+        for folder in folders:
+            root = data / split / folder
+            names = list(walk_images(root)) if root.is_dir() else []
+            if len(names) > counts["images"]:
+                raise RunError(
+                    f"{split}/{folder} holds {len(names)} pictures; {counts['images']} were made.",
+                    id="data-set-changed",
+                    where=root,
+                    hint="Remove the pictures that do not belong there, or prepare into another folder.",
+                )
+            files += [f"{split}/{folder}/{name}" for name in names]
+    return digest(data, files, emit, "verifying")
+
+
+def digest(root: Path, files: Sequence[str], emit: Emit, label: str) -> str:
+    """Return one hash over names and contents; threads help, because hashing leaves Python's lock."""
+    total = hashlib.sha256()
+    every = max(1, len(files) // 100)
+    with ThreadPoolExecutor(4) as pool:
+        for number, (name, digest) in enumerate(
+            zip(files, pool.map(_file_digest, (root / name for name in files)), strict=True), start=1
+        ):
+            total.update(f"{name}\0{digest}\n".encode("utf-8", "surrogateescape"))
+            if number % every == 0 or number == len(files):
+                emit(Progress(label, number, len(files)))
+    return total.hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return sha256_file(path) if path.is_file() else "none"
+    except OSError:
+        return "unreadable"
