@@ -22,10 +22,12 @@ class DoctorResult:
     Args:
         report: What was found.
         output: File it was also written to.
+        launch: The command that the data set was examined for, with the workers to give it; may be empty.
     """
 
     report: Report
     output: Path | None = None
+    launch: str = ""
 
     @property
     def summary(self) -> str:
@@ -39,7 +41,9 @@ class DoctorResult:
 
     @property
     def next_command(self) -> str:
-        """Where to read on about the gravest finding."""
+        """The launch, when nothing speaks against it, else where to read on about the gravest finding."""
+        if self.launch and self.report.verdict != "fail":
+            return self.launch
         for status in ("fail", "warn", "error"):
             for check in self.report.checks:
                 if check.status == status:
@@ -86,4 +90,12 @@ def run(config: DoctorConfig, *, emit: Callable[[Event], None]) -> DoctorResult 
     report = examine(config, emit=emit)
     if config.output is not None:
         write_json(config.output, report.to_dict())
-    return DoctorResult(report, config.output)
+    return DoctorResult(report, config.output, _launch(config, report))
+
+
+def _launch(config: DoctorConfig, report: Report) -> str:
+    if config.data is None or report.recommendation is None:
+        return ""
+    size = "" if config.purpose == "precompute" else f" --vlr-size {config.vlr_size or 'N'}"
+    number = report.recommendation["num_workers"] if config.workers is None else config.workers
+    return f"dsrface {config.purpose} {config.data}{size} --workers {number}"

@@ -37,7 +37,9 @@ class DoctorConfig(Config):
     workers: int | None = Field(
         None, ge=0, description="Judge a launch with this many workers; unset: recommend a number."
     )
-    budget_s: float = Field(30.0, gt=0, description="Seconds for timing, at most; `30s` is understood.")
+    budget_s: float = Field(
+        30.0, gt=0, description="Seconds the whole may take; timing settings gets what is left, 4 s at least."
+    )
     step_ms: float | None = Field(
         None, gt=0, description="Milliseconds the device needs for a batch; sets the rate to keep up with."
     )

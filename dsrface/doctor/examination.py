@@ -38,6 +38,7 @@ _SURVEY_S = 150.0
 _MEASURE_S = 2.0
 _PROOF_S = 20.0
 _HANG_S = 8.0
+_LEAST_SWEEP_S = 4.0
 _SAFE_SHARE = 0.8
 _STEPS = 4
 
@@ -85,10 +86,10 @@ class _Examination:
         self.facts: dict[str, Any] = {}
         self.import_s = 2.0
         self.torch_version = ""
-        self.log = ""
+        self.start = time.monotonic()
 
     def run(self) -> Report:
-        start = time.monotonic()
+        start = self.start
         self.checks += machine.platform_checks(self.config.start_method, world_size=self.config.world_size)
         self._say("look at the installation", 0)
         self._survey()
@@ -272,16 +273,18 @@ class _Examination:
         }
 
     def _sweep(self, settings: list[int], facts: LoaderFacts) -> list[Window]:
+        spent = time.monotonic() - self.start
+        budget_s = max(_LEAST_SWEEP_S, self.config.budget_s - spent - self.import_s)
         request = {
             "stage": "sweep",
             "target": self.target,
             "method": self.method,
             "batch_size": facts.batch_size,
             "candidates": settings,
-            "budget_s": self.config.budget_s,
+            "budget_s": budget_s,
             "consumer_rate": facts.consumer_rate,
         }
-        outcome = self._stage(request, self.config.budget_s + _PROOF_S + 10 * self.import_s)
+        outcome = self._stage(request, budget_s + _PROOF_S + 10 * self.import_s)
         rates: dict[int, list[float]] = {}
         for event in outcome.events:
             if event["event"] == "window":
@@ -354,15 +357,13 @@ class _Examination:
                     )
                 self.checks.append(check)
 
-        outcome = run_stage(
+        return run_stage(
             request,
             timeout_s=limit_s,
             memory_limit_bytes=int(_SAFE_SHARE * self.memory.available_bytes),
             allow_cuda=self.config.allow_cuda,
             on_event=on_event,
         )
-        self.log += outcome.log
-        return outcome
 
     def _skipped(self) -> None:
         """Name the checks that were asked for and not made."""

@@ -11,9 +11,17 @@ from doctor_shapes import write_h5, write_images
 
 from dsrface.commands import doctor
 from dsrface.config.doctor import DoctorConfig
+from dsrface.doctor.report import Report
 
 HERE = Path(__file__).parent
 SCHEMA = json.loads((HERE.parents[1] / "docs" / "doctor.schema.json").read_text(encoding="utf-8"))
+
+
+def test_our_own_data_set_ends_with_the_launch():
+    config = DoctorConfig(data="faces", purpose="finetune", vlr_size=16)
+    report = Report("1", "faces", {}, (), {"num_workers": 3}, (), 1.0)
+    result = doctor.DoctorResult(report, None, doctor._launch(config, report))
+    assert result.next_command == "dsrface finetune faces --vlr-size 16 --workers 3"
 
 
 def examine(name=None, *args, **values):
