@@ -15,18 +15,12 @@ from typing import Any
 from dsrface import __version__
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor import machine
+from dsrface.doctor.endings import hang_fix, hang_place, hang_reason, judged, last_line, memory_failure
 from dsrface.doctor.lessons import lesson
+from dsrface.doctor.loader_model import LoaderFacts, Window
 from dsrface.doctor.measure import ItemCost
 from dsrface.doctor.probe import Outcome, run_stage
-from dsrface.doctor.recommend import (
-    LoaderFacts,
-    Window,
-    candidates,
-    judge,
-    open_files_limit,
-    recommend,
-    with_context,
-)
+from dsrface.doctor.recommend import candidates, open_files_limit, recommend, with_context
 from dsrface.doctor.report import CHECK_IDS, Check, Report, in_order
 from dsrface.engine.events import Event, Progress
 from dsrface.errors import UsageError
@@ -170,13 +164,13 @@ class _Examination:
         id, what, fix = place.get(outcome.stage, default)
         status = "error" if id == "ds.unpicklable" else "fail"
         if outcome.ending == "memory":
-            self.checks.append(_memory_failure(outcome))
+            self.checks.append(memory_failure(outcome))
         self.checks.append(
             Check(
                 id,
                 status,
                 f"{what}: the process {outcome.death()}",
-                where=_last_line(outcome.log),
+                where=last_line(outcome.log),
                 matters="Where it stood is in the report (--json: data.stacks)." if outcome.stacks else "",
                 fix=fix,
                 data={"stacks": outcome.stacks, "log": outcome.log[-4000:], "ending": outcome.ending},
@@ -226,7 +220,7 @@ class _Examination:
         if outcome.ending == "done":
             return
         if outcome.ending == "memory":
-            self.checks.append(_memory_failure(outcome))
+            self.checks.append(memory_failure(outcome))
         hangs = outcome.ending == "timeout"
         summary = (
             f"{number} workers by {method} hang: no batch within {limit:.0f} s"
@@ -238,11 +232,9 @@ class _Examination:
                 f"worker.{method}",
                 "fail",
                 summary,
-                where=_hang_place(outcome) if hangs else _last_line(outcome.log),
-                matters=_hang_reason(outcome, method) if hangs else "",
-                fix=_hang_fix(outcome, method)
-                if hangs
-                else "Run with num_workers=0 to see the fault itself.",
+                where=hang_place(outcome) if hangs else last_line(outcome.log),
+                matters=hang_reason(outcome, method) if hangs else "",
+                fix=hang_fix(outcome, method) if hangs else "Run with num_workers=0 to see the fault itself.",
                 data={"stacks": outcome.stacks, "log": outcome.log[-4000:], "ending": outcome.ending},
                 duration_s=outcome.duration_s,
             )
@@ -252,7 +244,7 @@ class _Examination:
         facts = self._loader_facts()
         recommendation = recommend(facts)
         if self.config.workers is not None:
-            self.checks.append(_judged(facts, self.config.workers))
+            self.checks.append(judged(facts, self.config.workers))
         elif self.config.probe and not facts.must_be_zero and "perf.recommend" in self.wanted:
             settings = candidates(facts)
             if len(settings) > 1:
@@ -415,68 +407,6 @@ def _target(config: DoctorConfig) -> dict[str, Any] | None:
             "vlr_size": config.vlr_size,
         }
     return None
-
-
-def _judged(facts: LoaderFacts, num_workers: int) -> Check:
-    status, objections = judge(facts, num_workers)
-    data = {"num_workers": num_workers, "objections": objections}
-    if status == "pass":
-        return Check("perf.launch", "pass", f"{num_workers} workers are a sound choice", data=data)
-    return Check(
-        "perf.launch",
-        status,
-        f"num_workers={num_workers}: {'; '.join(objections)}",
-        fix=f"Use num_workers={recommend(facts).num_workers}.",
-        data=data,
-    )
-
-
-def _memory_failure(outcome: Outcome) -> Check:
-    return Check(
-        "env.ram",
-        "fail",
-        f"examining the data set was stopped at 80 % of the free memory, at: {outcome.stage}",
-        matters="In a real run the kernel kills a worker: 'killed by signal: Killed'.",
-        fix="Use fewer workers or a smaller batch; hold data in memory maps, not in Python lists.",
-        data={"log": outcome.log[-2000:]},
-    )
-
-
-def _hang_place(outcome: Outcome) -> str:
-    """Return the innermost line of the user's code in the stacks of the processes."""
-    places = []
-    for line in outcome.stacks.splitlines():
-        text = line.strip()
-        is_ours = any(
-            part in text for part in ("/dsrface/doctor/", "multiprocessing", "site-packages", "threading.py")
-        )
-        if text.startswith("File ") and not is_ours and "/lib/python" not in text:
-            places.append(text)
-    return next(iter(places), _last_line(outcome.log))
-
-
-def _hang_reason(outcome: Outcome, method: str) -> str:
-    if "_feed" in outcome.log or "queues.py" in outcome.log:
-        return (
-            "A batch cannot be pickled: the worker's queue thread printed a traceback, the loader waits on."
-        )
-    if method == "fork":
-        return "A lock that was held, or OpenMP threads that were alive, when the worker was forked, hang so."
-    return "The worker waits for something that never comes."
-
-
-def _hang_fix(outcome: Outcome, method: str) -> str:
-    if "_feed" in outcome.log or "queues.py" in outcome.log:
-        return "Return tensors, numbers, texts and plain containers only (see ds.output)."
-    if method == "fork":
-        return (
-            'Make locks and threads at first use in the worker, or pass multiprocessing_context="forkserver".'
-        )
-    return "The stacks are in the JSON report (data.stacks)."
-
-
-def _last_line(log: str) -> str:
-    return next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "")[:200]
 
 
 def _fits(id: str, name: str) -> bool:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from dsrface.doctor import targets
+from dsrface.doctor.digests import detached, digest, row_digests
 from dsrface.doctor.measure import spread_indices
 from dsrface.doctor.probe import MARK
 from dsrface.doctor.report import Check
@@ -68,12 +68,12 @@ def prove(request: Mapping[str, Any], emit: Emit) -> None:
     try:
         loader = _loader(target, method, num_workers, batches or None, _PROOF_BATCH_ITEMS)
         iterator = iter(loader)
-        got += [_detached(batch) for batch in itertools.islice(iterator, 1)]
+        got += [detached(batch) for batch in itertools.islice(iterator, 1)]
         startup_s = time.perf_counter() - start
         emit("workers", startup_s=startup_s, **_worker_memory())
         emit("stage", name=f"read batches from {method} workers")
         most = len(batches) if batches else -(-_ITERABLE_ITEMS // _PROOF_BATCH_ITEMS)
-        got += [_detached(batch) for batch in itertools.islice(iterator, most - 1)]
+        got += [detached(batch) for batch in itertools.islice(iterator, most - 1)]
         del iterator
     except Exception as error:  # noqa: BLE001 - whatever the loader raises is the finding
         emit("check", **_start_failed(error, method, num_workers, time.perf_counter() - start).to_dict())
@@ -228,11 +228,11 @@ def _same(target: Target, batches: list[list[int]], got: list[Any], method: str)
         torch.manual_seed(2)
         twice = fetch_batch(target, indices)
         for row, index in enumerate(indices):
-            if _digest(once, row, len(indices)) != _digest(twice, row, len(indices)):
+            if digest(once, row, len(indices)) != digest(twice, row, len(indices)):
                 varying += 1
                 continue
             compared += 1
-            if _digest(batch, row, len(indices)) != _digest(once, row, len(indices)):
+            if digest(batch, row, len(indices)) != digest(once, row, len(indices)):
                 differing.append(index)
     data = {"compared": compared, "varying": varying, "differing": differing[:50]}
     duration = time.perf_counter() - start
@@ -268,13 +268,13 @@ def _same(target: Target, batches: list[list[int]], got: list[Any], method: str)
 
 def _shards(target: Target, got: list[Any], num_workers: int) -> Check:
     """See whether the workers of an iterable data set deliver the same items."""
-    from_workers = [digest for batch in got for digest in _row_digests(batch)]
+    from_workers = [digest for batch in got for digest in row_digests(batch)]
     alone = [
         digest
         for batch in itertools.islice(
             _loader(target, "", 0, None, _PROOF_BATCH_ITEMS), -(-_ITERABLE_ITEMS // _PROOF_BATCH_ITEMS)
         )
-        for digest in _row_digests(batch)
+        for digest in row_digests(batch)
     ]
     repeats_alone = len(alone) - len(set(alone))
     repeats = len(from_workers) - len(set(from_workers))
@@ -294,67 +294,6 @@ def _shards(target: Target, got: list[Any], num_workers: int) -> Check:
     )
 
 
-def _detached(batch: Any) -> Any:
-    """Copy a batch out of shared memory, so that keeping it holds no descriptors."""
-    if isinstance(batch, torch.Tensor):
-        return batch.detach().clone()
-    if isinstance(batch, Mapping):
-        return {key: _detached(value) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_detached(value) for value in batch))
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(_detached(value) for value in batch)
-    return batch
-
-
-def _row_digests(batch: Any) -> list[str]:
-    rows = _num_rows(batch)
-    return [_digest(batch, row, rows) for row in range(rows)]
-
-
-def _num_rows(batch: Any) -> int:
-    if isinstance(batch, torch.Tensor):
-        return int(batch.shape[0]) if batch.ndim else 1
-    values: Sequence[Any] = ()
-    if isinstance(batch, Mapping):
-        values = list(batch.values())
-    elif isinstance(batch, (list, tuple)):
-        values = batch
-    elif hasattr(batch, "__dict__"):
-        values = list(vars(batch).values())
-    tensors = [value for value in values if isinstance(value, torch.Tensor)]
-    return _num_rows(tensors[0]) if tensors else len(values)
-
-
-def _digest(batch: Any, row: int, rows: int) -> str:
-    """Return a hash of one item's part of a batch."""
-    total = hashlib.blake2b(digest_size=16)
-    _feed(total, batch, row, rows)
-    return total.hexdigest()
-
-
-def _feed(total: Any, value: Any, row: int, rows: int) -> None:
-    if isinstance(value, torch.Tensor):
-        part = value[row] if value.ndim and value.shape[0] == rows else value
-        part = part.detach().cpu().contiguous()
-        total.update(str(part.dtype).encode() + str(tuple(part.shape)).encode())
-        total.update(part.reshape(-1).view(torch.uint8).numpy().tobytes() if part.numel() else b"")
-    elif isinstance(value, Mapping):
-        for key in value:
-            total.update(str(key).encode())
-            _feed(total, value[key], row, rows)
-    elif isinstance(value, (list, tuple)):
-        is_column = len(value) == rows and not any(
-            isinstance(part, (torch.Tensor, Mapping)) for part in value
-        )
-        for part in [value[row]] if is_column else value:
-            _feed(total, part, row, rows)
-    elif hasattr(value, "__dict__"):
-        _feed(total, vars(value), row, rows)
-    else:
-        total.update(repr(value).encode())
-
-
 def _worker_memory() -> dict[str, Any]:
     """Return the largest own memory of a worker, and this process's."""
     import psutil
@@ -369,6 +308,6 @@ def _worker_memory() -> dict[str, Any]:
 
 
 def _spread(values: list[float]) -> float:
-    from dsrface.doctor.recommend import Window
+    from dsrface.doctor.loader_model import Window
 
     return Window(0, tuple(values)).spread

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from dsrface.doctor.loader_model import LoaderFacts, Window
 from dsrface.doctor.measure import ItemCost, measure_items, spread_indices
 from dsrface.doctor.recommend import (
-    LoaderFacts,
-    Window,
     analytic,
     auto_workers,
     candidates,
