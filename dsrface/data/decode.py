@@ -128,14 +128,14 @@ def write_picture_bytes(path: Path, data: bytes) -> None:
 def walk_images(root: Path) -> Iterator[str]:
     """Yield the files below a folder that claim to be pictures, as sorted relative POSIX names.
 
-    Hidden files and folders and other suffixes are passed over. Links to folders are not entered, so a loop
-    of links cannot trap the walk; links to files are given, also broken ones, so that a reader can report
-    them.
+    Hidden files and folders and other suffixes are passed over. Links to folders are entered, except one that
+    leads back to a folder around it: it would trap the walk. Links to files are given, also broken ones, so
+    that a reader can report them.
 
     Raises:
         DataError: a folder that must not be read; to pass over it would lose a person in silence.
     """
-    yield from _walk(root, "")
+    yield from _walk(root, "", ())
 
 
 def has_image_suffix(name: str) -> bool:
@@ -143,7 +143,7 @@ def has_image_suffix(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def _walk(root: Path, prefix: str) -> Iterator[str]:
+def _walk(root: Path, prefix: str, around: tuple[tuple[int, int], ...]) -> Iterator[str]:
     folder = root / prefix if prefix else root
     try:
         with os.scandir(folder) as entries:
@@ -152,21 +152,28 @@ def _walk(root: Path, prefix: str) -> Iterator[str]:
         raise DataError(
             "There is no permission to read the folder.", id="folder-unreadable", where=folder
         ) from None
+    around = (*around, _identity(folder))
     for entry in listed:
         if entry.name.startswith("."):
             continue
         name = f"{prefix}{entry.name}"
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(root, f"{name}/")
-        elif has_image_suffix(entry.name) and not _is_dir_link(entry):
+        if _is_folder(entry):
+            if not (entry.is_symlink() and _identity(entry) in around):
+                yield from _walk(root, f"{name}/", around)
+        elif has_image_suffix(entry.name):
             yield name
 
 
-def _is_dir_link(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        return entry.is_symlink() and entry.is_dir()
+        return entry.is_dir()
     except OSError:  # a loop of links: the reader says so
         return False
+
+
+def _identity(folder: os.PathLike[str]) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _check_file(path: Path) -> None:

@@ -179,3 +179,14 @@ def test_an_image_error_survives_a_worker(bad_dir: Path) -> None:
     again = pickle.loads(pickle.dumps(caught.value))
     assert isinstance(again, DsrfaceError)
     assert (again.id, again.where, again.hint) == (caught.value.id, caught.value.where, caught.value.hint)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_linked_folders_are_walked_and_loops_are_not(tmp_path: Path) -> None:
+    store, source = tmp_path / "store" / "anna", tmp_path / "photos"
+    write_png(store / "anna_1.png", np.zeros((4, 4, 3), np.uint8))
+    source.mkdir()
+    (source / "anna").symlink_to(store)
+    (store / "back").symlink_to(source)
+    (store / "self").symlink_to(store)
+    assert list(walk_images(source)) == ["anna/anna_1.png"]
