@@ -162,7 +162,7 @@ from pathlib import Path
 from dsrface.commands import prepare
 from dsrface.config.prepare import PrepareConfig
 if __name__ == "__main__":
-    config = PrepareConfig(source=Path(sys.argv[1]), data=Path(sys.argv[2]), workers=2)
+    config = PrepareConfig(source=Path(sys.argv[1]), data=Path(sys.argv[2]), vlr_sizes=(16,), workers=2)
     try:
         prepare.run(config, emit=lambda event: None)
     except KeyboardInterrupt:
@@ -170,18 +170,32 @@ if __name__ == "__main__":
 """
 
 
+@pytest.fixture(scope="module")
+def many(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """So many photos that there is time to interrupt a run."""
+    folder = tmp_path_factory.mktemp("many") / "photos"
+    for copy in range(4):  # other bytes in each, or they would be the same picture under two persons
+        for name in walk_images(photos):
+            face = read_image(photos / name).copy()
+            face[0, 0] = copy
+            write_png(folder / f"{copy}_{person_of(name)}" / Path(name).name, face)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(many: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Digest of the data set that an uninterrupted run makes."""
+    data = tmp_path_factory.mktemp("whole") / "data"
+    run(many, data, vlr_sizes=(16,))
+    return tree_digest(data)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_leaves_no_process_and_goes_on(
-    photos: Path, tmp_path: Path, number: signal.Signals
+    many: Path, whole: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:
-    many = tmp_path / "photos"
-    for copy in range(6):  # other bytes in each, or they would be the same picture under two persons
-        for name in walk_images(photos):
-            face = read_image(photos / name).copy()
-            face[0, 0] = copy
-            write_png(many / f"{copy}_{person_of(name)}" / Path(name).name, face)
     script = tmp_path / "script.py"
     script.write_text(_SCRIPT)
     data = tmp_path / "data"
@@ -202,9 +216,8 @@ def test_an_interrupted_run_leaves_no_process_and_goes_on(
     _, alive = psutil.wait_procs(children, timeout=30)
     assert alive == []
     assert not (data / "dataset.json").exists()
-    run(many, data)
-    run(many, tmp_path / "whole")
-    assert tree_digest(data) == tree_digest(tmp_path / "whole")
+    run(many, data, vlr_sizes=(16,))
+    assert tree_digest(data) == whole
     assert not list(data.glob(".prepare-*"))
 
 
@@ -258,7 +271,10 @@ def test_flat_and_wrapped_sources_find_the_same_persons(photos: Path, tmp_path: 
         for target in (flat / f"{person.replace('_', '')}_{image}", wrapped / "archive" / "faces" / name):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(photos / name, target)
-    counts = [run(source, tmp_path / f"data{n}").counts for n, source in enumerate((flat, wrapped, photos))]
+    counts = [
+        run(source, tmp_path / f"data{n}", vlr_sizes=(16,)).counts
+        for n, source in enumerate((flat, wrapped, photos))
+    ]
     assert counts[1] == counts[2]
     assert sum(item["persons"] for item in counts[0].values()) == 12
     assert sum(item["images"] for item in counts[0].values()) == 72
@@ -316,13 +332,13 @@ def test_nearly_equal_pictures_and_alike_names_are_warned_of(photos: Path, tmp_p
     picture.resize((100, 100)).resize((112, 112)).point(lambda value: int(value * 0.85)).save(
         source / "Person 0003" / "copy.jpg", quality=70
     )
-    result = run(source, tmp_path / "data")
+    result = run(source, tmp_path / "data", vlr_sizes=(16,))
     assert any("spelling: Person 0003, person_0003" in warning for warning in result.warnings)
     near = json.loads((tmp_path / "data" / "dataset.json").read_text())["near_duplicates"]
     assert {"Person 0003/copy.png", "person_0003/person_0003_0002.png"} <= {
         item[key] for item in near["listed"] for key in ("first", "second")
     }
-    clean = run(photos, tmp_path / "clean")
+    clean = run(photos, tmp_path / "clean", vlr_sizes=(16,))
     assert clean.warnings == ()
 
 
@@ -403,7 +419,7 @@ def test_sources_that_tell_no_persons(photos: Path, tmp_path: Path) -> None:
         (tmp_path / "data", "source-is-data-set", "hr_images"),
         (tmp_path / "data" / "train", "source-is-data-set", "hr_images"),
         (tmp_path / "dashes", "no-person", "anna-1.png"),
-        (tmp_path / "single", "too-few-persons", "Only person_0001 for 3 splits .* 1 photos are left out"),
+        (tmp_path / "single", "too-few-persons", "there is only person_0001; left out: no-person 1"),
     ):
         with pytest.raises(DataError, match=word) as caught:
             run(source, tmp_path / "other")

@@ -52,11 +52,11 @@ def epoch_digest(dataset: Dataset[Sample], sampler: BatchSampler, workers: int, 
 def test_batches_are_the_same_for_any_workers_and_start_method(split: FaceSplit) -> None:
     sampler = BatchSampler(EpochOrder(len(split), seed=1), batch_size=16, drop_last=False)
     digests = {(0, "none"): epoch_digest(augmented(split), sampler, 0, None)}
-    for method in AVAILABLE:
-        for workers in (1, 2):
+    for method in AVAILABLE:  # a spawned worker imports torch, which takes seconds
+        for workers in {"fork": (1, 2), "spawn": (2,), "forkserver": (1,)}[method]:
             digests[workers, method] = epoch_digest(augmented(split), sampler, workers, method)
     assert len(set(digests.values())) == 1, digests
-    assert len(digests) == 1 + 2 * len(AVAILABLE)
+    assert {method for _, method in digests} == {"none", *AVAILABLE}
 
 
 def test_two_forked_workers_give_the_batches_of_none(split: FaceSplit) -> None:
@@ -105,16 +105,16 @@ def test_without_a_known_degradation_both_twins_are_mirrored_and_nothing_else(sp
     assert 0 < mirrored < 12
 
 
+@pytest.mark.slow
 def test_a_dataset_pickles_under_spawn_and_holds_only_plain_values(split: FaceSplit) -> None:
     for dataset in (augmented(split), PairDataset(split, inputs=split.low_dir(16))):
         again = pickle.loads(pickle.dumps(dataset))
         assert torch.equal(again[0, 1].inputs, dataset[0, 1].inputs)
         for name, value in vars(dataset).items():
             assert not isinstance(value, list | dict | set | torch.nn.Module), name
-        if "spawn" in AVAILABLE:
-            sampler = BatchSampler(EpochOrder(8, seed=0), batch_size=8)
-            with make_loader(dataset, sampler, num_workers=1, start_method="spawn") as loader:
-                assert len(next(iter(loader.epoch(0)))) == 8
+    sampler = BatchSampler(EpochOrder(8, seed=0), batch_size=8)
+    with make_loader(augmented(split), sampler, num_workers=1, start_method="spawn") as loader:
+        assert len(next(iter(loader.epoch(0)))) == 8
 
 
 def test_a_dataset_does_not_grow_with_the_names_in_python_objects(split: FaceSplit) -> None:

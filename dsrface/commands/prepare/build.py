@@ -101,10 +101,10 @@ def check_persons(config: PrepareConfig, persons: Collection[str], bad: Sequence
     if len(persons) >= len(wanted):
         return
     reasons = listed(Counter(item.reason for item in bad))
-    left_out = f"; {len(bad)} photos are left out ({reasons})" if bad else ""
+    left_out = f"; left out: {reasons}" if bad else ""
     raise DataError(
-        f"Only {', '.join(sorted(persons))} for {len(wanted)} splits ({', '.join(wanted)}): "
-        f"each needs a person of its own{left_out}.",
+        f"{len(wanted)} splits ({', '.join(wanted)}) need a person each; there is only "
+        f"{' and '.join(sorted(persons))}{left_out}.",
         id="too-few-persons",
         where=config.source,
         hint="Add persons, or ask for fewer splits, e.g. --split 1,0,0.",
