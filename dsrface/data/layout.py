@@ -21,7 +21,7 @@ from torch import Tensor
 from dsrface.data.decode import image_size, walk_images
 from dsrface.data.degrade import Degradation
 from dsrface.data.names import PackedStrings
-from dsrface.data.splits import split_persons
+from dsrface.data.splits import doubts_of_flat_names, split_persons
 from dsrface.errors import DataError
 from dsrface.runtime.files import read_json, sha256_file
 from dsrface.types import SPLITS
@@ -220,6 +220,7 @@ def open_data(path: Path, *, seed: int = 0) -> FaceData:
     if not info:
         _derive(splits, seed, notes)
         _note_shared(splits, notes)
+        notes += doubts_of_flat_names(name for split in splits.values() for name in split.names)
     ordered = {name: splits[name] for name in SPLITS if name in splits}
     return FaceData(path, ordered, info, tuple(notes))
 

@@ -37,6 +37,7 @@ from dsrface.data.decode import (
     write_picture_bytes,
 )
 from dsrface.data.degrade import Degradation, degrade
+from dsrface.data.splits import doubts_of_flat_names
 from dsrface.errors import DataError, ImageError, WorkerError
 from dsrface.types import HIGH_SIZE_PX
 
@@ -45,7 +46,6 @@ THUMB_PX = 24
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 _CHUNK = 32
 _DATA_FOLDER = re.compile(r"(hr_images|(vlr_images|dsr_outputs)(_\d+x\d+)?)$")
-_FULL_NAME = re.compile(r"[^\W\d_]+(_[^\W\d_]+)+_\d+\.\w+$")  # Anna_Maria_Lind_0001.jpg, as LFW writes it
 _NAMING = "Put them in one folder per person, or name them <person>_<rest>.png."
 
 
@@ -187,7 +187,7 @@ def scan_photos(source: Path) -> Scan:
     rule = f"folders of level {level}" if level else "the name up to the first underscore"
     example = f"e.g. {photos[0].file!r} is of {photos[0].person!r}"
     merged = sorted(person for person, found in places.items() if len(found) > 1)
-    doubts = _doubts_of_flat_names(files) if level == 0 else []
+    doubts = doubts_of_flat_names(files) if level == 0 else []
     return Scan(photos, strays, f"persons: {rule}, {example}", doubts, merged)
 
 
@@ -278,15 +278,6 @@ def _refuse_data_set(source: Path, files: Sequence[str]) -> None:
                     hint="Use it as it is, e.g. with `dsrface train-dsr`; or name an hr_images folder of it "
                     "as SOURCE.",
                 )
-
-
-def _doubts_of_flat_names(files: Sequence[str]) -> list[str]:
-    full = [file for file in files if _FULL_NAME.match(file)]
-    if not full:
-        return []
-    first = full[0].partition("_")[0]
-    doubt = f"{len(full)} names look like first and last name, e.g. {full[0]!r}, and count as of {first!r}"
-    return [f"{doubt}; if that is wrong, put each person's photos in a folder"]
 
 
 class _Unique:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from dsrface.errors import DataError
 from dsrface.types import SPLITS
 
+_FULL_NAME = re.compile(r"[^\W\d_]+(_[^\W\d_]+)+_\d+\.\w+$")  # Anna_Maria_Lind_0001.jpg, as LFW writes it
 DEFAULT_FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
@@ -50,6 +52,16 @@ def split_persons(
         result[person] = chosen
     _fill_up(result, places, shares)
     return result
+
+
+def doubts_of_flat_names(files: Iterable[str]) -> list[str]:
+    """Return what may be wrong with taking the text before the first underscore as the person, for people."""
+    full = [file for file in files if _FULL_NAME.match(file)]
+    if not full:
+        return []
+    first = full[0].partition("_")[0]
+    doubt = f"{len(full)} names look like first and last name, e.g. {full[0]!r}, and count as of {first!r}"
+    return [f"{doubt}; if that is wrong, put each person's photos in a folder"]
 
 
 def _fill_up(result: dict[str, str], places: Mapping[str, float], shares: Mapping[str, float]) -> None:

@@ -48,6 +48,15 @@ def test_flat_folders_may_lie_at_the_top_and_be_named_by_size(
     assert train.outputs_dir(16) == root / "dsr_outputs_16x16"
 
 
+def test_flat_names_like_those_of_lfw_are_doubted(flat_dir: Path, tmp_path: Path) -> None:
+    faces = sorted((flat_dir / "train" / "hr_images").iterdir())
+    (tmp_path / "hr_images").mkdir()
+    for number, face in enumerate(faces[:6]):
+        shutil.copy(face, tmp_path / "hr_images" / f"{'ABC'[number % 3]}nna_Lind_{number:04d}.png")
+    assert any("6 names look like first and last name" in note for note in open_data(tmp_path).notes)
+    assert not any("look like" in note for note in open_data(flat_dir).notes)
+
+
 def test_labels_count_persons_of_the_split(flat_dir: Path) -> None:
     split = open_data(flat_dir).split("train")
     assert sorted(set(split.labels.tolist())) == list(range(len(split.persons)))
