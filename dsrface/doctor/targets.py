@@ -138,7 +138,6 @@ def _import_file(path: Path) -> ModuleType:
     path = path.resolve()
     if not path.is_file():
         raise UsageError("The file does not exist.", id="bad-target", where=path)
-    sys.path.insert(0, str(path.parent))
     known = sys.modules.get(path.stem)
     if known is not None and Path(getattr(known, "__file__", None) or "/").resolve() != path:
         raise UsageError(
@@ -147,6 +146,7 @@ def _import_file(path: Path) -> ModuleType:
             where=path,
             hint="Rename the file.",
         )
+    sys.path.insert(0, str(path.parent))
     return importlib.import_module(path.stem)
 
 

@@ -163,6 +163,7 @@ def test_a_script_that_hides_a_module_is_refused(tmp_path):
     check = examine("", spec=f"{script}:Data")["ds.build"]
     assert check.data["usage"]
     assert "Rename" in check.fix
+    assert str(tmp_path) not in sys.path
 
 
 @POSIX

@@ -142,9 +142,9 @@ def _dataset(
         seed = int(settings.pop("seed"))
         degradation = job.degradation if settings.pop("kind") == "moved" else None
         settings.pop("degradation", None)
-        split = FaceSplit(
-            "all", job.high_dir.parent, table.names, torch.from_numpy(table.labels), table.persons, {}, 0
-        )
+        low_folders = {setting.vlr_size: job.low_dir.name}
+        labels = torch.from_numpy(table.labels)
+        split = FaceSplit("all", job.high_dir.parent, table.names, labels, table.persons, low_folders, 0)
         augmented = PairDataset(
             split, inputs=job.low_dir, augment=Geometry(**settings), seed=seed, degradation=degradation
         )
