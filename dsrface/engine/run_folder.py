@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrface.config.sources import Config, flatten, to_toml
+from dsrface.engine.checkpoint import find_last
 from dsrface.errors import DsrfaceError, RunError
 from dsrface.runtime.files import read_json, sha256_json, write_json, write_text
 from dsrface.runtime.locks import exclusive
@@ -98,7 +99,14 @@ def open_run(
             configuration; another process holds it.
     """
     path = run if run is not None else _new_path(config)
-    is_old = (path / "run.json").exists()
+    if path.exists() and not path.is_dir():
+        raise RunError(
+            "A file has this name, so no run folder can.",
+            id="run-exists",
+            where=path,
+            hint="Use another --run.",
+        )
+    is_old = (path / "run.json").exists() and (resume or not _failed_at_once(path))
     if resume and not is_old:
         raise RunError(
             "There is no run to resume here.",
@@ -109,6 +117,7 @@ def open_run(
     if (
         not resume
         and path.exists()
+        and not _failed_at_once(path)
         and any(entry.name not in (".lock", ".lock.pid") for entry in path.iterdir())
     ):
         hint = (
@@ -130,6 +139,14 @@ def open_run(
             raise
         ended = folder.record["status"] if folder.record["status"] != RUNNING else DONE
         folder.update(status=ended, ended_utc=_now())
+
+
+def _failed_at_once(path: Path) -> bool:
+    """Return whether an earlier run ended before its first checkpoint: a corrected command may begin anew."""
+    with contextlib.suppress(RunError):
+        status = read_json(path / "run.json").get("status")
+        return status in (FAILED, INTERRUPTED) and find_last(path) is None
+    return False
 
 
 def config_values(config: Config) -> dict[str, Any]:

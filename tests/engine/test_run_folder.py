@@ -107,3 +107,35 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path):
     with open_run(config(), run=tmp_path / "run", resume=True, seed=0):
         pass
     assert record(tmp_path / "run")["status"] == "done"
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_is_replaced(tmp_path):
+    """A mistyped flag must not cost the name of the run."""
+    run = tmp_path / "run"
+    with pytest.raises(ZeroDivisionError), open_run(config(), run=run, resume=False, seed=0):
+        raise ZeroDivisionError
+    with open_run(config(epochs=3), run=run, resume=False, seed=0) as folder:
+        assert not folder.is_resumed
+        assert len(folder.record["attempts"]) == 1
+    assert "epochs = 3" in (run / "config.toml").read_text()
+    with pytest.raises(RunError) as caught, open_run(config(), run=run, resume=False, seed=0):
+        pass
+    assert caught.value.id == "run-exists"  # this one has ended well
+
+
+def test_a_failed_run_with_a_checkpoint_is_kept(tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(ZeroDivisionError), open_run(config(), run=run, resume=False, seed=0) as folder:
+        (folder.checkpoints / "step_000004").mkdir()
+        (folder.checkpoints / "step_000004" / "checkpoint.json").write_text("{}")
+        raise ZeroDivisionError
+    with pytest.raises(RunError) as caught, open_run(config(), run=run, resume=False, seed=0):
+        pass
+    assert caught.value.id == "run-exists"
+
+
+def test_refuses_a_file(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(RunError) as caught, open_run(config(), run=tmp_path / "run", resume=False, seed=0):
+        pass
+    assert caught.value.id == "run-exists"
