@@ -139,7 +139,9 @@ class FinetuneConfig(TrainingConfig):
         if self.stage1_epochs + self.stage2_epochs == 0:
             raise ValueError("stage1_epochs and stage2_epochs are both 0: nothing to train")
         if self.images_per_person and self.batch_size % self.images_per_person:
-            raise ValueError("batch_size must be a multiple of images_per_person")
+            raise ValueError(
+                f"batch_size {self.batch_size} is no multiple of images_per_person {self.images_per_person}"
+            )
         if self.write_through and self.live is None:
             raise ValueError("write_through goes with live")
         if self.write_through and self.augment.before_dsr:

@@ -228,6 +228,15 @@ class _Loop:
             "checkpoint.",
         )
 
+    def _non_finite_validation(self) -> TrainingError:
+        return TrainingError(
+            f"The network's outputs are not finite when it is validated at step {self.step}, although the loss "
+            "was: the last steps were too large.",
+            id="non-finite-validation",
+            where=f"last good checkpoint: {self.last_saved or 'none yet'}",
+            hint="Lower optim.lr, or set optim.clip_norm, and start a new run.",
+        )
+
     def _evaluate_and_save(self) -> None:
         """Validate the averaged weights, and save exactly those."""
         self._fetch()
@@ -236,6 +245,8 @@ class _Loop:
         if self.where.ranks.is_main:
             try:
                 result = self._validate()
+                if math.isnan(result.score):
+                    raise self._non_finite_validation()
                 is_best = result.score > self.best.score
                 if is_best:
                     self.best, self.best_step = result, self.step

@@ -5,6 +5,7 @@ Letters: B batch, N images, D embedding, C persons.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,8 @@ class RecognitionTask(Task):
         if self._val_inputs is None:
             self._val_inputs = self.fed(val)
         probes, gallery = self.embed(self._val_inputs), self.embed(val.high)
+        if not (torch.isfinite(probes).all() and torch.isfinite(gallery).all()):
+            return Validation({}, score=math.nan)  # the loop says what that means
         scores, is_same = compare(gallery, probes, val.labels)
         metrics = verification_metrics(scores, is_same)
         metrics["hr_auc"] = float(auc(*compare(gallery, gallery, val.labels)))

@@ -17,7 +17,7 @@ class Validation:
 
     Args:
         metrics: On validation images.
-        score: What the best checkpoint is picked by, higher is better.
+        score: What the best checkpoint is picked by, higher is better; NaN stops the run.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)

@@ -241,6 +241,13 @@ def test_nan_names_step_batch_and_checkpoint(tiny_data, started, tmp_path, monke
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
 
 
+def test_a_network_that_a_step_has_ruined_is_a_training_error(tiny_data, tmp_path):
+    rates = {"optim.lr": 1e9, "optim.warmup_fraction": 0.0, "batch_size": 64, "engine.log_every_steps": 1}
+    with pytest.raises(TrainingError) as caught:
+        run_quietly(tiny_data, tmp_path / "run", hr_only=True, stage2_epochs=0, **rates)
+    assert caught.value.id == "non-finite-validation"
+
+
 def test_selects_on_val_and_never_reads_test(tiny_data, started, tmp_path, monkeypatch):
     from dsrface.data import decode
 
@@ -323,6 +330,9 @@ def test_refusals(tiny_data, started, tmp_path):
             backbone="edgeface_xs_gamma_06",
         )
     assert caught.value.id == "wrong-backbone"
+    with pytest.raises(UsageError) as caught:
+        run_quietly(tiny_data, tmp_path / "a", dsr_outputs=tiny_data / "train" / "vlr_images_16x16")
+    assert caught.value.id == "not-outputs"
     with pytest.raises(WeightsError):
         run_quietly(tiny_data, tmp_path / "b", live=started / "hr")  # a recogniser is no DSR
     single = make_data(tmp_path / "single", persons=(2, 2, 1), images=1)

@@ -265,3 +265,13 @@ def test_a_step_fetches_nothing(tmp_path, monkeypatch):
     )
     per_step = [after - before for before, after in itertools.pairwise(counts)]
     assert per_step.count(0) >= 8  # all but the fetch at each epoch's end
+
+
+def test_nan_at_validation_stops_and_is_not_saved(tmp_path):
+    """A last step may be too large: the loss before it was finite, the network after it is not."""
+    task = ToyTask(score=lambda step: math.nan if step else 0.0)
+    with pytest.raises(TrainingError) as caught:
+        train(tmp_path / "run", task)
+    assert caught.value.id == "non-finite-validation"
+    assert "step_000002" in str(caught.value.where)
+    assert find_last(tmp_path / "run").name == "step_000002"

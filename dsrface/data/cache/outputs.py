@@ -19,7 +19,7 @@ from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceSplit
 from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import EpochOrder, RankedSampler
-from dsrface.errors import RunError
+from dsrface.errors import RunError, UsageError
 from dsrface.types import Batch
 
 __all__ = ["OutputsLoader", "Resident", "is_cache", "make_order", "open_outputs"]
@@ -100,6 +100,7 @@ def open_outputs(
         note: Receives one line: which route was taken and why.
 
     Raises:
+        UsageError: the folder is one of the data set's own.
         RunError: no outputs, unfinished, stale, damaged, or of a newer schema.
     """
     tell = note or (lambda _: None)
@@ -109,6 +110,14 @@ def open_outputs(
             id="no-cache",
             where=outputs_dir,
             hint="Make them with `dsrface precompute`.",
+        )
+    own = (split.high_dir, *(split.root / folder for folder in split.low_folders.values()))
+    if outputs_dir.resolve() in {folder.resolve() for folder in own}:
+        raise UsageError(
+            "This is a folder of the data set's own pictures, not of DSR outputs.",
+            id="not-outputs",
+            where=outputs_dir,
+            hint="Give what `dsrface precompute` wrote; to train without a DSR, use --no-dsr or --hr-only.",
         )
     low_dir = split.low_dir(size_px) if size_px in split.low_folders else None
     if is_cache(outputs_dir):
