@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dsrface.data.cache.verify import verify_cache
 from dsrface.data.cache.writer import garbage
 from dsrface.engine.events import Event, Progress
 from dsrface.errors import EXIT_ANSWER_IS_NO, RunError
+from dsrface.runtime.files import read_json
 from dsrface.runtime.locks import exclusive
 
 
@@ -83,7 +84,7 @@ def run(config: CacheConfig, *, emit: Callable[[Event], None]) -> CacheResult:
     if config.action == "ls":
         entries = [_look(folder) for folder in folders]
         total = sum(entry.num_bytes for entry in entries)
-        summary = f"{len(entries)} caches, {_size(total)}."
+        summary = f"{len(entries)} caches, {fmt.size_text(total)}."
         return _result(config, summary, entries, [_line(entry) for entry in entries])
     if config.action == "verify":
         entries = [_verify(folder, config, emit) for folder in folders]
@@ -98,16 +99,28 @@ def run(config: CacheConfig, *, emit: Callable[[Event], None]) -> CacheResult:
     count, freed = sum(len(entry.problems) for entry in entries), sum(entry.num_bytes for entry in entries)
     verb = "would be deleted" if config.dry_run else "deleted"
     lines = [f"{entry.folder}: {name}" for entry in entries for name in entry.problems]
-    return _result(config, f"{count} files, {_size(freed)} {verb}.", entries, lines)
+    lines += [f"{entry.folder}: left alone ({entry.state})" for entry in entries if entry.kind == "?"]
+    return _result(config, f"{count} files, {fmt.size_text(freed)} {verb}.", entries, lines)
 
 
 def _find(path: Path) -> Iterator[Path]:
-    """Yield the folders that hold a manifest or a plan of ours; the images of a PNG tree are not entered."""
+    """Yield the folders that hold a cache or a PNG tree of ours; the images of a PNG tree are not entered."""
     for root, folders, files in os.walk(path):
         folders.sort()
-        if fmt.MANIFEST in files or fmt.PLAN in files:
+        if (fmt.MANIFEST in files or fmt.PLAN in files) and _is_ours(Path(root), files):
             yield Path(root)
             folders.clear()
+
+
+def _is_ours(folder: Path, files: Sequence[str]) -> bool:
+    """Many programs write a manifest.json: ours has our format or, where it is damaged, our files beside."""
+    try:
+        formats = {
+            read_json(folder / name).get("format") for name in (fmt.MANIFEST, fmt.PLAN) if name in files
+        }
+    except RunError:
+        return png_tree.IMAGES in files or any(name.startswith("shard-") for name in files)
+    return bool(formats & {fmt.FORMAT, png_tree.FORMAT})
 
 
 def _look(folder: Path) -> CacheEntry:
@@ -152,7 +165,10 @@ def _collect(folder: Path, *, is_dry: bool) -> CacheEntry:
     if png_tree.is_tree_here(folder):
         return CacheEntry(str(folder), "png", "complete")
     with exclusive(folder / fmt.LOCK, what="cache"):
-        names = garbage(folder)
+        try:
+            names = garbage(folder)
+        except RunError as error:  # nobody knows what such a cache needs
+            return CacheEntry(str(folder), "?", error.id)
         freed = sum((folder / name).stat().st_size for name in names)
         if not is_dry:
             for name in names:
@@ -173,9 +189,5 @@ def _line(entry: CacheEntry) -> str:
     note = f" ({entry.problems[0]})" if entry.problems else ""
     return (
         f"{entry.folder}: {entry.kind}, {entry.state}, {entry.num_images:,} images{variants}, "
-        f"{_size(entry.num_bytes)}{made_by}{note}"
+        f"{fmt.size_text(entry.num_bytes)}{made_by}{note}"
     )
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.2f} MB"

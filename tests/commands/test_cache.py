@@ -58,6 +58,23 @@ def test_gc_deletes_only_what_no_manifest_needs(root: Path) -> None:
     assert run(root, "verify").exit_code == 0
 
 
+def test_other_programs_manifests_are_not_caches(root: Path) -> None:
+    for folder, text in ((root, "[]"), (root / "extension", '{"name": "x"}')):
+        folder.mkdir(exist_ok=True)
+        (folder / "manifest.json").write_text(text)
+    assert len(run(root, "ls").caches) == 2
+    assert run(root, "verify").exit_code == 0
+
+
+def test_gc_leaves_a_cache_alone_whose_manifest_is_damaged(root: Path) -> None:
+    (root / "dsr_outputs_16x16/manifest.json").write_text("{")
+    (root / "hr_cache/shard-00007.u8").write_bytes(b"12345")
+    result = run(root, "gc")
+    assert "dsr_outputs_16x16: left alone (file-damaged)" in result.summary
+    assert (root / "dsr_outputs_16x16/shard-00000.u8").exists()
+    assert not (root / "hr_cache/shard-00007.u8").exists()
+
+
 def test_no_cache_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no cache"):
         run(tmp_path, "ls")

@@ -267,17 +267,35 @@ def test_verify_finds_a_flipped_bit_and_a_missing_file(root: Path, format: str) 
     assert run(config_of(root, format=format, verify=True)).exit_code == 0
     folder = root / "data/train/dsr_outputs_16x16"
     path = folder / ("shard-00001.u8" if format == "cache" else "p01/2.png")
-    raw = bytearray(path.read_bytes())
-    raw[40] ^= 1
-    path.write_bytes(raw)
+    sound = path.read_bytes()
+    path.write_bytes(sound[:40] + bytes([sound[40] ^ 1]) + sound[41:])
     result = run(config_of(root, format=format, verify=True))
     assert result.exit_code == 1
     assert path.name in result.summary
+    assert run(config_of(root, format=format)).folders[0].action == "repair"
+    assert path.read_bytes() == sound
     path.unlink()
     assert run(config_of(root, format=format, verify=True)).exit_code == 1
     result = run(config_of(root, format=format))
     assert result.folders[0].action == "repair"
     assert run(config_of(root, format=format, verify=True)).exit_code == 0
+
+
+@pytest.mark.parametrize("format", ["cache", "png"])
+@pytest.mark.parametrize(
+    ("text", "id"),
+    [("{", "file-damaged"), ('{"format": "dsrface-FORMAT", "schema_version": 9}', "cache-schema")],
+)
+def test_an_unreadable_manifest_is_refused_and_force_makes_anew(
+    root: Path, format: str, text: str, id: str
+) -> None:
+    run(config_of(root, format=format))
+    (root / "data/train/dsr_outputs_16x16/manifest.json").write_text(text.replace("FORMAT", format))
+    with pytest.raises(RunError) as caught:
+        run(config_of(root, format=format))
+    assert caught.value.id == id
+    run(config_of(root, format=format, force=True))
+    check_outputs(root)
 
 
 def test_a_folder_of_foreign_pictures_is_not_written_into(root: Path) -> None:

@@ -141,7 +141,7 @@ def _verify(config: PrecomputeConfig, jobs: list[Job], emit: Emit) -> Precompute
     return PrecomputeResult(
         summary,
         str(jobs[0].outputs_dir),
-        "Delete the damaged files and run the same command without --verify." if damage else "",
+        "Run the same command without --verify: it makes what is damaged anew." if damage else "",
         tuple(folders),
         EXIT_ANSWER_IS_NO if damage else 0,
     )

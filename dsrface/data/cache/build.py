@@ -91,7 +91,7 @@ def decide(folder: Path, wanted: Wanted, *, force: bool) -> Decision:
         if reasons:
             raise fmt.stale(reasons, folder)
     except RunError as error:
-        if not force:
+        if not force or error.id == "not-a-cache":
             raise
         remove_cache(folder)
         return _begin(folder, wanted, f"made anew: {error.message}")
@@ -100,10 +100,14 @@ def decide(folder: Path, wanted: Wanted, *, force: bool) -> Decision:
         return grown
     plan = replace(base, shards=())
     if has_plan:
+        _refuse_gone(folder, table, wanted)
         return Decision("resume", plan, table, "an earlier run was interrupted")
     for shard in base.shards:
-        problem = fmt.shard_problem(folder, shard, record_bytes=base.record_bytes)
+        problem = fmt.shard_problem(folder, shard, record_bytes=base.record_bytes) or fmt.content_problem(
+            folder, shard
+        )
         if problem is not None:
+            _refuse_gone(folder, table, wanted)
             return Decision("repair", plan, table, problem)
     return Decision("none", base, table, "complete")
 
@@ -156,6 +160,7 @@ def _grow(folder: Path, base: Manifest, table: Table, wanted: Wanted) -> Decisio
         plan = replace(plan, segments=(*plan.segments, segment), parts=tuple(parts), num_images=len(table))
         reasons.append(f"{len(new)} new images")
     if more_variants:
+        _refuse_gone(folder, table, wanted)
         segment = Segment(0, plan.num_images, base.num_variants, more_variants)
         plan = replace(plan, segments=(*plan.segments, segment), num_variants=wanted.num_variants)
         reasons.append(f"{more_variants} further variants")
@@ -181,6 +186,14 @@ def _stale_reasons(base: Manifest, table: Table, wanted: Wanted) -> list[str]:
     if changed:
         reasons.append(f"inputs: {len(changed)} images have changed, first {changed[0]!r}")
     return reasons
+
+
+def _refuse_gone(folder: Path, table: Table, wanted: Wanted) -> None:
+    """Refuse to write records of images that are no longer there; those already written do no harm."""
+    present = {item for _, part in wanted.parts for item in part}
+    gone = [name for name in table.names if name not in present]
+    if gone:
+        raise fmt.stale([f"inputs: {len(gone)} images are gone, first {gone[0]!r}"], folder)
 
 
 def _key(wanted: Wanted, num_variants: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dsrface.data import draws
 from dsrface.errors import RunError
-from dsrface.runtime.files import read_json, sha256_json
+from dsrface.runtime.files import read_json, sha256_file, sha256_json
 
 FORMAT = "dsrface-cache"
 SCHEMA_VERSION = 1
@@ -159,7 +159,9 @@ class Manifest:
         _check_header(raw, where)
         body = {key: value for key, value in raw.items() if key != "manifest_sha256"}
         if sha256_json(body) != raw.get("manifest_sha256"):
-            raise damaged("The manifest does not match its own hash: manifest_sha256 differs.", where)
+            raise damaged(
+                "The manifest does not match its own hash: manifest_sha256 differs.", where, repairable=False
+            )
         values = {item.name: raw[item.name] for item in fields(cls)}
         values["shape"] = tuple(raw["shape"])
         values["segments"] = tuple(Segment(**item) for item in raw["segments"])
@@ -230,7 +232,7 @@ def read_manifest(folder: Path, *, name: str = MANIFEST) -> Manifest:
     try:
         return Manifest.from_json(raw, where=path)
     except (KeyError, TypeError, ValueError) as error:
-        raise damaged(f"The manifest lacks or misnames a field: {error}.", path) from None
+        raise damaged(f"The manifest lacks or misnames a field: {error}.", path, repairable=False) from None
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
@@ -263,6 +265,16 @@ def shard_problem(folder: Path, shard: Shard, *, record_bytes: int) -> str | Non
         if found != num_bytes:
             verb = "truncated" if found < num_bytes else "grown"
             return f"{name} is {verb}: size differs, {num_bytes} -> {found} bytes."
+    return None
+
+
+def content_problem(folder: Path, shard: Shard) -> str | None:
+    """Return what is wrong with the bytes of a shard whose sizes are right, or None."""
+    expected = {shard.file: shard.sha256, shard.index_file: shard.index_sha256}
+    for name, digest in expected.items():
+        found = sha256_file(folder / name)
+        if found != digest:
+            return f"{name} is damaged: sha256 differs, {_short(digest)} -> {_short(found)}."
     return None
 
 
@@ -305,19 +317,34 @@ def stale(reasons: list[str], where: Path) -> RunError:
         "The outputs here are stale: " + "; ".join(reasons) + ".",
         id="stale",
         where=where,
-        hint="Give another --output, or make them anew with `dsrface precompute --force`.",
+        hint="Make them anew with `dsrface precompute --force`, or go back to the weights, settings and "
+        "images that they were made with.",
     )
 
 
-def damaged(message: str, where: Path) -> RunError:
-    """Return the refusal of a cache whose bytes are not those that were written."""
+def damaged(message: str, where: Path, *, repairable: bool = True) -> RunError:
+    """Return the refusal of a cache whose bytes are not those that were written.
+
+    Args:
+        message: What is wrong.
+        where: In which file.
+        repairable: The manifest and the table are there to tell what the rest must be.
+    """
+    again = "Run the same `dsrface precompute` again: it makes the damaged shards anew, and only those."
+    anew = (
+        "Nothing tells any more what the shards hold: make the cache anew with `dsrface precompute --force`."
+    )
     return RunError(
         message,
         id="cache-damaged",
         where=where,
-        hint="Delete the damaged shard and run the same `dsrface precompute` again: it makes only that shard "
-        "anew. `dsrface cache verify` lists all damage.",
+        hint=f"{again if repairable else anew} `dsrface cache verify` lists all damage.",
     )
+
+
+def size_text(num_bytes: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.2f} MB"
 
 
 def _check_header(raw: Mapping[str, Any], where: Path) -> None:
@@ -326,6 +353,7 @@ def _check_header(raw: Mapping[str, Any], where: Path) -> None:
             f"The manifest is not one of a packed cache: format is {raw.get('format')!r}, not {FORMAT!r}.",
             id="not-a-cache",
             where=where,
+            hint="Another program's file. Move it away, or take another folder.",
         )
     version = raw.get("schema_version")
     if version != SCHEMA_VERSION:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from dsrface.runtime.files import TMP_SUFFIX, atomic_writer, read_json, sha256_f
 
 FORMAT = "dsrface-png"
 IMAGES = "images.jsonl"
+_LEFTOVER = re.compile(r".+\.(png|json|jsonl)\.\d+\.tmp")
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -52,12 +54,15 @@ class PngPlan:
 
 
 def is_tree_here(folder: Path) -> bool:
-    """Return whether a folder holds a PNG tree of ours, finished or not."""
-    return any(
-        read_json(folder / name).get("format") == FORMAT
-        for name in (fmt.PLAN, fmt.MANIFEST)
-        if (folder / name).exists()
-    )
+    """Return whether a folder holds a PNG tree of ours, finished or not, or with a damaged manifest."""
+    try:
+        return any(
+            read_json(folder / name).get("format") == FORMAT
+            for name in (fmt.PLAN, fmt.MANIFEST)
+            if (folder / name).exists()
+        )
+    except RunError:
+        return (folder / IMAGES).exists()
 
 
 def decide_png(
@@ -93,7 +98,13 @@ def decide_png(
         "input_stats": dict(input_stats),
         "info": dict(info),
     }
-    old = _header(folder)
+    try:
+        old = _header(folder)
+    except RunError as error:
+        if not force or error.id == "output-other-format":
+            raise
+        remove_tree(folder)
+        old = None
     if old is None:
         foreign = _first_entry(folder)
         if foreign is not None and not force:
@@ -118,7 +129,7 @@ def decide_png(
         return PngPlan(folder, names, list(range(len(names))), header, hashes, "begin", "; ".join(reasons))
     header["info"] = old["info"]
     todo = [
-        i for i, name in enumerate(names) if not _is_whole(folder / name, known.get(name, {}).get("bytes"))
+        i for i, name in enumerate(names) if not _is_whole(folder / name, known.get(name, {}).get("output"))
     ]
     is_new = any(name not in known for name in names)
     finished = (folder / fmt.MANIFEST).exists() and not (folder / fmt.PLAN).exists()
@@ -131,8 +142,9 @@ def decide_png(
 def begin_png(plan: PngPlan) -> None:
     """Put the plan on disk, so that a killed run can go on."""
     plan.folder.mkdir(parents=True, exist_ok=True)
-    for path in plan.folder.rglob(f"*{TMP_SUFFIX}"):  # left by a killed run
-        path.unlink(missing_ok=True)
+    for path in plan.folder.rglob(f"*{TMP_SUFFIX}"):
+        if _LEFTOVER.fullmatch(path.name):  # left by a killed run
+            path.unlink(missing_ok=True)
     _write_images(
         plan.folder, ({"name": n, "input": i} for n, i in zip(plan.names, plan.inputs, strict=True))
     )
@@ -169,7 +181,7 @@ def finish_png(plan: PngPlan) -> None:
     rows = []
     for name, digest in zip(plan.names, plan.inputs, strict=True):
         path = plan.folder / name
-        if not _is_whole(path, None):
+        if not _is_whole(path):
             raise RunError(
                 "An output image is missing.",
                 id="cache-unfinished",
@@ -200,13 +212,7 @@ def read_tree_manifest(folder: Path) -> dict[str, Any]:
             hint="Run the same `dsrface precompute` again: it goes on where it stopped.",
         )
     raw = read_json(path)
-    if raw.get("schema_version") != fmt.SCHEMA_VERSION:
-        raise RunError(
-            f"The PNG tree has schema_version {raw.get('schema_version')!r}; "
-            f"this dsrface reads {fmt.SCHEMA_VERSION}.",
-            id="cache-schema",
-            where=path,
-        )
+    _check_schema(raw, path)
     body = {key: value for key, value in raw.items() if key != "manifest_sha256"}
     if sha256_json(body) != raw.get("manifest_sha256"):
         raise fmt.damaged("The manifest does not match its own hash: manifest_sha256 differs.", path)
@@ -258,15 +264,27 @@ def _header(folder: Path) -> dict[str, Any] | None:
     for name in (fmt.PLAN, fmt.MANIFEST):
         if (folder / name).exists():
             raw = read_json(folder / name)
-            if raw.get("format") == FORMAT:
-                return raw
-            raise RunError(
-                f"The folder holds something else: format is {raw.get('format')!r}, not {FORMAT!r}.",
-                id="output-other-format",
-                where=folder / name,
-                hint="Give another folder, or delete this one.",
-            )
+            if raw.get("format") != FORMAT:
+                raise RunError(
+                    f"The folder holds something else: format is {raw.get('format')!r}, not {FORMAT!r}.",
+                    id="output-other-format",
+                    where=folder / name,
+                    hint="Delete the folder first, or keep to its format with --format cache.",
+                )
+            _check_schema(raw, folder / name)
+            return raw
     return None
+
+
+def _check_schema(raw: Mapping[str, Any], path: Path) -> None:
+    if raw.get("schema_version") != fmt.SCHEMA_VERSION:
+        raise RunError(
+            f"The PNG tree has schema_version {raw.get('schema_version')!r}; "
+            f"this dsrface reads {fmt.SCHEMA_VERSION}.",
+            id="cache-schema",
+            where=path,
+            hint="Use the dsrface it was made with, or make it anew with `dsrface precompute --force`.",
+        )
 
 
 def _first_entry(folder: Path) -> str | None:
@@ -275,13 +293,13 @@ def _first_entry(folder: Path) -> str | None:
     return next((name for name in sorted(os.listdir(folder)) if not name.startswith(".")), None)
 
 
-def _is_whole(path: Path, num_bytes: int | None) -> bool:
-    """Return whether a PNG is complete: it has its size, or, when that is not known yet, its end."""
+def _is_whole(path: Path, sha256: str | None = None) -> bool:
+    """Return whether a PNG is complete: it has its hash, or, when that is not known yet, its end."""
     try:
+        if sha256 is not None:
+            return sha256_file(path) == sha256
         with path.open("rb") as handle:
             size = handle.seek(0, os.SEEK_END)
-            if num_bytes is not None:
-                return size == num_bytes
             handle.seek(max(0, size - len(_PNG_END)))
             return handle.read() == _PNG_END
     except OSError:

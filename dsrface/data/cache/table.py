@@ -80,14 +80,14 @@ def read_table(folder: Path, manifest: Manifest) -> Table:
     """
     path = folder / manifest.table["file"]
     if not path.exists():
-        raise damaged(f"{path.name} is missing.", path)
+        raise damaged(f"{path.name} is missing.", path, repairable=False)
     if sha256_file(path) != manifest.table["sha256"]:
-        raise damaged(f"{path.name}: sha256 differs.", path)
+        raise damaged(f"{path.name}: sha256 differs.", path, repairable=False)
     try:
         with safe_open(path, "np") as handle:
             read = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - no mapping
     except SafetensorError as error:
-        raise damaged(f"{path.name} cannot be read: {error}.", path) from None
+        raise damaged(f"{path.name} cannot be read: {error}.", path, repairable=False) from None
     return Table(
         PackedStrings(torch.from_numpy(read["names_data"]), torch.from_numpy(read["names_offsets"])),
         PackedStrings(torch.from_numpy(read["persons_data"]), torch.from_numpy(read["persons_offsets"])),

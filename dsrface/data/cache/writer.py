@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +23,16 @@ from dsrface.runtime.files import (
     TMP_SUFFIX,
     atomic_writer,
     read_json,
-    sha256_file,
     write_bytes,
     write_json,
 )
 
 _SPARE_FRACTION = 0.02
+# What may be deleted: the exact names that are written here, and their temporary ones with a process number.
+_OURS = re.compile(
+    r"shard-\d{5,}\.(u8|idx|json)(\.\d+\.tmp)?|table-[0-9a-f]{12}\.safetensors(\.\d+\.tmp)?"
+    r"|(manifest|plan)\.json\.\d+\.tmp"
+)
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ def remove_cache(folder: Path) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files of killed writers."""
     for entry in _entries(folder):
-        if entry.endswith(TMP_SUFFIX):
+        if entry.endswith(TMP_SUFFIX) and _looks_ours(entry):
             (folder / entry).unlink(missing_ok=True)
 
 
@@ -185,12 +190,7 @@ def foreign_entry(folder: Path) -> str | None:
 
 
 def _looks_ours(name: str) -> bool:
-    stem, _, suffix = name.rpartition(".")
-    if name.endswith(TMP_SUFFIX):
-        return True
-    if stem.startswith("shard-") and stem[6:].isdigit():
-        return suffix in ("u8", "idx", "json")
-    return stem.startswith("table-") and suffix == "safetensors"
+    return _OURS.fullmatch(name) is not None
 
 
 def _entries(folder: Path) -> Sequence[str]:
@@ -221,8 +221,7 @@ def _finished_shards(folder: Path, plan: Manifest, *, check_hashes: bool = True)
             continue
         if fmt.shard_problem(folder, shard, record_bytes=plan.record_bytes) is not None:
             continue
-        is_new = own in present
-        if is_new and check_hashes and sha256_file(folder / shard.file) != shard.sha256:
+        if check_hashes and fmt.content_problem(folder, shard) is not None:
             continue
         done[shard_plan.number] = shard
     return done
@@ -242,7 +241,7 @@ def _check_room(folder: Path, plan: Manifest, done: dict[int, Shard]) -> None:
     # Shards whose files are there but damaged will be replaced; counting them twice errs on the safe side.
     if needed > free:
         raise MachineError(
-            f"{left:,} images need {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free.",
+            f"{left:,} images need {fmt.size_text(needed)}, and {fmt.size_text(free)} are free.",
             id="disk-too-small",
             where=folder,
             hint="Free some space, or put --output on another disk.",

@@ -153,6 +153,26 @@ def test_a_changed_input_is_refused_by_name(made: Made) -> None:
         decide(made.outputs, wanted(made.split, "outputs", inputs=inputs), force=False)
 
 
+def test_images_that_are_gone_do_no_harm_until_they_would_have_to_be_written(made: Made) -> None:
+    fewer = make_split("train", made.split.root, names_of(66), low_folders={})
+    assert decide(made.outputs, wanted(fewer, "outputs"), force=False).action == "none"
+    with pytest.raises(RunError, match=r"inputs: 4 images are gone, first 'p016/2\.png'") as caught:
+        decide(made.outputs, wanted(fewer, "outputs", variants=2), force=False)
+    assert caught.value.id == "stale"
+    assert not (made.outputs / fmt.PLAN).exists()
+    (made.outputs / "shard-00001.u8").unlink()
+    with pytest.raises(RunError, match="images are gone"):
+        decide(made.outputs, wanted(fewer, "outputs"), force=False)
+
+
+def test_another_programs_manifest_is_never_deleted(made: Made) -> None:
+    change(made.outputs, format="other")
+    with pytest.raises(RunError, match="format is 'other'") as caught:
+        decide(made.outputs, wanted(made.split, "outputs"), force=True)
+    assert caught.value.id == "not-a-cache"
+    assert (made.outputs / fmt.MANIFEST).exists()
+
+
 def test_the_other_column_is_not_taken_for_this_one(made: Made) -> None:
     with pytest.raises(RunError, match="column: hr -> outputs"):
         decide(made.split.hr_column_dir, wanted(made.split, "outputs"), force=False)
@@ -238,7 +258,8 @@ def test_a_sample_reads_only_a_share(made: Made) -> None:
 
 def test_garbage_is_what_neither_manifest_nor_plan_needs(made: Made) -> None:
     assert garbage(made.outputs) == []
-    for name in ("shard-00009.u8", "table-000000000000.safetensors", "shard-00000.u8.77.tmp", "notes.txt"):
+    mine = ("notes.txt", "notes.tmp", "table-of-results.safetensors", "shard-7.u8")
+    for name in ("shard-00009.u8", "table-000000000000.safetensors", "shard-00000.u8.77.tmp", *mine):
         (made.outputs / name).write_bytes(b"x")
     assert garbage(made.outputs) == [
         "shard-00000.u8.77.tmp",
@@ -251,7 +272,7 @@ def test_a_full_disk_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest
     split = make_split("train", tmp_path, names_of(40), low_folders={})
     plan = decide(tmp_path / "cache", wanted(split, "outputs"), force=False).plan
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
-    with pytest.raises(MachineError, match=r"40 images need 0\.00 GB") as caught:
+    with pytest.raises(MachineError, match=r"40 images need 1\.54 MB, and 1\.00 MB are free") as caught:
         ColumnWriter.open(tmp_path / "cache", plan)
     assert caught.value.id == "disk-too-small"
 
