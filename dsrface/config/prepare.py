@@ -31,7 +31,7 @@ class PrepareConfig(Config):
         "classic", description="How LR faces are made: one bicubic kernel, or blur, noise and JPEG as well."
     )
     seed: int = Field(0, ge=0, description="Seed of the split and of the degradation.")
-    workers: int | Literal["auto"] = Field("auto", description="Worker processes; auto takes the free cores.")
+    workers: int | Literal["auto"] = Field("auto", description="Worker processes; auto measures.")
     on_bad_image: Literal["skip", "fail"] = Field(
         "skip", description="skip lists bad photos in bad_images.csv; fail stops at the first."
     )

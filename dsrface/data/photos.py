@@ -44,7 +44,7 @@ from dsrface.types import HIGH_SIZE_PX
 MIN_SIDE_PX = 16
 THUMB_PX = 24
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
-_CHUNK = 32
+CHUNK_PHOTOS = 32  # photos handed to a worker process at once
 _DATA_FOLDER = re.compile(r"(hr_images|(vlr_images|dsr_outputs)(_\d+x\d+)?)$")
 _NAMING = "Put them in one folder per person, or name them <person>_<rest>.png."
 
@@ -226,7 +226,7 @@ def process_photos(
         for photo in photos:
             yield _process(job, photo, landmarks.get(photo.file), detector)
         return
-    chunks = [photos[start : start + _CHUNK] for start in range(0, len(photos), _CHUNK)]
+    chunks = [photos[start : start + CHUNK_PHOTOS] for start in range(0, len(photos), CHUNK_PHOTOS)]
     pool = ProcessPoolExecutor(
         num_workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(job,)
     )
@@ -243,6 +243,27 @@ def process_photos(
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class PhotoWork:
+    """The photos as something to index: item i is its work done, so that `--workers auto` can time it.
+
+    Args:
+        job: What to do.
+        photos: The photos.
+        landmarks: Points by `Photo.file`.
+    """
+
+    def __init__(self, job: FaceJob, photos: Sequence[Photo], landmarks: Mapping[str, Points]) -> None:
+        self._job, self._photos, self._landmarks = job, photos, landmarks
+        self._detector = _make_detector(job)
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, index: int) -> FaceDone | BadPhoto:
+        photo = self._photos[index]
+        return _process(self._job, photo, self._landmarks.get(photo.file), self._detector)
 
 
 def alike_persons(photos: Sequence[Photo]) -> list[list[str]]:

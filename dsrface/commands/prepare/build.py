@@ -19,12 +19,22 @@ from dsrface.data.decode import encode_png
 from dsrface.data.degrade import Degradation
 from dsrface.data.duplicates import equal_across_persons, near_across_persons
 from dsrface.data.layout import HIGH_FOLDER
-from dsrface.data.photos import BadPhoto, FaceDone, FaceJob, Scan, alike_persons, process_photos
+from dsrface.data.photos import (
+    CHUNK_PHOTOS,
+    BadPhoto,
+    FaceDone,
+    FaceJob,
+    Photo,
+    PhotoWork,
+    Scan,
+    alike_persons,
+    process_photos,
+)
 from dsrface.data.preview import preview_sheet
 from dsrface.data.splits import split_persons
-from dsrface.engine.events import Progress
+from dsrface.doctor.recommend import auto_workers
+from dsrface.engine.events import Note, Progress
 from dsrface.errors import DataError, ImageError
-from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.files import write_bytes, write_text
 from dsrface.types import HIGH_SIZE_PX, SPLITS
 
@@ -138,9 +148,9 @@ def _process_all(
         _fail(config, bad[0])
     workers = config.workers
     if workers == "auto":
-        workers = 0 if len(photos) < _INLINE_BELOW else effective_cores().effective
+        workers = _auto_workers(job, photos, alignment, emit)
     every = max(1, len(photos) // 200)
-    results = process_photos(job, photos, alignment.landmarks, num_workers=int(workers))
+    results = process_photos(job, photos, alignment.landmarks, num_workers=workers)
     for number, item in enumerate(results, start=1):
         if isinstance(item, FaceDone):
             done.append(item)
@@ -151,6 +161,14 @@ def _process_all(
         if number % every == 0 or number == len(photos):
             emit(Progress("faces", number, len(photos)))
     return done, bad
+
+
+def _auto_workers(job: FaceJob, photos: Sequence[Photo], alignment: Alignment, emit: Emit) -> int:
+    if len(photos) < _INLINE_BELOW:
+        emit(Note(f"workers: 0 (auto: {len(photos)} photos are done before a process has started)"))
+        return 0
+    work = PhotoWork(job, photos, alignment.landmarks)
+    return auto_workers(work, batch_size=CHUNK_PHOTOS, emit=emit).num_workers
 
 
 def _fail(config: PrepareConfig, bad: BadPhoto) -> None:
