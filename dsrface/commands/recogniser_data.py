@@ -13,7 +13,7 @@ from dsrface.commands.workers import choose_workers
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data import draws
 from dsrface.data.augment import Geometry
-from dsrface.data.cache.outputs import make_order, open_outputs
+from dsrface.data.cache.outputs import is_cache, make_order, open_outputs
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceData, FaceSplit
 from dsrface.data.loaders import make_loader
@@ -227,10 +227,14 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
             f"closed-set accuracy, {len(val)} images of validation persons"
         )
     )
-    sample = dataset(config, data, train, is_training=True)
-    num_workers = choose_workers(
-        config.workers, sample, batch_size=config.batch_size, ranks=where.ranks, emit=where.sink.emit
-    )
+    if config.dsr_outputs is not None and is_cache(outputs_of(train, data, config.dsr_outputs)):
+        num_workers = 0
+        where.sink.emit(Note("workers: 0 (a packed cache is read by a thread; it needs none)"))
+    else:
+        sample = dataset(config, data, train, is_training=True)
+        num_workers = choose_workers(
+            config.workers, sample, batch_size=config.batch_size, ranks=where.ranks, emit=where.sink.emit
+        )
     with contextlib.ExitStack() as stack:
         yield RecogniserData(config, data, train, holdout, val, num_workers, where, stack)
 

@@ -98,6 +98,8 @@ def test_cached_outputs_train_like_live_ones(tiny_data, started, tmp_path, forma
     _, live = run_quietly(tiny_data, tmp_path / "live", live=started / "dsr", **shared)
     outputs = tmp_path / "data" / "train" / "dsr_outputs_16x16"
     _, cached = run_quietly(tmp_path / "data", tmp_path / "cached", dsr_outputs=outputs, **shared)
+    notes = [event.message for event in cached if isinstance(event, Note)]
+    assert any(note.startswith("workers: 0 (a packed cache") for note in notes) == (format == "cache")
     losses = [
         [event.metrics["loss/total"] for event in events if isinstance(event, StepDone)]
         for events in (live, cached)
