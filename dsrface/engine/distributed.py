@@ -105,7 +105,7 @@ def process_group(device: Device) -> Iterator[Ranks]:
                 f"{str(error).splitlines()[0][:200]}",
                 id="rank-lost",
                 hint="Look for the first error above (killed, out of memory?), then run the same command "
-                "with --resume.",
+                "again; training goes on with --resume.",
             ) from error
         raise
     finally:

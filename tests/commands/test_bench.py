@@ -83,7 +83,9 @@ def test_bench_precompute(tmp_path: Path) -> None:
     config = BenchConfig(
         what="precompute", dsr_images=64, rounds=1, preset="tiny", device="cpu", folder=tmp_path
     )
-    result = bench.run(config, emit=lambda _: None)
+    notes = []
+    result = bench.run(config, emit=lambda event: notes.append(event.message))
+    assert "round 1 of 1" in notes
     check(result, "precompute")
     assert result.rows[0].ratio_to_ceiling == 1.0
 

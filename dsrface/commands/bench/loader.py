@@ -63,7 +63,13 @@ def _warm_rows(data: BenchData, config: BenchConfig, note: Note) -> list[Row]:
         routes = _routes(data, reader, config, stack)
         note(f"{len(routes)} routes, {config.rounds} rounds")
         rows = interleave(
-            BENCH, routes, ceiling=CEILING, unit="pairs/s", rounds=config.rounds, seconds=config.seconds
+            BENCH,
+            routes,
+            ceiling=CEILING,
+            unit="pairs/s",
+            rounds=config.rounds,
+            seconds=config.seconds,
+            note=note,
         )
         rows += _beside_a_step(reader, config)
         return rows + _page_faults(reader)

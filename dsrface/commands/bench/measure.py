@@ -9,6 +9,11 @@ from dataclasses import dataclass
 
 # Does its work for about so many seconds and returns units per second.
 Route = Callable[[float], float]
+Note = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -22,8 +27,7 @@ class Row:
         median: Over the rounds.
         spread: Largest minus smallest, over the rounds.
         ratio_to_ceiling: Median over the rounds of this value over the ceiling's in the same round; None
-        where
-            there is no ceiling.
+            where there is no ceiling.
     """
 
     bench: str
@@ -35,7 +39,14 @@ class Row:
 
 
 def interleave(
-    bench: str, routes: Mapping[str, Route], *, ceiling: str, unit: str, rounds: int, seconds: float
+    bench: str,
+    routes: Mapping[str, Route],
+    *,
+    ceiling: str,
+    unit: str,
+    rounds: int,
+    seconds: float,
+    note: Note = _silent,
 ) -> list[Row]:
     """Measure every route once a round; the order of the routes moves on by one each round.
 
@@ -46,10 +57,12 @@ def interleave(
         unit: Of the rates.
         rounds: How often each is measured.
         seconds: How long, each time.
+        note: Receives which round it is.
     """
     names = list(routes)
     rates: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
+        note(f"round {number + 1} of {rounds}")
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
             rates[name].append(routes[name](seconds))

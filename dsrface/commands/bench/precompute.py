@@ -88,6 +88,7 @@ def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row
     bare_rates: list[float] = []
     rates: list[float] = []
     for number in range(config.rounds):
+        note(f"round {number + 1} of {config.rounds}")
         pair = [(bare_rates, bare), (rates, pipeline)]
         for values, route in pair if number % 2 else pair[::-1]:
             values.append(route())
