@@ -180,6 +180,8 @@ def _result(
     config: CacheConfig, summary: str, entries: list[CacheEntry], lines: list[str], exit_code: int = 0
 ) -> CacheResult:
     following = f"dsrface cache verify {shlex.quote(str(config.path))}" if config.action == "ls" else ""
+    if exit_code:
+        following = "dsrface precompute, as before: it makes what is damaged anew, and only that"
     return CacheResult("\n".join([summary, *lines]), str(config.path), following, tuple(entries), exit_code)
 
 

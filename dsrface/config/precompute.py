@@ -67,6 +67,8 @@ class PrecomputeConfig(Config):
             raise ValueError("give a data set, or --input with --output")
         if (self.input is None) != (self.output is None):
             raise ValueError("--input and --output go together")
+        if self.input and self.output and self.output.resolve().is_relative_to(self.input.resolve()):
+            raise ValueError("--output must lie outside --input: outputs are no inputs of the next run")
         if isinstance(self.batch_size, int) and self.batch_size < 1:
             raise ValueError("batch_size must be at least 1")
         if isinstance(self.workers, int) and self.workers < 0:

@@ -272,7 +272,9 @@ def test_verify_finds_a_flipped_bit_and_a_missing_file(root: Path, format: str) 
     result = run(config_of(root, format=format, verify=True))
     assert result.exit_code == 1
     assert path.name in result.summary
-    assert run(config_of(root, format=format)).folders[0].action == "repair"
+    result = run(config_of(root, format=format))
+    assert result.folders[0].action == "repair"
+    assert "images made anew" in result.summary
     assert path.read_bytes() == sound
     path.unlink()
     assert run(config_of(root, format=format, verify=True)).exit_code == 1
@@ -374,6 +376,8 @@ def test_bad_combinations_are_usage_errors(root: Path) -> None:
     for flags in (
         {"weights": "x"},
         {"weights": "x", "input": "a"},
+        {"weights": "x", "input": "a", "output": "a"},
+        {"weights": "x", "input": "a", "output": "a/sr", "format": "png", "force": True},
         {"weights": "x", "data": "a", "batch_size": 0},
         {"weights": "x", "data": "a", "variants": 2, "format": "png"},
     ):
@@ -423,6 +427,17 @@ try:
 except RunError as error:
     print(error.id, error.message)
 """
+
+
+def test_only_temporary_files_of_ours_are_cleared_from_a_png_tree(root: Path) -> None:
+    run(config_of(root, format="png"))
+    folder = root / "data/train/dsr_outputs_16x16"
+    (folder / "p01/2.png").unlink()
+    (folder / "p01/2.png.4711.tmp").write_bytes(b"half")
+    (folder / "notes.tmp").write_text("mine")
+    run(config_of(root, format="png"))
+    assert not (folder / "p01/2.png.4711.tmp").exists()
+    assert (folder / "notes.tmp").exists()
 
 
 @pytest.mark.slow

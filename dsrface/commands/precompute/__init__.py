@@ -26,6 +26,8 @@ from dsrface.runtime.threads import limit_torch_threads
 
 __all__ = ["PrecomputeResult", "run"]
 
+_DONE = {"begin": "made", "resume": "made (the rest)", "append": "added", "repair": "made anew"}
+
 
 @dataclass(frozen=True)
 class PrecomputeResult:
@@ -157,8 +159,8 @@ def _result(config: PrecomputeConfig, setting: Setting, folders: list[FolderResu
         summary = "Nothing to do: every output is there, made by these weights, settings and images."
     else:
         summary = "; ".join(
-            f"{'/'.join(Path(item.folder).parts[-2:])}: {item.action}, "
-            f"{item.num_images} images, {item.images_per_s:.0f}/s"
+            f"{'/'.join(Path(item.folder).parts[-2:])}: {item.num_images} images {_DONE[item.action]}, "
+            f"{item.images_per_s:.0f}/s"
             for item in made
         )
     location = folders[0].folder

@@ -26,7 +26,7 @@ from dsrface.runtime.files import TMP_SUFFIX, atomic_writer, read_json, sha256_f
 
 FORMAT = "dsrface-png"
 IMAGES = "images.jsonl"
-_LEFTOVER = re.compile(r".+\.(png|json|jsonl)\.\d+\.tmp")
+_LEFTOVER = re.compile(r".+\.\d+\.tmp")  # a name, a process number; files called notes.tmp are not ours
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
