@@ -21,6 +21,7 @@ _STYLES = {
     "error": "bold magenta",
 }
 _SYMBOLS = {"pass": "✓", "info": "·", "warn": "!", "fail": "✗", "skip": "-", "error": "?"}
+_GRAVEST_FIRST = {"fail": 0, "error": 1, "warn": 2}
 _NARROWEST = 40
 _WIDEST = 110
 _SHOWN_LINES = 8
@@ -38,6 +39,7 @@ def render_report(report: Report, console: Console, *, verbose: bool = False) ->
     is_plain = not console.is_terminal or console.no_color
     width = max(_NARROWEST, min(_WIDEST, console.width))
     shown = [check for check in report.checks if verbose or _needs_attention(check)]
+    shown.sort(key=lambda check: _GRAVEST_FIRST.get(check.status, len(_GRAVEST_FIRST)))
     if not verbose:
         _print_facts(report, console, width)
     for check in shown:

@@ -37,15 +37,26 @@ def memory_failure(outcome: Outcome) -> Check:
 
 def hang_place(outcome: Outcome) -> str:
     """Return the innermost line of the user's code in the stacks of the processes."""
+    return _own_line(outcome.stacks) or last_line(outcome.log)
+
+
+def death_place(outcome: Outcome) -> str:
+    """Return the innermost line of the user's code that a fatal signal left in the log, or its last line."""
+    at = outcome.log.rfind("Fatal Python error")
+    return (_own_line(outcome.log[at:]) if at >= 0 else "") or last_line(outcome.log)
+
+
+def _own_line(stacks: str) -> str:
     places = []
-    for line in outcome.stacks.splitlines():
+    for line in stacks.splitlines():
         text = line.strip()
         is_ours = any(
-            part in text for part in ("/dsrface/doctor/", "multiprocessing", "site-packages", "threading.py")
+            part in text
+            for part in ("<frozen ", "/dsrface/doctor/", "multiprocessing", "site-packages", "threading.py")
         )
         if text.startswith("File ") and not is_ours and "/lib/python" not in text:
             places.append(text)
-    return next(iter(places), last_line(outcome.log))
+    return next(iter(places), "")
 
 
 def hang_reason(outcome: Outcome, method: str) -> str:
@@ -55,7 +66,7 @@ def hang_reason(outcome: Outcome, method: str) -> str:
             "A batch cannot be pickled: the worker's queue thread printed a traceback, the loader waits on."
         )
     if method == "fork":
-        return "A lock that was held, or OpenMP threads that were alive, when the worker was forked, hang so."
+        return "A lock held, or OpenMP threads alive, at the fork hangs so; or that line waits by itself."
     return "The worker waits for something that never comes."
 
 

@@ -317,7 +317,7 @@ def _cores(cores: Cores) -> Check:
     if load is not None and load > 1.5 * cores.host:
         return Check(
             "env.cpu",
-            "warn",
+            "info",  # says nothing against the launch; a recommendation made now tells its confidence
             f"{summary}; the machine is busy: load {load:.1f} on {cores.host} cores",
             matters="Timings taken now are not those of a quiet machine.",
             fix="Run the doctor again when the machine is idle.",

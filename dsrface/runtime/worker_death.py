@@ -19,6 +19,7 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 _SIGNAL = re.compile(r"killed by signal: ([^.]+)\.")
 _EXIT_CODE = re.compile(r"exit code (-?\d+)")
 _TIMEOUT = re.compile(r"DataLoader timed out after (\S+) seconds")
+_FURTHER = ("During handling of the above", "The above exception was")
 _PLAIN_RUN = "See the worker's last lines above; --workers 0 shows the fault in this process."
 
 
@@ -78,7 +79,9 @@ def _from_exception(text: str, caught: re.Match[str], dataset: str) -> WorkerErr
     starts = (f"{name}:", f"{name.rsplit('.', 1)[-1]}:")
     first = next((n for n, line in enumerate(lines) if line.split(" ")[0].endswith(starts)), None)
     said = lines[first:] if first is not None else [name]
-    frames = _FRAME.findall(text)
+    again = next((n for n, line in enumerate(said) if line.startswith(_FURTHER)), len(said))
+    said = said[:again]  # what was raised on top of it only wraps it
+    frames = [frame for frame in _FRAME.findall(text) if "site-packages" not in frame[0]]
     place = f"{frames[-1][0]}:{frames[-1][1]} in {frames[-1][2]}" if frames else dataset
     stated = next((line.removeprefix("where: ") for line in said if line.startswith("where: ")), "")
     reason = " ".join(line for line in said if not line.startswith(("where: ", "to do: ")))
