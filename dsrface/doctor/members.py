@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Sequence
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from dsrface.doctor.kinds import ADVICE
@@ -24,11 +26,14 @@ _TEMPORARY_FIX = (
 )
 
 
-def checks(trace: Trace, *, methods: Sequence[str], num_workers: int, memory_bytes: int) -> list[Check]:
+def checks(
+    trace: Trace, *, dataset_class: type, methods: Sequence[str], num_workers: int, memory_bytes: int
+) -> list[Check]:
     """Return the checks that follow from a trace alone.
 
     Args:
         trace: Of the data set and the functions that travel with it.
+        dataset_class: Its module is searched for random generators.
         methods: Start methods the user means to use.
         num_workers: Workers to reckon with.
         memory_bytes: Memory that is free.
@@ -40,7 +45,7 @@ def checks(trace: Trace, *, methods: Sequence[str], num_workers: int, memory_byt
         guarded("ds.temp_tensor", lambda: _temporary(trace, pickles)),
         guarded("ds.cuda_member", lambda: _cuda(trace, methods)),
         guarded("ds.open_handles", lambda: _handles(trace, methods)),
-        guarded("ds.rng", lambda: _generators(trace)),
+        guarded("ds.rng", lambda: _generators(trace, dataset_class)),
         guarded("ds.pickle_size", lambda: _pickle_size(trace, pickles, num_workers, memory_bytes)),
         guarded("ds.refcount_growth", lambda: _refcounts(trace, methods, num_workers)),
     ]
@@ -49,7 +54,7 @@ def checks(trace: Trace, *, methods: Sequence[str], num_workers: int, memory_byt
 def _unpicklable(trace: Trace, pickles: list[str]) -> Check:
     return _fault(
         "ds.unpicklable",
-        trace.unpicklable,
+        _outermost(trace.unpicklable, trace.handles),
         pickles,
         said=lambda member: f"{_noun(member)} cannot be pickled",
         fix=lambda member: ADVICE.get(member.kind, ADVICE["other"]),
@@ -93,9 +98,14 @@ def _fault(
         )
     first = members[0]
     more = f" (and {len(members) - 1} more)" if len(members) > 1 else ""
-    advice = dict.fromkeys(f"{member.path}: {fix(member)}" for member in members[:_SHOWN])
+    advice: dict[str, list[str]] = {}
+    for member in members[:_SHOWN]:
+        advice.setdefault(fix(member), []).append(member.path)
     if pickles:
-        matters = f"{' and '.join(pickles)} pickle the data set for every worker"
+        matters = (
+            f"{' and '.join(pickles)} {'pickle' if len(pickles) > 1 else 'pickles'} the data set "
+            "for every worker"
+        )
     else:
         matters = (
             "fork does not pickle, so it works here; Windows, macOS and Python 3.14 start workers otherwise"
@@ -106,7 +116,7 @@ def _fault(
         f"{first.path} {said(first)}{more}",
         where="\n".join(_place(member) for member in members[:_SHOWN]),
         matters=matters,
-        fix="\n".join(advice),
+        fix=_joined(advice),
         data=data,
         duration_s=trace.duration_s,
     )
@@ -161,7 +171,11 @@ def _cuda_outcome(method: str) -> tuple[str, str]:
 
 def _handles(trace: Trace, methods: Sequence[str]) -> Check:
     members = [member for member in trace.handles if not member.is_hidden or "fork" in methods]
+    members = _outermost(members, members)
     data = {"members": [member.to_dict() for member in members]}
+    advice: dict[str, list[str]] = {}
+    for member in members[:_SHOWN]:
+        advice.setdefault(ADVICE.get(member.kind, ADVICE["file"]), []).append(member.path)
     if not members:
         return Check("ds.open_handles", "pass", "no open file, archive or database", data=data)
     first = members[0]
@@ -173,29 +187,56 @@ def _handles(trace: Trace, methods: Sequence[str]) -> Check:
         where="\n".join(_place(member) for member in members[:_SHOWN]),
         matters="Forked workers share one file position: they read each other's bytes, without any error. "
         "Other start methods cannot send it.",
-        fix="\n".join(
-            dict.fromkeys(f"{m.path}: {ADVICE.get(m.kind, ADVICE['file'])}" for m in members[:_SHOWN])
-        ),
+        fix=_joined(advice),
         data=data,
     )
 
 
-def _generators(trace: Trace) -> Check:
-    data = {"members": [member.to_dict() for member in trace.rngs]}
-    if not trace.rngs:
+def _generators(trace: Trace, dataset_class: type) -> Check:
+    module = sys.modules.get(dataset_class.__module__)
+    outside = _module_generators(module) if module is not None else []
+    data = {"members": [member.to_dict() for member in trace.rngs], "module": outside}
+    paths = [member.path for member in trace.rngs] + outside
+    if not paths:
         return Check("ds.rng", "pass", "no random generator of its own", data=data)
-    first = trace.rngs[0]
     return Check(
         "ds.rng",
         "warn",
-        f"{first.path} is a random generator that every worker gets in the same state"
-        + (f" (and {len(trace.rngs) - 1} more)" if len(trace.rngs) > 1 else ""),
-        where="\n".join(_place(member) for member in trace.rngs[:_SHOWN]),
+        f"{paths[0]} is a random generator that every worker gets in the same state"
+        + (f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""),
+        where="\n".join([_place(member) for member in trace.rngs[:_SHOWN]] + outside),
         matters="Each worker draws the same numbers, and again the same in every epoch: "
         "augmentation repeats.",
         fix=_GENERATOR_FIX,
         data=data,
     )
+
+
+def _module_generators(module: ModuleType) -> list[str]:
+    """Return the random generators at the top of the user's module that its functions draw from."""
+    file = str(getattr(module, "__file__", None) or "")
+    if not file or "site-packages" in file:
+        return []
+    used = {name for code in _codes(module) for name in code.co_names}
+    return [
+        f"{module.__name__}.{name}"
+        for name, value in vars(module).items()
+        if name in used and isinstance(value, _generator_types())
+    ]
+
+
+def _codes(module: ModuleType) -> list[CodeType]:
+    """Return the code of a module's functions and of its classes' methods."""
+    own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+    values = own + [part for value in own if isinstance(value, type) for part in vars(value).values()]
+    return [value.__code__ for value in values if isinstance(value, FunctionType)]
+
+
+def _generator_types() -> tuple[type, ...]:
+    import numpy as np
+    import torch
+
+    return (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
 
 
 def _pickle_size(trace: Trace, pickles: list[str], num_workers: int, memory_bytes: int) -> Check:
@@ -242,6 +283,21 @@ def _refcounts(trace: Trace, methods: Sequence[str], num_workers: int) -> Check:
         fix="Keep names and labels in numpy or torch arrays (bytes plus offsets for texts).",
         data=data,
     )
+
+
+def _outermost(members: Sequence[Member], handles: Sequence[Member]) -> list[Member]:
+    """Name the handle that the user opened in place of what lies inside it, e.g. the file of a ZipFile."""
+    named: dict[str, Member] = {}
+    for member in members:
+        around = [handle for handle in handles if member.path.startswith(f"{handle.path}.")]
+        outer = min(around, key=lambda handle: len(handle.path), default=member)
+        named.setdefault(outer.path, outer)
+    return list(named.values())
+
+
+def _joined(advice: dict[str, list[str]]) -> str:
+    """Say each fix once, after the members it is for."""
+    return "\n".join(f"{', '.join(paths)}: {fix}" for fix, paths in advice.items())
 
 
 def _noun(member: Member) -> str:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import importlib.util
+import inspect
+import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from dsrface.errors import UsageError
+
+_STARTS = {"main", "train", "run", "fit"}
 
 
 @dataclass
@@ -74,9 +79,16 @@ def _from_spec(spec: str, args: Any) -> Target:
     value: Any = module
     for part in name.split("."):
         if not hasattr(value, part):
-            known = [key for key in vars(module) if not key.startswith("_")][:12]
+            known = [
+                key
+                for key, found in vars(module).items()
+                if getattr(found, "__module__", "") == module.__name__ and not key.startswith("_")
+            ]
+            near = difflib.get_close_matches(part, known, n=3)
             raise UsageError(
-                f"{module_name} has no {name!r}.", id="bad-target", hint=f"It has: {', '.join(known)}."
+                f"{module_name} has no {name!r}.",
+                id="bad-target",
+                hint=f"Did you mean {' or '.join(near)}?" if near else f"It has: {', '.join(known[:12])}.",
             )
         value = getattr(value, part)
     return _unpack(_call(value, args), spec, str(getattr(module, "__file__", "") or ""))
@@ -86,10 +98,36 @@ def _call(value: Any, args: Any) -> Any:
     if isinstance(value, type) or not (hasattr(value, "__getitem__") or hasattr(value, "__iter__")):
         if not callable(value):
             raise UsageError(f"{value!r} is neither a data set nor callable.", id="bad-target")
-        if isinstance(args, list):
-            return value(*args)
-        return value(**(args or {}))
+        positional, named = (args, {}) if isinstance(args, list) else ([], args or {})
+        _bind(value, positional, named)
+        return value(*positional, **named)
     return value
+
+
+def _bind(value: Callable[..., Any], positional: list[Any], named: dict[str, Any]) -> None:
+    """See whether a callable takes these arguments.
+
+    Raises:
+        UsageError: arguments are missing, or it does not know them.
+    """
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*positional, **named)
+    except TypeError as error:
+        names = [
+            name
+            for name, parameter in signature.parameters.items()
+            if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        ]
+        example = json.dumps(dict.fromkeys(names or list(signature.parameters)[:1], "..."))
+        raise UsageError(
+            f"{getattr(value, '__name__', value)}{signature}: {error}.",
+            id="bad-dataset-args",
+            hint=f"For example --dataset-args '{example}'.",
+        ) from None
 
 
 def _unpack(value: Any, spec: str, file: str) -> Target:
@@ -153,8 +191,8 @@ def _import_file(path: Path) -> ModuleType:
 def unguarded_lines(file: str) -> list[int]:
     """Return the top-level lines of a script that start work when a worker imports it.
 
-    Recognised are loops over a DataLoader made at top level and calls of main(), train(), run() or fit()
-    outside of `if __name__ == "__main__":`.
+    Recognised are loops over a DataLoader made at top level, backward(), and calls of main(), train(), run()
+    or fit(), outside of `if __name__ == "__main__":`.
     """
     try:
         tree = ast.parse(Path(file).read_text(encoding="utf-8"))
@@ -163,7 +201,7 @@ def unguarded_lines(file: str) -> list[int]:
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     loaders: set[str] = set()
     lines = []
-    for node in tree.body:
+    for node in _run_on_import(tree.body):
         if isinstance(node, ast.Assign) and "DataLoader" in ast.dump(node.value):
             loaders |= {target.id for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.For):
@@ -173,6 +211,19 @@ def unguarded_lines(file: str) -> list[int]:
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             called = node.value.func
             name = called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")
-            if name in {"main", "train", "run", "fit"} and (name in functions or name == "fit"):
+            if name == "backward" or (name in _STARTS and (name in functions or name == "fit")):
                 lines.append(node.lineno)
     return lines
+
+
+def _run_on_import(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that an import runs, those inside loops and other blocks too."""
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue
+        if isinstance(node, ast.If) and "__main__" in ast.dump(node.test):
+            yield from _run_on_import(node.orelse)
+            continue
+        yield node
+        for part in ("body", "orelse", "finalbody"):
+            yield from _run_on_import(getattr(node, part, []))
