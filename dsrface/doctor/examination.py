@@ -15,7 +15,7 @@ from typing import Any
 from dsrface import __version__
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor import machine
-from dsrface.doctor.endings import hang_fix, hang_place, hang_reason, judged, last_line, memory_failure
+from dsrface.doctor.endings import death_place, hang_fix, hang_place, hang_reason, judged, memory_failure
 from dsrface.doctor.lessons import lesson
 from dsrface.doctor.loader_model import LoaderFacts, Window
 from dsrface.doctor.measure import ItemCost
@@ -32,6 +32,8 @@ _SURVEY_S = 150.0
 _MEASURE_S = 2.0
 _PROOF_S = 20.0
 _HANG_S = 8.0
+# Longest time without a word while items are loaded; building a data set may take the whole limit.
+_SILENCE_S = {"load items": 20.0, "measure items": 40.0}
 _LEAST_SWEEP_S = 4.0
 _SAFE_SHARE = 0.8
 _STEPS = 4
@@ -163,6 +165,9 @@ class _Examination:
         default = ("ds.unpicklable", "looking at the members", "")
         id, what, fix = place.get(outcome.stage, default)
         status = "error" if id == "ds.unpicklable" else "fail"
+        item = outcome.last("item")
+        if item is not None and outcome.stage == "load items":
+            what, fix = f"loading item {item['index']}", f"Try dataset[{item['index']}] in a Python prompt."
         if outcome.ending == "memory":
             self.checks.append(memory_failure(outcome))
         self.checks.append(
@@ -170,7 +175,7 @@ class _Examination:
                 id,
                 status,
                 f"{what}: the process {outcome.death()}",
-                where=last_line(outcome.log),
+                where=death_place(outcome),
                 matters="Where it stood is in the report (--json: data.stacks)." if outcome.stacks else "",
                 fix=fix,
                 data={"stacks": outcome.stacks, "log": outcome.log[-4000:], "ending": outcome.ending},
@@ -194,6 +199,11 @@ class _Examination:
             }:
                 continue
             self._say(f"start workers by {method}", 1 + count / len(self.methods))
+            if self.facts.get("batch_fails"):
+                self.checks.append(
+                    Check(f"worker.{method}", "skip", "the items do not collate: see ds.output")
+                )
+                continue
             if method not in available_start_methods():
                 self.checks.append(Check(f"worker.{method}", "skip", f"{method} does not exist here"))
                 continue
@@ -207,7 +217,9 @@ class _Examination:
             "num_workers": number,
             "item_s": self.facts["cost"]["cpu_s"] + self.facts["cost"]["blocked_s"],
         }
-        limit = _PROOF_S + 10 * self.import_s + 2 * self.facts["build_s"]
+        # The process itself imports torch and builds; so does every worker that is not forked.
+        starts = 3 if method == "fork" else 10
+        limit = _PROOF_S + starts * self.import_s + 2 * self.facts["build_s"]
         if self.facts.get("batch_hangs"):
             limit = _HANG_S + (4 * self.import_s if method != "fork" else self.import_s)
         outcome = self._stage(request, limit)
@@ -232,7 +244,7 @@ class _Examination:
                 f"worker.{method}",
                 "fail",
                 summary,
-                where=hang_place(outcome) if hangs else last_line(outcome.log),
+                where=hang_place(outcome) if hangs else death_place(outcome),
                 matters=hang_reason(outcome, method) if hangs else "",
                 fix=hang_fix(outcome, method) if hangs else "Run with num_workers=0 to see the fault itself.",
                 data={"stacks": outcome.stacks, "log": outcome.log[-4000:], "ending": outcome.ending},
@@ -251,11 +263,10 @@ class _Examination:
                 self._say("time the settings", 2)
                 recommendation = recommend(facts, self._sweep(settings, facts))
         recommendation = with_context(recommendation, self._context(facts))
-        status = "warn" if facts.must_be_zero else "info"
         summary = (
             f"{recommendation.flags()} (confidence {recommendation.confidence}): {recommendation.reason}"
         )
-        self.checks.append(Check("perf.recommend", status, summary))
+        self.checks.append(Check("perf.recommend", "info", summary))
         return recommendation.to_dict() | {
             "per_item_ms": {
                 "cpu": round(1e3 * facts.cost.cpu_s, 3),
@@ -266,7 +277,9 @@ class _Examination:
 
     def _sweep(self, settings: list[int], facts: LoaderFacts) -> list[Window]:
         spent = time.monotonic() - self.start
-        budget_s = max(_LEAST_SWEEP_S, self.config.budget_s - spent - self.import_s)
+        budget_s = self.config.budget_s - spent - self.import_s - self.facts["build_s"]
+        if budget_s < _LEAST_SWEEP_S:
+            return []  # timings in a hurry mislead; the model stands without them
         request = {
             "stage": "sweep",
             "target": self.target,
@@ -274,6 +287,7 @@ class _Examination:
             "batch_size": facts.batch_size,
             "candidates": settings,
             "budget_s": budget_s,
+            "until": self.start + self.config.budget_s,
             "consumer_rate": facts.consumer_rate,
         }
         outcome = self._stage(request, budget_s + _PROOF_S + 10 * self.import_s)
@@ -352,6 +366,7 @@ class _Examination:
         return run_stage(
             request,
             timeout_s=limit_s,
+            silence_s=_SILENCE_S,
             memory_limit_bytes=int(_SAFE_SHARE * self.memory.available_bytes),
             allow_cuda=self.config.allow_cuda,
             on_event=on_event,

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import IO, Any
 
 _POLL_S = 0.1
@@ -73,6 +74,7 @@ def run_stage(
     request: Mapping[str, Any],
     *,
     timeout_s: float,
+    silence_s: Mapping[str, float] = MappingProxyType({}),
     memory_limit_bytes: int | None = None,
     allow_cuda: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
@@ -82,6 +84,7 @@ def run_stage(
     Args:
         request: What the child shall do; JSON-able.
         timeout_s: The processes are killed then, after they wrote their stacks.
+        silence_s: By step, the longest time without an event; the same happens then.
         memory_limit_bytes: Sum of the processes' own memory at which they are killed.
         allow_cuda: Let the child see CUDA devices; hidden otherwise.
         on_event: Called with each event as it comes.
@@ -95,7 +98,7 @@ def run_stage(
     ):
         events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=_read_events, args=(guardian, events), daemon=True).start()
-        next_memory = start + _MEMORY_POLL_S
+        next_memory, heard = start + _MEMORY_POLL_S, start
         while True:
             try:
                 event = events.get(timeout=_POLL_S)
@@ -107,9 +110,10 @@ def run_stage(
                 _take(event, outcome, on_event)
                 if event["event"] == "ended":
                     break
+                heard = time.monotonic()
                 continue
             now = time.monotonic()
-            if now - start > timeout_s:
+            if now - start > timeout_s or now - heard > silence_s.get(outcome.stage, timeout_s):
                 outcome.ending = "timeout"
                 _ask_for_stacks(guardian, events, outcome, log)
                 break

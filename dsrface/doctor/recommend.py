@@ -18,6 +18,7 @@ from dsrface.runtime.start_methods import effective_start_method
 
 _TOLERANCE = 0.05
 _NO_WORKERS_MARGIN = 1.25  # 0 workers must be this much faster when nobody said what consumes the batches
+_BEYOND_NOISE = 2.0  # times as fast: what a busy machine does not feign
 _MOST_WORKERS = 32
 _SAFE_SHARE = 0.8
 
@@ -72,7 +73,16 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
         best = max(medians.values())
         slack = max(_TOLERANCE, 2 * noise)
         close = [workers for workers, rate in medians.items() if rate >= (1 - slack) * best]
-        if noise > 0.2 or facts.cost.wait_fraction > 0.3:
+        is_noisy = noise > 0.2 or facts.cost.wait_fraction > 0.3
+        if (
+            is_noisy
+            and measured == 0
+            and best
+            > _BEYOND_NOISE * max((rate for workers, rate in medians.items() if workers), default=best)
+        ):
+            number, confidence = 0, "medium"
+            reason = f"measured, far beyond the noise of a busy machine: {best:.0f} items/s"
+        elif is_noisy:
             confidence = "low"
             reason = (
                 f"the machine is busy (spread {noise:.0%}), so this is the model's value; run again when idle"

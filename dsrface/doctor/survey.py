@@ -61,7 +61,11 @@ def survey(request: Mapping[str, Any], emit: Emit) -> None:
     )
     for check in [
         *members.checks(
-            found, methods=methods, num_workers=request["num_workers"], memory_bytes=request["memory_bytes"]
+            found,
+            dataset_class=type(target.dataset),
+            methods=methods,
+            num_workers=request["num_workers"],
+            memory_bytes=request["memory_bytes"],
         ),
         guarded("mp.main_guard", lambda: _main_guard(target, found, methods)),
         guarded("mp.cuda_fork", lambda: _cuda_fork(found, methods)),
@@ -99,13 +103,13 @@ def _load(target: Target, facts: dict[str, Any], request: Mapping[str, Any], emi
     items: list[Any] = []
     start = time.perf_counter()
     failures: list[dict[str, Any]] = []
-    for index, item in _some_items(target, failures):
-        del index
+    for item in _some_items(target, failures, emit):
         items.append(item)
         if time.perf_counter() - start > _ITEMS_S and len(items) >= 2:
             break
     duration = time.perf_counter() - start
-    emit("check", **_items_check(items, failures, duration).to_dict())
+    has_length = target.is_iterable or target.num_items() is not None
+    emit("check", **_items_check(items, failures, duration, has_length=has_length).to_dict())
     if not items:
         facts["cost"] = None
         return
@@ -117,10 +121,14 @@ def _load(target: Target, facts: dict[str, Any], request: Mapping[str, Any], emi
             "ds.output",
             "fail",
             f"the items do not collate to a batch: {type(error).__name__}: {error}",
-            where=_frame(error),
+            where=_own_frame(error),
             matters="Every loader fails on it, with and without workers.",
-            fix="Return tensors of equal shapes (or numbers), or give the loader a collate_fn.",
+            fix="Some items are None: return a sample on every path of __getitem__, or give the loader a "
+            "collate_fn that leaves None out."
+            if any(item is None for item in items)
+            else "Return tensors of equal shapes (or numbers), or give the loader a collate_fn.",
         )
+        facts["batch_fails"] = True
         emit("check", **check.to_dict())
     else:
         count = min(batch_size, len(items))
@@ -131,24 +139,28 @@ def _load(target: Target, facts: dict[str, Any], request: Mapping[str, Any], emi
         emit("check", **check.to_dict())
     emit("stage", name="measure items")
     torch.set_num_threads(1)  # as in a worker
-    cost = _cost(target, request)
+    known = len(failures)
+    cost = _cost(target, request, failures)
+    if len(failures) > known:
+        emit("check", **_items_check(items, failures, duration).to_dict())
     facts["cost"] = cost.to_dict() if cost is not None else None
 
 
-def _some_items(target: Target, failures: list[dict[str, Any]]) -> Iterator[tuple[int, Any]]:
+def _some_items(target: Target, failures: list[dict[str, Any]], emit: Emit) -> Iterator[Any]:
     size = target.num_items()
     if target.is_iterable:
         try:
             for index, item in enumerate(target.dataset):
                 if index >= _ITEMS:
                     return
-                yield index, item
+                yield item
         except Exception as error:  # noqa: BLE001 - foreign code
             failures.append(_failure("iteration", error))
         return
     for index in spread_indices(size or 0, _ITEMS):
+        emit("item", index=index)  # should the process die of it, the report names it
         try:
-            yield index, target.dataset[index]
+            yield target.dataset[index]
         except Exception as error:  # noqa: BLE001 - foreign code
             failures.append(_failure(index, error))
 
@@ -157,20 +169,42 @@ def _failure(index: Any, error: Exception) -> dict[str, Any]:
     return {"index": index, "error": f"{type(error).__name__}: {error}", "source": _frame(error)}
 
 
-def _items_check(items: list[Any], failures: list[dict[str, Any]], duration_s: float) -> Check:
+def _items_check(
+    items: list[Any], failures: list[dict[str, Any]], duration_s: float, *, has_length: bool = True
+) -> Check:
     data = {"loaded": len(items), "failures": failures[:20]}
     if failures:
         first = failures[0]
+        if any(needle in first["error"] for needle in _NO_CUDA):
+            return Check(
+                "ds.items",
+                "fail",
+                f"item {first['index']} needs CUDA, which the doctor hides and a forked worker cannot use",
+                where=f"dataset[{first['index']}] at {first['source']}",
+                matters="fork: 'Cannot re-initialize CUDA in forked subprocess'; other start methods "
+                "open a CUDA context in every worker.",
+                fix="Return CPU tensors and move the batch in the training loop; --allow-cuda examines "
+                "it as it is.",
+                data=data,
+                duration_s=duration_s,
+            )
         return Check(
             "ds.items",
             "fail",
-            f"{len(failures)} of {len(failures) + len(items)} items tried raise; "
-            f"item {first['index']}: {first['error']}",
+            f"{_count(len(failures), 'item')} raised; item {first['index']}: {first['error']}",
             where="\n".join(f"dataset[{f['index']}] at {f['source']}" for f in failures[:5]),
             matters="A worker that meets such an item ends the epoch.",
             fix=f"Try dataset[{first['index']}] in a Python prompt; repair or leave out the sample.",
             data=data,
             duration_s=duration_s,
+        )
+    if not items and not has_length:
+        return Check(
+            "ds.items",
+            "fail",
+            "the data set has no length, which a DataLoader needs for its indices",
+            fix="Give it a __len__, or derive it from IterableDataset.",
+            data=data,
         )
     if not items:
         return Check("ds.items", "fail", "the data set is empty", fix="Check the paths it reads.", data=data)
@@ -226,14 +260,24 @@ def _output_check(batch: Any, facts: Mapping[str, Any]) -> Check:
     )
 
 
-def _cost(target: Target, request: Mapping[str, Any]) -> ItemCost | None:
+def _cost(target: Target, request: Mapping[str, Any], failures: list[dict[str, Any]]) -> ItemCost | None:
     budget_s = float(request["measure_s"])
     try:
         if target.is_iterable:
             return _iterable_cost(target, budget_s)
         keys = at_least(spread_indices(target.num_items() or 0, 4096, seed=1), _MEASURED_ITEMS)
         order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(0)).tolist()
-        return measure_items(target.dataset.__getitem__, [keys[n] for n in order], budget_s=budget_s)
+        broken = {failure["index"] for failure in failures}
+
+        def fetch(index: int) -> None:
+            try:
+                target.dataset[index]
+            except Exception as error:  # noqa: BLE001 - foreign code
+                if index not in broken:
+                    broken.add(index)
+                    failures.append(_failure(index, error))
+
+        return measure_items(fetch, [keys[n] for n in order], budget_s=budget_s)
     except Exception:  # noqa: BLE001 - ds.items already told
         traceback.print_exc()
         return None
@@ -339,15 +383,17 @@ def _build_failed(error: Exception, request: Mapping[str, Any]) -> Check:
             fix="See the two ways out below; run again with --allow-cuda to examine it as it is.",
             data={"needs_cuda": True, "error": text},
         )
-    hint = error.hint if isinstance(error, DsrfaceError) else ""
+    hint = error.hint if isinstance(error, DsrfaceError) else _build_hint(error)
     summary = error.message if isinstance(error, DsrfaceError) else text
     place = error.where if isinstance(error, DsrfaceError) else _frame(error)
+    if isinstance(error, SyntaxError):
+        place = f"{error.filename}:{error.lineno}"
     return Check(
         "ds.build",
         "fail",
         f"the data set could not be built: {summary}",
         where=place,
-        fix=hint or "Call it in a Python prompt; --dataset-args passes arguments as JSON.",
+        fix=hint,
         data={
             "error": text,
             "message": summary,
@@ -357,17 +403,35 @@ def _build_failed(error: Exception, request: Mapping[str, Any]) -> Check:
     )
 
 
+def _build_hint(error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        return "Correct that line."
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return "Name it as a module, from the folder above its package: --dataset package.module:callable."
+    return "Call it in a Python prompt; --dataset-args passes arguments as JSON."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _frame(error: BaseException) -> str:
-    """Return the innermost frame outside of installed packages."""
+    """Return the innermost frame outside of installed packages, or the innermost one."""
     frames = traceback.extract_tb(error.__traceback__)
+    return _own_frame(error) or (_place(frames[-1]) if frames else "")
+
+
+def _own_frame(error: BaseException) -> str:
+    """Return the innermost frame outside of installed packages, or an empty text."""
     own = [
         frame
-        for frame in frames
+        for frame in traceback.extract_tb(error.__traceback__)
         if "site-packages" not in frame.filename and "/doctor/" not in frame.filename
     ]
-    if not frames:
-        return ""
-    frame = (own or list(frames))[-1]
+    return _place(own[-1]) if own else ""
+
+
+def _place(frame: traceback.FrameSummary) -> str:
     return f"{frame.filename}:{frame.lineno} in {frame.name}"
 
 

@@ -261,7 +261,7 @@ def test_quota_and_load(monkeypatch):
     assert limited.status == "warn"
     assert "quota" in limited.summary
     monkeypatch.setattr(machine.os, "getloadavg", lambda: (40.0, 0, 0), raising=False)
-    assert machine._cores(Cores(8, 8, None, None, 1, 8, "8 cores")).status == "warn"
+    assert machine._cores(Cores(8, 8, None, None, 1, 8, "8 cores")).status == "info"
 
 
 def test_network_file_systems(tmp_path):

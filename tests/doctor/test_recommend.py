@@ -191,3 +191,8 @@ def test_auto_workers_measures_notes_and_never_fails():
             raise ValueError(index)
 
     assert auto_workers(Broken(), batch_size=8).num_workers >= 1
+
+
+def test_a_noisy_probe_is_believed_where_no_noise_could_feign_it():
+    chosen = recommend(facts(cores=2), windows({0: 24_000, 1: 5600, 2: 5100}, spread=0.4))
+    assert (chosen.num_workers, chosen.confidence) == (0, "medium")
