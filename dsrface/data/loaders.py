@@ -74,6 +74,11 @@ class Loader:
         iterator = getattr(loader, "_iterator", None)
         if iterator is not None and hasattr(iterator, "_shutdown_workers"):
             iterator._shutdown_workers()  # noqa: SLF001 - torch has no public way to stop persistent workers
+            for worker in getattr(iterator, "_workers", ()):
+                if (
+                    worker.is_alive()
+                ):  # stopped, it heeds no SIGTERM, and Python would wait for it at its exit
+                    worker.kill()
 
     def __enter__(self) -> Self:
         return self

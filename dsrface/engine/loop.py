@@ -23,7 +23,7 @@ from dsrface.engine.events import CheckpointSaved, EvalDone, Note, RunFinished, 
 from dsrface.engine.meter import Meter, Reading
 from dsrface.engine.optim import Ema, LrPlan, build_optimizer, set_lr
 from dsrface.engine.run_folder import DONE, INTERRUPTED
-from dsrface.engine.step import cut, explained_memory, move, seed_step
+from dsrface.engine.step import cut, explained_deaths, explained_memory, move, seed_step
 from dsrface.engine.task import Task, Validation
 from dsrface.errors import RunError, TrainingError, WorkerError
 from dsrface.runtime.devices import autocast
@@ -56,7 +56,7 @@ def fit(
         RunError: the checkpoint to resume from is damaged or of another run.
         DsrfaceError: what the loader raises.
     """
-    with explained_memory(engine):
+    with explained_memory(engine), explained_deaths(source):
         return _Loop(task, source, phase_epochs, optim, engine, where).run()
 
 
@@ -228,15 +228,6 @@ class _Loop:
             "checkpoint.",
         )
 
-    def _non_finite_validation(self) -> TrainingError:
-        return TrainingError(
-            f"The network's outputs are not finite when it is validated at step {self.step}, although the loss "
-            "was: the last steps were too large.",
-            id="non-finite-validation",
-            where=f"last good checkpoint: {self.last_saved or 'none yet'}",
-            hint="Lower optim.lr, or set optim.clip_norm, and start a new run.",
-        )
-
     def _evaluate_and_save(self) -> None:
         """Validate the averaged weights, and save exactly those."""
         self._fetch()
@@ -245,8 +236,6 @@ class _Loop:
         if self.where.ranks.is_main:
             try:
                 result = self._validate()
-                if math.isnan(result.score):
-                    raise self._non_finite_validation()
                 is_best = result.score > self.best.score
                 if is_best:
                     self.best, self.best_step = result, self.step
@@ -267,11 +256,20 @@ class _Loop:
         self.task.eval()
         try:
             with self.ema.applied(), torch.inference_mode():
-                return self.task.validate(
+                result = self.task.validate(
                     step=self.step, samples_dir=self.where.folder.samples, is_last=is_last
                 )
         finally:
             self.task.train()
+        if math.isnan(result.score):
+            raise TrainingError(
+                f"Validated at step {self.step}, the network's outputs are not finite, though the loss was: "
+                "the last steps were too large.",
+                id="non-finite-validation",
+                where=f"last good checkpoint: {self.last_saved or 'none yet'}",
+                hint="Lower optim.lr, or set optim.clip_norm, and start a new run.",
+            )
+        return result
 
     def _save(self, result: Validation, *, is_best: bool) -> None:
         self._fetch()  # a checkpoint is only written of weights known to be finite

@@ -10,7 +10,9 @@ from dataclasses import replace
 import torch
 
 from dsrface.config.engine import EngineConfig
+from dsrface.engine.context import BatchSource
 from dsrface.errors import TrainingError
+from dsrface.runtime.worker_death import explain
 from dsrface.types import Batch
 
 
@@ -56,3 +58,18 @@ def explained_memory(engine: EngineConfig) -> Iterator[None]:
                 "or lower the batch size.",
             ) from error
         raise
+
+
+@contextlib.contextmanager
+def explained_deaths(source: BatchSource) -> Iterator[None]:
+    """Say what became of a worker; torch tells of a death by signal wherever the main thread is, even in a step.
+
+    Raises:
+        WorkerError: a worker process died.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise explain(error, num_workers=getattr(source, "num_workers", 1)) from error

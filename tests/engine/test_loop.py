@@ -275,3 +275,16 @@ def test_nan_at_validation_stops_and_is_not_saved(tmp_path):
     assert caught.value.id == "non-finite-validation"
     assert "step_000002" in str(caught.value.where)
     assert find_last(tmp_path / "run").name == "step_000002"
+
+
+def test_a_worker_killed_during_a_step_is_explained(tmp_path, monkeypatch):
+    """torch's signal handler raises in the main thread, wherever that is; seldom it waits for a batch."""
+
+    def killed(self, batch):
+        raise RuntimeError("DataLoader worker (pid 5) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(ToyTask, "forward", killed)
+    with pytest.raises(WorkerError) as caught:
+        train(tmp_path / "run", ToyTask())
+    assert caught.value.exit_code == 8
+    assert "Killed" in str(caught.value) or "memory" in str(caught.value)

@@ -125,10 +125,10 @@ def test_a_run_that_failed_before_its_first_checkpoint_is_replaced(tmp_path):
 
 def test_a_failed_run_with_a_checkpoint_is_kept(tmp_path):
     run = tmp_path / "run"
-    with pytest.raises(ZeroDivisionError), open_run(config(), run=run, resume=False, seed=0) as folder:
-        (folder.checkpoints / "step_000004").mkdir()
-        (folder.checkpoints / "step_000004" / "checkpoint.json").write_text("{}")
+    with pytest.raises(ZeroDivisionError), open_run(config(), run=run, resume=False, seed=0):
         raise ZeroDivisionError
+    (run / "checkpoints" / "step_000004").mkdir()
+    (run / "checkpoints" / "step_000004" / "checkpoint.json").write_text("{}")
     with pytest.raises(RunError) as caught, open_run(config(), run=run, resume=False, seed=0):
         pass
     assert caught.value.id == "run-exists"
