@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +262,11 @@ class _Examination:
             settings = candidates(facts)
             if len(settings) > 1:
                 self._say("time the settings", 2)
-                recommendation = recommend(facts, self._sweep(settings, facts))
+                windows = self._sweep(settings, facts)
+                recommendation = recommend(facts, windows)
+                if not windows:
+                    reason = f"{recommendation.reason}; not timed within --budget {self.config.budget_s:g}"
+                    recommendation = replace(recommendation, reason=reason)
         recommendation = with_context(recommendation, self._context(facts))
         summary = (
             f"{recommendation.flags()} (confidence {recommendation.confidence}): {recommendation.reason}"

@@ -96,6 +96,7 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
         confidence = "high"
     elif facts.cost.wait_fraction > 0.3:
         confidence = "low"
+        reason = f"the machine is busy: items waited {facts.cost.wait_fraction:.0%} of their time for a core"
     close.append(number)
     why = _why(facts, number)
     limits = caps(facts)

@@ -121,7 +121,9 @@ def test_a_noisy_probe_does_not():
 
 
 def test_waiting_for_cores_lowers_confidence():
-    assert recommend(facts(cost=cost(4.0, wait_ms=4.0))).confidence == "low"
+    chosen = recommend(facts(cost=cost(4.0, wait_ms=4.0)))
+    assert chosen.confidence == "low"
+    assert "waited 50%" in chosen.reason
 
 
 def test_measured_tiny_items_need_no_worker():
