@@ -79,6 +79,8 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult:
     device = choose_device(config.device, amp=config.amp)
     emit(Note(f"device: {device.reason}"))
     networks = _networks(config, data, split, device, emit)
+    # Before anything is measured: a mistake in a pairs file must not show an hour later.
+    pairs = _pairs(config, split, emit) if networks.recognisers else None
     measured = measure(
         split,
         networks,
@@ -88,7 +90,7 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult:
         device=device,
         emit=emit,
     )
-    judged = _judge(config, split, measured, emit)
+    judged = _judge(config, split, measured, pairs, emit)
     evaluation = _evaluation(config, data, split, networks, judged, device)
     strips = choose_strips(split, measured, networks, vlr_size=config.vlr_size, device=device)
     write_text(out / "config.toml", to_toml(config))
@@ -112,15 +114,21 @@ class _Judged:
     identification: tuple[Identification, ...]
 
 
-def _judge(config: EvaluateConfig, split: FaceSplit, measured: Measured, emit: Emit) -> _Judged:
+def _judge(
+    config: EvaluateConfig,
+    split: FaceSplit,
+    measured: Measured,
+    chosen: tuple[PairList, Folds | None] | None,
+    emit: Emit,
+) -> _Judged:
     persons = split.labels.numpy()
     draws = draw_persons(len(split.persons), num_draws=config.bootstrap, seed=config.seed)
     quality, comparisons = image_quality(measured, persons=persons, counts=draws)
     counts = Counts(len(split), len(split.persons))
     nothing = _Judged(quality, comparisons, counts, Scored((), {}), None, ())
-    if not measured.features:
+    if chosen is None:
         return nothing
-    pairs, folds = _pairs(config, split, emit)
+    pairs, folds = chosen
     if pairs.num_genuine in (0, len(pairs)):
         emit(
             Note(
@@ -207,7 +215,7 @@ def _networks(
         emit(
             Note(
                 "no recogniser weights (--recogniser, --finetuned): image quality only; whether people are "
-                "recognised better is not measured",
+                "recognised better is not measured" + (", --pairs is not used" if config.pairs else ""),
                 is_warning=True,
             )
         )

@@ -62,7 +62,7 @@ def explained_memory(engine: EngineConfig) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained_deaths(source: BatchSource) -> Iterator[None]:
-    """Say what became of a worker; torch tells of a death by signal wherever the main thread is, even in a step.
+    """Say what became of a worker; torch tells of a death by signal wherever the main thread is.
 
     Raises:
         WorkerError: a worker process died.

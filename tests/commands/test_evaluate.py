@@ -16,6 +16,7 @@ from dsrface.commands.evaluation.images import Measured
 from dsrface.commands.evaluation.trials import all_pairs
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.data.decode import read_image, walk_images, write_png
+from dsrface.engine.events import Progress
 from dsrface.errors import DataError, RunError, UsageError
 from tests.commands.conftest import make_data
 from tests.commands.networks import write_dsr, write_recogniser
@@ -274,6 +275,21 @@ def test_pairs_file__of_other_persons_is_refused(data, networks, tmp_path) -> No
     with pytest.raises(DataError) as caught:
         evaluate(data, tmp_path / "out", recogniser=networks["frozen"], pairs=tmp_path / "pairs.txt")
     assert caught.value.id == "pairs-elsewhere"
+
+
+def test_pairs_file__is_checked_before_anything_is_measured(data, networks, tmp_path) -> None:
+    (tmp_path / "pairs.txt").write_text("1\t3\nann\t1\t2\n")
+    events: list[object] = []
+    settings = EvaluateConfig(
+        data=data,
+        vlr_size=16,
+        recogniser=networks["frozen"],
+        pairs=tmp_path / "pairs.txt",
+        out=tmp_path / "out",
+    )
+    with pytest.raises(DataError):
+        run(settings, emit=events.append)
+    assert not any(isinstance(event, Progress) for event in events)
 
 
 def test_one_person__image_quality_only_and_said_so(networks, tmp_path) -> None:
