@@ -34,7 +34,24 @@ def left_behind(mark):
 
 
 def shared_files():
-    return {entry.name for entry in SHM.iterdir()} if SHM.is_dir() else set()
+    """Return shared memory files of doctors and of torch, but those of processes at work beside this test."""
+    names = {entry.name for pattern in ("*dsrface*", "torch_*") for entry in SHM.glob(pattern)}
+    tokens = {word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or ()}
+    return {name for name in names if not is_of_living_process(name, tokens)}
+
+
+def is_of_living_process(name, tokens):
+    if name.startswith("torch_"):
+        pid = name.split("_")[1]
+        return pid.isdigit() and psutil.pid_exists(int(pid))
+    return any(f"dsrface-{part}" in tokens for part in name.split("-"))
+
+
+def wait_until_clean(before, seconds=10):
+    deadline = time.monotonic() + seconds
+    while (found := shared_files() - before) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
 
 
 def wait_until_gone(mark, seconds=20):
@@ -53,10 +70,10 @@ def request(name, **more):
 def mark(monkeypatch):
     value = f"m{random.getrandbits(60)}"
     monkeypatch.setenv("DOCTOR_TEST_MARK", value)
-    before = {name for name in shared_files() if name.startswith(("sem.dsrface", "dsrface"))}
+    before = shared_files()
     yield value
     assert left_behind(value) == []
-    assert {name for name in shared_files() if name.startswith(("sem.dsrface", "dsrface"))} <= before
+    assert wait_until_clean(before) == set()
 
 
 def test_a_hung_worker_is_ended_and_shows_where_it_stands(mark):
@@ -121,16 +138,9 @@ def test_killed_at_a_random_moment_nothing_is_left(sent, seed):
     finally:
         doctor.kill()
     assert wait_until_gone(mark) == [], (sent, moment)
-    new = {name for name in shared_files() - before if "dsrface" in name or name.startswith("torch_")}
-    assert {name for name in new if not _is_of_living_process(name)} == set(), (sent, moment)
+    assert wait_until_clean(before) == set(), (sent, moment)
     if is_running:
         assert doctor.returncode in ({9: [-9], 2: [130, -2], 15: [143, -15]}[int(sent)]), moment
-
-
-def _is_of_living_process(name):
-    """Other tests may run beside this one and have shared memory of their own."""
-    parts = name.split("_")
-    return len(parts) > 1 and parts[1].isdigit() and psutil.pid_exists(int(parts[1]))
 
 
 def test_prints_of_the_examined_code_stay_out_of_the_json(mark):
