@@ -56,7 +56,7 @@ def fit(
         RunError: the checkpoint to resume from is damaged or of another run.
         DsrfaceError: what the loader raises.
     """
-    with explained_memory(engine), explained_deaths(source):
+    with explained_memory(engine):
         return _Loop(task, source, phase_epochs, optim, engine, where).run()
 
 
@@ -90,6 +90,7 @@ class _Loop:
         self.lr = 0.0
         self.first_metrics: dict[str, float] = {}
         self.last_saved: Path | None = None
+        self.is_in_step = False
 
     def run(self) -> Outcome:
         if self.engine.compile:
@@ -103,13 +104,24 @@ class _Loop:
             self.step,
         )
         self.where.sink.emit(started)
-        status = self._epochs()
+        status = self._train()
         summary = {"step": float(self.step), "best_step": float(self.best_step), **self.best.metrics}
         self.where.sink.emit(RunFinished(status, dict(summary)))
         if self.where.ranks.is_main:
             self.where.folder.update(status=status, step=self.step, best_step=self.best_step)
         code = self.where.stop.exit_code if status == INTERRUPTED else 0
         return Outcome(status, self.step, self.best_step, self.best.metrics, self.first_metrics, code)
+
+    def _train(self) -> str:
+        try:
+            with explained_deaths(self.source):
+                return self._epochs()
+        except WorkerError:
+            if not self.where.stop.signum:
+                raise
+            # The signal ended the workers too, as when a job is cancelled. In the middle of a step weights may
+            # be half updated: then the last checkpoint stands.
+            return INTERRUPTED if self.is_in_step else self._interrupted()
 
     def _epochs(self) -> str:
         per_epoch = self.source.num_batches
@@ -120,15 +132,10 @@ class _Loop:
                 return DONE
             epoch, start_batch = divmod(self.step, per_epoch)
             self._enter_phase()
-            try:
-                for batch in self.meter.waited(iter(self.source.epoch(epoch, start_batch))):
-                    self._train_step(batch)
-                    if self._after_step(is_epoch_end=self.step % per_epoch == 0):
-                        return self._interrupted()
-            except WorkerError:
-                if self.where.stop.signum:  # Ctrl-C reaches the workers too
+            for batch in self.meter.waited(iter(self.source.epoch(epoch, start_batch))):
+                self._train_step(batch)
+                if self._after_step(is_epoch_end=self.step % per_epoch == 0):
                     return self._interrupted()
-                raise
             if self.step != (epoch + 1) * per_epoch:
                 raise RunError(
                     f"The loader gave {self.step - epoch * per_epoch} batches of {per_epoch} in epoch "
@@ -143,6 +150,7 @@ class _Loop:
         return within == 0 and is_due and self.validated_step != self.step
 
     def _train_step(self, batch: Batch) -> None:
+        self.is_in_step = True
         seed_step(self.where.seed, self.step, self.where.ranks.rank)
         if self.step == 0 and self.where.ranks.is_main:
             self.task.save_first_batch(batch, self.where.folder.samples / "first_batch.png")
@@ -173,6 +181,7 @@ class _Loop:
         self.meter.add(self.step, batch, total, is_bad=~finite)
         self.lr = lr
         self.step += 1
+        self.is_in_step = False
 
     def _after_step(self, *, is_epoch_end: bool) -> bool:
         """Log and save where it is due; return whether to stop."""

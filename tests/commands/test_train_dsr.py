@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,7 +58,9 @@ def spawn(command, flags, *, torchrun=0, wait=True):
     call = [*start, "-m", "tests.commands.runner", command, *settings]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     if not wait:
-        return subprocess.Popen(call, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            call, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
     return subprocess.run(
         call, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
@@ -186,21 +190,18 @@ def test_sigkill_and_resume_give_the_uninterrupted_weights(tiny_data, tmp_path, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no SIGTERM to catch")
-def test_sigterm_saves_and_exits_143(tiny_data, tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sigterm_is_an_interruption(tiny_data, tmp_path, workers):
+    """Also when it goes to the workers too, as it does when a scheduler cancels a job."""
     run = tmp_path / "run"
-    process = spawn(
-        "train-dsr",
-        TINY | {"data": tiny_data, "run": run, "epochs": 5000, "engine.eval_every_epochs": 5000},
-        wait=False,
-    )
+    endless = {"epochs": 5000, "engine.eval_every_epochs": 5000, "workers": workers}
+    process = spawn("train-dsr", TINY | {"data": tiny_data, "run": run} | endless, wait=False)
     try:
-        import time
-
         for _ in range(600):
             if (run / "checkpoints" / "step_000003").exists() or process.poll() is not None:
                 break
             time.sleep(0.1)
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM) if workers else process.terminate()
         assert process.wait(timeout=60) == 143, process.stderr.read()
     finally:
         process.kill()
