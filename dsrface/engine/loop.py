@@ -119,8 +119,8 @@ class _Loop:
         except WorkerError:
             if not self.where.stop.signum:
                 raise
-            # The signal ended the workers too, as when a job is cancelled. In the middle of a step weights may
-            # be half updated: then the last checkpoint stands.
+            # The signal ended the workers too, as when a job is cancelled. In the middle of a step, weights
+            # may be half updated: then the last checkpoint stands.
             return INTERRUPTED if self.is_in_step else self._interrupted()
 
     def _epochs(self) -> str:
