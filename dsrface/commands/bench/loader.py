@@ -57,6 +57,9 @@ def run_loader(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
 
 def _warm_rows(data: BenchData, config: BenchConfig, note: Note) -> list[Row]:
     with contextlib.ExitStack() as stack:
+        # A gather is bound by memory: a second thread brings nothing, and waking it costs more than a batch.
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
         reader = _reader(data, config.batch_size, kind="mapped")
         stack.callback(reader.close)
         _warm(reader)
