@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -73,11 +74,10 @@ class Loader:
         loader, self._loader = self._loader, None
         iterator = getattr(loader, "_iterator", None)
         if iterator is not None and hasattr(iterator, "_shutdown_workers"):
-            iterator._shutdown_workers()  # noqa: SLF001 - torch has no public way to stop persistent workers
+            with contextlib.suppress(RuntimeError):  # torch's word of a dead worker, which no longer matters
+                iterator._shutdown_workers()  # noqa: SLF001 - torch has no public way to stop persistent workers
             for worker in getattr(iterator, "_workers", ()):
-                if (
-                    worker.is_alive()
-                ):  # stopped, it heeds no SIGTERM, and Python would wait for it at its exit
+                if worker.is_alive():  # stopped or stuck: Python would wait for it at its exit
                     worker.kill()
 
     def __enter__(self) -> Self:
@@ -157,7 +157,8 @@ class _Guarded(Dataset[Any]):
 
 
 def _start_worker(worker_id: int) -> None:
-    """Leave Ctrl-C to the main process, which stops its workers; else each prints a traceback of its own."""
+    """Leave Ctrl-C and a job's cancellation to the main process, which stops its workers after its step."""
     del worker_id
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
     torch.set_num_threads(1)
