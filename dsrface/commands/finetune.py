@@ -6,11 +6,12 @@ import copy
 import math
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from torch import nn
 
 from dsrface.commands.recogniser_data import RecogniserData, open_recogniser_data
+from dsrface.commands.training_result import TrainingResult, interrupted
 from dsrface.commands.write_through import Memo, WriteThroughSource, remembering
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data.layout import open_data
@@ -33,29 +34,6 @@ _WANTED_PROBABILITY = 0.95
 
 
 @dataclass(frozen=True)
-class FinetuneResult:
-    """What came of it.
-
-    Args:
-        summary: The result in one line.
-        location: The run folder.
-        next_command: What to run next.
-        outcome: How the loop ended.
-        exit_code: 0, or 130 / 143 when interrupted.
-    """
-
-    summary: str
-    location: str
-    next_command: str
-    outcome: Outcome
-    exit_code: int = 0
-
-    def to_dict(self) -> dict[str, object]:
-        """Return plain values for --json."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class _Start:
     """The starting trunk.
 
@@ -70,7 +48,7 @@ class _Start:
     is_from_scratch: bool
 
 
-def run(config: FinetuneConfig, *, emit: Callable[[Event], None]) -> FinetuneResult:
+def run(config: FinetuneConfig, *, emit: Callable[[Event], None]) -> TrainingResult:
     """Fine-tune, or resume.
 
     Args:
@@ -191,21 +169,15 @@ def _initialise_head(config: FinetuneConfig, task: RecognitionTask, faces: Recog
         task.head.init_from_class_means(task.embed(task.fed(images)).clone(), images.labels)
 
 
-def _result(config: FinetuneConfig, where: Where, outcome: Outcome) -> FinetuneResult:
+def _result(config: FinetuneConfig, where: Where, outcome: Outcome) -> TrainingResult:
     run_dir, data = shlex.quote(str(where.folder.path)), shlex.quote(str(config.data))
     if outcome.status == INTERRUPTED:
-        return FinetuneResult(
-            f"Interrupted after step {outcome.step}; the checkpoint is written.",
-            str(where.folder.path),
-            f"dsrface finetune {data} --config {run_dir}/config.toml --run {run_dir} --resume",
-            outcome,
-            outcome.exit_code,
-        )
+        return interrupted(config, where, outcome)
     best, first = outcome.best_metrics, outcome.first_metrics
     verdict = (
         "the starting weights stay best" if outcome.best_step == 0 else f"best at step {outcome.best_step}"
     )
-    return FinetuneResult(
+    return TrainingResult(
         f"AUC {best['auc']:.4f} (before: {first['auc']:.4f}), EER {best['eer']:.2%} (before: "
         f"{first['eer']:.2%}) on validation persons, mode {config.mode}; {verdict} of {outcome.step}.",
         str(where.folder.path),

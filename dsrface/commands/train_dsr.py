@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 
+from dsrface.commands.training_result import TrainingResult, interrupted
 from dsrface.commands.workers import choose_workers
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.train_dsr import TrainDsrConfig
@@ -30,30 +30,7 @@ from dsrface.models.weights import load_recogniser
 from dsrface.runtime.threads import limit_torch_threads
 
 
-@dataclass(frozen=True)
-class TrainDsrResult:
-    """What came of it.
-
-    Args:
-        summary: The result in one line.
-        location: The run folder.
-        next_command: What to run next.
-        outcome: How the loop ended.
-        exit_code: 0, or 130 / 143 when interrupted.
-    """
-
-    summary: str
-    location: str
-    next_command: str
-    outcome: Outcome
-    exit_code: int = 0
-
-    def to_dict(self) -> dict[str, object]:
-        """Return plain values for --json."""
-        return asdict(self)
-
-
-def run(config: TrainDsrConfig, *, emit: Callable[[Event], None]) -> TrainDsrResult:
+def run(config: TrainDsrConfig, *, emit: Callable[[Event], None]) -> TrainingResult:
     """Train, or resume.
 
     Args:
@@ -169,21 +146,12 @@ def _validation_images(config: TrainDsrConfig, val: FaceSplit) -> Images:
         return gather(loader.epoch(0))
 
 
-def _result(config: TrainDsrConfig, where: Where, outcome: Outcome) -> TrainDsrResult:
+def _result(config: TrainDsrConfig, where: Where, outcome: Outcome) -> TrainingResult:
     run_dir = str(where.folder.path)
     if outcome.status == INTERRUPTED:
-        again = (
-            f"dsrface train-dsr {shlex.quote(str(config.data))} --config {shlex.quote(run_dir)}/config.toml"
-        )
-        return TrainDsrResult(
-            f"Interrupted after step {outcome.step}; the checkpoint is written.",
-            run_dir,
-            f"{again} --run {shlex.quote(run_dir)} --resume",
-            outcome,
-            outcome.exit_code,
-        )
+        return interrupted(config, where, outcome)
     best = outcome.best_metrics
-    return TrainDsrResult(
+    return TrainingResult(
         f"DSR {best['psnr_db']:.2f} dB, bicubic {best['bicubic_psnr_db']:.2f} dB on the same validation "
         "images "
         f"(gain {best['psnr_gain_db']:+.2f} dB, best at step {outcome.best_step} of {outcome.step}).",

@@ -1,0 +1,44 @@
+"""What both training commands return, and what they say when they were interrupted."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict, dataclass
+
+from dsrface.config.engine import TrainingConfig
+from dsrface.engine.context import Outcome, Where
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came of it.
+
+    Args:
+        summary: The result in one line.
+        location: The run folder.
+        next_command: What to run next.
+        outcome: How the loop ended.
+        exit_code: 0, or 130 / 143 when interrupted.
+    """
+
+    summary: str
+    location: str
+    next_command: str
+    outcome: Outcome
+    exit_code: int = 0
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for --json."""
+        return asdict(self)
+
+
+def interrupted(config: TrainingConfig, where: Where, outcome: Outcome) -> TrainingResult:
+    """Return the result of a run that a signal ended: how to go on with it."""
+    run_dir, data = shlex.quote(str(where.folder.path)), shlex.quote(str(config.data))
+    return TrainingResult(
+        f"Interrupted after step {outcome.step}; the checkpoint is written.",
+        str(where.folder.path),
+        f"dsrface {config.command} {data} --config {run_dir}/config.toml --run {run_dir} --resume",
+        outcome,
+        outcome.exit_code,
+    )
