@@ -19,7 +19,7 @@ class BenchConfig(Config):
         "all", description="Which benches to run."
     )
     images: int = Field(16384, ge=64, description="Pairs in the cache that `bench loader` makes.")
-    dsr_images: int = Field(512, ge=64, description="Images that `bench precompute` makes outputs of.")
+    dsr_images: int = Field(2048, ge=64, description="Images that `bench precompute` makes outputs of.")
     batch_size: int = Field(256, ge=2, description="Images a batch of `bench loader`.")
     rounds: int = Field(5, ge=1, description="Times that each route is measured, in turn.")
     seconds: float = Field(0.6, gt=0, description="Seconds a route is measured for in each round.")
@@ -28,6 +28,6 @@ class BenchConfig(Config):
         10_000_000, ge=0, description="Records of the sparse cache that simulates scale; 0 leaves it out."
     )
     weights: Path | None = Field(None, description="DSR to measure with; None builds an untrained one.")
-    preset: str = Field("base", description="train-dsr preset whose shape that untrained DSR has.")
+    preset: str = Field("small", description="train-dsr preset whose shape that untrained DSR has.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     folder: Path | None = Field(None, description="Where the data is made; None: a temporary folder.")

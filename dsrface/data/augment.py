@@ -111,7 +111,7 @@ def to_image01(images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
 
 def to_image_u8(images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w 3"]:
     """Return floats as a uint8 batch, clamped to [0, 1] and rounded, like every picture on disk."""
-    return images.float().clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return images.float().clamp(0, 1).mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def augment_pair(

@@ -29,6 +29,9 @@ MAX_PIXELS = 64_000_000
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 )
+# Pillow warns of large pictures and odd EXIF; both are dealt with here. A filter around each picture would
+# not do: `warnings.catch_warnings` is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 # Pillow also knows formats that start other programs (EPS) or that no face comes in; they are "not an image"
 # here.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "MPO")
@@ -198,31 +201,29 @@ def _check_file(path: Path) -> None:
         raise ImageError("This is not a regular file.", id="not-a-file", where=path)
     if status.st_size == 0:
         raise ImageError("The file is empty.", id="empty-file", where=path)
-    if not os.access(path, os.R_OK):
-        raise ImageError("There is no permission to read the picture.", id="image-unreadable", where=path)
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Give a picture whose header has been read, and nothing more."""
     _check_file(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # Pillow warns of large pictures and odd EXIF; both are dealt with here
-        try:
-            image = Image.open(path, formats=_FORMATS)
-        except Image.DecompressionBombError:
-            raise _too_large("is far too large", path, MAX_PIXELS) from None
-        except _DECODE_ERRORS:
-            raise ImageError(
-                "The file is not a picture of a known format, or its header is damaged.",
-                id="not-an-image",
-                where=path,
-                hint="Known formats: JPEG, PNG, BMP, WebP, TIFF, GIF, PPM.",
-            ) from None
-        with image:
-            yield image
+    try:
+        image = Image.open(path, formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise _too_large("is far too large", path, MAX_PIXELS) from None
+    except PermissionError:
+        raise ImageError(
+            "There is no permission to read the picture.", id="image-unreadable", where=path
+        ) from None
+    except _DECODE_ERRORS:
+        raise ImageError(
+            "The file is not a picture of a known format, or its header is damaged.",
+            id="not-an-image",
+            where=path,
+            hint="Known formats: JPEG, PNG, BMP, WebP, TIFF, GIF, PPM.",
+        ) from None
+    with image:
+        yield image
 
 
 def _too_large(what: str, path: Path, max_pixels: int) -> ImageError:
@@ -252,14 +253,13 @@ def _to_rgb(image: Image.Image, path: Path) -> ImageU8:
         rgba = np.array(upright.convert("RGBA"), np.uint8)
         # A veil over a photo is no part of the face, so colours stay; under full transparency lies anything.
         return np.where(rgba[..., 3:] == 0, np.uint8(255), rgba[..., :3])
-    return np.array(upright.convert("RGB"), np.uint8)
+    return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"), np.uint8)
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 - a broken EXIF block raises almost anything; the picture is good
-        return image
+    with contextlib.suppress(Exception):  # a broken EXIF block raises almost anything; the picture is good
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _from_16_bit(values: NDArray[np.int64], path: Path) -> ImageU8:

@@ -39,6 +39,7 @@ def choose_batch_size(
     run: Callable[[int], object],
     *,
     device: Device,
+    at_once: int = 1,
     sizes: Sequence[int] | None = None,
     budget_s: float = 4.0,
     clock: Callable[[], float] = time.perf_counter,
@@ -46,8 +47,9 @@ def choose_batch_size(
     """Try growing batch sizes until they stop helping, memory ends, or the time is up.
 
     Args:
-        run: Does the work on a batch of some size.
+        run: Does the work on a batch of some size, or on several such batches side by side.
         device: Where it runs; CUDA work is waited for.
+        at_once: How many batches `run` works on.
         sizes: In growing order; None takes those for the device.
         budget_s: Seconds, after which no further size is tried.
         clock: For tests.
@@ -58,7 +60,7 @@ def choose_batch_size(
     for size in sizes or (GPU_SIZES if device.kind == "cuda" else CPU_SIZES):
         try:
             run(size)  # the first call of a size sets up kernels and memory
-            rates[size] = size / max(_seconds(run, size, device, clock), 1e-9)
+            rates[size] = at_once * size / max(_seconds(run, size, device, clock), 1e-9)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             note = f", {size} does not fit in memory"
@@ -71,7 +73,8 @@ def choose_batch_size(
     top = max(rates.values())
     chosen = min(size for size, rate in rates.items() if rate >= _GOOD_ENOUGH * top)
     tried = ", ".join(f"{size}: {rate:.0f}/s" for size, rate in rates.items())
-    return BatchChoice(chosen, rates, f"auto -> {chosen} ({tried}{note})")
+    side_by_side = f", {at_once} batches at once, one thread each" if at_once > 1 else ""
+    return BatchChoice(chosen, rates, f"auto -> {chosen}{side_by_side} ({tried}{note})")
 
 
 def _seconds(run: Callable[[int], object], size: int, device: Device, clock: Callable[[], float]) -> float:

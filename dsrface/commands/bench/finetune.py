@@ -22,7 +22,6 @@ from dsrface.commands.bench.loader import endless
 from dsrface.commands.bench.measure import Row, rate, row
 from dsrface.commands.bench.precompute import dsr_for_bench
 from dsrface.commands.bench.synthetic import make_data
-from dsrface.commands.precompute.pipeline import Upscaler
 from dsrface.config.bench import BenchConfig
 from dsrface.data.augment import to_image01
 from dsrface.data.cache.reader import PackedReader
@@ -45,7 +44,7 @@ Note = Callable[[str], None]
 class InlineDataset(Dataset[Sample]):
     """Runs the DSR on one image at a time, in `__getitem__`; so it allows no workers."""
 
-    def __init__(self, pairs: PairDataset, upscale: Upscaler) -> None:
+    def __init__(self, pairs: PairDataset, upscale: Callable[[Tensor], Tensor]) -> None:
         self.pairs = pairs
         self.upscale = upscale
 
@@ -54,7 +53,7 @@ class InlineDataset(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         sample = self.pairs[key]
-        return sample._replace(inputs=torch.from_numpy(self.upscale(sample.inputs[None])()[0]))
+        return sample._replace(inputs=self.upscale(sample.inputs[None])[0].cpu())
 
 
 def run_finetune(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
@@ -66,7 +65,7 @@ def run_finetune(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
         note: Receives what is being done.
     """
     device = choose_device(config.device)
-    upscale, size_px = dsr_for_bench(config, device)
+    model, size_px = dsr_for_bench(config, device)
     note(f"making {_IMAGES} pairs")
     data = make_data(folder, num_images=_IMAGES, num_png=_IMAGES, vlr_size=size_px)
     step = _Step(len(data.split.persons), device)
@@ -79,7 +78,7 @@ def run_finetune(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
         return images
 
     def dsr(images: Tensor) -> Tensor:
-        return super_resolve(upscale.model, images, device=device)
+        return super_resolve(model, images.to(device.torch_name), device=device)
 
     with contextlib.ExitStack() as stack:
         reader = PackedReader(data.split, data.outputs, sampler=sampler(), device=device.torch_name)
@@ -87,9 +86,7 @@ def run_finetune(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
         cached = stack.enter_context(contextlib.closing(endless(reader.epoch)))
         resident = _copy(next(cached), device)
         live_loader = stack.enter_context(make_loader(low, sampler(), num_workers=0))
-        inline_loader = stack.enter_context(
-            make_loader(InlineDataset(low, upscale), sampler(), num_workers=0)
-        )
+        inline_loader = stack.enter_context(make_loader(InlineDataset(low, dsr), sampler(), num_workers=0))
         live, inline = endless(live_loader.epoch), endless(inline_loader.epoch)
         sources: dict[str, tuple[Callable[[], Batch], Callable[[Tensor], Tensor]]] = {
             "step alone, one resident batch": (lambda: resident, as_is),
@@ -105,7 +102,7 @@ def run_finetune(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
             for name in names[shift:] + names[:shift]:
                 get, prepare = sources[name]
                 rates[name].append(rate(partial(_fed, step, get, prepare), config.seconds))
-        made = _precompute_rate(low, upscale, config)
+        made = _precompute_rate(low, dsr, config)
     rows = [row(BENCH, name, "images/s", rates[name], ceiling=rates[names[0]]) for name in names]
     cached_per_s, live_per_s = (statistics.median(rates[name]) for name in names[1:3])
     pays = epochs_until_it_pays(made_per_s=made, cached_per_s=cached_per_s, live_per_s=live_per_s)
@@ -167,12 +164,12 @@ def _copy(batch: Batch, device: Device) -> Batch:
     return clone.to(device.torch_name)
 
 
-def _precompute_rate(low: PairDataset, upscale: Upscaler, config: BenchConfig) -> float:
+def _precompute_rate(low: PairDataset, upscale: Callable[[Tensor], Tensor], config: BenchConfig) -> float:
     """Return images per second of reading VLR images and running the DSR on them, in batches."""
     begin = time.perf_counter()
     with make_loader(low, BatchSampler(EpochOrder(len(low), 0), batch_size=_BATCH), num_workers=0) as loader:
         done = sum(
-            len(upscale(batch.inputs)()) for batch in _for_seconds(loader.epoch(0), 4 * config.seconds)
+            len(upscale(batch.inputs).cpu()) for batch in _for_seconds(loader.epoch(0), 4 * config.seconds)
         )
     return done / (time.perf_counter() - begin)
 

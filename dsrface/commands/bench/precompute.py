@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from dsrface.commands.bench.measure import Row, row
 from dsrface.commands.bench.synthetic import draw_triple, make_split
 from dsrface.commands.precompute.pipeline import Reading, Upscaler, write_column
+from dsrface.commands.precompute.setting import READING_THREADS, measure_batch_size
 from dsrface.config.bench import BenchConfig
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.sources import load_preset
@@ -24,9 +26,9 @@ from dsrface.data.cache.table import hash_inputs
 from dsrface.data.cache.writer import ColumnWriter
 from dsrface.data.decode import read_image, write_png
 from dsrface.engine.batch_size import choose_batch_size
+from dsrface.engine.inference import super_resolve
 from dsrface.models.dsr import build_dsr
 from dsrface.models.weights import load_dsr
-from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device, choose_device
 
 BENCH = "precompute"
@@ -42,21 +44,27 @@ def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row
         note: Receives what is being done.
     """
     device = choose_device(config.device)
-    upscale, size_px = dsr_for_bench(config, device)
+    model, size_px = dsr_for_bench(config, device)
     split = make_split(folder, config.dsr_images, vlr_size=size_px)
     note(f"making {config.dsr_images} VLR images")
     low_dir = split.low_dir(size_px)
     for name in split.names:
         write_png(low_dir / name, draw_triple(name, seed=0, vlr_size=size_px)[1])
     images = torch.from_numpy(np.stack([read_image(low_dir / name) for name in split.names]))
-    choice = choose_batch_size(lambda number: upscale(images[:number])(), device=device)
-    note(f"batch size: {choice.reason}")
-    size = choice.batch_size
+
+    def infer(batch: Tensor) -> Tensor:
+        return super_resolve(model, batch.to(device.torch_name), device=device).cpu()
+
+    bare_choice = choose_batch_size(lambda number: infer(images[:number]), device=device)
+    note(f"batch size of the bare loop: {bare_choice.reason}")
+    with Upscaler(model, device) as upscale:
+        choice = measure_batch_size(upscale, images[:1])
+    note(f"batch size of the pipeline: {choice.reason}")
 
     def bare() -> float:
         begin = time.perf_counter()
-        for start in range(0, len(images), size):
-            upscale(images[start : start + size])()
+        for batch in torch.split(images, bare_choice.batch_size):
+            infer(batch)
         return len(images) / (time.perf_counter() - begin)
 
     numbers = itertools.count()
@@ -79,8 +87,9 @@ def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row
         decision = decide(target, wanted, force=False)
         writer = ColumnWriter.open(target, decision.plan)
         dataset = RowDataset(low_dir, split.names, size_px=size_px)
-        reading = Reading(dataset, size, 0, max(1, min(8, effective_cores().effective)))
-        seconds = write_column(writer, writer.missing(), reading, upscale, progress=lambda _: None)
+        reading = Reading(dataset, choice.batch_size, 0, READING_THREADS)
+        with Upscaler(model, device) as upscale:
+            seconds = write_column(writer, writer.missing(), reading, upscale, progress=lambda _: None)
         writer.finish()
         shutil.rmtree(target)
         return len(images) / seconds
@@ -93,17 +102,17 @@ def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row
         for values, route in pair if number % 2 else pair[::-1]:
             values.append(route())
     return [
-        row(BENCH, "DSR alone, images in memory", "images/s", bare_rates, ceiling=bare_rates),
+        row(BENCH, "DSR alone, one batch after the other", "images/s", bare_rates, ceiling=bare_rates),
         row(BENCH, "precompute pipeline to a cache", "images/s", rates, ceiling=bare_rates),
     ]
 
 
-def dsr_for_bench(config: BenchConfig, device: Device) -> tuple[Upscaler, int]:
+def dsr_for_bench(config: BenchConfig, device: Device) -> tuple[nn.Module, int]:
     """Return the DSR to measure with and the size it takes; by default an untrained one."""
     if config.weights is not None:
         loaded = load_dsr(config.weights, device=device.torch_name)
-        return Upscaler(loaded.model, device), int(loaded.config["vlr_size"])
+        return loaded.model, int(loaded.config["vlr_size"])
     torch.manual_seed(0)
     shape = load_preset(TrainDsrConfig, config.preset)["model"]
-    model = build_dsr(DsrConfig(**shape, vlr_size=16)).eval().to(device.torch_name)
-    return Upscaler(model, device), 16
+    model = build_dsr(DsrConfig(**shape, vlr_size=16)).eval()
+    return model.to(device.torch_name).to(memory_format=torch.channels_last), 16

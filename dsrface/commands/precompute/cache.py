@@ -115,14 +115,13 @@ def _write(
     reading = setting.reading(dataset, batch_size)
     total = sum(len(shard.rows) for shard in shards)
     label = "HR column" if is_hr else f"DSR outputs {setting.vlr_size}x{setting.vlr_size}"
-    process = as_they_are if is_hr else setting.upscaler()
     seconds = 0.0
-    with together(ranks):
+    with together(ranks), setting.upscaler() as upscale:
         seconds = write_column(
             writer,
             shards,
             reading,
-            process,
+            as_they_are if is_hr else upscale,
             progress=lambda done: setting.emit(Progress(label, done, total)),
         )
     with together(ranks):

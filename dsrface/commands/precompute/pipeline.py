@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -50,7 +51,10 @@ class Reading:
 
 
 class Upscaler:
-    """A DSR as a function on host batches; on CUDA it returns before the result is there.
+    """A DSR as a function on host batches that returns before its result is there.
+
+    On CUDA the device works beside the host. On a CPU each of torch's threads takes a batch of its own: those
+    that share a batch wait for one another after every layer, and for whatever else needs their cores.
 
     Args:
         model: The network, on the device.
@@ -60,17 +64,29 @@ class Upscaler:
     def __init__(self, model: nn.Module, device: Device) -> None:
         self.model = model
         self.device = device
-        self._is_cuda = device.kind == "cuda"
+        self.at_once = torch.get_num_threads() if device.kind == "cpu" else 1
+        self._threads = ThreadPoolExecutor(self.at_once, "dsrface-dsr", torch.set_num_threads, (1,))
 
     def __call__(self, low: Tensor) -> Get:
         """Start on uint8 [B, s, s, 3]; the result, called, waits and returns uint8 [B, 112, 112, 3]."""
-        source = low.pin_memory() if self._is_cuda else low
-        high = super_resolve(
-            self.model, source.to(self.device.torch_name, non_blocking=True), device=self.device
-        )
-        if not self._is_cuda:
-            done = high.cpu().numpy()
-            return lambda: done
+        if self.device.kind == "cuda":
+            return self._on_cuda(low)
+        return self._threads.submit(self._in_this_thread, low).result
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def _in_this_thread(self, low: Tensor) -> Images:
+        high = super_resolve(self.model, low.to(self.device.torch_name), device=self.device)
+        images: Images = high.cpu().numpy()
+        return images
+
+    def _on_cuda(self, low: Tensor) -> Get:
+        source = low.pin_memory().to(self.device.torch_name, non_blocking=True)
+        high = super_resolve(self.model, source, device=self.device)
         host = torch.empty(high.shape, dtype=torch.uint8, pin_memory=True)
         host.copy_(high, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -170,7 +186,8 @@ def _run(
 ) -> float:
     begin = time.perf_counter()
     done = 0
-    with Feed(consume) as feed:
+    # Room for a batch in every thread of the network and for another that waits.
+    with Feed(consume, depth=4 + 2 * torch.get_num_threads()) as feed:
         for item in source:
             feed.put(process(item))
             done += size(item)

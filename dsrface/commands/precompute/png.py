@@ -42,13 +42,13 @@ def run_png(job: Job, setting: Setting) -> FolderResult:
         reading = setting.reading(dataset, batch_size)
         label = f"DSR outputs {setting.vlr_size}x{setting.vlr_size}"
         seconds = 0.0
-        with together(ranks):
+        with together(ranks), setting.upscaler() as upscale:
             seconds = write_tree(
                 plan.names,
                 mine,
                 png_writer(folder, num_threads=num_threads()),
                 reading,
-                setting.upscaler(),
+                upscale,
                 progress=lambda done: setting.emit(Progress(label, done, len(mine))),
             )
         with together(ranks):

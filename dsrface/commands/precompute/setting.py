@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dsrface import __version__
 from dsrface.commands.precompute.pipeline import Reading, Upscaler
@@ -18,7 +19,7 @@ from dsrface.data.cache import format as fmt
 from dsrface.data.cache.inputs import RowDataset
 from dsrface.data.degrade import Degradation
 from dsrface.data.names import PackedStrings
-from dsrface.engine.batch_size import choose_batch_size
+from dsrface.engine.batch_size import BatchChoice, choose_batch_size
 from dsrface.engine.distributed import Ranks
 from dsrface.engine.events import Event, Note
 from dsrface.errors import RunError
@@ -30,6 +31,9 @@ from dsrface.types import HIGH_SIZE_PX
 
 # Raised by hand when the code changes what comes out for the same weights, settings and images.
 PIPELINE_VERSION = 1
+
+# Opening a VLR picture is nearly all Python, which threads cannot share: two read 3,700 a second, one 4,700.
+READING_THREADS = 1
 
 Emit = Callable[[Event], None]
 
@@ -132,22 +136,36 @@ class Setting:
             return self.config.batch_size
         if not self._measured:
             image = torch.zeros((1, self.vlr_size, self.vlr_size, 3), dtype=torch.uint8)
-            upscale = self.upscaler()
-            choice = choose_batch_size(
-                lambda number: upscale(image.expand(number, -1, -1, -1).contiguous())(), device=self.device
-            )
+            with self.upscaler() as upscale:
+                choice = measure_batch_size(upscale, image)
             self.emit(Note(f"batch size: {choice.reason}"))
             self._measured.append(choice.batch_size)
         return self._measured[0]
 
     def reading(self, dataset: RowDataset, batch_size: int) -> Reading:
-        """Return how the images of a data set are read."""
+        """Return how images are read."""
         workers = self.config.workers
         if workers == "auto" and self.device.kind == "cpu":
             # The network keeps every core busy, and small pictures cost next to nothing beside it.
             workers = 0
         number = choose_workers(workers, dataset, batch_size=batch_size, ranks=self.ranks, emit=self.emit)
-        return Reading(dataset, batch_size, number, num_threads())
+        return Reading(dataset, batch_size, number, num_threads() if dataset.is_high else READING_THREADS)
+
+
+def measure_batch_size(upscale: Upscaler, image: Tensor) -> BatchChoice:
+    """Return the batch size at which `upscale` is fastest, with as many batches at once as it takes.
+
+    Args:
+        upscale: The DSR.
+        image: uint8 [1, s, s, 3].
+    """
+
+    def run(number: int) -> None:
+        batch = image.expand(number, -1, -1, -1).contiguous()
+        for get in [upscale(batch) for _ in range(upscale.at_once)]:
+            get()
+
+    return choose_batch_size(run, device=upscale.device, at_once=upscale.at_once)
 
 
 def num_threads() -> int:

@@ -22,6 +22,7 @@ from dsrface.data.samplers import Key, RankedSampler
 from dsrface.errors import ImageError
 
 _AHEAD = 4
+_EMPTY = torch.empty(0, dtype=torch.uint8)
 
 
 class RowDataset(Dataset[Sample]):
@@ -60,11 +61,15 @@ class RowDataset(Dataset[Sample]):
             ImageError: missing, damaged, or of another size.
         """
         variant, row = key if isinstance(key, tuple) else (0, int(key))
+        return Sample(torch.from_numpy(self.image(variant, row)), _EMPTY, 0, row)
+
+    def image(self, variant: int, row: int) -> NDArray[np.uint8]:
+        """Return uint8 [S, S, 3]; see `__getitem__`."""
         if variant and self.augmented is not None:
             pair = self.augmented[variant, row]
-            image = pair.high if self.is_high else pair.inputs
+            image = (pair.high if self.is_high else pair.inputs).numpy()
         else:
-            image = torch.from_numpy(np.ascontiguousarray(read_image(self.folder / self.names[row])))
+            image = read_image(self.folder / self.names[row])
         if image.shape[:2] != (self.size_px, self.size_px):
             raise ImageError(
                 f"The picture is {image.shape[1]}x{image.shape[0]}, not {self.size_px}x{self.size_px}.",
@@ -72,7 +77,7 @@ class RowDataset(Dataset[Sample]):
                 where=self.folder / self.names[row],
                 hint="All pictures of a folder must have one size.",
             )
-        return Sample(image, torch.empty(0, dtype=torch.uint8), 0, row)
+        return image
 
 
 class PlanSampler(RankedSampler):
@@ -131,7 +136,7 @@ def read_steps(
         return
 
     def read(shard: ShardPlan, rows: NDArray[np.int64]) -> Tensor:
-        return torch.stack([dataset[shard.variant, row].inputs for row in rows.tolist()])
+        return torch.from_numpy(np.stack([dataset.image(shard.variant, row) for row in rows.tolist()]))
 
     yield from ahead(read, sampler.steps(), num_threads=num_threads)
 
