@@ -147,13 +147,7 @@ class RecogniserData:
         if self.config.dsr_outputs is None:
             return EpochOrder(len(self.train), self.config.seed)
         folder = outputs_of(self.train, self.data, self.config.dsr_outputs)
-        return make_order(
-            self.train,
-            folder,
-            seed=self.config.seed,
-            device=self.where.device.torch_name,
-            resident=self.config.resident,
-        )
+        return make_order(self.train, folder, seed=self.config.seed)
 
     def _read(self, split: FaceSplit) -> Images:
         sampler = BatchSampler(EpochOrder(len(split), 0, shuffle=False), batch_size=64, drop_last=False)

@@ -1,4 +1,4 @@
-"""An order of batches that reads the disk in whole blocks and is still well shuffled."""
+"""An order of batches that can be read from a disk in whole blocks and is still well shuffled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class WindowOrder(EpochOrder):
     """Blocks in random order, and the images of each window of 32 blocks mixed.
 
     The records on disk are themselves in random order, so a block is diverse in persons and windows cost no
-    diversity. As with every order of ours, it depends on (seed, epoch) and the cache alone.
+    diversity. A split that fits in one window has the same order as without a cache. As with every order of
+    ours, it depends on (seed, epoch) and the cache alone.
 
     Args:
         split: The images to order.
@@ -32,6 +33,9 @@ class WindowOrder(EpochOrder):
 
     def permutation(self, epoch: int) -> NDArray[np.int64]:
         """See `EpochOrder`."""
+        window = WINDOW_BLOCKS * BLOCK_RECORDS
+        if self.num_samples <= window:
+            return super().permutation(epoch)
         slots = self._column.slots(epoch % self._column.manifest.num_variants)[self._rows]
         by_slot = np.full(self._column.num_slots, -1, np.int32 if self.num_samples < 2**31 else np.int64)
         by_slot[slots] = np.arange(self.num_samples)
@@ -42,7 +46,6 @@ class WindowOrder(EpochOrder):
         mixed = padded.reshape(num_blocks, BLOCK_RECORDS)[rng.permutation(num_blocks)].reshape(-1)
         mixed = mixed[mixed >= 0]
         del by_slot, padded
-        window = WINDOW_BLOCKS * BLOCK_RECORDS
         for start in range(0, len(mixed), window):
             rng.shuffle(mixed[start : start + window])
         return mixed.astype(np.int64)

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dsrface.data.cache import backends, png_tree
 from dsrface.data.cache import format as fmt
+from dsrface.data.cache import png_tree
 from dsrface.data.cache.backends import Resident
 from dsrface.data.cache.column import Column
 from dsrface.data.cache.order import WindowOrder
@@ -48,25 +48,19 @@ def is_cache(outputs_dir: Path) -> bool:
     return any((outputs_dir / name).exists() for name in names) and not png_tree.is_tree_here(outputs_dir)
 
 
-def make_order(
-    split: FaceSplit, outputs_dir: Path, *, seed: int, device: str = "cpu", resident: Resident = "auto"
-) -> EpochOrder:
+def make_order(split: FaceSplit, outputs_dir: Path, *, seed: int) -> EpochOrder:
     """Return the order to give to a `BatchSampler` over these outputs.
 
-    It is a global permutation, or, for a cache that does not fit in memory, one that is shuffled within
-    windows of blocks, so that the disk is read in large pieces.
+    It does not depend on where the outputs will be kept: a rank with less free memory than the others, or a
+    resumed run on a fuller machine, must see the same batches.
 
     Args:
         split: What will be read.
         outputs_dir: Folder that `dsrface precompute` wrote.
         seed: With the epoch it fixes the order.
-        device: As of `open_outputs`.
-        resident: As of `open_outputs`.
     """
     if is_cache(outputs_dir):
-        columns = (Column(outputs_dir), Column(split.hr_column_dir))
-        if backends.choose(columns, device=device, resident=resident).kind == "blocks":
-            return WindowOrder(split, columns[0], seed=seed)
+        return WindowOrder(split, Column(outputs_dir), seed=seed)
     return EpochOrder(len(split), seed)
 
 
