@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from dsrface.commands.bench.loader import endless
-from dsrface.commands.bench.measure import Row, rate, row
+from dsrface.commands.bench.measure import Row, interleave, rate, row
 from dsrface.commands.bench.precompute import dsr_for_bench
 from dsrface.commands.bench.synthetic import make_data
 from dsrface.config.bench import BenchConfig
@@ -94,17 +93,18 @@ def run_finetune(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
             "live, DSR on the batch": (lambda: next(live), dsr),
             "inline, DSR image by image in __getitem__": (lambda: next(inline), as_is),
         }
-        rates: dict[str, list[float]] = {name: [] for name in sources}
         names = list(sources)
-        for number in range(config.rounds):
-            note(f"round {number + 1} of {config.rounds}")
-            shift = number % len(names)
-            for name in names[shift:] + names[:shift]:
-                get, prepare = sources[name]
-                rates[name].append(rate(partial(_fed, step, get, prepare), config.seconds))
+        rows = interleave(
+            BENCH,
+            {name: partial(rate, partial(_fed, step, *sources[name])) for name in names},
+            ceiling=names[0],
+            unit="images/s",
+            rounds=config.rounds,
+            seconds=config.seconds,
+            note=note,
+        )
         made = _precompute_rate(low, dsr, config)
-    rows = [row(BENCH, name, "images/s", rates[name], ceiling=rates[names[0]]) for name in names]
-    cached_per_s, live_per_s = (statistics.median(rates[name]) for name in names[1:3])
+    cached_per_s, live_per_s = (found.median for found in rows[1:3])
     pays = epochs_until_it_pays(made_per_s=made, cached_per_s=cached_per_s, live_per_s=live_per_s)
     if math.isfinite(pays):
         rows.append(row(BENCH, "precompute pays from this many epochs on, against live", "epochs", [pays]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dsrface.commands.bench.measure import Row, row
+from dsrface.commands.bench.measure import Row, interleave
 from dsrface.commands.bench.synthetic import draw_triple, make_split
 from dsrface.commands.precompute.pipeline import Reading, Upscaler, write_column
 from dsrface.commands.precompute.setting import READING_THREADS, measure_batch_size
@@ -30,8 +31,10 @@ from dsrface.engine.inference import super_resolve
 from dsrface.models.dsr import build_dsr
 from dsrface.models.weights import load_dsr
 from dsrface.runtime.devices import Device, choose_device
+from dsrface.types import HIGH_SIZE_PX
 
 BENCH = "precompute"
+BARE = "DSR alone, one batch after the other"
 Note = Callable[[str], None]
 
 
@@ -55,13 +58,15 @@ def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row
     def infer(batch: Tensor) -> Tensor:
         return super_resolve(model, batch.to(device.torch_name), device=device).cpu()
 
-    bare_choice = choose_batch_size(lambda number: infer(images[:number]), device=device)
+    bare_choice = choose_batch_size(
+        lambda number: infer(images[:1].expand(number, -1, -1, -1).contiguous()), device=device
+    )
     note(f"batch size of the bare loop: {bare_choice.reason}")
     with Upscaler(model, device) as upscale:
         choice = measure_batch_size(upscale, images[:1])
     note(f"batch size of the pipeline: {choice.reason}")
 
-    def bare() -> float:
+    def bare(_: float) -> float:
         begin = time.perf_counter()
         for batch in torch.split(images, bare_choice.batch_size):
             infer(batch)
@@ -69,42 +74,36 @@ def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row
 
     numbers = itertools.count()
 
-    def pipeline() -> float:
+    def pipeline(_: float) -> float:
         target = folder / f"outputs-{next(numbers)}"
-        wanted = Wanted(
-            column="outputs",
-            shape=(112, 112, 3),
-            parts=((split.name, split.names),),
-            inputs=hash_inputs(low_dir, split.names),
-            input_stats={},
-            key={},
-            augment={},
-            num_variants=1,
-            shard_images=8192,
-            order_seed=0,
-            info={},
-        )
+        inputs = hash_inputs(low_dir, split.names)
+        wanted = Wanted("outputs", (HIGH_SIZE_PX, HIGH_SIZE_PX, 3), ((split.name, split.names),), inputs)
         decision = decide(target, wanted, force=False)
         writer = ColumnWriter.open(target, decision.plan)
         dataset = RowDataset(low_dir, split.names, size_px=size_px)
         reading = Reading(dataset, choice.batch_size, 0, READING_THREADS)
         with Upscaler(model, device) as upscale:
-            seconds = write_column(writer, writer.missing(), reading, upscale, progress=lambda _: None)
+            seconds = write_column(
+                writer,
+                writer.missing(),
+                reading,
+                upscale,
+                at_once=upscale.at_once,
+                progress=lambda _: None,
+            )
         writer.finish()
         shutil.rmtree(target)
         return len(images) / seconds
 
-    bare_rates: list[float] = []
-    rates: list[float] = []
-    for number in range(config.rounds):
-        note(f"round {number + 1} of {config.rounds}")
-        pair = [(bare_rates, bare), (rates, pipeline)]
-        for values, route in pair if number % 2 else pair[::-1]:
-            values.append(route())
-    return [
-        row(BENCH, "DSR alone, one batch after the other", "images/s", bare_rates, ceiling=bare_rates),
-        row(BENCH, "precompute pipeline to a cache", "images/s", rates, ceiling=bare_rates),
-    ]
+    return interleave(
+        BENCH,
+        {BARE: bare, "precompute pipeline to a cache": pipeline},
+        ceiling=BARE,
+        unit="images/s",
+        rounds=config.rounds,
+        seconds=math.nan,  # each route takes as long as all the images take
+        note=note,
+    )
 
 
 def dsr_for_bench(config: BenchConfig, device: Device) -> tuple[nn.Module, int]:

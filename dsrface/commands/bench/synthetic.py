@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import zlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,11 +102,8 @@ def make_split(folder: Path, num_images: int, *, vlr_size: int = 16) -> FaceSpli
     )
 
 
-def simulate(folder: Path, split: FaceSplit, *, column: str, shard_images: int = 8192) -> None:
+def simulate(folder: Path, split: FaceSplit, *, column: str) -> None:
     """Make a cache whose pixels are holes in sparse files: any size, next to no disk."""
-    import hashlib
-    import zlib
-
     folder.mkdir(parents=True, exist_ok=True)
     size = len(split)
     table = Table(
@@ -115,7 +114,7 @@ def simulate(folder: Path, split: FaceSplit, *, column: str, shard_images: int =
         shape=_SHAPE,
         num_images=size,
         num_variants=1,
-        shard_images=shard_images,
+        shard_images=8192,
         order_seed=0,
         key={},
         table=table.write(folder),
@@ -131,8 +130,6 @@ def simulate(folder: Path, split: FaceSplit, *, column: str, shard_images: int =
             handle.truncate(len(item.rows) * plan.record_bytes)
         write_bytes(folder / shard.index_file, index)
         shards.append(shard)
-    from dataclasses import replace
-
     write_json(folder / fmt.MANIFEST, replace(plan, shards=tuple(shards)).to_json())
 
 
@@ -152,19 +149,8 @@ def draw_triple(
 
 
 def _writer(folder: Path, column: str, split: FaceSplit) -> ColumnWriter:
-    wanted = Wanted(
-        column=column,
-        shape=_SHAPE,
-        parts=((split.name, split.names),),
-        inputs=np.zeros((len(split), fmt.HASH_BYTES), np.uint8),
-        input_stats={},
-        key={},
-        augment={},
-        num_variants=1,
-        shard_images=8192,
-        order_seed=0,
-        info={},
-    )
+    inputs = np.zeros((len(split), fmt.HASH_BYTES), np.uint8)
+    wanted = Wanted(column, _SHAPE, ((split.name, split.names),), inputs)
     return ColumnWriter.open(folder, decide(folder, wanted, force=False).plan)
 
 

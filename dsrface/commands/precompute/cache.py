@@ -122,6 +122,7 @@ def _write(
             shards,
             reading,
             as_they_are if is_hr else upscale,
+            at_once=upscale.at_once,
             progress=lambda done: setting.emit(Progress(label, done, total)),
         )
     with together(ranks):

@@ -111,6 +111,7 @@ def write_column(
     reading: Reading,
     process: Callable[[Tensor], Get],
     *,
+    at_once: int = 1,
     progress: Callable[[int], None],
 ) -> float:
     """Write shards; return the seconds it took.
@@ -120,6 +121,7 @@ def write_column(
         shards: Those to write, in order.
         reading: How their inputs are read.
         process: Turns inputs into records; called in this thread.
+        at_once: Batches that `process` works on side by side.
         progress: Receives the number of images done.
     """
 
@@ -131,7 +133,7 @@ def write_column(
         next(items, None)  # the end, so that an early one is not taken for it
 
     _, batches = reading.batches(shards)
-    return _run(batches, process, consume, progress)
+    return _run(batches, process, consume, progress, at_once=at_once)
 
 
 def write_tree(
@@ -141,6 +143,7 @@ def write_tree(
     reading: Reading,
     process: Callable[[Tensor], Get],
     *,
+    at_once: int = 1,
     progress: Callable[[int], None],
 ) -> float:
     """Write the PNG files of some images; return the seconds it took.
@@ -151,6 +154,7 @@ def write_tree(
         folder_writer: Consumes batches of (names, images).
         reading: How the inputs are read.
         process: Turns inputs into images; called in this thread.
+        at_once: Batches that `process` works on side by side.
         progress: Receives the number of images done.
     """
     rows = np.asarray(todo, np.int64)
@@ -161,6 +165,7 @@ def write_tree(
         lambda item: (item[0], process(item[1])),
         folder_writer,
         progress,
+        at_once=at_once,
         size=lambda item: len(item[0]),
     )
 
@@ -182,12 +187,13 @@ def _run(
     consume: Callable[[Iterator[U]], None],
     progress: Callable[[int], None],
     *,
+    at_once: int,
     size: Callable[[T], int] = len,  # type: ignore[assignment]
 ) -> float:
     begin = time.perf_counter()
     done = 0
-    # Room for a batch in every thread of the network and for another that waits.
-    with Feed(consume, depth=4 + 2 * torch.get_num_threads()) as feed:
+    # Room for every batch that is being worked on and for as many that wait.
+    with Feed(consume, depth=2 + 2 * at_once) as feed:
         for item in source:
             feed.put(process(item))
             done += size(item)

@@ -49,6 +49,7 @@ def run_png(job: Job, setting: Setting) -> FolderResult:
                 png_writer(folder, num_threads=num_threads()),
                 reading,
                 upscale,
+                at_once=upscale.at_once,
                 progress=lambda done: setting.emit(Progress(label, done, len(mine))),
             )
         with together(ranks):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,13 +42,13 @@ class Wanted:
     shape: tuple[int, int, int]
     parts: Sequence[tuple[str, PackedStrings]]
     inputs: NDArray[np.uint8]
-    input_stats: Mapping[str, str]
-    key: Mapping[str, Any]
-    augment: Mapping[str, Any]
-    num_variants: int
-    shard_images: int
-    order_seed: int
-    info: Mapping[str, Any]
+    input_stats: Mapping[str, str] = field(default_factory=dict)
+    key: Mapping[str, Any] = field(default_factory=dict)
+    augment: Mapping[str, Any] = field(default_factory=dict)
+    num_variants: int = 1
+    shard_images: int = 8192
+    order_seed: int = 0
+    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
