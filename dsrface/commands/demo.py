@@ -24,6 +24,7 @@ from dsrface.config.prepare import PrepareConfig
 from dsrface.config.sources import Config, resolve
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data.faces import draw_dataset
+from dsrface.data.folders import outputs_folder
 from dsrface.engine.events import Event, Note, Progress
 from dsrface.errors import RunError
 from dsrface.runtime.files import read_json, write_json
@@ -197,7 +198,7 @@ class _Demo:
         self._part(words, precompute, PrecomputeConfig, flags)
 
     def finetune(self) -> None:
-        outputs = self.data / "train" / f"dsr_outputs_{self.config.vlr_size}x{self.config.vlr_size}"
+        outputs = self.data / "train" / outputs_folder(self.config.vlr_size)
         epochs = self.config.finetune_epochs
         words = (
             f"finetune {self.data} --vlr-size {self.config.vlr_size} --dsr-outputs {outputs} "

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dsrface.data.decode import ImageU8, read_image
+from dsrface.data.folders import HIGH_FOLDER, low_folder
 from dsrface.types import HIGH_SIZE_PX
 
 _GAP_PX = 4
@@ -25,8 +26,8 @@ def preview_sheet(root: Path, names: Sequence[str], sizes_px: Sequence[int]) -> 
     shape = (len(names) * step + _GAP_PX, (len(sizes_px) + 1) * step + _GAP_PX, 3)
     sheet = np.full(shape, 255, np.uint8)
     for row, name in enumerate(names):
-        pictures = [read_image(root / "hr_images" / name)]
-        pictures += [read_image(root / f"vlr_images_{size}x{size}" / name) for size in sizes_px]
+        pictures = [read_image(root / HIGH_FOLDER / name)]
+        pictures += [read_image(root / low_folder(size) / name) for size in sizes_px]
         for column, picture in enumerate(pictures):
             top, left = _GAP_PX + row * step, _GAP_PX + column * step
             nearest = (np.arange(HIGH_SIZE_PX) * picture.shape[0]) // HIGH_SIZE_PX

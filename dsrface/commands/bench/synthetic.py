@@ -18,6 +18,7 @@ from dsrface.data.cache.format import Manifest, Part, Segment, Shard
 from dsrface.data.cache.table import Table, names_sha256
 from dsrface.data.cache.writer import ColumnWriter
 from dsrface.data.decode import write_png
+from dsrface.data.folders import low_folder
 from dsrface.data.layout import FaceSplit
 from dsrface.data.names import PackedStrings
 from dsrface.runtime.files import write_bytes, write_json
@@ -98,7 +99,7 @@ def make_split(folder: Path, num_images: int, *, vlr_size: int = 16) -> FaceSpli
         PackedStrings(torch.from_numpy(text.reshape(-1)), offsets),
         torch.from_numpy(persons.astype(np.int64)),
         people,
-        {vlr_size: f"vlr_images_{vlr_size}x{vlr_size}"},
+        {vlr_size: low_folder(vlr_size)},
     )
 
 

@@ -28,7 +28,7 @@ from dsrface.commands.prepare.folder import (
 from dsrface.config.prepare import PrepareConfig
 from dsrface.data.faces import DRAWN_MARK
 from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION
-from dsrface.data.photos import scan_photos
+from dsrface.data.photo_scan import scan_photos
 from dsrface.engine.events import Note
 from dsrface.errors import RunError, UsageError
 from dsrface.runtime.files import sha256_json, write_json

@@ -9,7 +9,7 @@ from pathlib import Path
 from dsrface.config.prepare import PrepareConfig
 from dsrface.data import detect
 from dsrface.data.align import Points, read_landmarks
-from dsrface.data.photos import Photo, count_finished_faces
+from dsrface.data.photo_scan import Photo, count_finished_faces
 from dsrface.errors import DataError
 from dsrface.runtime.files import sha256_file
 

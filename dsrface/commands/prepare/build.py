@@ -18,18 +18,9 @@ from dsrface.config.prepare import PrepareConfig
 from dsrface.data.decode import encode_png
 from dsrface.data.degrade import Degradation
 from dsrface.data.duplicates import equal_across_persons, near_across_persons
-from dsrface.data.layout import HIGH_FOLDER
-from dsrface.data.photos import (
-    CHUNK_PHOTOS,
-    BadPhoto,
-    FaceDone,
-    FaceJob,
-    Photo,
-    PhotoWork,
-    Scan,
-    alike_persons,
-    process_photos,
-)
+from dsrface.data.folders import HIGH_FOLDER, low_folder
+from dsrface.data.photo_scan import BadPhoto, Photo, Scan, alike_persons
+from dsrface.data.photos import CHUNK_PHOTOS, FaceDone, FaceJob, PhotoWork, process_photos
 from dsrface.data.preview import preview_sheet
 from dsrface.data.splits import split_persons
 from dsrface.doctor.recommend import auto_workers
@@ -54,7 +45,7 @@ def build(
     degradations = tuple(Degradation(config.degradation, size, config.seed) for size in config.vlr_sizes)
     job = FaceJob(config.source, staging, degradations, alignment.kind)
     done, bad = _process_all(config, job, scan, alignment, emit)
-    folders = [HIGH_FOLDER, *(f"vlr_images_{size}x{size}" for size in config.vlr_sizes)]
+    folders = [HIGH_FOLDER, *(low_folder(size) for size in config.vlr_sizes)]
     done, twins = _drop_twins(done, staging, folders)
     if twins and config.on_bad_image == "fail":
         _fail(config, twins[0])

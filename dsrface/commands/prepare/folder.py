@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dsrface.data.decode import walk_images
-from dsrface.data.layout import DATASET_FILE, HIGH_FOLDER, SCHEMA_VERSION
+from dsrface.data.folders import HIGH_FOLDER, low_folder
+from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION
 from dsrface.engine.events import Event, Progress
 from dsrface.errors import RunError
 from dsrface.runtime.files import disk_error, read_json, sha256_file
@@ -107,7 +108,7 @@ def content_sha256(data: Path, info: Mapping[str, Any], emit: Emit) -> str:
     Raises:
         RunError: there are more pictures than were made.
     """
-    folders = [HIGH_FOLDER, *(f"vlr_images_{size}x{size}" for size in info["sizes"]["vlr_px"])]
+    folders = [HIGH_FOLDER, *(low_folder(size) for size in info["sizes"]["vlr_px"])]
     files: list[str] = []
     for split, counts in info["counts"].items():
         for folder in folders:
