@@ -71,11 +71,12 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult:
         DsrfaceError: whatever cannot be used, by family.
     """
     out = _out(config)
-    data = open_data(config.data, seed=0)  # the seed that the training commands derive splits with
+    data = open_data(config.data)
     split = data.split(config.split)
-    split.check_twins(split.low_dir(config.vlr_size))
     for note in data.notes:
         emit(Note(note))
+    for doubt in data.check_twins(config.vlr_size, config.split):
+        emit(Note(doubt, is_warning=True))
     device = choose_device(config.device, amp=config.amp)
     emit(Note(f"device: {device.reason}"))
     networks = _networks(config, data, split, device, emit)

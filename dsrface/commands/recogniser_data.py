@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,7 @@ from dsrface.data.cache.outputs import is_cache, make_order, open_outputs
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceData, FaceSplit
 from dsrface.data.loaders import make_loader
-from dsrface.data.names import PackedStrings
-from dsrface.data.samplers import BatchSampler, EpochOrder, PersonSampler, RankedSampler
+from dsrface.data.samplers import BatchSampler, EpochOrder, PersonSampler, RankedSampler, in_order
 from dsrface.engine.context import BatchSource, Where
 from dsrface.engine.events import Note
 from dsrface.engine.inference import Images, gather
@@ -26,12 +25,6 @@ from dsrface.errors import DataError
 from dsrface.runtime.files import write_json
 
 _MIN_LEFT = 2  # images that a person keeps for training
-
-
-def subset(split: FaceSplit, indices: Sequence[int]) -> FaceSplit:
-    """Return the split with these images only; persons and labels keep their numbers."""
-    names = PackedStrings.from_list([split.names[index] for index in indices])
-    return replace(split, names=names, labels=split.labels[list(indices)])
 
 
 def hold_out(split: FaceSplit, *, fraction: float, seed: int) -> tuple[list[int], list[int]]:
@@ -141,7 +134,7 @@ class RecogniserData:
 
     def some_images(self, num_per_person: int) -> Images:
         """Read a few training images of every person into memory."""
-        return self._read(subset(self.train, first_per_person(self.train, num_per_person)))
+        return self._read(self.train.subset(first_per_person(self.train, num_per_person)))
 
     def _order(self) -> EpochOrder:
         if self.config.dsr_outputs is None:
@@ -150,7 +143,7 @@ class RecogniserData:
         return make_order(self.train, folder, seed=self.config.seed)
 
     def _read(self, split: FaceSplit) -> Images:
-        sampler = BatchSampler(EpochOrder(len(split), 0, shuffle=False), batch_size=64, drop_last=False)
+        sampler = in_order(len(split), batch_size=64)
         with contextlib.ExitStack() as stack:
             source = self._open(split, sampler, num_workers=0, is_training=False, stack=stack)
             return gather(source.epoch(0))
@@ -205,12 +198,12 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
     """
     train, val = data.split("train"), data.split("val")
     if config.mode in ("live", "bicubic"):
-        for split in (train, val):
-            split.check_twins(split.low_dir(config.vlr_size))
-    val = subset(val, whole_persons(val, config.eval.max_images, seed=config.seed))
+        for doubt in data.check_twins(config.vlr_size, "train", "val"):
+            where.sink.emit(Note(doubt, is_warning=True))
+    val = val.subset(whole_persons(val, config.eval.max_images, seed=config.seed))
     _check_val(val, data)
     kept, out = hold_out(train, fraction=config.eval.holdout_fraction, seed=config.seed)
-    holdout, train = subset(train, out), subset(train, kept)
+    holdout, train = train.subset(out), train.subset(kept)
     if where.ranks.is_main:
         record = {"seed": config.seed, "fraction": config.eval.holdout_fraction, "names": list(holdout.names)}
         write_json(where.folder.path / "holdout.json", record)

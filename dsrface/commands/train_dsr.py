@@ -14,9 +14,9 @@ from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data.augment import Geometry
 from dsrface.data.datasets import PairDataset
-from dsrface.data.layout import FaceData, FaceSplit, make_split, open_data
+from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.loaders import make_loader
-from dsrface.data.samplers import BatchSampler, EpochOrder
+from dsrface.data.samplers import BatchSampler, EpochOrder, in_order
 from dsrface.engine.context import Outcome, Where
 from dsrface.engine.dsr_task import DsrTask
 from dsrface.engine.events import Event, Note
@@ -40,13 +40,14 @@ def run(config: TrainDsrConfig, *, emit: Callable[[Event], None]) -> TrainingRes
     Raises:
         DsrfaceError: whatever goes wrong, by family.
     """
-    data = open_data(config.data, seed=0)
+    data = open_data(config.data)
     train, val = data.split("train"), data.split("val")
-    for split in (train, val):
-        split.check_twins(split.low_dir(config.vlr_size))
+    doubts = data.check_twins(config.vlr_size, "train", "val")
     with training_session(config, emit=emit, data_sha256=data.source_digest) as where:
         for note in data.notes:
             where.sink.emit(Note(note))
+        for doubt in doubts:
+            where.sink.emit(Note(doubt, is_warning=True))
         outcome = _train(config, data, train, val, where)
     return _result(config, where, outcome)
 
@@ -136,13 +137,12 @@ def _validation_images(config: TrainDsrConfig, val: FaceSplit) -> Images:
     """Read the validation pairs, or a seeded share of them, into memory."""
     if len(val) > config.eval.max_images:
         chosen = np.random.default_rng(config.seed).permutation(len(val))[: config.eval.max_images]
-        names = [val.names[index] for index in sorted(chosen.tolist())]
-        val = make_split(
-            val.name, val.root, names, low_folders=val.low_folders, plain_size_px=val.plain_size_px
-        )
+        val = val.subset(sorted(chosen.tolist()))
     dataset = PairDataset(val, inputs=val.low_dir(config.vlr_size))
-    sampler = BatchSampler(EpochOrder(len(val), 0, shuffle=False), batch_size=64, drop_last=False)
-    with make_loader(dataset, sampler, num_workers=0) as loader, torch.inference_mode():
+    with (
+        make_loader(dataset, in_order(len(val), batch_size=64), num_workers=0) as loader,
+        torch.inference_mode(),
+    ):
         return gather(loader.epoch(0))
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,21 @@ from torch import Tensor
 
 from dsrface.data.decode import image_size, walk_images
 from dsrface.data.degrade import Degradation
+from dsrface.data.folders import (
+    HIGH_FOLDER,
+    PLAIN_LOW_FOLDER,
+    PLAIN_OUTPUTS_FOLDER,
+    low_size_px,
+    outputs_folder,
+)
 from dsrface.data.names import PackedStrings
 from dsrface.data.splits import doubts_of_flat_names, split_persons
 from dsrface.errors import DataError
-from dsrface.runtime.files import read_json, sha256_file
+from dsrface.runtime.files import read_json
 from dsrface.types import SPLITS
 
 DATASET_FILE = "dataset.json"
 SCHEMA_VERSION = 1
-HIGH_FOLDER = "hr_images"
-_SIZED = re.compile(r"vlr_images_(\d+)x\1$")
-_digests: dict[tuple[str, int, int], str] = {}
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,6 @@ class FaceSplit:
         labels: int64 [N], position of each picture's person in `persons`.
         persons: Names of the persons, sorted.
         low_folders: LR size in pixels to folder name.
-        plain_size_px: Size of the pictures in a plain `vlr_images` folder, 0 without one.
     """
 
     name: str
@@ -53,7 +55,6 @@ class FaceSplit:
     labels: Tensor
     persons: PackedStrings
     low_folders: dict[int, str] = field(default_factory=dict)
-    plain_size_px: int = 0
 
     def __len__(self) -> int:
         return len(self.names)
@@ -86,12 +87,16 @@ class FaceSplit:
 
     def outputs_dir(self, size_px: int) -> Path:
         """Return the folder for what a DSR makes of the LR faces of a size; it need not exist."""
-        if size_px == self.plain_size_px and self.low_folders.get(size_px) == "vlr_images":
-            return self.root / "dsr_outputs"
-        return self.root / f"dsr_outputs_{size_px}x{size_px}"
+        is_plain = self.low_folders.get(size_px) == PLAIN_LOW_FOLDER
+        return self.root / (PLAIN_OUTPUTS_FOLDER if is_plain else outputs_folder(size_px))
 
-    def check_twins(self, folder: Path) -> None:
-        """Make sure that every picture of the split also lies in `folder`.
+    def subset(self, indices: Sequence[int]) -> FaceSplit:
+        """Return the split with these pictures only; persons and labels keep their numbers."""
+        names = PackedStrings.from_list([self.names[index] for index in indices])
+        return replace(self, names=names, labels=self.labels[list(indices)])
+
+    def check_twins(self, folder: Path) -> set[str]:
+        """Make sure that every picture of the split also lies in `folder`; return what lies there.
 
         Raises:
             DataError: how many are missing there, and the first of them.
@@ -108,27 +113,7 @@ class FaceSplit:
                 where=folder,
                 hint="HR, LR and DSR pictures must have the same names.",
             )
-
-    def digest(self, folder: str) -> str:
-        """Return the SHA-256 over name, size and content of this split's pictures in `root / folder`.
-
-        Within one process a file is read again only when its size or time has changed.
-
-        Raises:
-            DataError: a picture is missing.
-        """
-        total = hashlib.sha256()
-        for name in self.names:
-            path = self.root / folder / name
-            try:
-                status = path.stat()
-                key = (str(path), status.st_size, status.st_mtime_ns)
-                if key not in _digests:
-                    _digests[key] = sha256_file(path)
-            except OSError as error:
-                raise DataError(f"Cannot read the picture: {error}.", id="twin-missing", where=path) from None
-            total.update(f"{name}\0{status.st_size}\0{_digests[key]}\n".encode("utf-8", "surrogateescape"))
-        return total.hexdigest()
+        return present
 
 
 @dataclass(frozen=True)
@@ -158,8 +143,32 @@ class FaceData:
                 f"There is no {name} split (there is: {', '.join(self.splits)}).",
                 id="no-such-split",
                 where=self.root,
+                hint="Prepare the photos again with a share for it, e.g. --split 0.8,0.1,0.1.",
             )
         return self.splits[name]
+
+    def check_twins(self, size_px: int, *split_names: str) -> list[str]:
+        """Make sure that every HR face of some splits has its LR face.
+
+        Returns:
+            A sentence for each folder whose LR faces are not used for want of an HR face.
+
+        Raises:
+            DataError: no such split or size, or an LR face is missing.
+        """
+        doubts: dict[Path, str] = {}
+        for split in map(self.split, split_names):
+            folder = split.low_dir(size_px)
+            high = {
+                name for other in self.splits.values() if other.root == split.root for name in other.names
+            }
+            lonely = sorted(split.check_twins(folder) - high)
+            if lonely:
+                doubts[folder] = (
+                    f"{len(lonely)} LR faces in {folder} have no HR face of the same name and are not used, "
+                    f"first {lonely[0]!r}"
+                )
+        return list(doubts.values())
 
     @property
     def vlr_sizes(self) -> tuple[int, ...]:
@@ -185,14 +194,10 @@ class FaceData:
         return Degradation.from_dict(stored) if stored else None
 
 
-def open_data(path: Path, *, seed: int = 0) -> FaceData:
+def open_data(path: Path) -> FaceData:
     """Find the splits of a data set.
 
-    Where `val` or `test` is missing, persons are taken out of the neighbouring split by `split_persons`.
-
-    Args:
-        path: The data set's folder.
-        seed: Seed of derived splits.
+    Flat folders need not have all three: see `_derive`. Every command derives the same.
 
     Raises:
         DataError: no folder, no pictures, or a damaged or newer `dataset.json`.
@@ -218,7 +223,7 @@ def open_data(path: Path, *, seed: int = 0) -> FaceData:
     splits = {name: _scan(name, root) for name, root in roots.items()}
     notes: list[str] = []
     if not info:
-        _derive(splits, seed, notes)
+        _derive(splits, notes)
         _note_shared(splits, notes)
         notes += doubts_of_flat_names(name for split in splits.values() for name in split.names)
     ordered = {name: splits[name] for name in SPLITS if name in splits}
@@ -231,17 +236,19 @@ def person_of(name: str) -> str:
     return head if slash else os.path.splitext(head)[0].partition("_")[0]
 
 
-def make_split(
-    name: str, root: Path, names: Iterable[str], *, low_folders: dict[int, str], plain_size_px: int = 0
-) -> FaceSplit:
-    """Return a split of the given relative names, with labels by person."""
-    ordered = sorted(names)
-    owners = [person_of(item) for item in ordered]
+def person_labels(names: Iterable[str]) -> tuple[Tensor, PackedStrings]:
+    """Return int64 [N], the position of each relative name's person, and the persons, sorted."""
+    owners = [person_of(name) for name in names]
     persons = sorted(set(owners))
     position = {person: number for number, person in enumerate(persons)}
     labels = torch.tensor([position[owner] for owner in owners], dtype=torch.int64)
-    packed = PackedStrings.from_list(ordered)
-    return FaceSplit(name, root, packed, labels, PackedStrings.from_list(persons), low_folders, plain_size_px)
+    return labels, PackedStrings.from_list(persons)
+
+
+def make_split(name: str, root: Path, names: Iterable[str], *, low_folders: dict[int, str]) -> FaceSplit:
+    """Return a split of the given relative names, with labels by person."""
+    ordered = sorted(names)
+    return FaceSplit(name, root, PackedStrings.from_list(ordered), *person_labels(ordered), low_folders)
 
 
 def _read_info(path: Path) -> dict[str, Any]:
@@ -263,38 +270,38 @@ def _scan(name: str, root: Path) -> FaceSplit:
     if not names:
         raise DataError("The folder holds no pictures.", id="empty-split", where=root / HIGH_FOLDER)
     folders: dict[int, str] = {}
-    plain = 0
     for entry in sorted(os.listdir(root)):
-        if match := _SIZED.match(entry):
-            folders[int(match[1])] = entry
-    if (root / "vlr_images").is_dir():
-        first = next(walk_images(root / "vlr_images"), None)
+        if size_px := low_size_px(entry):
+            folders[size_px] = entry
+    if (root / PLAIN_LOW_FOLDER).is_dir():
+        first = next(walk_images(root / PLAIN_LOW_FOLDER), None)
         if first is not None:
-            plain = image_size(root / "vlr_images" / first)[0]
-            folders.setdefault(plain, "vlr_images")
-    return make_split(name, root, names, low_folders=folders, plain_size_px=plain)
+            plain = image_size(root / PLAIN_LOW_FOLDER / first)[0]
+            folders.setdefault(plain, PLAIN_LOW_FOLDER)
+    return make_split(name, root, names, low_folders=folders)
 
 
-def _derive(splits: dict[str, FaceSplit], seed: int, notes: list[str]) -> None:
+def _derive(splits: dict[str, FaceSplit], notes: list[str]) -> None:
+    """Take the persons of missing splits out of those that are there.
+
+    A missing test split comes out of val, whose persons the user has chosen for measuring; everything else
+    comes out of train.
+    """
     missing = [name for name in SPLITS if name not in splits]
     if not missing:
         return
-    # val and test come out of each other before they come out of train: the user chose those persons for
-    # measuring.
     source, fractions = "train", {"train": 0.8, "val": 0.1, "test": 0.1}
     if missing == ["test"]:
         source, fractions = "val", {"val": 0.5, "test": 0.5}
     elif missing == ["val"]:
         source, fractions = "train", {"train": 0.9, "val": 0.1}
     whole = splits[source]
-    chosen = split_persons(whole.persons, fractions=fractions, seed=seed)
+    chosen = split_persons(whole.persons, fractions=fractions)
     for name in fractions:
         names = [item for item in whole.names if chosen[person_of(item)] == name]
-        splits[name] = make_split(
-            name, whole.root, names, low_folders=whole.low_folders, plain_size_px=whole.plain_size_px
-        )
+        splits[name] = make_split(name, whole.root, names, low_folders=whole.low_folders)
     notes.append(
-        f"{' and '.join(missing)} derived from {source} by person (seed {seed}): "
+        f"{' and '.join(missing)} derived from {source} by person: "
         + ", ".join(f"{name} {len(splits[name].persons)} persons" for name in SPLITS)
     )
 

@@ -44,7 +44,7 @@ class EpochOrder:
 
 
 class RankedSampler(Sampler[list[Key]]):
-    """What both samplers share: global batches, this rank's slice of each, and a position to resume from.
+    """What all samplers share: global batches, this rank's slice of each, and a position to resume from.
 
     Args:
         batch_size: Images a step over all ranks; must divide by `world_size`.
@@ -138,6 +138,11 @@ class BatchSampler(RankedSampler):
             if missing := -len(batch) % self.world_size:
                 batch = np.concatenate([batch, np.resize(permutation, missing)])
             yield batch
+
+
+def in_order(num_samples: int, *, batch_size: int) -> BatchSampler:
+    """Return a sampler that gives every image once, in the order of the split, whole on one rank."""
+    return BatchSampler(EpochOrder(num_samples, 0, shuffle=False), batch_size=batch_size, drop_last=False)
 
 
 class PersonSampler(RankedSampler):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from dsrface.commands import finetune, precompute, train_dsr
 from dsrface.commands.finetune import choose_scale
-from dsrface.commands.recogniser_data import first_per_person, hold_out, outputs_of, subset, whole_persons
+from dsrface.commands.recogniser_data import first_per_person, hold_out, outputs_of, whole_persons
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.config.sources import resolve
@@ -303,7 +303,7 @@ def test_hold_out_leaves_two_images_and_the_labels():
 
 def test_subset_keeps_labels_and_persons(tiny_data):
     split = open_data(tiny_data).split("train")
-    part = subset(split, [1, 5, 15])
+    part = split.subset([1, 5, 15])
     assert list(part.names) == [split.names[index] for index in (1, 5, 15)]
     assert part.labels.tolist() == split.labels[[1, 5, 15]].tolist()
     assert len(part.persons) == len(split.persons)

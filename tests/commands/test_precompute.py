@@ -99,7 +99,7 @@ def expected(root: Path, low: Path) -> np.ndarray:
 
 def check_outputs(root: Path, split_name: str = "train") -> None:
     split = open_data(root / "data").split(split_name)
-    outputs = split.outputs_dir(split.plain_size_px or 16)
+    outputs = split.outputs_dir(16)
     order = make_order(split, outputs, seed=0)
     sampler = BatchSampler(order, batch_size=5, drop_last=False)
     loader = open_outputs(split, outputs, sampler=sampler, size_px=16)

@@ -76,16 +76,24 @@ def test_a_missing_twin_and_a_missing_size_are_named(flat_dir: Path, tmp_path: P
         split.low_dir(24)
 
 
-def test_digests_follow_the_content(flat_dir: Path, tmp_path: Path) -> None:
+def test_low_faces_that_nobody_will_use_are_counted_once(flat_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(flat_dir, tmp_path / "data")
-    split = open_data(tmp_path / "data").split("train")
-    before = split.digest("hr_images")
-    assert before == open_data(flat_dir).split("train").digest("hr_images")
-    victim = split.high_dir / split.names[0]
-    data = bytearray(victim.read_bytes())
-    data[-20] ^= 1
-    victim.write_bytes(data)
-    assert split.digest("hr_images") != before
+    data = open_data(tmp_path / "data")
+    assert data.check_twins(16, "train", "val") == []  # the other splits' faces lie in the same folder
+    low = data.split("train").low_dir(16)
+    for name in ("zz_1.png", "zz_0.png"):
+        shutil.copy(low / data.split("train").names[0], low / name)
+    (doubt,) = data.check_twins(16, "train", "val")
+    assert doubt.startswith(f"2 LR faces in {low} have no HR face")
+    assert doubt.endswith("first 'zz_0.png'")
+
+
+def test_a_split_that_prepare_left_out_says_how_to_get_one(flat_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(flat_dir, tmp_path / "data")
+    write_json(tmp_path / "data" / "dataset.json", {"schema_version": 1})
+    with pytest.raises(DataError, match="no val split") as caught:
+        open_data(tmp_path / "data").split("val")
+    assert "--split" in caught.value.hint
 
 
 def test_persons_in_two_given_splits_are_noted(flat_dir: Path, tmp_path: Path) -> None:

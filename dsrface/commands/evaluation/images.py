@@ -19,7 +19,7 @@ from dsrface.data.cache.outputs import open_outputs
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceSplit
 from dsrface.data.loaders import make_loader
-from dsrface.data.samplers import BatchSampler, EpochOrder
+from dsrface.data.samplers import in_order
 from dsrface.engine.events import Event, Note, Progress
 from dsrface.engine.inference import super_resolve
 from dsrface.metrics.image_quality import psnr_db, ssim
@@ -128,14 +128,12 @@ def batches(
         num_workers: Processes that read pictures.
         emit: Receives notes.
     """
-
-    def sampler() -> BatchSampler:
-        return BatchSampler(EpochOrder(len(split), 0, shuffle=False), batch_size=batch_size, drop_last=False)
-
     with contextlib.ExitStack() as stack:
         dataset = PairDataset(split, inputs=split.low_dir(vlr_size))
         low = stack.enter_context(
-            contextlib.closing(make_loader(dataset, sampler(), num_workers=num_workers))
+            contextlib.closing(
+                make_loader(dataset, in_order(len(split), batch_size=batch_size), num_workers=num_workers)
+            )
         )
         if networks.dsr_outputs is None:
             for batch in low.epoch(0):
@@ -146,7 +144,7 @@ def batches(
                 open_outputs(
                     split,
                     networks.dsr_outputs,
-                    sampler=sampler(),
+                    sampler=in_order(len(split), batch_size=batch_size),
                     size_px=vlr_size,
                     num_workers=num_workers,
                     note=lambda text: emit(Note(text)),

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsrface.commands.evaluation.images import BICUBIC, DSR, HR, Measured, Networks, batches, pictures
-from dsrface.commands.recogniser_data import subset
 from dsrface.data.layout import FaceSplit
 from dsrface.runtime.devices import Device
 
@@ -50,7 +49,7 @@ def choose_strips(
     for title, indices in places.items():
         for index in indices:
             chosen.setdefault(int(index), title)
-    few = subset(split, list(chosen))
+    few = split.subset(list(chosen))
     source = batches(few, networks, vlr_size, len(few), 0, lambda _: None)
     with contextlib.closing(source):
         batch, outputs = next(source)

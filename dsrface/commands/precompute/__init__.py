@@ -94,7 +94,7 @@ def make_jobs(config: PrecomputeConfig, size_px: int) -> list[Job]:
         if not len(names):
             raise DataError("The input folder holds no images.", id="empty-split", where=config.input)
         return [Job(config.input, config.output, (("", names),))]
-    data = open_data(config.data, seed=0)
+    data = open_data(config.data)
     by_folder: dict[Path, list[FaceSplit]] = {}
     for split in data.splits.values():
         by_folder.setdefault(split.outputs_dir(size_px), []).append(split)

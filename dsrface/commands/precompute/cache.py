@@ -144,7 +144,7 @@ def _dataset(
         settings.pop("degradation", None)
         low_folders = {setting.vlr_size: job.low_dir.name}
         labels = torch.from_numpy(table.labels)
-        split = FaceSplit("all", job.high_dir.parent, table.names, labels, table.persons, low_folders, 0)
+        split = FaceSplit("all", job.high_dir.parent, table.names, labels, table.persons, low_folders)
         augmented = PairDataset(
             split, inputs=job.low_dir, augment=Geometry(**settings), seed=seed, degradation=degradation
         )

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from dsrface.data.cache.format import HASH_BYTES, Manifest, damaged
-from dsrface.data.layout import person_of
+from dsrface.data.layout import person_labels
 from dsrface.data.names import PackedStrings
 from dsrface.errors import DataError
 from dsrface.runtime.files import sha256_file, write_bytes
@@ -42,12 +42,9 @@ class Table:
     @classmethod
     def build(cls, names: Sequence[str], inputs: NDArray[np.uint8]) -> Self:
         """Return the table of some images; their persons follow from their names."""
-        owners = [person_of(name) for name in names]
-        persons = sorted(set(owners))
-        position = {person: number for number, person in enumerate(persons)}
-        labels = np.fromiter((position[owner] for owner in owners), np.int64, len(owners))
+        labels, persons = person_labels(names)
         packed = names if isinstance(names, PackedStrings) else PackedStrings.from_list(names)
-        return cls(packed, PackedStrings.from_list(persons), labels, inputs)
+        return cls(packed, persons, labels.numpy(), inputs)
 
     def __len__(self) -> int:
         return len(self.names)
