@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from dsrface.data import draws
 from dsrface.data.decode import ImageU8
+from dsrface.types import to_device
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,7 @@ def augment_pair(
         )
     if colour is not None and (colour.brightness or colour.contrast):
         draw = draws.uniform(seed, epoch, indices, num=2, stream="colour") * 2 - 1
-        change = torch.from_numpy(draw).to(pair.device, torch.float32, non_blocking=True)[
-            :, :, None, None, None
-        ]
+        change = to_device(torch.from_numpy(draw), pair.device, torch.float32)[:, :, None, None, None]
         stacked = pair.view(len(pair), 2, 3, *pair.shape[2:])
         mean = stacked.mean(dim=(2, 3, 4), keepdim=True)
         gain = 1 + change[:, 1:2] * colour.contrast
@@ -162,6 +161,10 @@ def _moved(images: Tensor, matrices: NDArray[np.float64]) -> Tensor:
     rows = matrices[:, :, :2]
     offset = (rows.sum(axis=2) * size_px / 2 + matrices[:, :, 2]) * 2 / size_px - 1
     theta = torch.from_numpy(np.concatenate([rows, offset[:, :, None]], axis=2))
-    theta = theta.to(images.device, images.dtype, non_blocking=True)
-    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    theta = to_device(theta, images.device, images.dtype)
+    edge = 1 - 1 / size_px  # where the outermost pixels' centres lie
+    # Inside, affine_grid multiplies matrices: autocast would round the places to a third of a pixel.
+    with torch.autocast(device_type=images.device.type, enabled=False):
+        grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+        # Clamped here, as MPS has no padding_mode="border" before torch 2.13.
+        return functional.grid_sample(images, grid.clamp(-edge, edge), mode="bilinear", align_corners=False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dsrface.data.augment import to_image01, to_image_u8
 from dsrface.runtime.devices import Device, autocast
-from dsrface.types import Batch
+from dsrface.types import Batch, to_device
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def run_batched(
     results = []
     with torch.inference_mode(), autocast(device):
         for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size].to(device.torch_name, non_blocking=True)
+            batch = to_device(images[start : start + batch_size], device.torch_name)
             results.append(function(batch).cpu())
     return torch.cat(results)
 

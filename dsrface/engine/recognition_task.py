@@ -29,7 +29,7 @@ from dsrface.models.preprocess import normalise
 from dsrface.models.resize import upsample_bicubic
 from dsrface.models.weights import save_model
 from dsrface.runtime.devices import Device
-from dsrface.types import HIGH_SIZE_PX, Batch, Preprocess
+from dsrface.types import HIGH_SIZE_PX, Batch, Preprocess, to_device
 
 _NUM_FIRST = 8
 Feed = Callable[[Tensor, Tensor], Tensor]
@@ -254,7 +254,7 @@ class RecognitionTask(Task):
         )
         if config.anchor.hr_fraction > 0 and config.mode != "hr":
             draw = draws.uniform(config.seed, batch.epoch, indices, num=1, stream="hr_fraction")[:, 0]
-            is_high = torch.from_numpy(draw < config.anchor.hr_fraction).to(inputs.device, non_blocking=True)
+            is_high = to_device(torch.from_numpy(draw < config.anchor.hr_fraction), inputs.device)
             inputs = torch.where(is_high[:, None, None, None], high, inputs)
         return inputs, high
 

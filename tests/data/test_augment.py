@@ -71,6 +71,14 @@ def test_borders_are_continued_not_black():
         assert geometry.apply(white[0], seed=1, epoch=epoch, index=0).min() == 255
 
 
+def test_autocast_does_not_round_the_places():
+    """affine_grid multiplies matrices inside, which autocast would do in bf16."""
+    plain, _ = on_device(FACES, Geometry(), epoch=2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        moved, _ = on_device(FACES, Geometry(), epoch=2)
+    assert torch.equal(moved, plain)
+
+
 def test_training_pairs_are_moved_first_and_degraded_after(tmp_path):
     """Moving a picture that is 16 px already costs more than super-resolution gains."""
     from dsrface.data.datasets import PairDataset

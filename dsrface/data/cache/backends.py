@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dsrface.data.cache.column import Column, Extent
 from dsrface.runtime.cpu import memory_limit
+from dsrface.types import to_device
 
 Kind = Literal["resident", "mapped", "blocks"]
 Resident = Literal["auto", "always", "never"]
@@ -174,7 +175,7 @@ class ResidentColumn:
     def gather(self, slots: NDArray[np.integer], out: Tensor) -> Tensor:
         """See `Backend`; `out` lies on the device too."""
         assert self._records is not None
-        index = torch.from_numpy(slots).to(self.device, non_blocking=True)
+        index = to_device(torch.from_numpy(slots), self.device)
         return torch.index_select(self._records, 0, index, out=out)
 
     def close(self) -> None:

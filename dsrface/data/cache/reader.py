@@ -23,7 +23,7 @@ from dsrface.data.cache.order import WINDOW_BLOCKS, WindowOrder
 from dsrface.data.cache.ring import Ring
 from dsrface.data.layout import FaceSplit
 from dsrface.data.samplers import RankedSampler
-from dsrface.types import Batch
+from dsrface.types import Batch, to_device
 
 __all__ = ["PackedReader"]
 
@@ -196,5 +196,5 @@ class PackedReader:
             out = torch.empty(shape, dtype=torch.uint8, device=self.device)
             images.append(backend.gather(self._slots(number, indices, epoch), out))
         where = torch.from_numpy(indices)  # stays on the host, where draws are made of it
-        labels = self._labels[where.to(self.device, non_blocking=True)]
+        labels = self._labels[to_device(where, self.device)]
         return Batch(images[0], images[1], labels, where, epoch)

@@ -400,4 +400,4 @@ def test_a_pinned_ring_waits_for_the_device_before_it_reuses_a_slot(made: Made) 
     with PackedReader(made.split, made.outputs, sampler=sampler, device="cuda", resident="never") as reader:
         moved = [batch.to("cuda") for batch in reader.epoch(0)]
         torch.cuda.synchronize()
-        check_batches(made, [(b.inputs.cpu(), b.high.cpu(), b.labels.cpu(), b.indices) for b in moved])
+        check_batches(made, [(b.inputs.cpu(), b.high.cpu(), b.labels.cpu(), b.indices.cpu()) for b in moved])
