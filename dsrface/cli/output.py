@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from dsrface.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, DsrfaceError
+from dsrface.runtime.devices import is_out_of_memory, out_of_memory
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -199,11 +200,15 @@ def _say_interrupted(output: Output) -> None:
 
 
 def _own_bug(error: Exception) -> DsrfaceError:
-    """Save the traceback of an error nobody foresaw, and say where."""
+    """Say what a full disk or memory means; of any other error save the traceback, and say where."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         from dsrface.runtime.files import disk_error
 
         return disk_error(error, Path(error.filename or "."))
+    if is_out_of_memory(error):
+        return out_of_memory(
+            error, hint="Lower the batch size; --resident never keeps a cache out of the device's memory."
+        )
     text = f"dsrface {' '.join(sys.argv[1:])}\nPython {sys.version}\n\n{traceback.format_exc()}"
     try:
         with tempfile.NamedTemporaryFile(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dsrface.runtime.devices import Device
+from dsrface.runtime.devices import Device, is_out_of_memory
 
 CPU_SIZES = (8, 16, 32, 64, 128)
 GPU_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
@@ -61,7 +61,9 @@ def choose_batch_size(
         try:
             run(size)  # the first call of a size sets up kernels and memory
             rates[size] = at_once * size / max(_seconds(run, size, device, clock), 1e-9)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             torch.cuda.empty_cache()
             note = f", {size} does not fit in memory"
             break

@@ -11,7 +11,7 @@ import torch
 
 from dsrface.config.engine import EngineConfig
 from dsrface.engine.context import BatchSource
-from dsrface.errors import TrainingError
+from dsrface.runtime.devices import is_out_of_memory, out_of_memory
 from dsrface.runtime.worker_death import explain
 from dsrface.types import Batch
 
@@ -40,24 +40,21 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 @contextlib.contextmanager
 def explained_memory(engine: EngineConfig) -> Iterator[None]:
-    """Turn torch's out-of-memory errors into one that says what to lower.
+    """Turn a lack of memory into an error that says what to lower.
 
     Raises:
         TrainingError: id `out-of-memory`.
     """
     try:
         yield
-    except RuntimeError as error:
-        text = str(error)
-        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
-            raise TrainingError(
-                f"Out of memory: {text.splitlines()[0]}",
-                id="out-of-memory",
-                hint=f"Raise engine.accumulate (now {engine.accumulate}): the same training in smaller "
-                "pieces; "
-                "or lower the batch size.",
-            ) from error
-        raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(
+            error,
+            hint=f"Raise engine.accumulate (now {engine.accumulate}): the same training in smaller pieces; "
+            "or lower the batch size; --resident never keeps a cache out of the device's memory.",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-from dsrface.errors import MachineError, UsageError
+from dsrface.errors import MachineError, TrainingError, UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 Amp = Literal["fp32", "bf16", "fp16"]
+_OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
 
 
 @dataclass(frozen=True)
@@ -29,15 +34,18 @@ class Device:
 
 
 def choose_device(device: str = "auto", *, amp: str = "auto") -> Device:
-    """Resolve `"auto"` and check that what was asked for exists.
+    """Resolve `"auto"`, check that what was asked for exists, and make a CUDA device the current one.
+
+    From then on fp32 means fp32: cuDNN would compute convolutions in TF32, which keeps 10 of its 23 bits.
 
     Args:
-        device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:N"` or `"mps"`.
+        device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:N"` or `"mps"`; auto and cuda give each process that
+            torchrun started on this machine a GPU of its own.
         amp: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`; auto is bf16 on CUDA devices that have it, else fp32.
 
     Raises:
         UsageError: an unknown name.
-        MachineError: no such device here, or it lacks the number format.
+        MachineError: no such device here, or too few of them, or it lacks the number format.
     """
     import torch
 
@@ -48,13 +56,13 @@ def choose_device(device: str = "auto", *, amp: str = "auto") -> Device:
     asked, name, why = device, device, f"{device} asked for"
     if device == "auto":
         if torch.cuda.is_available():
-            name, why = f"cuda:{_local_rank() % torch.cuda.device_count()}", "auto: CUDA is there"
+            name, why = _own_gpu(), "auto: CUDA is there"
         elif torch.backends.mps.is_available():
             name, why = "mps", "auto: no CUDA, Apple GPU is there"
         else:
             name, why = "cpu", "auto: no CUDA"
-    elif device == "cuda":
-        name = f"cuda:{_local_rank()}"
+    elif device == "cuda" and torch.cuda.is_available():
+        name = _own_gpu()
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
         raise UsageError(
@@ -62,6 +70,9 @@ def choose_device(device: str = "auto", *, amp: str = "auto") -> Device:
         )
     _check_exists(kind, index, asked)
     chosen, why_amp = _choose_amp(kind, name, amp)
+    if kind == "cuda":
+        torch.cuda.set_device(name)
+        torch.backends.cudnn.allow_tf32 = False
     return Device(kind, name, chosen, f"{why} -> {name}, {chosen}{why_amp}")
 
 
@@ -75,11 +86,60 @@ def autocast(device: Device) -> contextlib.AbstractContextManager[None]:
     return cast("contextlib.AbstractContextManager[None]", torch.autocast(device.kind, dtype=dtype))
 
 
-def _local_rank() -> int:
-    import os
+def recorded_event(device: str | torch.device) -> torch.cuda.Event:
+    """Return an event that comes when a CUDA device has done all that its current stream was given so far.
 
-    text = os.environ.get("LOCAL_RANK", "0")
-    return int(text) if text.isdigit() else 0
+    Who waits for it sleeps instead of spinning.
+    """
+    import torch
+
+    event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ended: the host's or, in whichever words, a device's."""
+    # torch.OutOfMemoryError is a RuntimeError that says so; cuDNN, cuBLAS and MPS raise plain ones.
+    is_said = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
+    return is_said or isinstance(error, MemoryError)
+
+
+def out_of_memory(error: BaseException, *, hint: str) -> TrainingError:
+    """Return the error that tells people so, with what may help."""
+    said = str(error).partition("\n")[0] or type(error).__name__
+    return TrainingError(f"Out of memory: {said}", id="out-of-memory", hint=hint)
+
+
+def too_few_gpus() -> MachineError:
+    """Return the error of a job in which two processes got the same GPU."""
+    return MachineError(
+        f"torchrun started {_environment_int('LOCAL_WORLD_SIZE', 1)} processes on this machine, which do not "
+        "have a GPU each.",
+        id="too-few-gpus",
+        hint="Give torchrun --nproc-per-node the number of GPUs, and use --device auto.",
+    )
+
+
+def _own_gpu() -> str:
+    """Return the GPU of this process among those that torchrun started on this machine.
+
+    Raises:
+        MachineError: there are too few.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    # Some launchers show each process its own GPU only.
+    shows_own = count == 1 and "CUDA_VISIBLE_DEVICES" in os.environ
+    if count < _environment_int("LOCAL_WORLD_SIZE", 1) and not shows_own:
+        raise too_few_gpus()
+    return f"cuda:{_environment_int('LOCAL_RANK', 0) % count}"
+
+
+def _environment_int(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdigit() else default
 
 
 def _check_exists(kind: str, index: str, asked: str) -> None:

@@ -191,6 +191,14 @@ def test_a_full_disk_is_no_bug_of_ours(call, behave):
     assert done.error["error"] == "disk-full"
 
 
+def test_a_lack_of_memory_is_no_bug_of_ours(call, behave):
+    behave(_raise(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore follows.")))
+    done = call("export", "x", "--json")
+    assert done.code == 6
+    assert done.error["error"] == "out-of-memory"
+    assert done.error["message"].endswith("2.00 GiB.")
+
+
 def test_the_three_facts_close_a_command_and_no_text_is_markup(call, behave):
     behave(lambda config, *, emit: Result())
     done = call("export", "x")

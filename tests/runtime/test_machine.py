@@ -9,10 +9,21 @@ import pytest
 import torch
 
 from dsrface.errors import MachineError, RunError, UsageError
-from dsrface.runtime.devices import autocast, choose_device
+from dsrface.runtime.devices import autocast, choose_device, is_out_of_memory
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.threads import limit_torch_threads, set_defaults
 from dsrface.runtime.versions import gather_versions
+
+
+def pretend_gpus(monkeypatch, count):
+    """Make torch see GPUs; return the list of those made the current one."""
+    current: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda name: (7, 5))
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    return current
 
 
 def test_cpu_is_fp32_and_says_why():
@@ -31,11 +42,11 @@ def test_auto_without_cuda(monkeypatch):
 
 
 def test_auto_takes_the_local_rank(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda name: (7, 5))
+    current = pretend_gpus(monkeypatch, 4)
     monkeypatch.setenv("LOCAL_RANK", "2")
-    assert choose_device("auto").torch_name == "cuda:2"
+    assert choose_device("auto").torch_name == choose_device("cuda").torch_name == "cuda:2"
+    assert current == ["cuda:2", "cuda:2"]
+    assert not torch.backends.cudnn.allow_tf32
     assert choose_device("auto").amp == "fp32"  # Turing has no bf16
     with pytest.raises(MachineError):
         choose_device("cuda", amp="bf16")
@@ -43,6 +54,33 @@ def test_auto_takes_the_local_rank(monkeypatch):
     assert choose_device("auto").amp == "bf16"
     with pytest.raises(MachineError):
         choose_device("cuda:4")
+
+
+def test_every_process_has_a_gpu_of_its_own(monkeypatch):
+    pretend_gpus(monkeypatch, 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    for device in ("auto", "cuda"):
+        with pytest.raises(MachineError) as caught:
+            choose_device(device)
+        assert caught.value.id == "too-few-gpus"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(MachineError):
+        choose_device("auto")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")  # the launcher shows each process its own
+    assert choose_device("auto").torch_name == "cuda:0"
+
+
+def test_every_wording_of_a_lack_of_memory_is_known():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+    assert not is_out_of_memory(ValueError("a file called out of memory"))
 
 
 @pytest.mark.parametrize(("device", "amp"), [("gpu", "auto"), ("cuda:x", "auto"), ("cpu", "int8")])

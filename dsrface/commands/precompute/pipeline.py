@@ -19,7 +19,8 @@ from dsrface.data.cache.inputs import PlanSampler, RowDataset, read_steps
 from dsrface.data.cache.png_tree import write_pngs
 from dsrface.data.cache.writer import ColumnWriter
 from dsrface.engine.inference import super_resolve
-from dsrface.runtime.devices import Device
+from dsrface.runtime.devices import Device, recorded_event
+from dsrface.types import to_device
 
 Images = NDArray[np.uint8]
 Get = Callable[[], Images]
@@ -85,15 +86,15 @@ class Upscaler:
         return images
 
     def _on_cuda(self, low: Tensor) -> Get:
-        source = low.pin_memory().to(self.device.torch_name, non_blocking=True)
+        source = to_device(low.pin_memory(), self.device.torch_name)
         high = super_resolve(self.model, source, device=self.device)
         host = torch.empty(high.shape, dtype=torch.uint8, pin_memory=True)
         host.copy_(high, non_blocking=True)
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
+        event = recorded_event(self.device.torch_name)
 
         def get() -> Images:
-            event.synchronize()
+            with torch.cuda.device(self.device.torch_name):  # each thread has a current device of its own
+                event.synchronize()
             images: Images = host.numpy()
             return images
 

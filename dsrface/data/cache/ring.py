@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from dsrface.runtime.devices import recorded_event
 from dsrface.types import Batch
 
 DEPTH = 3
@@ -28,6 +29,7 @@ class Ring:
     """
 
     def __init__(self, *, batch_size: int, shape: tuple[int, int, int], device: str) -> None:
+        self._device = device
         self._is_cuda = device.startswith("cuda")
         self._batch_size = batch_size
         self._shape = shape
@@ -48,7 +50,7 @@ class Ring:
         Args:
             produce: Takes a function that gives a free buffer of some size, and yields it filled.
         """
-        state = _Flight(self, is_cuda=self._is_cuda)
+        state = _Flight(self, self._device if self._is_cuda else None)
         thread = threading.Thread(target=state.fill, args=(produce,), name="dsrface-ring", daemon=True)
         torch.get_num_threads()  # this thread's number is fixed before the other thread sets its own
         thread.start()
@@ -57,6 +59,8 @@ class Ring:
         finally:
             state.stop()
             thread.join()
+            if self._is_cuda:  # the next epoch begins with every buffer free
+                torch.cuda.current_stream(self._device).synchronize()
 
     def _new_buffer(self) -> Batch:
         def empty(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -75,9 +79,9 @@ class Ring:
 class _Flight:
     """One epoch's traffic between the filling thread and the consumer."""
 
-    def __init__(self, ring: Ring, *, is_cuda: bool) -> None:
+    def __init__(self, ring: Ring, cuda_device: str | None) -> None:
         self._ring = ring
-        self._is_cuda = is_cuda
+        self._cuda_device = cuda_device
         # A free buffer comes with the event after which the device no longer reads from it.
         self._free: queue.SimpleQueue[tuple[int, torch.cuda.Event | None] | None] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[tuple[int, Batch] | BaseException | None] = queue.SimpleQueue()
@@ -88,6 +92,8 @@ class _Flight:
 
     def fill(self, produce: Callable[[Callable[[int], Batch]], Iterator[Batch]]) -> None:
         torch.set_num_threads(1)  # the copy is bound by memory; a second thread would only disturb the step
+        if self._cuda_device is not None:
+            torch.cuda.set_device(self._cuda_device)  # each thread has a current device of its own
         try:
             for batch in produce(self._take):
                 self._ready.put((self._current, batch))
@@ -123,11 +129,7 @@ class _Flight:
 
     def _event(self) -> torch.cuda.Event | None:
         """Mark the point of the consumer's stream up to which copies out of the buffer were asked for."""
-        if not self._is_cuda:
-            return None
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
-        return event
+        return None if self._cuda_device is None else recorded_event(self._cuda_device)
 
 
 class _StoppedError(Exception):
