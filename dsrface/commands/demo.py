@@ -146,10 +146,6 @@ class _Demo:
             half.rename(photos)
 
     def prepare(self) -> None:
-        words = (
-            f"prepare {self.out / 'photos'} {self.data} --vlr-sizes {self.config.vlr_size} --align none "
-            "--split 0.7,0.15,0.15"
-        )
         flags = {
             "source": self.out / "photos",
             "data": self.data,
@@ -158,82 +154,55 @@ class _Demo:
             "split": [0.7, 0.15, 0.15],
             "seed": self.config.seed,
         }
-        self._part(words, prepare, PrepareConfig, flags)
+        self._part(prepare, PrepareConfig, flags)
 
     def doctor(self) -> None:
-        words = f"doctor {self.data} --for finetune --vlr-size {self.config.vlr_size} --no-probe"
         flags = {"data": self.data, "purpose": "finetune", "vlr_size": self.config.vlr_size, "probe": False}
-        report = self._part(words, doctor, DoctorConfig, flags).report
+        report = self._part(doctor, DoctorConfig, flags).report
         for check in report.checks:
             if check.status in ("warn", "fail"):
                 self.emit(Note(f"{check.id}: {check.summary}", is_warning=check.status == "fail"))
 
     def train_dsr(self) -> None:
-        epochs = self.config.dsr_epochs
-        words = (
-            f"train-dsr {self.data} --vlr-size {self.config.vlr_size} --preset tiny --epochs {epochs} "
-            f"--run {self.dsr}"
-        )
-        flags = {"epochs": epochs, **self._training(self.dsr)}
-        self._part(words, train_dsr, TrainDsrConfig, flags, preset="tiny")
+        flags = self._training(self.dsr, {"epochs": self.config.dsr_epochs})
+        self._part(train_dsr, TrainDsrConfig, flags, preset="tiny")
 
     def train_start(self) -> None:
         """Train a recogniser from scratch on the HR faces: no weights come with the package."""
-        epochs = self.config.start_epochs
-        words = (
-            f"finetune {self.data} --vlr-size {self.config.vlr_size} --hr-only --stage1-epochs 0 "
-            f"--stage2-epochs {epochs} --run {self.start}"
-        )
-        flags = {
-            "hr_only": True,
-            "stage1_epochs": 0,
-            "stage2_epochs": epochs,
-            **self._training(self.start),
-        }
-        self._part(words, finetune, FinetuneConfig, flags)
+        flags = {"hr_only": True, "stage1_epochs": 0, "stage2_epochs": self.config.start_epochs}
+        self._part(finetune, FinetuneConfig, self._training(self.start, flags), name="finetune (start)")
 
     def precompute(self) -> None:
-        words = f"precompute {self.data} --weights {self.dsr}"
         flags = {"data": self.data, "weights": self.dsr, "device": self.config.device}
-        self._part(words, precompute, PrecomputeConfig, flags)
+        self._part(precompute, PrecomputeConfig, flags)
 
     def finetune(self) -> None:
-        outputs = self.data / "train" / outputs_folder(self.config.vlr_size)
-        epochs = self.config.finetune_epochs
-        words = (
-            f"finetune {self.data} --vlr-size {self.config.vlr_size} --dsr-outputs {outputs} "
-            f"--backbone-weights {self.start} --stage1-epochs 1 --stage2-epochs {epochs} --run {self.tuned}"
-        )
         flags = {
-            "dsr_outputs": outputs,
+            "dsr_outputs": self.data / "train" / outputs_folder(self.config.vlr_size),
             "backbone_weights": self.start,
             "stage1_epochs": 1,
-            "stage2_epochs": epochs,
-            **self._training(self.tuned),
+            "stage2_epochs": self.config.finetune_epochs,
         }
-        self._part(words, finetune, FinetuneConfig, flags)
+        self._part(finetune, FinetuneConfig, self._training(self.tuned, flags))
 
     def evaluate(self) -> EvaluateResult:
-        report = self.out / "report"
-        words = (
-            f"evaluate {self.data} --vlr-size {self.config.vlr_size} --dsr {self.dsr} "
-            f"--recogniser {self.start} --finetuned {self.tuned} --out {report}"
-        )
         flags = {
             "data": self.data,
             "vlr_size": self.config.vlr_size,
             "dsr": self.dsr,
             "recogniser": self.start,
             "finetuned": self.tuned,
-            "out": report,
+            "out": self.out / "report",
             "device": self.config.device,
         }
-        return cast(EvaluateResult, self._part(words, evaluate, EvaluateConfig, flags))
+        return cast(EvaluateResult, self._part(evaluate, EvaluateConfig, flags))
 
-    def _training(self, run: Path) -> dict[str, object]:
+    def _training(self, run: Path, flags: Mapping[str, object]) -> dict[str, object]:
+        """Return the flags of a training command: its own, among those that both take."""
         return {
             "data": self.data,
             "vlr_size": self.config.vlr_size,
+            **flags,
             "run": run,
             "seed": self.config.seed,
             "device": self.config.device,
@@ -242,20 +211,43 @@ class _Demo:
 
     def _part(
         self,
-        words: str,
         module: Any,
         schema: type[Config],
         flags: Mapping[str, object],
         *,
         preset: str | None = None,
+        name: str | None = None,
     ) -> Any:
         """Show the command that a user would type, and run its use case."""
-        self.emit(Note(f"$ dsrface {words}"))
+        self.emit(Note(f"$ {command_line(schema, flags, preset=preset)}"))
         before = time.monotonic()
         result = module.run(resolve(schema, preset=preset, flags=flags).config, emit=self.emit)
-        name = shlex.split(words)[0]
-        name = f"{name} (start)" if flags.get("hr_only") else name
+        name = name or schema.command
         self.seconds[name] = round(time.monotonic() - before, 1)
         self.results[name] = result.to_dict()
         self.emit(Note(result.summary))
         return result
+
+
+def command_line(schema: type[Config], flags: Mapping[str, object], *, preset: str | None = None) -> str:
+    """Return the command that sets these keys, as a shell takes it; keys with their default are left out.
+
+    Args:
+        schema: The command's configuration.
+        flags: Key to value; source and data are the arguments that have no name.
+        preset: Its `--preset`.
+    """
+    words = ["dsrface", schema.command]
+    options = ["--preset", preset] if preset else []
+    for key, value in flags.items():
+        if value == schema.model_fields[key].default:
+            continue
+        name = {"purpose": "for"}.get(key, key.replace("_", "-"))
+        if key in ("source", "data"):
+            words.append(str(value))
+        elif isinstance(value, bool):
+            options.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            options += [f"--{name}", text]
+    return shlex.join([*words, *options])

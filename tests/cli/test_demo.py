@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from dsrface.config.demo import DemoConfig
+from dsrface.engine.events import Note
 from dsrface.errors import EXIT_INTERRUPTED
 
 SMALL = [
@@ -70,3 +75,34 @@ def test_interrupted_while_drawing_it_begins_the_drawing_anew(call, tmp_path, mo
     monkeypatch.setattr(command, "draw_dataset", stop)
     assert call("demo", "--out", "d", *SMALL).code == EXIT_INTERRUPTED
     assert not (tmp_path / "d" / "photos").exists()
+
+
+def test_what_it_says_it_runs_is_what_a_shell_would_run(call, tmp_path, monkeypatch):
+    import dsrface.commands.demo as command
+
+    class Result(SimpleNamespace):
+        def to_dict(self):
+            return {}
+
+    ran = []
+
+    def note_it(config, *, emit):
+        del emit
+        ran.append(config)
+        return Result(summary="done", location="", report=SimpleNamespace(checks=[]), exit_code=0)
+
+    for part in ("prepare", "doctor", "train_dsr", "precompute", "finetune", "evaluate"):
+        monkeypatch.setattr(importlib.import_module(f"dsrface.commands.{part}"), "run", note_it)
+    monkeypatch.setattr(command, "draw_dataset", lambda folder, **_: folder.mkdir(parents=True))
+    notes = []
+    config = DemoConfig(out=tmp_path / "Ann's faces", seed=3, device="cpu", vlr_size=24)
+    command.run(config, emit=notes.append)
+    by_demo = ran.copy()
+    ran.clear()
+
+    lines = [note.message for note in notes if isinstance(note, Note) and note.message.startswith("$ ")]
+    assert len(lines) == len(PARTS)
+    for line in lines:
+        done = call(*shlex.split(line)[2:], "--json")
+        assert done.code == 0, done.err
+    assert ran == by_demo
