@@ -12,7 +12,7 @@ import numpy as np
 from dsrface.commands.workers import choose_workers
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data import draws
-from dsrface.data.augment import Geometry
+from dsrface.data.augment import geometry_of
 from dsrface.data.cache.outputs import is_cache, make_order, open_outputs
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceData, FaceSplit
@@ -157,9 +157,8 @@ class RecogniserData:
         is_training: bool,
         stack: contextlib.ExitStack | None = None,
     ) -> BatchSource:
-        config, wish = self.config, self.config.loader
+        config, settings = self.config, self.config.loader
         stack = stack if stack is not None else self.stack
-        method = None if wish.start_method == "auto" else wish.start_method
         if config.dsr_outputs is not None:
             sink = self.where.sink
             source = open_outputs(
@@ -170,9 +169,9 @@ class RecogniserData:
                 device=self.where.device.torch_name if is_training else "cpu",
                 resident=config.resident if is_training else "never",
                 num_workers=num_workers,
-                start_method=method,
-                prefetch_factor=wish.prefetch_factor,
-                timeout_s=wish.timeout_s,
+                start_method=settings.method,
+                prefetch_factor=settings.prefetch_factor,
+                timeout_s=settings.timeout_s,
                 note=(lambda text: sink.emit(Note(text))) if is_training else None,
             )
             stack.callback(source.close)
@@ -181,10 +180,10 @@ class RecogniserData:
             dataset(config, self.data, split, is_training=is_training),
             sampler,
             num_workers=num_workers,
-            start_method=method,
+            start_method=settings.method,
             pin_memory=is_training and self.where.device.kind == "cuda",
-            prefetch_factor=wish.prefetch_factor,
-            timeout_s=wish.timeout_s,
+            prefetch_factor=settings.prefetch_factor,
+            timeout_s=settings.timeout_s,
         )
         return stack.enter_context(loader)
 
@@ -235,8 +234,7 @@ def dataset(config: FinetuneConfig, data: FaceData, split: FaceSplit, *, is_trai
     if config.dsr_outputs is not None:
         return PairDataset(split, inputs=outputs_of(split, data, config.dsr_outputs))
     inputs = split.high_dir if config.hr_only else split.low_dir(config.vlr_size)
-    wish = config.augment
-    if not (is_training and config.live is not None and wish.before_dsr):
+    if not (is_training and config.live is not None and config.augment.before_dsr):
         return PairDataset(split, inputs=inputs)
     degradation = data.degradation(config.vlr_size)
     if degradation is None:
@@ -246,8 +244,9 @@ def dataset(config: FinetuneConfig, data: FaceData, split: FaceSplit, *, is_trai
             where=data.root,
             hint="Use --set augment.before_dsr=false, or make the data set with `dsrface prepare`.",
         )
-    geometry = Geometry(wish.flip, wish.rotate_deg, wish.scale, wish.shift_px)
-    return PairDataset(split, inputs=inputs, augment=geometry, seed=config.seed, degradation=degradation)
+    return PairDataset(
+        split, inputs=inputs, augment=geometry_of(config.augment), seed=config.seed, degradation=degradation
+    )
 
 
 def _check_val(val: FaceSplit, data: FaceData) -> None:

@@ -12,7 +12,7 @@ from dsrface.commands.training_result import TrainingResult, interrupted
 from dsrface.commands.workers import choose_workers
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.train_dsr import TrainDsrConfig
-from dsrface.data.augment import Geometry
+from dsrface.data.augment import geometry_of
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.loaders import make_loader
@@ -66,12 +66,11 @@ def _train(config: TrainDsrConfig, data: FaceData, train: FaceSplit, val: FaceSp
     )
     limit_torch_threads(num_workers)
     task = _task(config, train, val, where)
-    method = None if config.loader.start_method == "auto" else config.loader.start_method
     with make_loader(
         dataset,
         sampler,
         num_workers=num_workers,
-        start_method=method,
+        start_method=config.loader.method,
         pin_memory=where.device.kind == "cuda",
         prefetch_factor=config.loader.prefetch_factor,
         timeout_s=config.loader.timeout_s,
@@ -83,8 +82,7 @@ def _train(config: TrainDsrConfig, data: FaceData, train: FaceSplit, val: FaceSp
 
 def _dataset(config: TrainDsrConfig, data: FaceData, train: FaceSplit, where: Where) -> PairDataset:
     degradation = data.degradation(config.vlr_size)
-    wish = config.augment
-    geometry = Geometry(wish.flip, wish.rotate_deg, wish.scale, wish.shift_px) if wish.enabled else None
+    geometry = geometry_of(config.augment) if config.augment.enabled else None
     if geometry is not None and degradation is None:
         note = "How the VLR images were made is not recorded, so both twins are only mirrored, not moved."
         where.sink.emit(Note(note))

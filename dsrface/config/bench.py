@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from dsrface.config.fields import Device
 from dsrface.config.sources import Config
 
 
@@ -29,5 +30,5 @@ class BenchConfig(Config):
     )
     weights: Path | None = Field(None, description="DSR to measure with; None builds an untrained one.")
     preset: str = Field("small", description="train-dsr preset whose shape that untrained DSR has.")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    device: Device = "auto"
     folder: Path | None = Field(None, description="Where the data is made; None: a temporary folder.")

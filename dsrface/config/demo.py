@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from dsrface.config.fields import Device, VlrSize
 from dsrface.config.sources import Config
 
 
@@ -17,9 +18,9 @@ class DemoConfig(Config):
 
     out: Path = Field(Path("dsrface-demo"), description="Folder for photos, data set, runs and report.")
     seed: int = Field(0, ge=0, description="Fixes the faces, the split, the weights and the order.")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
-    vlr_size: int = Field(16, description="Side of the low-resolution faces in pixels: 16, 24 or 32.")
-    num_persons: int = Field(60, ge=20, description="Persons to draw; a tenth each for val and test.")
+    device: Device = "auto"
+    vlr_size: VlrSize = Field(16, description="Side of the low-resolution faces, in pixels.")
+    num_persons: int = Field(60, ge=20, description="Persons to draw; 15 % each go to val and test.")
     images_per_person: int = Field(10, ge=4, description="Pictures of each person.")
     dsr_epochs: int = Field(8, ge=1, description="Epochs of the super-resolution network.")
     start_epochs: int = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -67,7 +67,7 @@ def template(schema: type[Config], values: dict[str, Any]) -> str:
         schema: The command's root model.
         values: Dotted key to value, above the defaults (a preset).
     """
-    lines = [f"# Configuration of `dsrface {getattr(schema, 'command', '')}`; delete what you do not change."]
+    lines = [f"# Configuration of `dsrface {schema.command}`; delete what you do not change."]
     table = ""
     for key in keys(schema):
         *parents, leaf = key.name.split(".")
@@ -91,20 +91,24 @@ def _plain(value: Any) -> Any:
 
 def _words(field: FieldInfo) -> str:
     """Return a field's type and bounds in words."""
-    text = _type_words(field.annotation)
-    bounds = []
-    for item in field.metadata:
-        for sign, name in ((">=", "ge"), (">", "gt"), ("<=", "le"), ("<", "lt")):
-            bound = getattr(item, name, None)
-            if bound is not None:
-                bounds.append(f"{sign} {bound:g}")
-    return f"{text} {', '.join(bounds)}".strip()
+    return f"{_type_words(field.annotation)} {_bounds(field.metadata)}".strip()
+
+
+def _bounds(metadata: Iterable[Any]) -> str:
+    signs = ((">=", "ge"), (">", "gt"), ("<=", "le"), ("<", "lt"))
+    return ", ".join(
+        f"{sign} {bound:g}"
+        for item in metadata
+        for sign, name in signs
+        if (bound := getattr(item, name, None)) is not None
+    )
 
 
 def _type_words(annotation: Any) -> str:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _type_words(args[0])
+        inner = [item for extra in args[1:] for item in getattr(extra, "metadata", [extra])]
+        return f"{_type_words(args[0])} {_bounds(inner)}".strip()
     if origin is Literal:
         return " | ".join(str(arg) for arg in args)
     if origin in (Union, types.UnionType):

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from dsrface.config.fields import VlrSize
 from dsrface.config.sources import Config
 
 
@@ -49,4 +50,4 @@ class DsrTable(Config):
 class DsrConfig(DsrTable):
     """Everything that `build_dsr` needs; stored in the weight file."""
 
-    vlr_size: Literal[16, 24, 32] = Field(16, description="Side of the low-resolution input, in pixels.")
+    vlr_size: VlrSize = Field(16, description="Side of the low-resolution input, in pixels.")

@@ -1,4 +1,4 @@
-"""Settings of `dsrface embed`."""
+"""Configuration of `dsrface embed`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from dsrface.config.fields import Amp, Device, Workers
 from dsrface.config.sources import Config
 
 
@@ -24,11 +25,9 @@ class EmbedConfig(Config):
         description="fail stops at the first picture that cannot be used; skip lists them and goes on.",
     )
     batch_size: int = Field(64, ge=1, description="Images a forward pass.")
-    workers: int | Literal["auto"] = Field(
-        "auto", description="Threads that read images; auto takes the free cores."
-    )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
-    amp: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+    workers: Workers = Field("auto", description="Threads that read images; auto takes the free cores.")
+    device: Device = "auto"
+    amp: Amp = Field(
         "fp32", description="Number format of the forward passes; fp32 keeps files alike between machines."
     )
 
@@ -36,6 +35,4 @@ class EmbedConfig(Config):
     def _check(self) -> Self:
         if self.out.suffix != ".npz":
             raise ValueError("out must end in .npz")
-        if isinstance(self.workers, int) and self.workers < 0:
-            raise ValueError("workers must be auto, or 0 or more")
         return self

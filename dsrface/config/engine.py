@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from dsrface.config.fields import Amp, Device, VlrSize, Workers
 from dsrface.config.sources import Config
 
 
@@ -67,30 +68,24 @@ class LoaderConfig(Config):
         300.0, ge=0, description="Seconds without a batch after which a worker counts as hung; 0: never."
     )
 
+    @property
+    def method(self) -> str | None:
+        """The start method asked for; None takes this Python's default."""
+        return None if self.start_method == "auto" else self.start_method
+
 
 class TrainingConfig(Config):
     """What both training commands take."""
 
-    command: ClassVar[str]
-
     data: Path = Field(
         description="Data set folder, as `dsrface prepare` writes it, or flat vlr_images/, hr_images/."
     )
-    vlr_size: Literal[16, 24, 32] = Field(description="Side of the low-resolution images, in pixels.")
+    vlr_size: VlrSize = Field(description="Side of the low-resolution images, in pixels.")
     run: Path | None = Field(None, description="Run folder; None makes runs/<command>/<UTC time>-<hash>.")
     resume: bool = Field(False, description="Go on from the run folder's last checkpoint.")
-    workers: int | Literal["auto"] = Field("auto", description="Loader worker processes; auto measures.")
+    workers: Workers = Field("auto", description="Loader worker processes; auto measures.")
     seed: int = Field(0, ge=0, description="Fixes initial weights, order and augmentation.")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
-    amp: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="Number format of the forward passes."
-    )
+    device: Device = "auto"
+    amp: Amp = Field("auto", description="Number format of the forward passes.")
     loader: LoaderConfig = LoaderConfig()
     engine: EngineConfig = EngineConfig()
-
-    @field_validator("workers")
-    @classmethod
-    def _not_negative(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 0:
-            raise ValueError("must be auto, or 0 or more")
-        return value

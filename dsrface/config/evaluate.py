@@ -1,4 +1,4 @@
-"""Settings of `dsrface evaluate`."""
+"""Configuration of `dsrface evaluate`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from dsrface.config.fields import Amp, Device, Workers
 from dsrface.config.sources import Config
 
 
@@ -46,11 +47,11 @@ class EvaluateConfig(Config):
     )
     seed: int = Field(0, ge=0, description="Seed of pairs, gallery and bootstrap.")
     batch_size: int = Field(64, ge=1, description="Images a forward pass.")
-    workers: int | Literal["auto"] = Field(
+    workers: Workers = Field(
         "auto", description="Processes that read images; auto starts none for fewer than 2000 images."
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
-    amp: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+    device: Device = "auto"
+    amp: Amp = Field(
         "fp32", description="Number format of the forward passes; fp32 keeps figures alike between machines."
     )
 
@@ -65,6 +66,4 @@ class EvaluateConfig(Config):
     def _check(self) -> Self:
         if self.dsr is not None and self.dsr_outputs is not None:
             raise ValueError("give dsr or dsr_outputs, not both")
-        if isinstance(self.workers, int) and self.workers < 0:
-            raise ValueError("workers must be auto, or 0 or more")
         return self

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from dsrface.config.engine import OptimConfig, TrainingConfig
+from dsrface.config.fields import GeometryConfig
 from dsrface.config.sources import Config
 
 
@@ -54,13 +55,9 @@ class TrunkConfig(Config):
     )
 
 
-class RecogAugmentConfig(Config):
+class RecogAugmentConfig(GeometryConfig):
     """Drawn per sample on the device; the HR twin gets the same geometry."""
 
-    flip: float = Field(0.5, ge=0, le=1, description="Probability of a left-right flip.")
-    rotate_deg: float = Field(5.0, ge=0, le=45, description="Largest rotation, in degrees, either way.")
-    scale: float = Field(0.05, ge=0, lt=1, description="Largest change of size, as a fraction.")
-    shift_px: float = Field(4.0, ge=0, description="Largest shift, in pixels of the 112x112 image.")
     brightness: float = Field(0.1, ge=0, lt=1, description="Largest change of brightness, of the full range.")
     contrast: float = Field(0.1, ge=0, lt=1, description="Largest change of contrast, as a fraction.")
     before_dsr: bool = Field(

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from dsrface.config.fields import Amp, Device, GeometryConfig, Workers
 from dsrface.config.sources import Config
-
-
-class VariantConfig(Config):
-    """How variants 1..K-1 differ from variant 0, which is the picture as it is on disk."""
-
-    flip: float = Field(0.5, ge=0, le=1, description="Probability of a left-right flip.")
-    rotate_deg: float = Field(5.0, ge=0, le=45, description="Largest rotation, in degrees, either way.")
-    scale: float = Field(0.05, ge=0, lt=1, description="Largest change of size, as a fraction.")
-    shift_px: float = Field(4.0, ge=0, description="Largest shift, in pixels of the 112x112 image.")
 
 
 class StorageConfig(Config):
@@ -40,7 +32,9 @@ class PrecomputeConfig(Config):
     format: Literal["cache", "png"] = Field(
         "cache", description="cache: packed shards; png: one file an image, same relative names."
     )
-    batch_size: int | Literal["auto"] = Field("auto", description="Images a forward pass; auto measures.")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="Images a forward pass; auto measures."
+    )
     variants: int = Field(
         1, ge=1, le=256, description="Variants an image; those after the first are augmented."
     )
@@ -48,17 +42,18 @@ class PrecomputeConfig(Config):
     force: bool = Field(
         False, description="Throw away what other weights or settings have made, and start anew."
     )
-    workers: int | Literal["auto"] = Field(
+    workers: Workers = Field(
         "auto", description="Processes that read images; 0 reads in threads of this process."
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
-    amp: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+    device: Device = "auto"
+    amp: Amp = Field(
         "auto", description="Number format of the forward passes; it changes pixels by rounding."
     )
-    seed: int = Field(
-        0, ge=0, description="Fixes the draws of the variants, and splits that must be derived."
+    seed: int = Field(0, ge=0, description="Fixes the draws of the variants.")
+    augment: GeometryConfig = Field(
+        GeometryConfig(),
+        description="How variants 1..K-1 differ from variant 0, which is the picture as it is on disk.",
     )
-    augment: VariantConfig = VariantConfig()
     storage: StorageConfig = StorageConfig()
 
     @model_validator(mode="after")
@@ -69,10 +64,6 @@ class PrecomputeConfig(Config):
             raise ValueError("--input and --output go together")
         if self.input and self.output and self.output.resolve().is_relative_to(self.input.resolve()):
             raise ValueError("--output must lie outside --input: outputs are no inputs of the next run")
-        if isinstance(self.batch_size, int) and self.batch_size < 1:
-            raise ValueError("batch_size must be at least 1")
-        if isinstance(self.workers, int) and self.workers < 0:
-            raise ValueError("workers must not be negative")
         if self.variants > 1 and (self.format == "png" or self.data is None):
             raise ValueError("variants need a data set and the cache format")
         return self

@@ -1,4 +1,4 @@
-"""Settings of `dsrface prepare`."""
+"""Configuration of `dsrface prepare`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from dsrface.config.fields import Workers
 from dsrface.config.sources import Config
 from dsrface.types import SPLITS, VLR_SIZES_PX
 
@@ -31,7 +32,7 @@ class PrepareConfig(Config):
         "classic", description="How LR faces are made: one bicubic kernel, or blur, noise and JPEG as well."
     )
     seed: int = Field(0, ge=0, description="Seed of the split and of the degradation.")
-    workers: int | Literal["auto"] = Field("auto", description="Worker processes; auto measures.")
+    workers: Workers = Field("auto", description="Worker processes; auto measures.")
     on_bad_image: Literal["skip", "fail"] = Field(
         "skip", description="skip lists bad photos in bad_images.csv; fail stops at the first."
     )
@@ -56,11 +57,4 @@ class PrepareConfig(Config):
         # Asked so that nan, which is neither below nor above anything, is refused as well.
         if not (all(share >= 0 for share in value) and value[0] > 0 and abs(sum(value) - 1) < 1e-6):
             raise ValueError("the three shares must not be negative and must sum to 1, train above 0")
-        return value
-
-    @field_validator("workers")
-    @classmethod
-    def _workers(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 0:
-            raise ValueError("must be auto, or 0 or more")
         return value

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,6 +25,8 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=False
     )
+
+    command: ClassVar[str] = ""  # only a command's root model has one
 
 
 _MAX_PROBLEMS = 8
@@ -113,18 +115,15 @@ def load_preset(schema: type[Config], name: str) -> dict[str, Any]:
     Raises:
         UsageError: no such preset; the known ones are listed.
     """
-    command = getattr(schema, "command", schema.__name__)
-    known = list_presets(command)
+    known = list_presets(schema.command)
     if name not in known:
         raise UsageError(
-            f"There is no preset {name!r} for {command}.",
+            f"There is no preset {name!r} for {schema.command}.",
             id="unknown-preset",
             hint=f"Choose one of: {', '.join(known) or 'none exist'}.",
         )
-    text = (resources.files("dsrface.config") / "presets" / command / f"{name}.toml").read_text(
-        encoding="utf-8"
-    )
-    return tomllib.loads(text)
+    file = resources.files("dsrface.config") / "presets" / schema.command / f"{name}.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 def to_toml(config: Config) -> str:

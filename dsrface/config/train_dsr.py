@@ -9,19 +9,16 @@ from pydantic import Field, model_validator
 
 from dsrface.config.dsr_model import DsrTable
 from dsrface.config.engine import EngineConfig, OptimConfig, TrainingConfig
+from dsrface.config.fields import GeometryConfig
 from dsrface.config.sources import Config
 
 
-class DsrAugmentConfig(Config):
+class DsrAugmentConfig(GeometryConfig):
     """Geometry drawn per sample on the HR image, before it is degraded again."""
 
     enabled: bool = Field(
         True, description="Draw new geometry in every epoch; off trains on the stored pairs."
     )
-    flip: float = Field(0.5, ge=0, le=1, description="Probability of a left-right flip.")
-    rotate_deg: float = Field(5.0, ge=0, le=45, description="Largest rotation, in degrees, either way.")
-    scale: float = Field(0.05, ge=0, lt=1, description="Largest change of size, as a fraction.")
-    shift_px: float = Field(4.0, ge=0, description="Largest shift, in pixels of the 112x112 image.")
 
 
 class DsrLossConfig(Config):

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from dsrface.config.fields import GeometryConfig
 from dsrface.data import draws
 from dsrface.data.decode import ImageU8
 from dsrface.types import to_device
@@ -90,6 +91,11 @@ class Geometry:
         """Return whether this sample is mirrored; the same draw that `matrices` uses."""
         draw = draws.uniform(seed, epoch, np.array([index]), num=1, stream="geometry")[0, 0]
         return bool(draw < self.flip)
+
+
+def geometry_of(config: GeometryConfig) -> Geometry:
+    """Return the geometry of a configuration, or of a table that has more to say."""
+    return Geometry(config.flip, config.rotate_deg, config.scale, config.shift_px)
 
 
 @dataclass(frozen=True)

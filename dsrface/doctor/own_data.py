@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data import loaders
-from dsrface.data.augment import Geometry
+from dsrface.data.augment import geometry_of
 from dsrface.data.cache.inputs import RowDataset
 from dsrface.data.cache.outputs import is_cache
 from dsrface.data.datasets import PairDataset, Sample
@@ -46,9 +46,9 @@ def build_own(request: Mapping[str, Any]) -> Target:
 
 
 def _train_dsr(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int]:
-    wish = TrainDsrConfig.model_fields["augment"].get_default(call_default_factory=True)
+    augment = TrainDsrConfig.model_fields["augment"].get_default(call_default_factory=True)
     degradation = data.degradation(vlr_size)
-    geometry = Geometry(wish.flip, wish.rotate_deg, wish.scale, wish.shift_px) if wish.enabled else None
+    geometry = geometry_of(augment) if augment.enabled else None
     dataset = PairDataset(
         train, inputs=train.low_dir(vlr_size), augment=geometry, seed=0, degradation=degradation
     )

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data import draws
-from dsrface.data.augment import Colour, Geometry, augment_pair, to_image01, to_image_u8
+from dsrface.data.augment import Colour, augment_pair, geometry_of, to_image01, to_image_u8
 from dsrface.data.names import PackedStrings
 from dsrface.engine.collapse import CollapseGuard, effective_rank
 from dsrface.engine.inference import Images, run_batched, super_resolve
@@ -110,11 +110,9 @@ class RecognitionTask(Task):
         self._images, self._is_from_scratch = images, is_from_scratch
         self._phase = 0
         self._guard = CollapseGuard()
-        wish = config.augment
-        self._geometry: Geometry | None = None
-        if not (config.live is not None and wish.before_dsr):
-            self._geometry = Geometry(wish.flip, wish.rotate_deg, wish.scale, wish.shift_px)
-        self._colour = Colour(wish.brightness, wish.contrast)
+        is_moved_already = config.live is not None and config.augment.before_dsr
+        self._geometry = None if is_moved_already else geometry_of(config.augment)
+        self._colour = Colour(config.augment.brightness, config.augment.contrast)
         self._val_inputs: Tensor | None = None
         self._holdout_inputs: Tensor | None = None
 

@@ -157,8 +157,7 @@ def config_values(config: Config) -> dict[str, Any]:
 def _new_path(config: Config) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     digest = sha256_json({"config": config_values(config), "pid": os.getpid()})[:6]
-    command: str = config.command  # type: ignore[attr-defined]
-    return Path("runs") / command / f"{stamp}-{digest}"
+    return Path("runs") / config.command / f"{stamp}-{digest}"
 
 
 def _start(folder: RunFolder, config: Config, seed: int, facts: Mapping[str, object]) -> None:
@@ -170,7 +169,7 @@ def _start(folder: RunFolder, config: Config, seed: int, facts: Mapping[str, obj
     ]
     folder.record = {
         "schema_version": SCHEMA_VERSION,
-        "command": config.command,  # type: ignore[attr-defined]
+        "command": config.command,
         "status": RUNNING,
         "argv": sys.argv,
         "attempts": attempts,
@@ -191,7 +190,7 @@ def _start(folder: RunFolder, config: Config, seed: int, facts: Mapping[str, obj
 
 def _check_same(folder: RunFolder, config: Config, facts: Mapping[str, object]) -> None:
     before, now = folder.record.get("config", {}), config_values(config)
-    if folder.record.get("command") != config.command:  # type: ignore[attr-defined]
+    if folder.record.get("command") != config.command:
         raise RunError(
             f"The folder holds a run of {folder.record.get('command')!r}.",
             id="not-resumable",

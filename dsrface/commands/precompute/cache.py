@@ -19,7 +19,7 @@ from dsrface.commands.precompute.setting import (
     num_threads,
     together,
 )
-from dsrface.data.augment import Geometry
+from dsrface.data.augment import Geometry, geometry_of
 from dsrface.data.cache import format as fmt
 from dsrface.data.cache import png_tree
 from dsrface.data.cache.build import Decision, Wanted, decide
@@ -154,7 +154,7 @@ def _dataset(
 
 def _augment(job: Job, setting: Setting, column: str) -> dict[str, Any]:
     """Return what makes variants differ; for HR the same with every VLR size: they share the column."""
-    geometry = asdict(Geometry(**setting.config.augment.model_dump()))
+    geometry = asdict(geometry_of(setting.config.augment))
     kind = "moved" if job.degradation is not None else "mirrored"
     degradation = job.degradation.to_dict() if job.degradation is not None and column == "outputs" else None
     return {**geometry, "seed": setting.config.seed, "kind": kind, "degradation": degradation}

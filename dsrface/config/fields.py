@@ -1,0 +1,23 @@
+"""Types of values that several commands take, with their bounds and meaning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dsrface.config.sources import Config
+
+Amp = Literal["auto", "fp32", "bf16", "fp16"]
+Device = Annotated[str, Field(description="auto, cpu, cuda, cuda:N or mps.")]
+VlrSize = Literal[16, 24, 32]
+Workers = Annotated[int, Field(ge=0)] | Literal["auto"]
+
+
+class GeometryConfig(Config):
+    """How far a face may be moved; drawn per sample."""
+
+    flip: float = Field(0.5, ge=0, le=1, description="Probability of a left-right flip.")
+    rotate_deg: float = Field(5.0, ge=0, le=45, description="Largest rotation, in degrees, either way.")
+    scale: float = Field(0.05, ge=0, lt=1, description="Largest change of size, as a fraction.")
+    shift_px: float = Field(4.0, ge=0, description="Largest shift, in pixels of the 112x112 image.")
