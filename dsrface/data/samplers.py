@@ -42,6 +42,10 @@ class EpochOrder:
             return np.arange(self.num_samples, dtype=np.int64)
         return draws.generator(self.seed, epoch, 0, "order").permutation(self.num_samples).astype(np.int64)
 
+    def pieces(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the permutation in pieces, for orders that need not hold the whole of it."""
+        yield self.permutation(epoch)
+
 
 class RankedSampler(Sampler[list[Key]]):
     """What all samplers share: global batches, this rank's slice of each, and a position to resume from.
@@ -132,12 +136,16 @@ class BatchSampler(RankedSampler):
 
     def global_batches(self, epoch: int) -> Iterator[NDArray[np.int64]]:
         """Yield the indices of every batch of an epoch, over all ranks."""
-        permutation = self.order.permutation(epoch)
-        for number in range(self.num_batches):
-            batch = permutation[number * self.batch_size : (number + 1) * self.batch_size]
-            if missing := -len(batch) % self.world_size:
-                batch = np.concatenate([batch, np.resize(permutation, missing)])
-            yield batch
+        first = rest = np.empty(0, np.int64)
+        for piece in self.order.pieces(epoch):
+            rest = np.concatenate([rest, piece]) if len(rest) else piece
+            if len(first) < self.world_size:
+                first = np.concatenate([first, piece])[: self.world_size]
+            num_whole = len(rest) // self.batch_size
+            yield from rest[: num_whole * self.batch_size].reshape(num_whole, self.batch_size)
+            rest = rest[num_whole * self.batch_size :]
+        if len(rest) and not self.drop_last:
+            yield np.concatenate([rest, np.resize(first, -len(rest) % self.world_size)])
 
 
 def in_order(num_samples: int, *, batch_size: int) -> BatchSampler:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dsrface.data.names import PackedStrings
 from dsrface.data.samplers import BatchSampler, EpochOrder, PersonSampler
@@ -33,6 +37,35 @@ def test_ranks_share_the_global_batches(drop_last: bool) -> None:
         assert (together[: len(batch)] == batch).all()
         assert len(together) % 3 == 0
     assert len(whole) == (8 if drop_last else 9)
+
+
+class _InPieces(EpochOrder):
+    """The same permutation, given piece by piece."""
+
+    def __init__(self, cuts: list[int], num_samples: int) -> None:
+        super().__init__(num_samples, seed=0)
+        self.cuts = cuts
+
+    def pieces(self, epoch: int) -> Iterator[np.ndarray]:
+        yield from np.split(self.permutation(epoch), self.cuts)
+
+
+@given(
+    cuts=st.lists(st.integers(0, 47), max_size=8).map(sorted),
+    batch=st.integers(1, 5),
+    world_size=st.integers(1, 4),
+    drop_last=st.booleans(),
+)
+def test_batches_do_not_depend_on_the_pieces_that_the_order_comes_in(
+    cuts: list[int], batch: int, world_size: int, drop_last: bool
+) -> None:
+    options = {"batch_size": batch * world_size, "world_size": world_size, "drop_last": drop_last}
+    whole, pieces = (
+        [indices.tolist() for indices in BatchSampler(order, rank=world_size - 1, **options).batches(3)]
+        for order in (EpochOrder(47, seed=0), _InPieces(cuts, 47))
+    )
+    assert pieces == whole
+    assert len(whole) == BatchSampler(EpochOrder(47, seed=0), **options).num_batches
 
 
 def test_a_position_skips_batches_without_changing_them() -> None:

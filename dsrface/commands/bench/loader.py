@@ -342,5 +342,7 @@ def simulated_rows(folder: Path, num_images: int, num_batches: int = 1000) -> li
 
 
 def _private_bytes(process: psutil.Process) -> int:
-    info = process.memory_full_info() if hasattr(process, "memory_full_info") else process.memory_info()
-    return int(getattr(info, "uss", info.rss))
+    """Return the memory that the system cannot take back; on Linux, without clean pages of files."""
+    gc.collect()
+    maps = process.memory_maps() if psutil.LINUX else []
+    return sum(item.private_dirty for item in maps) or int(process.memory_full_info().uss)

@@ -20,6 +20,11 @@ from dsrface.data.names import PackedStrings
 from dsrface.errors import RunError
 
 BLOCK_RECORDS = 64
+_INDICES_KEPT = 64
+
+
+# Table rows int64 [n] and CRC-32 checksums uint32 [n] of a shard's records.
+Index = tuple[NDArray[np.int64], NDArray[np.uint32]]
 
 
 @dataclass(frozen=True)
@@ -59,11 +64,12 @@ class Column:
             self.extents.append(Extent(folder / shard.file, first, shard.count))
             first += -(-shard.count // step) * step
         self.num_slots = first
+        self._starts = np.array([extent.first_slot for extent in self.extents], np.int64)
         self._table: Table | None = None
-        self._crcs = np.zeros(first, np.uint32)
-        self._is_checked = np.zeros(first, np.bool_)
+        self._checked_bits = np.zeros(-(-first // 8), np.uint8)
         self._num_unchecked = 0
         self._slots: dict[int, NDArray[np.integer]] = {}
+        self._indices: dict[int, Index] = {}
 
     @property
     def record_bytes(self) -> int:
@@ -113,21 +119,41 @@ class Column:
         if variant not in self._slots:
             kind = np.int32 if self.num_slots < 2**31 else np.int64
             slots: NDArray[np.integer] = np.full(self.manifest.num_images, -1, kind)
-            for shard, extent in zip(self.manifest.shards, self.extents, strict=True):
+            for number, (shard, extent) in enumerate(zip(self.manifest.shards, self.extents, strict=True)):
                 if shard.variant != variant:
                     continue
-                rows, crcs, raw = fmt.read_index(self.folder, shard)
-                if hashlib.sha256(raw).hexdigest() != shard.index_sha256:
-                    raise fmt.damaged(
-                        f"{shard.index_file}: index_sha256 differs.", self.folder / shard.index_file
-                    )
+                rows, _ = self._index(number)
                 slots[rows] = np.arange(extent.first_slot, extent.first_slot + shard.count, dtype=kind)
-                self._crcs[extent.first_slot : extent.first_slot + shard.count] = crcs
                 self._num_unchecked += shard.count
             if len(slots) and slots.min() < 0:
                 raise fmt.damaged(f"Variant {variant} lacks images.", self.folder / fmt.MANIFEST)
             self._slots[variant] = slots
         return self._slots[variant]
+
+    def share_slots(self, other: Column, variant: int) -> None:
+        """Use another column's slots where they are the same, as when both were written in one run."""
+        mine, theirs = self.slots(variant), other.slots(variant)
+        if mine is not theirs and np.array_equal(mine, theirs):
+            self._slots[variant] = theirs
+
+    def blocks(self, variant: int) -> NDArray[np.int64]:
+        """Return the blocks of `BLOCK_RECORDS` neighbouring slots that hold records of a variant."""
+        found = [
+            extent.first_slot // BLOCK_RECORDS + np.arange(-(-extent.count // BLOCK_RECORDS))
+            for shard, extent in zip(self.manifest.shards, self.extents, strict=True)
+            if shard.variant == variant
+        ]
+        return np.concatenate(found, dtype=np.int64)
+
+    def rows_of_block(self, block: int) -> NDArray[np.int64]:
+        """Return the table row of each record of a block, in the order of its slots.
+
+        Raises:
+            RunError: an index file is damaged.
+        """
+        number, record = self._place(block * BLOCK_RECORDS)
+        rows, _ = self._index(number)
+        return rows[record : record + BLOCK_RECORDS]
 
     @property
     def is_checked(self) -> bool:
@@ -144,32 +170,50 @@ class Column:
         Raises:
             RunError: a record differs; its file, position and image are named.
         """
-        for position in np.flatnonzero(~self._is_checked[slots]):
+        is_checked = self._checked_bits[slots >> 3] >> (slots & 7).astype(np.uint8) & 1
+        for position in np.flatnonzero(is_checked == 0):
             slot = int(slots[position])
+            number, record = self._place(slot)
+            expected = int(self._index(number)[1][record])
             found = zlib.crc32(records[position])
-            if found != self._crcs[slot]:
-                raise self._damaged_record(slot, found)
-            if not self._is_checked[slot]:
-                self._is_checked[slot] = True
+            if found != expected:
+                raise self._damaged_record(slot, found, expected)
+            bit = np.uint8(1 << (slot & 7))
+            if not self._checked_bits[slot >> 3] & bit:  # a batch may hold an image twice
+                self._checked_bits[slot >> 3] |= bit
                 self._num_unchecked -= 1
 
-    def place(self, slot: int) -> tuple[Extent, int]:
-        """Return the shard that holds a slot, and the record's number in it."""
-        starts = [extent.first_slot for extent in self.extents]
-        number = int(np.searchsorted(starts, slot, side="right")) - 1
-        return self.extents[number], slot - starts[number]
+    def _place(self, slot: int) -> tuple[int, int]:
+        """Return the number of the shard that holds a slot, and the record's number in it."""
+        number = int(np.searchsorted(self._starts, slot, side="right")) - 1
+        return number, slot - self.extents[number].first_slot
 
-    def _damaged_record(self, slot: int, found: int) -> RunError:
-        extent, number = self.place(slot)
+    def _index(self, number: int) -> Index:
+        """Return the rows and checksums of a shard; those of few shards are kept, however many there are."""
+        if number not in self._indices:
+            shard = self.manifest.shards[number]
+            rows, crcs, raw = fmt.read_index(self.folder, shard)
+            if hashlib.sha256(raw).hexdigest() != shard.index_sha256:
+                raise fmt.damaged(
+                    f"{shard.index_file}: index_sha256 differs.", self.folder / shard.index_file
+                )
+            if len(self._indices) == _INDICES_KEPT:
+                del self._indices[next(iter(self._indices))]
+            self._indices[number] = rows, crcs
+        return self._indices[number]
+
+    def _damaged_record(self, slot: int, found: int, expected: int) -> RunError:
+        number, record = self._place(slot)
+        path = self.extents[number].path
         name = "?"
         for slots in self._slots.values():
             rows = np.flatnonzero(slots == slot)
             if len(rows):
                 name = self.table.names[int(rows[0])]
         return fmt.damaged(
-            f"Record {number} of {extent.path.name} ({name}) is damaged: crc32 differs, "
-            f"{int(self._crcs[slot]):08x} -> {found:08x}.",
-            extent.path,
+            f"Record {record} of {path.name} ({name}) is damaged: crc32 differs, "
+            f"{expected:08x} -> {found:08x}.",
+            path,
         )
 
 
@@ -180,5 +224,15 @@ def slots_per_page(record_bytes: int) -> int:
 
 def lookup(names: PackedStrings, wanted: PackedStrings) -> NDArray[np.int64]:
     """Return the position of each wanted name in `names`, -1 where it is not."""
+    # Mostly some images were left out and the rest is in the same order: that needs no dictionary of all.
+    left = iter(wanted)
+    name = next(left, None)
+    rows = []
+    for number, candidate in enumerate(names):
+        if candidate == name:
+            rows.append(number)
+            name = next(left, None)
+    if name is None:
+        return np.array(rows, np.int64)
     position = {name: number for number, name in enumerate(names)}
     return np.fromiter((position.get(name, -1) for name in wanted), np.int64, len(wanted))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,19 +36,37 @@ class WindowOrder(EpochOrder):
 
     def permutation(self, epoch: int) -> NDArray[np.int64]:
         """See `EpochOrder`."""
-        window = WINDOW_BLOCKS * BLOCK_RECORDS
-        if self.num_samples <= window:
-            return super().permutation(epoch)
-        slots = self._column.slots(epoch % self._column.manifest.num_variants)[self._rows]
-        by_slot = np.full(self._column.num_slots, -1, np.int32 if self.num_samples < 2**31 else np.int64)
-        by_slot[slots] = np.arange(self.num_samples)
-        num_blocks = -(-len(by_slot) // BLOCK_RECORDS)
-        padded = np.full(num_blocks * BLOCK_RECORDS, -1, by_slot.dtype)
-        padded[: len(by_slot)] = by_slot
+        return np.concatenate(list(self.pieces(epoch)))
+
+    def pieces(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the order window by window; so its memory does not grow with the data.
+
+        Raises:
+            RunError: an index file of the cache is damaged.
+        """
+        if self.num_samples <= WINDOW_BLOCKS * BLOCK_RECORDS:
+            yield super().permutation(epoch)
+            return
+        blocks = self._column.blocks(epoch % self._column.manifest.num_variants)
         rng = draws.generator(self.seed, epoch, 0, "window-order")
-        mixed = padded.reshape(num_blocks, BLOCK_RECORDS)[rng.permutation(num_blocks)].reshape(-1)
-        mixed = mixed[mixed >= 0]
-        del by_slot, padded
-        for start in range(0, len(mixed), window):
-            rng.shuffle(mixed[start : start + window])
-        return mixed.astype(np.int64)
+        rng.shuffle(blocks)
+        for window in np.split(blocks, range(WINDOW_BLOCKS, len(blocks), WINDOW_BLOCKS)):
+            rows = np.concatenate([self._column.rows_of_block(block) for block in window.tolist()])
+            indices = self._indices_of(rows)
+            rng.shuffle(indices)
+            yield indices
+
+    def _indices_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the images of the split that lie in some rows of the table."""
+        if isinstance(self._rows, slice):
+            indices = rows - int(self._rows.start)
+            return indices[(indices >= 0) & (indices < self.num_samples)]
+        known = self._position[rows]
+        return known[known >= 0].astype(np.int64)
+
+    @cached_property
+    def _position(self) -> NDArray[np.int32]:
+        """The image of the split that each row of the table holds, -1 where it is of another split."""
+        position = np.full(self._column.manifest.num_images, -1, np.int32)
+        position[self._rows] = np.arange(self.num_samples)
+        return position

@@ -73,8 +73,7 @@ class PackedReader:
                 ),
                 self.columns[1].folder,
             )
-        for column in self.columns:
-            column.slots(0)
+        self._load_slots(0)
         self.choice = (
             Choice(kind, "asked for")
             if kind
@@ -109,6 +108,7 @@ class PackedReader:
         Raises:
             RunError: a record is damaged; its file and image are named.
         """
+        self._load_slots(epoch % self.num_variants)
         steps = islice(self.sampler.batches(epoch), start_batch, None)
         if self.choice.kind == "resident":
             for indices in steps:
@@ -150,6 +150,9 @@ class PackedReader:
         if self._lookahead:  # two windows, and the blocks that a batch between them touches
             return BlockColumn(column, block_records=BLOCK_RECORDS, num_blocks=2 * WINDOW_BLOCKS + 2)
         return BlockColumn(column, block_records=1, num_blocks=4 * self.sampler.batch_size)
+
+    def _load_slots(self, variant: int) -> None:
+        self.columns[1].share_slots(self.columns[0], variant)
 
     def _slots(self, number: int, indices: NDArray[np.int64], epoch: int) -> NDArray[np.integer]:
         variant = epoch % self.num_variants

@@ -95,8 +95,8 @@ def read_table(folder: Path, manifest: Manifest) -> Table:
 
 def names_sha256(names: PackedStrings) -> str:
     """Return a hash that tells whether two splits hold the same names in the same order."""
-    digest = hashlib.sha256(names.offsets.numpy().tobytes())
-    digest.update(names.data.numpy().tobytes())
+    digest = hashlib.sha256(names.offsets.numpy().data)
+    digest.update(names.data.numpy().data)
     return digest.hexdigest()
 
 

@@ -368,6 +368,30 @@ def test_window_order_shows_every_image_once_and_differs_by_epoch(made: Made) ->
 
 
 @pytest.mark.usefixtures("small_windows")
+def test_a_part_of_a_split_is_read_from_the_cache_of_the_whole(tmp_path: Path) -> None:
+    made = build(tmp_path, 300, shard_images=64)
+    kept = [name for number, name in enumerate(made.split.names) if number % 3]
+    part = make_split("train", made.split.root, kept, low_folders={16: "vlr_images_16x16"})
+    sampler = BatchSampler(make_order(part, made.outputs, seed=0), batch_size=16, drop_last=False)
+    where = np.array([number for number in range(300) if number % 3])
+    for kind in ("mapped", "blocks"):
+        with PackedReader(part, made.outputs, sampler=sampler, kind=kind) as reader:
+            batches = copies(reader, 1)
+        for inputs, _, _, indices in batches:
+            assert np.array_equal(inputs.numpy(), made.pixels["outputs"][0, where[indices.numpy()]])
+        assert sorted(torch.cat([batch[3] for batch in batches]).tolist()) == list(range(200))
+
+
+def test_memory_beside_the_pixels_is_a_slot_an_image(tmp_path: Path) -> None:
+    """Checksums and rows of an index stay in its file, for all but a few shards."""
+    made = build(tmp_path, 300, shard_images=4)
+    column = Column(made.outputs)
+    column.slots(0)
+    assert len(column._indices) == 64
+    assert column.slots(0).nbytes == 4 * 300
+
+
+@pytest.mark.usefixtures("small_windows")
 def test_blocks_are_read_once_an_epoch(tmp_path: Path) -> None:
     made = build(tmp_path, 300, shard_images=128)
     order = WindowOrder(made.split, Column(made.outputs), seed=0)
