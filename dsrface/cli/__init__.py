@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,4 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     set_defaults()  # before anything can import torch
     from dsrface.cli.app import run
 
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    if code and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # The interpreter's end would wait for NCCL, and that for ranks that wait for this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from dsrface.errors import DsrfaceError, MachineError
-from dsrface.runtime.devices import Device
+from dsrface.errors import MachineError, RunError
+from dsrface.runtime.devices import Device, is_out_of_memory, too_few_gpus
 
 _TIMEOUT = timedelta(minutes=30)
 
@@ -51,11 +51,11 @@ class Ranks:
             values /= self.world_size
         return values
 
-    def any(self, number: int, device: torch.device) -> int:
-        """Return the largest `number` of all ranks: a signal that one of them got."""
+    def max(self, number: int) -> int:
+        """Return the largest `number` of all ranks, such as that of a signal that one of them got."""
         if not self.is_distributed:
             return number
-        tensor = torch.tensor([number], device=device)
+        tensor = torch.tensor([number], device="cuda" if dist.get_backend() == "nccl" else "cpu")
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return int(tensor.item())
 
@@ -67,13 +67,23 @@ class Ranks:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def raise_together(self, error: BaseException | None) -> None:
-        """Raise rank 0's error on every rank, so that none waits for a rank that has given up."""
-        found = self.share(error if isinstance(error, DsrfaceError) or error is None else _plain(error))
-        if error is not None:
-            raise error
-        if found is not None:
-            raise found
+    @contextlib.contextmanager
+    def fail_together(self) -> Iterator[None]:
+        """Let an error of any rank end the block in all, so that none waits for one that has given up.
+
+        Every rank must enter the block.
+
+        Raises:
+            RunError: another rank failed.
+        """
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(RuntimeError):  # the others may be gone already
+                self.max(1)
+            raise
+        if self.max(0):
+            raise RunError("Another rank failed; its message is above.", id="other-rank-failed")
 
 
 def ranks_from_environment() -> Ranks:
@@ -85,36 +95,45 @@ def ranks_from_environment() -> Ranks:
 def process_group(device: Device) -> Iterator[Ranks]:
     """Join the job's process group for the length of the block: NCCL between CUDA devices, else gloo.
 
+    Args:
+        device: This process's own, the current one already.
+
     Raises:
-        MachineError: another rank died or cannot be reached; the job cannot go on.
+        MachineError: another rank died or cannot be reached, or has the same GPU; the job cannot go on.
     """
     ranks = ranks_from_environment()
     if not ranks.is_distributed:
         yield ranks
         return
-    if device.kind == "cuda":
-        torch.cuda.set_device(device.torch_name)
+    backend = "nccl" if device.kind == "cuda" else "gloo"
+    is_clean = False
     try:
-        dist.init_process_group("nccl" if device.kind == "cuda" else "gloo", timeout=_TIMEOUT)
+        dist.init_process_group(backend, timeout=_TIMEOUT)
         yield ranks
+        is_clean = True
     except RuntimeError as error:
+        if "Duplicate GPU" in str(error):
+            raise too_few_gpus() from error
         if _is_lost_peer(error):
             raise MachineError(
                 f"Rank {ranks.rank} of {ranks.world_size} lost its connection to another rank, which most "
-                "likely died: "
-                f"{str(error).splitlines()[0][:200]}",
+                f"likely died: {str(error).splitlines()[0][:200]}",
                 id="rank-lost",
                 hint="Look for the first error above (killed, out of memory?), then run the same command "
                 "again; training goes on with --resume.",
             ) from error
         raise
     finally:
-        with contextlib.suppress(RuntimeError, ValueError):
-            dist.destroy_process_group()
+        # After an error NCCL would wait here for ranks that wait for this one, whose error would not be seen.
+        if is_clean or backend == "gloo":
+            with contextlib.suppress(RuntimeError, ValueError):
+                dist.destroy_process_group()
 
 
 def _is_lost_peer(error: RuntimeError) -> bool:
     text = str(error)
+    if "invalid usage" in text or is_out_of_memory(error):
+        return False
     signs = (
         "Connection closed by peer",
         "Connection reset",
@@ -125,7 +144,3 @@ def _is_lost_peer(error: RuntimeError) -> bool:
         "Timed out",
     )
     return isinstance(error, dist.DistError) or any(sign in text for sign in signs)
-
-
-def _plain(error: BaseException) -> DsrfaceError:
-    return DsrfaceError(f"Rank 0 failed: {type(error).__name__}: {error}", id="rank-zero-failed")

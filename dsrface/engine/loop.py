@@ -194,7 +194,7 @@ class _Loop:
         if not self.where.ranks.is_distributed:
             return bool(self.where.stop.signum)
         if is_fetch:  # the ranks must stop at the same step, so they agree where they meet anyway
-            self.where.stop.signum = self.where.ranks.any(self.where.stop.signum, self.device)
+            self.where.stop.signum = self.where.ranks.max(self.where.stop.signum)
             return bool(self.where.stop.signum)
         return False
 
@@ -240,10 +240,9 @@ class _Loop:
     def _evaluate_and_save(self) -> None:
         """Validate the averaged weights, and save exactly those."""
         self._fetch()
-        failure: BaseException | None = None
         self.validated_step = self.step
-        if self.where.ranks.is_main:
-            try:
+        with self.where.ranks.fail_together():
+            if self.where.ranks.is_main:
                 result = self._validate()
                 is_best = result.score > self.best.score
                 if is_best:
@@ -252,9 +251,6 @@ class _Loop:
                     self.first_metrics = result.metrics
                 self.where.sink.emit(EvalDone(self.step, result.metrics, is_best))
                 self._save(result, is_best=is_best)
-            except Exception as error:  # noqa: BLE001 - told to the other ranks, then raised
-                failure = error
-        self.where.ranks.raise_together(failure)
         if self.where.ranks.is_distributed:
             told = self.where.ranks.share((self.best, self.best_step, self.first_metrics))
             self.best, self.best_step, self.first_metrics = told

@@ -56,15 +56,11 @@ def _folder(config: TrainingConfig, ranks: Ranks, facts: Mapping[str, object]) -
     """Open the run folder on rank 0 and tell the others of it."""
     with contextlib.ExitStack() as stack:
         folder: RunFolder | None = None
-        failure: BaseException | None = None
-        if ranks.is_main:
-            try:
+        with ranks.fail_together():
+            if ranks.is_main:
                 folder = stack.enter_context(
                     open_run(config, run=config.run, resume=config.resume, seed=config.seed, facts=facts)
                 )
-            except DsrfaceError as error:
-                failure = error
-        ranks.raise_together(failure)
         path, is_resumed = ranks.share((str(folder.path), folder.is_resumed) if folder else None)
         yield folder or RunFolder(Path(path), is_resumed)
 

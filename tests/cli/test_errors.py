@@ -14,7 +14,7 @@ from typing import ClassVar
 import pytest
 
 import dsrface.errors
-from dsrface.cli import execute
+from dsrface.cli import execute, main
 from dsrface.config.sources import Config
 from dsrface.errors import DsrfaceError, TrainingError
 
@@ -197,6 +197,22 @@ def test_a_lack_of_memory_is_no_bug_of_ours(call, behave):
     assert done.code == 6
     assert done.error["error"] == "out-of-memory"
     assert done.error["message"].endswith("2.00 GiB.")
+
+
+def test_a_failed_rank_leaves_at_once(monkeypatch, capsys):
+    """The interpreter's usual end may wait for NCCL, and so for the other ranks."""
+    left: list[int] = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    with pytest.raises(SystemExit):
+        main(["config", "show", "nothing"])
+    assert left == []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        main(["config", "show", "nothing"])
+    assert left == [2]
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert left == [2]
 
 
 def test_the_three_facts_close_a_command_and_no_text_is_markup(call, behave):

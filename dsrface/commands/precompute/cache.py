@@ -17,7 +17,6 @@ from dsrface.commands.precompute.setting import (
     Setting,
     locked,
     num_threads,
-    together,
 )
 from dsrface.data.augment import Geometry, geometry_of
 from dsrface.data.cache import format as fmt
@@ -49,7 +48,7 @@ def run_column(job: Job, setting: Setting, column: str) -> FolderResult:
     assert source is not None
     with locked(folder, setting.ranks):
         decision: Decision | None = None
-        with together(setting.ranks):
+        with setting.ranks.fail_together():
             if setting.ranks.is_main:
                 decision = _decide(job, setting, column, folder, source)
         decision = setting.ranks.share(decision)
@@ -102,7 +101,7 @@ def _write(
     ranks, plan = setting.ranks, decision.plan
     writer: ColumnWriter | None = None
     numbers: list[int] = []
-    with together(ranks):
+    with ranks.fail_together():
         if ranks.is_main:
             writer = ColumnWriter.open(folder, plan)
             numbers = [shard.number for shard in writer.missing()]
@@ -116,7 +115,7 @@ def _write(
     total = sum(len(shard.rows) for shard in shards)
     label = "HR column" if is_hr else f"DSR outputs {setting.vlr_size}x{setting.vlr_size}"
     seconds = 0.0
-    with together(ranks), setting.upscaler() as upscale:
+    with ranks.fail_together(), setting.upscaler() as upscale:
         seconds = write_column(
             writer,
             shards,
@@ -125,7 +124,7 @@ def _write(
             at_once=upscale.at_once,
             progress=lambda done: setting.emit(Progress(label, done, total)),
         )
-    with together(ranks):
+    with ranks.fail_together():
         if ranks.is_main:
             writer.finish()
     made = sum(len(shard.rows) for shard in fmt.plan_shards_of(plan) if shard.number in set(numbers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dsrface.commands.precompute.pipeline import png_writer, write_tree
-from dsrface.commands.precompute.setting import FolderResult, Job, Setting, locked, num_threads, together
+from dsrface.commands.precompute.setting import FolderResult, Job, Setting, locked, num_threads
 from dsrface.data.cache import png_tree
 from dsrface.data.cache.inputs import RowDataset
 from dsrface.data.cache.table import hash_inputs, stat_sha256
@@ -22,7 +22,7 @@ def run_png(job: Job, setting: Setting) -> FolderResult:
     with locked(folder, ranks):
         plan: png_tree.PngPlan | None = None
         batch_size = 0
-        with together(ranks):
+        with ranks.fail_together():
             if ranks.is_main:
                 plan = _decide_png(job, setting)
                 batch_size = int(plan.header["info"].get("batch_size", 0)) or setting.batch_size()
@@ -42,7 +42,7 @@ def run_png(job: Job, setting: Setting) -> FolderResult:
         reading = setting.reading(dataset, batch_size)
         label = f"DSR outputs {setting.vlr_size}x{setting.vlr_size}"
         seconds = 0.0
-        with together(ranks), setting.upscaler() as upscale:
+        with ranks.fail_together(), setting.upscaler() as upscale:
             seconds = write_tree(
                 plan.names,
                 mine,
@@ -52,7 +52,7 @@ def run_png(job: Job, setting: Setting) -> FolderResult:
                 at_once=upscale.at_once,
                 progress=lambda done: setting.emit(Progress(label, done, len(mine))),
             )
-        with together(ranks):
+        with ranks.fail_together():
             if ranks.is_main:
                 png_tree.finish_png(plan)
         made = len(plan.todo)

@@ -22,7 +22,6 @@ from dsrface.data.names import PackedStrings
 from dsrface.engine.batch_size import BatchChoice, choose_batch_size
 from dsrface.engine.distributed import Ranks
 from dsrface.engine.events import Event, Note
-from dsrface.errors import RunError
 from dsrface.models.weights import LoadedModel
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device
@@ -177,26 +176,7 @@ def num_threads() -> int:
 def locked(folder: Path, ranks: Ranks) -> Iterator[None]:
     """Hold the folder's lock in rank 0; the others work under it."""
     with contextlib.ExitStack() as stack:
-        with together(ranks):
+        with ranks.fail_together():
             if ranks.is_main:
                 stack.enter_context(exclusive(folder / fmt.LOCK, what="output folder"))
         yield
-
-
-@contextlib.contextmanager
-def together(ranks: Ranks) -> Iterator[None]:
-    """Let an error of any rank end the block in all of them, so that none waits for one that has given up."""
-    if not ranks.is_distributed:
-        yield
-        return
-    error: BaseException | None = None
-    try:
-        yield
-    except BaseException as caught:  # noqa: BLE001 - raised again below, after the others know
-        error = caught
-    is_nccl = torch.distributed.get_backend() == "nccl"
-    failed = ranks.any(int(error is not None), torch.device("cuda" if is_nccl else "cpu"))
-    if error is not None:
-        raise error
-    if failed:
-        raise RunError("Another rank failed; its message is above.", id="other-rank-failed")
