@@ -58,13 +58,14 @@ def test_made_up_data_is_a_sound_cache(tmp_path: Path) -> None:
 
 
 def test_a_simulated_cache_opens_and_its_memory_stays_flat(tmp_path: Path) -> None:
-    rows = {line.name.partition(": ")[2]: line.median for line in simulated_rows(tmp_path, 70_000, 150)}
-    assert rows["growth over 150 random batches"] < 30
+    rows = {line.name.partition(": ")[2]: line.median for line in simulated_rows(tmp_path, 70_000, 300)}
+    # 270 batches of 19 MB pass in between; the pool of blocks may still be filling up.
+    assert rows["growth over 300 random batches"] < 100
     assert set(rows) == {
         "time to open",
         "time to the first batch",
         "private memory",
-        "growth over 150 random batches",
+        "growth over 300 random batches",
     }
 
 
