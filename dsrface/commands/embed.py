@@ -19,7 +19,8 @@ from dsrface.data.augment import to_image01
 from dsrface.data.decode import ImageU8, read_image, walk_images
 from dsrface.engine.events import Event, Note, Progress
 from dsrface.errors import DataError, ImageError
-from dsrface.models.weights import LoadedModel, load_recogniser, normalise
+from dsrface.models.preprocess import normalise
+from dsrface.models.weights import LoadedModel, load_recogniser
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device, autocast, choose_device
 from dsrface.runtime.files import atomic_writer

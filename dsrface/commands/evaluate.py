@@ -45,7 +45,7 @@ from dsrface.config.sources import to_toml
 from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.pairs import Pairs, generate_pairs, read_pairs
 from dsrface.engine.events import Event, Note
-from dsrface.errors import DataError, RunError, UsageError
+from dsrface.errors import DataError, RunError
 from dsrface.metrics.bootstrap import draw_persons
 from dsrface.models.weights import LoadedModel, load_dsr, load_recogniser
 from dsrface.runtime.cpu import effective_cores
@@ -197,14 +197,7 @@ def _networks(
 ) -> Networks:
     dsr = None
     if config.dsr is not None:
-        dsr = load_dsr(config.dsr, device=device.torch_name)
-        if dsr.config["vlr_size"] != config.vlr_size:
-            raise UsageError(
-                f"The DSR was trained for {dsr.config['vlr_size']} px, not for {config.vlr_size} px.",
-                id="wrong-vlr-size",
-                where=dsr.path,
-                hint=f"Use --vlr-size {dsr.config['vlr_size']}, or a DSR of the size you mean.",
-            )
+        dsr = load_dsr(config.dsr, vlr_size=config.vlr_size, device=device.torch_name)
     sources = {
         FROZEN: config.recogniser or _starting_weights(config.finetuned, emit),
         TUNED: config.finetuned,

@@ -25,7 +25,8 @@ from dsrface import __version__
 from dsrface.config.export import ExportConfig
 from dsrface.engine.events import Event, Note, Progress
 from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, MachineError, RunError
-from dsrface.models.weights import LoadedModel, load_any, normalise, save_model
+from dsrface.models.preprocess import normalise
+from dsrface.models.weights import LoadedModel, load_any, save_model
 from dsrface.runtime.files import replace, sha256_file, write_bytes
 
 # The export traces with a batch of 2, so a batch of 1 and larger ones prove that the batch axis is really

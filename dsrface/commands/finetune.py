@@ -7,6 +7,7 @@ import math
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
@@ -62,22 +63,25 @@ def run(config: FinetuneConfig, *, emit: Callable[[Event], None]) -> TrainingRes
     with training_session(config, emit=emit, data_sha256=data.source_digest) as where:
         for note in data.notes:
             where.sink.emit(Note(note))
+        # Before anything is measured or read: weights that do not fit are found at once.
+        start = _start(config, where)
+        dsr = _load_dsr(config.live, config, where) if config.live is not None else None
         with open_recogniser_data(config, data, where) as faces:
-            outcome = _train(config, faces, where)
+            outcome = _train(config, faces, start, dsr, where)
     return _result(config, where, outcome)
 
 
-def _train(config: FinetuneConfig, faces: RecogniserData, where: Where) -> Outcome:
+def _train(
+    config: FinetuneConfig, faces: RecogniserData, start: _Start, dsr: LoadedModel | None, where: Where
+) -> Outcome:
     limit_torch_threads(faces.num_workers)
-    start = _start(config, where)
-    loaded = _load_dsr(config, where) if config.live is not None else None
-    feed = make_feed(config.mode, loaded.model if loaded else None, where.device)
+    feed = make_feed(config.mode, dsr.model if dsr else None, where.device)
     source = faces.source()
-    if config.write_through and loaded is not None:
+    if config.write_through and dsr is not None:
         memo = Memo(where.folder.path / f"write_through.{where.ranks.rank}.tmp")
         faces.stack.callback(memo.close)
         feed = remembering(feed, memo)
-        source = WriteThroughSource(source, faces, memo, loaded)
+        source = WriteThroughSource(source, faces, memo, dsr)
     head = _head(config, len(faces.train.persons), where).to(where.device.torch_name)
     has_anchor = config.anchor.weight > 0 and not start.is_from_scratch
     task = RecognitionTask(
@@ -99,16 +103,8 @@ def _train(config: FinetuneConfig, faces: RecogniserData, where: Where) -> Outco
     return fit(task, source, phase_epochs=epochs, optim=config.optim, engine=config.engine, where=where)
 
 
-def _load_dsr(config: FinetuneConfig, where: Where) -> LoadedModel:
-    assert config.live is not None
-    loaded = load_dsr(config.live, device=where.device.torch_name)
-    if loaded.preprocess.size_px != config.vlr_size:
-        raise UsageError(
-            f"The DSR takes {loaded.preprocess.size_px} px, not {config.vlr_size} px.",
-            id="wrong-vlr-size",
-            where=loaded.path,
-            hint=f"Use --vlr-size {loaded.preprocess.size_px}, or another DSR.",
-        )
+def _load_dsr(source: Path, config: FinetuneConfig, where: Where) -> LoadedModel:
+    loaded = load_dsr(source, vlr_size=config.vlr_size, device=where.device.torch_name)
     where.folder.pin("dsr_weights", loaded.sha256)
     loaded.model.requires_grad_(False)
     return loaded

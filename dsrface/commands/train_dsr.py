@@ -61,11 +61,11 @@ def _train(config: TrainDsrConfig, data: FaceData, train: FaceSplit, val: FaceSp
         rank=where.ranks.rank,
         world_size=where.ranks.world_size,
     )
+    task = _task(config, train, val, where)  # first: weights that do not fit are found at once
     num_workers = choose_workers(
         config.workers, dataset, batch_size=sampler.batch_size, ranks=where.ranks, emit=where.sink.emit
     )
     limit_torch_threads(num_workers)
-    task = _task(config, train, val, where)
     with make_loader(
         dataset,
         sampler,

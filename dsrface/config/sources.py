@@ -35,14 +35,15 @@ C = TypeVar("C", bound=Config)
 
 @dataclass(frozen=True)
 class Resolved(Generic[C]):
-    """A complete configuration and, per dotted key that somebody set, who set it."""
+    """A complete configuration and, per dotted key that somebody set, who set it.
+
+    Args:
+        config: The configuration.
+        origins: Key to `flag`, `--set`, `config FILE` or `preset NAME`.
+    """
 
     config: C
     origins: Mapping[str, str]
-
-    def origin(self, key: str) -> str:
-        """Return `flag`, `--set`, `config FILE`, `preset NAME` or `default`."""
-        return self.origins.get(key, "default")
 
 
 def resolve(

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 
 from dsrface.errors import RunError
+from dsrface.models.weight_files import BEST, LAST, MODEL_FILE
 from dsrface.runtime.files import disk_error, fsync_dir, read_json, replace, sha256_file, write_json
 
-MODEL_FILE, TRAINER_FILE, MANIFEST_FILE = "model.safetensors", "trainer.pt", "checkpoint.json"
-LAST, BEST = "last.json", "best.json"
+TRAINER_FILE, MANIFEST_FILE = "trainer.pt", "checkpoint.json"
 _TMP_PREFIX = ".tmp-"
 
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from dsrface.errors import WeightsError
 from dsrface.models.preprocess import normalise
-from dsrface.models.resize import upsample_bicubic
 from dsrface.types import HIGH_SIZE_PX, Preprocess
 
 # Two unlike images whose embeddings agree to this cosine: the network says nothing about its input.
@@ -16,11 +15,8 @@ _MAX_COSINE = 0.9999
 
 
 @torch.no_grad()
-def canary_recogniser(model: nn.Module, preprocess: Preprocess, *, where: object = "") -> dict[str, float]:
+def canary_recogniser(model: nn.Module, preprocess: Preprocess, *, where: object = "") -> None:
     """Run two fixed, unlike images through a recogniser; refuse embeddings that are broken or all the same.
-
-    Returns:
-        `embedding_norm`, the mean of the two, and `cosine` between them.
 
     Raises:
         WeightsError: id `canary`.
@@ -42,24 +38,18 @@ def canary_recogniser(model: nn.Module, preprocess: Preprocess, *, where: object
             where=where,
             hint="All tensors fit, but their values are no trained network's; use another checkpoint.",
         )
-    return {"embedding_norm": float(norms.mean()), "cosine": cosine}
 
 
 @torch.no_grad()
-def canary_dsr(model: nn.Module, vlr_size: int, *, where: object = "") -> dict[str, float]:
+def canary_dsr(model: nn.Module, vlr_size: int, *, where: object = "") -> None:
     """Run two fixed images through a DSR and refuse an output that is not finite or not 112x112.
-
-    Returns:
-        `mean_change_from_bicubic`, the mean absolute difference from plain up-sampling, in Image01 units.
 
     Raises:
         WeightsError: id `canary`.
     """
-    low = canary_images(vlr_size)
-    output = model(low)
+    output = model(canary_images(vlr_size))
     if tuple(output.shape[-2:]) != (HIGH_SIZE_PX, HIGH_SIZE_PX) or not bool(torch.isfinite(output).all()):
         raise WeightsError("The network does not work: its output is not finite.", id="canary", where=where)
-    return {"mean_change_from_bicubic": float((output - upsample_bicubic(low)).abs().mean())}
 
 
 def canary_images(size_px: int) -> Float[Tensor, "2 3 {size_px} {size_px}"]:

@@ -19,8 +19,6 @@ from dsrface.models.hybrid import HybridDsr
 from dsrface.models.resize import SHUFFLE_FACTORS, resize_bicubic, upsample_bicubic
 from dsrface.types import HIGH_SIZE_PX
 
-__all__ = ["DsrConfig", "ResidualDsr", "build_dsr", "count_macs", "count_parameters"]
-
 # A mixer before the second block and every third after it: one before each block learns less per CPU-second.
 MIXER_PERIOD = 3
 
@@ -104,28 +102,6 @@ class PositionMixer(nn.Module):
 def count_parameters(model: nn.Module) -> int:
     """Return the number of weights."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def count_macs(model: nn.Module, *, input_size: tuple[int, ...]) -> int:
-    """Return multiply-accumulates of convolutions, matrix products and attention for one image.
-
-    Args:
-        model: Network to run once on zeros, on its own device.
-        input_size: Shape without the batch, e.g. `(3, 16, 16)`.
-
-    Source: `torch.utils.flop_counter`, which counts two operations a multiply-accumulate.
-    """
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    # the fused attention kernels of the CPU are unknown to the counter, the plain one is two matrix products
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, *input_size, device=device))
-    model.train(was_training)
-    return int(counter.get_total_flops()) // 2
 
 
 def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:

@@ -8,26 +8,22 @@ works).
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dsrface.errors import UsageError, WeightsError
-from dsrface.models.weight_files import read_tensors
+from dsrface.models.strict import Shapes, key_difference, plain_name, shapes_of
 from dsrface.types import HIGH_SIZE_PX, Preprocess
 
 EMBEDDING_DIM = 512
 EDGEFACE_PREPROCESS = Preprocess(HIGH_SIZE_PX, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 FROM_SCRATCH_LAYER_SCALE = 0.1
-_PREFIXES = ("module.", "_orig_mod.")
-_MAX_NAMES_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -37,19 +33,17 @@ class EdgeFaceVariant:
     Args:
         timm_name: Trunk in timm.
         rank_ratio: Rank of the low-rank linears relative to the smaller side; None keeps full linears.
-        num_tensors: Tensors in the official file.
     """
 
     timm_name: str
     rank_ratio: float | None
-    num_tensors: int
 
 
 EDGEFACE_VARIANTS: dict[str, EdgeFaceVariant] = {
-    "edgeface_xxs": EdgeFaceVariant("edgenext_xx_small", None, 160),
-    "edgeface_xs_gamma_06": EdgeFaceVariant("edgenext_x_small", 0.6, 257),
-    "edgeface_s_gamma_05": EdgeFaceVariant("edgenext_small", 0.5, 257),
-    "edgeface_base": EdgeFaceVariant("edgenext_base", None, 214),
+    "edgeface_xxs": EdgeFaceVariant("edgenext_xx_small", None),
+    "edgeface_xs_gamma_06": EdgeFaceVariant("edgenext_x_small", 0.6),
+    "edgeface_s_gamma_05": EdgeFaceVariant("edgenext_small", 0.5),
+    "edgeface_base": EdgeFaceVariant("edgenext_base", None),
 }
 
 
@@ -121,14 +115,17 @@ def build_edgeface(variant: str, *, layer_scale: float | None = None) -> EdgeFac
     return EdgeFace(variant, trunk)
 
 
-def infer_variant(state_dict: Mapping[str, Tensor]) -> str:
+def infer_variant(tensors: Mapping[str, Tensor], *, where: object = "") -> str:
     """Return the variant whose tensors these are, judged by names and shapes alone.
+
+    Args:
+        tensors: Under the official names.
+        where: The file, for the error.
 
     Raises:
         WeightsError: no variant fits; the difference to the nearest one is listed.
     """
-    tensors = clean_state_dict(state_dict)
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    shapes = shapes_of(tensors)
     best, best_score = "", -1
     for variant in EDGEFACE_VARIANTS:
         expected = expected_shapes(variant)
@@ -137,97 +134,46 @@ def infer_variant(state_dict: Mapping[str, Tensor]) -> str:
         score = sum(shapes.get(name) == shape for name, shape in expected.items())
         if score > best_score:
             best, best_score = variant, score
-    raise key_difference(
-        expected_shapes(best), shapes, what=f"No EdgeFace variant has these tensors; the nearest is {best}."
-    )
+    what = f"No EdgeFace variant has these tensors; the nearest is {best}."
+    raise key_difference(expected_shapes(best), shapes, where=where, what=what)
 
 
-def load_edgeface_state(state_dict: Mapping[str, Tensor]) -> EdgeFace:
+def load_edgeface_state(state_dict: Mapping[str, Tensor], *, where: object = "") -> EdgeFace:
     """Build the variant that `state_dict` belongs to and load it, every tensor of it.
 
     Args:
         state_dict: Tensors, perhaps below `state_dict` or `model`, with or without `module.`, `_orig_mod.`,
             `model.`.
+        where: The file, for the error.
 
     Raises:
         WeightsError: a tensor is missing, left over or of another shape.
     """
-    tensors = clean_state_dict(state_dict)
-    variant = infer_variant(tensors)
-    network = build_edgeface(variant)
-    network.load_state_dict(dict(tensors), strict=True)
+    tensors = _official_names(state_dict, where)
+    network = build_edgeface(infer_variant(tensors, where=where))
+    network.load_state_dict(tensors, strict=True)
     return network.eval()
 
 
-def load_edgeface(path: Path) -> EdgeFace:
-    """Load an official EdgeFace file (.pt, .pth or .safetensors); no code in the file is ever run.
-
-    Raises:
-        WeightsError: unsafe, damaged, or not an EdgeFace to the last tensor.
-    """
-    tensors, _ = read_tensors(path)
-    try:
-        return load_edgeface_state(tensors)
-    except WeightsError as error:
-        raise WeightsError(error.message, id=error.id, where=path, hint=error.hint) from None
-
-
-def clean_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under the official names: wrappers' prefixes gone, `model.` in front."""
-    cleaned: dict[str, Tensor] = {}
+def _official_names(state_dict: Mapping[str, Tensor], where: object) -> dict[str, Tensor]:
+    """Return the tensors with wrappers' prefixes gone and `model.` in front."""
+    tensors: dict[str, Tensor] = {}
     for raw, tensor in state_dict.items():
-        name = raw
-        while name.startswith(_PREFIXES):
-            name = name.split(".", 1)[1]
-        name = name if name.startswith("model.") else f"model.{name}"
-        if name in cleaned:
-            raise WeightsError(f"Two tensors of the file are both called {name}.", id="weights-mismatch")
-        cleaned[name] = tensor
-    return cleaned
+        name = f"model.{plain_name(raw).removeprefix('model.')}"
+        if name in tensors:
+            raise WeightsError(
+                f"Two tensors of the file are both called {name}.", id="weights-mismatch", where=where
+            )
+        tensors[name] = tensor
+    return tensors
 
 
 @functools.cache
-def expected_shapes(variant: str) -> Mapping[str, tuple[int, ...]]:
+def expected_shapes(variant: str) -> Shapes:
     """Return name and shape of every tensor of a variant."""
     with torch.device("meta"):
         network = build_edgeface(variant)
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-
-
-def key_difference(
-    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], *, what: str
-) -> WeightsError:
-    """Return the error that lists missing, unexpected and wrongly shaped tensors, with the nearest names."""
-    missing = [name for name in expected if name not in found]
-    unexpected = [name for name in found if name not in expected]
-    shapes = [name for name in expected if name in found and expected[name] != found[name]]
-    matched = len(expected) - len(missing) - len(shapes)
-    lines = [what, f"{matched} of {len(expected)} tensors match."]
-    if missing:
-        near = {
-            name: difflib.get_close_matches(name, unexpected, n=1, cutoff=0.8)
-            for name in missing[:_MAX_NAMES_SHOWN]
-        }
-        shown = [name + (f" (the file has {near[name][0]})" if near[name] else "") for name in near]
-        lines.append(_listed("missing", shown, len(missing)))
-    if unexpected:
-        lines.append(_listed("unexpected", unexpected[:_MAX_NAMES_SHOWN], len(unexpected)))
-    if shapes:
-        shown = [
-            f"{name}: {list(found[name])}, wanted {list(expected[name])}"
-            for name in shapes[:_MAX_NAMES_SHOWN]
-        ]
-        lines.append(_listed("other shape", shown, len(shapes)))
-    return WeightsError(
-        "\n".join(lines),
-        id="weights-mismatch",
-        hint="Nothing was loaded: weights load completely or not at all. Is the file for this network?",
-    )
-
-
-def _listed(label: str, shown: list[str], total: int) -> str:
-    more = f", and {total - len(shown)} more" if total > len(shown) else ""
-    return f"  {label} ({total}): {', '.join(shown)}{more}"
+    return shapes_of(network.state_dict())
 
 
 def _replace_linears(module: nn.Module, rank_ratio: float) -> None:

@@ -21,6 +21,9 @@ DEFAULT_SCALE = 64.0
 DEFAULT_MARGINS = {"arcface": 0.5, "cosface": 0.35, "adaface": 0.4}
 # 1 - cos^2 is cut here: sqrt has no finite gradient at 0, and fp32 cannot resolve less anyway.
 _MIN_SIN_SQUARED = 1e-6
+# AdaFace, as published: the share of the norms' spread that falls inside [-1, 1], and the weight of the
+# newest batch in their running mean and std.
+_CONCENTRATION, _MOMENTUM = 0.333, 0.01
 
 
 class MarginHead(nn.Module):
@@ -119,8 +122,6 @@ class AdaFaceHead(MarginHead):
         embedding_dim: Width of the embedding.
         scale: Factor on the cosine.
         margin: m.
-        concentration: h, how much of the norms' spread falls inside [-1, 1].
-        momentum: Weight of the newest batch in the running statistics.
 
     Source: Kim et al. 2022, arXiv:2204.00964.
     """
@@ -128,19 +129,8 @@ class AdaFaceHead(MarginHead):
     norm_mean: Tensor
     norm_std: Tensor
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        embedding_dim: int,
-        scale: float,
-        margin: float,
-        concentration: float = 0.333,
-        momentum: float = 0.01,
-    ) -> None:
+    def __init__(self, *, num_classes: int, embedding_dim: int, scale: float, margin: float) -> None:
         super().__init__(num_classes=num_classes, embedding_dim=embedding_dim, scale=scale, margin=margin)
-        self.concentration = concentration
-        self.momentum = momentum
         self.register_buffer("norm_mean", torch.tensor(20.0))
         self.register_buffer("norm_std", torch.tensor(100.0))
 
@@ -149,7 +139,7 @@ class AdaFaceHead(MarginHead):
         norms = embeddings.detach().float().norm(dim=1, keepdim=True).clamp(1e-3, 100.0)
         if self.training:
             self._update(norms)
-        quality = ((norms - self.norm_mean) / (self.norm_std + 1e-3) * self.concentration).clamp(-1.0, 1.0)
+        quality = ((norms - self.norm_mean) / (self.norm_std + 1e-3) * _CONCENTRATION).clamp(-1.0, 1.0)
         # acos has no finite gradient at +-1; the cut is the one of ArcFace, expressed as a cosine
         limit = math.sqrt(1.0 - _MIN_SIN_SQUARED)
         angle = (true.clamp(-limit, limit).acos() - self.margin * quality).clamp(1e-3, math.pi - 1e-3)
@@ -164,8 +154,8 @@ class AdaFaceHead(MarginHead):
         count, total, squares = moments.unbind()
         mean = total / count
         variance = ((squares - count * mean.square()) / (count - 1).clamp_min(1)).clamp_min(0)
-        self.norm_mean.lerp_(mean.to(self.norm_mean), self.momentum)
-        self.norm_std.lerp_(variance.sqrt().to(self.norm_std), self.momentum)
+        self.norm_mean.lerp_(mean.to(self.norm_mean), _MOMENTUM)
+        self.norm_std.lerp_(variance.sqrt().to(self.norm_std), _MOMENTUM)
 
 
 def build_head(

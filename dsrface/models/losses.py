@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dsrface.errors import WeightsError
-from dsrface.models.edgeface import key_difference
 from dsrface.models.preprocess import normalise
+from dsrface.models.strict import key_difference, shapes_of
 from dsrface.models.weight_files import read_tensors
 from dsrface.types import Preprocess
 
@@ -121,10 +121,11 @@ def _load_vgg(path: Path) -> nn.Module:
         )
     with torch.device("meta"):
         network: nn.Module = torchvision.models.get_model(name, weights=None).features
-    expected = {f"features.{key}": tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    expected = {f"features.{key}": shape for key, shape in shapes_of(network.state_dict()).items()}
+    found = shapes_of(tensors)
     if expected != found:
-        raise key_difference(expected, found, what=f"{path}: these are not the tensors of {name}.")
+        what = f"These are not the tensors of {name}."
+        raise key_difference(expected, found, where=path, what=what)
     state = {key.removeprefix("features."): tensor.float() for key, tensor in tensors.items()}
     network.load_state_dict(state, strict=True, assign=True)
     last = int(_VGG_LAYER[name].removeprefix("features."))

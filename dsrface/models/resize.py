@@ -20,19 +20,16 @@ from dsrface.types import HIGH_SIZE_PX
 SHUFFLE_FACTORS = {16: 7, 24: 5, 32: 4}
 
 
-def upsample_bicubic(
-    low: Float[Tensor, "b 3 s s"], *, size_px: int = HIGH_SIZE_PX
-) -> Float[Tensor, "b 3 {size_px} {size_px}"]:
-    """Resize to `size_px` x `size_px` as Pillow's BICUBIC does, in fp32 even under autocast.
+def upsample_bicubic(low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 112 112"]:
+    """Resize to 112x112 as Pillow's BICUBIC does, in fp32 even under autocast.
 
     Args:
         low: Image01 batch.
-        size_px: Side of the output, in pixels.
 
     Returns:
         The resized batch, not clamped: a cubic overshoots [0, 1] by a few percent at strong edges.
     """
-    return resize_bicubic(low, size_px=size_px)
+    return resize_bicubic(low, size_px=HIGH_SIZE_PX)
 
 
 def resize_bicubic(

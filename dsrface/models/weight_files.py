@@ -17,7 +17,7 @@ from torch import Tensor
 from dsrface.errors import WeightsError
 
 MODEL_FILE = "model.safetensors"
-_POINTERS = ("best.json", "last.json")
+BEST, LAST = "best.json", "last.json"  # name the checkpoint in a run folder
 
 
 def resolve_source(source: Path) -> Path:
@@ -32,7 +32,7 @@ def resolve_source(source: Path) -> Path:
         raise WeightsError("There is no such file or folder.", id="weights-missing", where=source)
     if (source / MODEL_FILE).is_file():
         return source / MODEL_FILE
-    for name in _POINTERS:
+    for name in (BEST, LAST):
         pointer = source / name
         if pointer.is_file():
             path = source / _pointed_at(pointer) / MODEL_FILE

@@ -21,37 +21,23 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import nn
 
 from dsrface import __version__
 from dsrface.config.dsr_model import DsrConfig
-from dsrface.errors import WeightsError
+from dsrface.errors import UsageError, WeightsError
 from dsrface.models.canary import canary_dsr, canary_recogniser
 from dsrface.models.dsr import build_dsr
 from dsrface.models.edgeface import (
     EDGEFACE_PREPROCESS,
     EDGEFACE_VARIANTS,
     build_edgeface,
-    key_difference,
     load_edgeface_state,
 )
-from dsrface.models.preprocess import normalise
-from dsrface.models.weight_files import MODEL_FILE, read_tensors, resolve_source
+from dsrface.models.strict import load_strictly, plain_name
+from dsrface.models.weight_files import read_tensors, resolve_source
 from dsrface.runtime.files import sha256_file, write_bytes
 from dsrface.types import Preprocess
-
-__all__ = [
-    "MODEL_FILE",
-    "LoadedModel",
-    "load_any",
-    "load_dsr",
-    "load_recogniser",
-    "load_strictly",
-    "normalise",
-    "read_tensors",
-    "resolve_source",
-    "save_model",
-]
 
 FORMAT = "dsrface"
 SCHEMA = "1"
@@ -70,7 +56,6 @@ class LoadedModel:
         sha256: Of the file's bytes, in hex.
         path: The file.
         metadata: Everything the file says about itself; empty for an official EdgeFace file.
-        canary: What two built-in inputs gave, e.g. `embedding_norm` and `cosine` for a recogniser.
     """
 
     model: nn.Module
@@ -80,7 +65,6 @@ class LoadedModel:
     sha256: str
     path: Path
     metadata: dict[str, str]
-    canary: dict[str, float]
 
 
 def save_model(
@@ -117,17 +101,23 @@ def save_model(
         raise ValueError(f"extra metadata reuses {sorted(clash)}")
     metadata.update(extra or {})
     tensors = {
-        _plain_name(name): tensor.detach().to("cpu").contiguous().clone()
+        plain_name(name): tensor.detach().to("cpu").contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
     write_bytes(path, _with_sorted_header(save_tensors(tensors, metadata=metadata)))
 
 
-def load_dsr(source: Path, *, device: str | torch.device = "cpu") -> LoadedModel:
+def load_dsr(source: Path, *, vlr_size: int | None = None, device: str | torch.device = "cpu") -> LoadedModel:
     """Load a super-resolution network: a run folder, a checkpoint folder or a file.
+
+    Args:
+        source: Where it is.
+        vlr_size: Side of the images it must take, in pixels; None takes any.
+        device: Where it goes.
 
     Raises:
         WeightsError: missing, damaged, not ours, not a DSR, or not complete to the last tensor.
+        UsageError: it takes images of another size.
     """
     path = resolve_source(source)
     tensors, metadata = read_tensors(path)
@@ -138,6 +128,13 @@ def load_dsr(source: Path, *, device: str | torch.device = "cpu") -> LoadedModel
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise _bad_metadata("config", problems, path) from None
+    if vlr_size not in (None, config.vlr_size):
+        raise UsageError(
+            f"The DSR was trained for {config.vlr_size} px, not for {vlr_size} px.",
+            id="wrong-vlr-size",
+            where=path,
+            hint=f"Use --vlr-size {config.vlr_size}, or a DSR of the size you mean.",
+        )
     model = build_dsr(config)
     load_strictly(
         model,
@@ -147,9 +144,9 @@ def load_dsr(source: Path, *, device: str | torch.device = "cpu") -> LoadedModel
     )
     # Forward passes are 10 to 18 % faster this way on a CPU, the uint8 pictures the same.
     model.eval().to(memory_format=torch.channels_last)
-    canary = canary_dsr(model, config.vlr_size, where=path)
+    canary_dsr(model, config.vlr_size, where=path)
     return LoadedModel(
-        model.to(device), "dsr", config.model_dump(), preprocess, sha256_file(path), path, metadata, canary
+        model.to(device), "dsr", config.model_dump(), preprocess, sha256_file(path), path, metadata
     )
 
 
@@ -171,40 +168,21 @@ def load_recogniser(source: Path, *, device: str | torch.device = "cpu") -> Load
         load_strictly(model, tensors, where=path, what=f"These are not the tensors of {variant}.")
     else:
         preprocess, metadata = EDGEFACE_PREPROCESS, {}
-        try:
-            model = load_edgeface_state(tensors)
-        except WeightsError as error:
-            raise WeightsError(error.message, id=error.id, where=path, hint=error.hint) from None
+        model = load_edgeface_state(tensors, where=path)
     model.eval()
-    canary = canary_recogniser(model, preprocess, where=path)
+    canary_recogniser(model, preprocess, where=path)
     config = {"variant": model.variant}
-    return LoadedModel(
-        model.to(device), "recogniser", config, preprocess, sha256_file(path), path, metadata, canary
-    )
+    return LoadedModel(model.to(device), "recogniser", config, preprocess, sha256_file(path), path, metadata)
 
 
-def load_any(source: Path, *, device: str | torch.device = "cpu") -> LoadedModel:
-    """Load whichever network a source holds; a file that is not ours is taken for an EdgeFace.
+def load_any(source: Path) -> LoadedModel:
+    """Load whichever network a source holds, on the CPU; a file that is not ours is taken for an EdgeFace.
 
     Raises:
         WeightsError: as `load_dsr` and `load_recogniser`.
     """
     _, metadata = read_tensors(resolve_source(source))
-    return (load_dsr if metadata.get("kind") == "dsr" else load_recogniser)(source, device=device)
-
-
-def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], *, where: object, what: str) -> None:
-    """Load every tensor of `model`, or raise with the key difference and load none.
-
-    Raises:
-        WeightsError: id `weights-mismatch`.
-    """
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if expected != found:
-        error = key_difference(expected, found, what=what)
-        raise WeightsError(error.message, id=error.id, where=where, hint=error.hint)
-    model.load_state_dict(dict(tensors), strict=True)
+    return (load_dsr if metadata.get("kind") == "dsr" else load_recogniser)(source)
 
 
 def _with_sorted_header(data: bytes) -> bytes:
@@ -260,9 +238,3 @@ def _bad_metadata(key: str, problem: str, path: Path) -> WeightsError:
     return WeightsError(
         f"The file's metadata `{key}` cannot be used: {problem}.", id="weights-metadata", where=path
     )
-
-
-def _plain_name(name: str) -> str:
-    while name.startswith(("module.", "_orig_mod.")):
-        name = name.split(".", 1)[1]
-    return name

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from dsrface.commands import export
+from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.export import ExportConfig
 from dsrface.engine.events import Note
 from dsrface.errors import MachineError, RunError
-from dsrface.models.dsr import DsrConfig, build_dsr
+from dsrface.models.dsr import build_dsr
 from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.preprocess import normalise
 from dsrface.models.weights import load_dsr, load_recogniser, save_model

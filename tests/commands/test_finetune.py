@@ -23,6 +23,7 @@ from dsrface.errors import DataError, RunError, TrainingError, UsageError, Weigh
 from dsrface.models.heads import reachable_probability
 from dsrface.models.weights import load_recogniser
 from tests.commands.conftest import make_data
+from tests.commands.networks import write_dsr
 from tests.commands.test_train_dsr import assert_equal, last_weights, spawn
 from tests.commands.test_train_dsr import config as dsr_config
 
@@ -341,6 +342,20 @@ def test_refusals(tiny_data, started, tmp_path):
     with pytest.raises(DataError, match="no pairs") as caught:
         run_quietly(single, tmp_path / "c", hr_only=True)
     assert caught.value.id == "no-genuine-pairs"
+
+
+def test_weights_that_do_not_fit_are_found_before_anything_is_measured(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "dsrface.commands.recogniser_data.choose_workers", lambda *_, **__: pytest.fail("measured")
+    )
+    other = write_dsr(tmp_path / "dsr24.safetensors", size_px=24)
+    with pytest.raises(UsageError, match="trained for 24 px, not for 16 px") as caught:
+        run_quietly(tiny_data, tmp_path / "a", live=other, workers="auto")
+    assert caught.value.id == "wrong-vlr-size"
+    with pytest.raises(WeightsError):
+        run_quietly(
+            tiny_data, tmp_path / "b", no_dsr=True, backbone_weights=tmp_path / "no.pt", workers="auto"
+        )
 
 
 def test_resume_wants_the_same_starting_weights(tiny_data, started, tmp_path):

@@ -135,7 +135,8 @@ def test_a_missing_vlr_size_is_a_data_error(tiny_data, tmp_path):
         train_dsr.run(config(tiny_data, tmp_path / "run", vlr_size=24), emit=lambda event: None)
 
 
-def test_missing_identity_weights_fail_the_run(tiny_data, tmp_path):
+def test_missing_identity_weights_fail_the_run_before_anything_is_measured(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_dsr, "choose_workers", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(WeightsError):
         train_dsr.run(
             config(tiny_data, tmp_path / "run", identity_weights=tmp_path / "no.pt"), emit=lambda event: None

@@ -13,16 +13,23 @@ from dsrface.models.edgeface import (
     build_edgeface,
     expected_shapes,
     infer_variant,
-    load_edgeface,
     load_edgeface_state,
 )
 from dsrface.models.preprocess import normalise
+from dsrface.models.weights import load_recogniser
 
 MILLIONS = {
     "edgeface_xxs": 1.24,
     "edgeface_xs_gamma_06": 1.77,
     "edgeface_s_gamma_05": 3.65,
     "edgeface_base": 18.23,
+}
+# As in the official files.
+NUM_TENSORS = {
+    "edgeface_xxs": 160,
+    "edgeface_xs_gamma_06": 257,
+    "edgeface_s_gamma_05": 257,
+    "edgeface_base": 214,
 }
 SMALLEST = "edgeface_xxs"
 
@@ -69,7 +76,7 @@ def official(variant, seed=0):
 def test_official_state_dict__loads_and_gives_timms_embedding(variant, tmp_path):
     network = official(variant)
     torch.save(network.state_dict(), tmp_path / "any_name_at_all.pt")
-    loaded = load_edgeface(tmp_path / "any_name_at_all.pt")
+    loaded = load_recogniser(tmp_path / "any_name_at_all.pt").model
     assert loaded.variant == variant
     assert not loaded.training
     faces = torch.rand(2, 3, 112, 112) * 2 - 1
@@ -81,7 +88,7 @@ def test_official_state_dict__loads_and_gives_timms_embedding(variant, tmp_path)
 def test_size__is_the_official_one(variant):
     network = build_edgeface(variant)
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(MILLIONS[variant], abs=0.005)
-    assert len(network.state_dict()) == EDGEFACE_VARIANTS[variant].num_tensors
+    assert len(network.state_dict()) == NUM_TENSORS[variant]
     assert not list(network.buffers())
     assert all(name.startswith("model.") for name in network.state_dict())
 
@@ -106,7 +113,7 @@ def test_embedding_layer__is_low_rank_too(variant):
 def test_wrappers__are_taken_off(wrap, tmp_path):
     state = official(SMALLEST).state_dict()
     torch.save(wrap(state), tmp_path / "w.pt")
-    loaded = load_edgeface(tmp_path / "w.pt").state_dict()
+    loaded = load_recogniser(tmp_path / "w.pt").model.state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
 
 
@@ -116,7 +123,7 @@ def test_renamed_key__is_refused_with_the_nearest_name(tmp_path):
     state["model.stages.0.blocks.0.mlp.fc_1.weight"] = state.pop("model.stages.0.blocks.0.mlp.fc1.weight")
     torch.save(state, tmp_path / "renamed.pt")
     with pytest.raises(WeightsError) as caught:
-        load_edgeface(tmp_path / "renamed.pt")
+        load_recogniser(tmp_path / "renamed.pt")
     assert caught.value.id == "weights-mismatch"
     assert caught.value.exit_code == 4
     assert str(tmp_path / "renamed.pt") in str(caught.value)
@@ -182,9 +189,7 @@ def test_from_scratch__gradients_reach_every_parameter(variant):
 
 def test_canary__passes_a_working_network_and_refuses_a_constant_one():
     network = official(SMALLEST)
-    report = canary_recogniser(network, EDGEFACE_PREPROCESS)
-    assert report["embedding_norm"] > 0
-    assert report["cosine"] < 0.9999
+    canary_recogniser(network, EDGEFACE_PREPROCESS)
     with torch.no_grad():
         network.model.head.fc.weight.zero_()
         network.model.head.fc.bias.fill_(1.0)

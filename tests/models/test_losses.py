@@ -4,8 +4,9 @@ import torch
 import torchvision
 from torch import nn
 
+from dsrface.config.dsr_model import DsrConfig
 from dsrface.errors import WeightsError
-from dsrface.models.dsr import DsrConfig, build_dsr
+from dsrface.models.dsr import build_dsr
 from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.losses import IdentityLoss, VggLoss, charbonnier, l1
 from dsrface.types import Preprocess

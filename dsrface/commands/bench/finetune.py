@@ -30,7 +30,7 @@ from dsrface.data.samplers import BatchSampler, EpochOrder, Key
 from dsrface.engine.inference import super_resolve
 from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.heads import build_head
-from dsrface.models.weights import normalise
+from dsrface.models.preprocess import normalise
 from dsrface.runtime.devices import Device, autocast, choose_device
 from dsrface.types import Batch
 

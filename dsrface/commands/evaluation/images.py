@@ -23,8 +23,9 @@ from dsrface.data.samplers import in_order
 from dsrface.engine.events import Event, Note, Progress
 from dsrface.engine.inference import super_resolve
 from dsrface.metrics.image_quality import psnr_db, ssim
+from dsrface.models.preprocess import normalise
 from dsrface.models.resize import upsample_bicubic
-from dsrface.models.weights import LoadedModel, normalise
+from dsrface.models.weights import LoadedModel
 from dsrface.runtime.devices import Device, autocast
 from dsrface.types import Batch
 
