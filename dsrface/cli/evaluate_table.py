@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from dsrface.commands.evaluation.result import MAIN_PROTOCOL, RAW
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from dsrface.commands.evaluation.result import Cell, EvaluateResult, Evaluation
     from dsrface.metrics.bootstrap import Estimate
 
-_PROTOCOLS = ("HR-LR", "LR-LR", "HR-HR")
+_PROTOCOLS = (MAIN_PROTOCOL, "LR-LR", "HR-HR")
 _WIDE = 92
 
 
@@ -24,41 +26,40 @@ def render_evaluation(result: EvaluateResult, console: Console) -> None:
         result: From `commands.evaluate.run`.
         console: Where to; its width decides whether intervals stand beside the figures of every column.
     """
-    found = result.evaluation
-    console.print(_quality(found))
-    if found.cells:
-        console.print(_verification(found, is_wide=console.width >= _WIDE))
+    evaluation = result.evaluation
+    console.print(_quality(evaluation))
+    if evaluation.cells:
+        console.print(_verification(evaluation, is_wide=console.width >= _WIDE))
         console.print(
             Text(
-                f"[low, high]: 95 % by person, {found.counts.persons} persons; "
-                f"{found.counts.genuine} genuine, {found.counts.impostor} impostor pairs. "
+                f"[low, high]: 95 % by person, {evaluation.counts.persons} persons; "
+                f"{evaluation.counts.genuine} genuine, {evaluation.counts.impostor} impostor pairs. "
                 "HR-LR: HR gallery, LR probe. HR-HR: the ceiling. ~ few pairs for this FAR.",
                 style="dim",
             )
         )
-    for line in found.details:
+    for line in evaluation.details:
         console.print(Text(f"- {line}"))
-    for line in found.limits:
+    for line in evaluation.limits:
         console.print(Text(f"! {line}", style="yellow"))
 
 
-def _quality(found: Evaluation) -> Table:
-    table = _table(f"Image quality, {found.vlr_size} px, {found.split} split")
+def _quality(evaluation: Evaluation) -> Table:
+    table = _table(f"Image quality, {evaluation.vlr_size} px, {evaluation.split} split")
     table.add_column("pictures")
     table.add_column("PSNR dB", justify="right")
     table.add_column("SSIM", justify="right")
-    for item in found.quality:
+    for item in evaluation.quality:
         table.add_row(item.images, _figure(item.psnr_db, 1, 2), _figure(item.ssim, 1, 3))
-    gains = {item.metric: item.difference for item in found.comparisons if item.protocol == "images"}
+    gains = {item.metric: item.difference for item in evaluation.comparisons if item.protocol == "images"}
     if gains:
         table.add_row("gain", _figure(gains["psnr_db"], 1, 2, "+"), _figure(gains["ssim"], 1, 3, "+"))
     return table
 
 
-def _verification(found: Evaluation, *, is_wide: bool) -> Table:
-    rates = [item.far for item in found.cells[0].tars if item.support != "none"]
-    far = min(rates, default=None)
-    accuracy = next((cell.accuracy for cell in found.cells if cell.accuracy is not None), None)
+def _verification(evaluation: Evaluation, *, is_wide: bool) -> Table:
+    far, reject_all = evaluation.lowest_far, evaluation.reject_all
+    has_accuracy = reject_all is not None
     table = _table("Verification")
     table.add_column("pictures")
     table.add_column("recogniser")
@@ -66,23 +67,23 @@ def _verification(found: Evaluation, *, is_wide: bool) -> Table:
     table.add_column("AUC", justify="right")
     if far is not None:
         table.add_column(f"TAR % at FAR {far:g}" if is_wide else f"TAR@{far:g}", justify="right")
-    if accuracy is not None:
+    if has_accuracy:
         table.add_column("acc %", justify="right")
     width = len(table.columns)
     for protocol in _PROTOCOLS:
-        cells = [cell for cell in found.cells if cell.protocol == protocol]
+        cells = [cell for cell in evaluation.cells if cell.protocol == protocol]
         if not cells:
             continue
         table.add_row(Text(protocol, style="dim"), *[""] * (width - 1))
         for cell in cells:
-            is_winner = protocol == _PROTOCOLS[0] and cell.name == found.winner
-            style = "bold" if is_winner else "dim" if cell.recogniser == "raw pixels" else None
-            table.add_row(*_row(cell, far, has_accuracy=accuracy is not None, is_wide=is_wide), style=style)
+            is_winner = protocol == MAIN_PROTOCOL and cell.name == evaluation.winner
+            style = "bold" if is_winner else "dim" if cell.recogniser == RAW else None
+            table.add_row(*_row(cell, far, has_accuracy=has_accuracy, is_wide=is_wide), style=style)
     chance = ["chance", "", "50", "0.5"] + ([f"{far * 100:g}"] if far is not None else [])
-    table.add_row(*chance, *(["50"] if accuracy else []), style="dim")
-    if accuracy is not None:
+    table.add_row(*chance, *(["50"] if has_accuracy else []), style="dim")
+    if reject_all is not None:
         blank = [""] * (width - 2)
-        for name, share in (("reject all", accuracy.reject_all), ("accept all", 1 - accuracy.reject_all)):
+        for name, share in (("reject all", reject_all), ("accept all", 1 - reject_all)):
             table.add_row(name, *blank, f"{share * 100:.1f}", style="dim")
     return table
 

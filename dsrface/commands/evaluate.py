@@ -15,20 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dsrface.commands.evaluation.figures import (
-    FROZEN,
-    TUNED,
-    Folds,
-    Scored,
-    compare_cells,
-    identify,
-    image_quality,
-    score_cells,
-)
+from dsrface.commands.evaluation.figures import Scored, compare_cells, identify, image_quality, score_cells
 from dsrface.commands.evaluation.findings import limits, quality_answer, verification_answer
 from dsrface.commands.evaluation.images import Measured, Networks, measure
 from dsrface.commands.evaluation.report import write_report
 from dsrface.commands.evaluation.result import (
+    FROZEN,
+    TUNED,
     Comparison,
     Counts,
     EvaluateResult,
@@ -38,12 +31,12 @@ from dsrface.commands.evaluation.result import (
     Quality,
 )
 from dsrface.commands.evaluation.strips import choose_strips
-from dsrface.commands.evaluation.trials import PairList, all_pairs
 from dsrface.commands.recogniser_data import outputs_of
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import to_toml
 from dsrface.data.layout import FaceData, FaceSplit, open_data
-from dsrface.data.pairs import Pairs, generate_pairs, read_pairs
+from dsrface.data.pairs import Pairs, all_pairs, generate_pairs
+from dsrface.data.pairs_file import read_pairs
 from dsrface.engine.events import Event, Note
 from dsrface.errors import DataError, RunError
 from dsrface.metrics.bootstrap import draw_persons
@@ -119,7 +112,7 @@ def _judge(
     config: EvaluateConfig,
     split: FaceSplit,
     measured: Measured,
-    chosen: tuple[PairList, Folds | None] | None,
+    chosen: tuple[Pairs, Pairs | None] | None,
     emit: Emit,
 ) -> _Judged:
     persons = split.labels.numpy()
@@ -133,17 +126,13 @@ def _judge(
     if pairs.num_genuine in (0, len(pairs)):
         emit(
             Note(
-                f"no verification: {pairs.num_genuine} pairs of one person, "
-                f"{len(pairs) - pairs.num_genuine} of two; both kinds are needed",
+                f"no verification: {pairs.num_genuine} pairs of one person, {pairs.num_impostor} of two; "
+                "both kinds are needed",
                 is_warning=True,
             )
         )
         return nothing
-    emit(
-        Note(
-            f"pairs: {pairs.num_genuine} genuine, {len(pairs) - pairs.num_genuine} impostor ({pairs.origin})"
-        )
-    )
+    emit(Note(f"pairs: {pairs.num_genuine} genuine, {pairs.num_impostor} impostor ({pairs.origin})"))
     scored = score_cells(measured, pairs, folds, persons=persons, counts=draws, fars=config.fars)
     gallery: Gallery | None = None
     found: tuple[Identification, ...] = ()
@@ -155,17 +144,17 @@ def _judge(
         len(split),
         len(split.persons),
         pairs.num_genuine,
-        len(pairs) - pairs.num_genuine,
+        pairs.num_impostor,
         pairs.origin,
-        folds.pairs.origin if folds else "",
+        folds.origin if folds is not None else "",
     )
     return _Judged(quality, comparisons + compare_cells(scored), counts, scored, gallery, found)
 
 
-def _pairs(config: EvaluateConfig, split: FaceSplit, emit: Emit) -> tuple[PairList, Folds | None]:
+def _pairs(config: EvaluateConfig, split: FaceSplit, emit: Emit) -> tuple[Pairs, Pairs | None]:
     """Return the pairs of the error rates and those of the accuracy by folds."""
     if config.pairs is not None:
-        found = read_pairs(config.pairs, split, skip_absent=True)
+        found = read_pairs(config.pairs, split)
         if len(found) == 0:
             raise DataError(
                 f"None of its {found.num_skipped} pairs is in the {split.name} split.",
@@ -174,22 +163,20 @@ def _pairs(config: EvaluateConfig, split: FaceSplit, emit: Emit) -> tuple[PairLi
                 hint="Is this the pairs file of these persons? --split chooses another split.",
             )
         if found.num_skipped:
-            emit(Note(f"{found.num_skipped} pairs of {config.pairs.name} are of other splits: left out"))
-        folds = _folds(found, f"{found.num_folds} folds of {config.pairs.name}")
-        return folds.pairs, folds if found.num_folds > 1 else None
+            emit(
+                Note(
+                    f"pairs of {config.pairs.name} left out, because a picture of theirs is not in the "
+                    f"{split.name} split: {found.num_skipped}"
+                )
+            )
+        return found, found if found.num_folds > 1 else None
     pairs = all_pairs(split.labels.numpy(), max_pairs=config.max_pairs, seed=config.seed)
     try:
         generated = generate_pairs(split, seed=config.seed)
     except DataError as error:
         emit(Note(f"no accuracy by folds: {error.message}"))
         return pairs, None
-    if generated.num_folds < 2:  # a threshold must come from other folds
-        return pairs, None
-    return pairs, _folds(generated, f"{generated.num_folds} folds that share no person (seed {config.seed})")
-
-
-def _folds(found: Pairs, origin: str) -> Folds:
-    return Folds(PairList(found.first, found.second, found.is_same, origin), found.fold)
+    return pairs, generated if generated.num_folds > 1 else None  # a threshold comes from other folds
 
 
 def _networks(
@@ -248,9 +235,9 @@ def _evaluation(
         headline, details, winner = verification_answer(judged.scored, judged.comparisons, config.vlr_size)
         details.append(first)
     return Evaluation(
-        headline,
-        tuple(details),
-        limits(
+        headline=headline,
+        details=tuple(details),
+        limits=limits(
             judged.counts,
             is_drawn=is_drawn(data.info),
             split=split.name,
@@ -258,18 +245,18 @@ def _evaluation(
             num_draws=config.bootstrap,
             cells=judged.scored.cells,
         ),
-        str(config.data),
-        split.name,
-        config.vlr_size,
-        judged.counts,
-        _described(networks),
-        judged.quality,
-        judged.scored.cells,
-        judged.comparisons,
-        judged.gallery,
-        judged.identification,
-        winner,
-        {
+        data=str(config.data),
+        split=split.name,
+        vlr_size=config.vlr_size,
+        counts=judged.counts,
+        networks=_described(networks),
+        quality=judged.quality,
+        cells=judged.scored.cells,
+        comparisons=judged.comparisons,
+        gallery=judged.gallery,
+        identification=judged.identification,
+        winner=winner,
+        settings={
             "seed": config.seed,
             "bootstrap": config.bootstrap,
             "device": device.reason,

@@ -58,8 +58,8 @@ def similarity_transform(source: Points, target: Points) -> Points:
     return matrix
 
 
-def align_face(image: ImageU8, landmarks: Points, *, size_px: int = HIGH_SIZE_PX) -> ImageU8:
-    """Return the face on the template, black where the picture ends.
+def align_face(image: ImageU8, landmarks: Points) -> ImageU8:
+    """Return the face on the template, uint8 [112, 112, 3], black where the picture ends.
 
     The picture is sampled at least as finely as its own pixels and then reduced, so that a large photo gives
     no aliasing.
@@ -67,13 +67,12 @@ def align_face(image: ImageU8, landmarks: Points, *, size_px: int = HIGH_SIZE_PX
     Args:
         image: uint8 [H, W, 3] RGB.
         landmarks: [5, 2] in pixels of `image`, (0, 0) the centre of the first pixel, in the template's order.
-        size_px: Side of the result.
 
     Raises:
         DataError: landmarks that fall together, lie outside the picture, or are mirrored by their order.
     """
     _check_points(landmarks, width=image.shape[1], height=image.shape[0])
-    matrix = similarity_transform(landmarks, ARCFACE_TEMPLATE * (size_px / HIGH_SIZE_PX))
+    matrix = similarity_transform(landmarks, ARCFACE_TEMPLATE)
     picture = Image.fromarray(image)
     zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))  # result pixels per picture pixel
     halvings = 1
@@ -88,12 +87,12 @@ def align_face(image: ImageU8, landmarks: Points, *, size_px: int = HIGH_SIZE_PX
     to_reduced = np.array([[1 / halvings, 0, 0.5 / halvings], [0, 1 / halvings, 0.5 / halvings], [0, 0, 1]])
     whole = to_reduced @ inverse @ to_result
     big = picture.transform(
-        (size_px * fine, size_px * fine),
+        (HIGH_SIZE_PX * fine, HIGH_SIZE_PX * fine),
         Image.Transform.AFFINE,
         tuple(whole[:2].reshape(-1)),
         resample=Image.Resampling.BICUBIC,
     )
-    return np.array(big.resize((size_px, size_px), Image.Resampling.LANCZOS))
+    return np.array(big.resize((HIGH_SIZE_PX, HIGH_SIZE_PX), Image.Resampling.LANCZOS))
 
 
 def read_landmarks(path: Path) -> dict[str, Points]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-# Two aligned faces of different persons reach 0.95; a copy that was resized, recompressed or darkened keeps
-# 0.975.
-NEAR = 0.965
+# Correlation from which two pictures count as one. Two aligned faces of different persons reach 0.95; a copy
+# that was resized, recompressed or darkened keeps 0.975.
+_NEAR = 0.965
 _BLOCK = 4096
 _ALL_PAIRS_LIMIT = 60_000
 
@@ -22,9 +22,7 @@ def equal_across_persons(digests: Sequence[str], persons: Sequence[str]) -> list
     return [group for group in groups.values() if len({persons[item] for item in group}) > 1]
 
 
-def near_across_persons(
-    thumbs: NDArray[np.float32], persons: Sequence[str], *, threshold: float = NEAR
-) -> list[tuple[int, int, float]]:
+def near_across_persons(thumbs: NDArray[np.float32], persons: Sequence[str]) -> list[tuple[int, int, float]]:
     """Return pairs of pictures of different persons that look the same.
 
     Up to 60,000 pictures every pair is compared; beyond, only pictures that fall into the same of 4,096 bins
@@ -33,7 +31,6 @@ def near_across_persons(
     Args:
         thumbs: float32 [N, D], zero mean and unit length.
         persons: Person of each.
-        threshold: Correlation from which two pictures count as one, in [-1, 1].
 
     Returns:
         (first, second, correlation), the most alike first.
@@ -45,7 +42,7 @@ def near_across_persons(
             block = rows[start : start + _BLOCK]
             alike = thumbs[block] @ thumbs[rows[start:]].T
             alike[numbers[block][:, None] == numbers[rows[start:]][None, :]] = -1.0
-            for first, second in np.argwhere(alike >= threshold):
+            for first, second in np.argwhere(alike >= _NEAR):
                 pair = sorted((int(block[first]), int(rows[start + second])))
                 found[pair[0], pair[1]] = float(alike[first, second])
     pairs = [(first, second, value) for (first, second), value in found.items()]

@@ -9,7 +9,7 @@ differences between them are paired.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,8 +148,3 @@ def difference(
     """Return `first - second` with its paired interval: both figures are taken from the same draws."""
     with np.errstate(invalid="ignore"):
         return estimate(first - second, first_draws - second_draws)
-
-
-def estimates(values: Mapping[str, float], draws: Mapping[str, NDArray[np.float64]]) -> dict[str, Estimate]:
-    """Return `estimate` for each name."""
-    return {name: estimate(value, draws[name]) for name, value in values.items()}

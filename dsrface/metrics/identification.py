@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dsrface.errors import DataError
 from dsrface.metrics.verification import min_impostors
 
-UNKNOWN_FRACTION = 0.25
+_UNKNOWN_FRACTION = 0.25
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,14 @@ class Search:
     unknown_scores: NDArray[np.float64]
 
 
-def enrol(
-    persons: Int[np.ndarray, " n"], *, seed: int, unknown_fraction: float = UNKNOWN_FRACTION
-) -> Enrolment:
-    """Choose a gallery: one picture of each person who has several, save for a share who stay unknown.
+def enrol(persons: Int[np.ndarray, " n"], *, seed: int) -> Enrolment:
+    """Choose a gallery: one picture of each person who has several, save for a quarter who stay unknown.
+
+    Persons with a single picture are never enrolled.
 
     Args:
         persons: Person of each picture.
         seed: Fixes who stays unknown and which picture is enrolled.
-        unknown_fraction: Share of the persons with several pictures who are not enrolled. Persons with a
-            single picture never are.
 
     Raises:
         DataError: fewer than two persons can be enrolled.
@@ -70,7 +68,7 @@ def enrol(
     rng = np.random.Generator(np.random.PCG64([seed, len(persons)]))
     names, sizes = np.unique(persons, return_counts=True)
     several = rng.permutation(names[sizes > 1])
-    num_unknown = min(round(unknown_fraction * len(several)), max(len(several) - 2, 0))
+    num_unknown = min(round(_UNKNOWN_FRACTION * len(several)), max(len(several) - 2, 0))
     enrolled = np.sort(several[num_unknown:])
     if len(enrolled) < 2:
         raise DataError(

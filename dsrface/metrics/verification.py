@@ -154,7 +154,17 @@ class Accepted:
             return self._where_defined(doubled / (2 * self.genuine[:, -1] * self.impostor[:, -1]))
 
     def tar_at_far(self, far: float) -> NDArray[np.float64]:
-        """Return [d] true-accept rates at a false-accept rate of at most `far`; see `tar_at_far`."""
+        """Return [d] true-accept rates, in [0, 1], at a false-accept rate of at most `far`.
+
+        The threshold is the lowest that accepts no more than that share of the impostor pairs: no
+        interpolation, and never the nearest rate above. `far_support` says what so many pairs can show.
+
+        Args:
+            far: In (0, 1), e.g. 1e-3.
+
+        Source:
+            ISO/IEC 19795-1. Oracle in tests: sklearn.metrics.roc_curve(drop_intermediate=False).
+        """
         # 0.29 * 100 is 28.999...: the tiny factor keeps a permitted error permitted.
         permitted = np.floor(far * self.impostor[:, -1:] * (1 + 1e-12))
         last = np.sum(self.impostor <= permitted, axis=1) - 1
@@ -225,39 +235,6 @@ def auc(scores: Scores, is_same: Flags) -> float:
         Mann-Whitney U. Oracle in tests: sklearn.metrics.roc_auc_score.
     """
     return float(Trials(scores, is_same).accepted().auc()[0])
-
-
-def tar_at_far(scores: Scores, is_same: Flags, *, far: float) -> float:
-    """Return the true-accept rate at a false-accept rate of at most `far`.
-
-    The threshold is the lowest that accepts no more than that share of the impostor pairs: no interpolation,
-    and never the nearest rate above.
-
-    Args:
-        scores: Higher is more alike.
-        is_same: True where the pair shows one person.
-        far: In (0, 1), e.g. 1e-3.
-
-    Returns:
-        Share of genuine pairs accepted, in [0, 1].
-
-    Raises:
-        DataError: fewer than 3 / far impostor pairs, so that the rate cannot be measured; or as `roc`.
-
-    Source:
-        ISO/IEC 19795-1; rule of 3. Oracle in tests: sklearn.metrics.roc_curve(drop_intermediate=False).
-    """
-    if not 0 < far < 1:
-        raise ValueError(f"far is {far}, not between 0 and 1")
-    trials = Trials(scores, is_same)
-    if far_support(far, trials.num_impostor) == "none":
-        raise DataError(
-            f"A false-accept rate of {far:g} needs {min_impostors(far)} impostor pairs; "
-            f"there are {trials.num_impostor}.",
-            id="too-few-impostors",
-            hint="Ask for a higher rate, or measure on more persons.",
-        )
-    return float(trials.accepted().tar_at_far(far)[0])
 
 
 def min_impostors(far: float) -> int:

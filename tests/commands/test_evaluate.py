@@ -13,9 +13,9 @@ import pytest
 
 from dsrface.commands.evaluate import is_drawn, run
 from dsrface.commands.evaluation.images import Measured
-from dsrface.commands.evaluation.trials import all_pairs
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.data.decode import read_image, walk_images, write_png
+from dsrface.data.pairs import all_pairs
 from dsrface.engine.events import Progress
 from dsrface.errors import DataError, RunError, UsageError
 from tests.commands.conftest import make_data

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from dsrface.commands.evaluation.findings import points
-from dsrface.commands.evaluation.images import RAW
-from dsrface.commands.evaluation.result import Cell, Comparison
+from dsrface.commands.evaluation.result import RAW, Cell, Comparison
 
 _WIDTH = 640
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 44
@@ -45,7 +44,7 @@ def roc_chart(cells: Sequence[Cell], *, num_impostor: int) -> str:
         f'height="{height - _TOP - _BOTTOM}"/>'
     )
     if limit - _LEFT > 110:  # the words need that much room
-        parts.append(f'<text class="small" x="{_LEFT + 6}" y="{_TOP + 16}">too few impostor pairs</text>')
+        parts.append(_text(_LEFT + 6, _TOP + 16, "too few impostor pairs"))
     for step in range(decades + 1):
         far = 10.0 ** (step - decades)
         parts.append(_tick_x(x(far), height, f"{far:g}"))
@@ -120,27 +119,22 @@ def difference_chart(comparisons: Sequence[Comparison]) -> str:
         style = "zero" if share == 0 else "grid"
         place = x(share * reach)
         parts.append(_rule(style, place, top, height - bottom))
-        parts.append(
-            f'<text class="small" text-anchor="middle" x="{place:.1f}" y="{height - bottom + 16}">'
-            f"{share * reach * 100:+.3g}</text>"
-        )
+        parts.append(_text(place, height - bottom + 16, f"{share * reach * 100:+.3g}", anchor="middle"))
     for number, item in enumerate(comparisons):
         found, y = item.difference, top + row * number + 32
         if found.value is None:
             continue
         style = {"better": "good", "worse": "bad"}.get(item.verdict, "open")
         words = f"{item.first} - {item.second}: {points(found)}, {item.verdict}"
-        parts.append(f'<text class="small" x="{left}" y="{y - 14}">{escape(words)}</text>')
+        parts.append(_text(left, y - 14, words))
         if found.low is not None and found.high is not None:
             ends_at = f'x1="{x(found.low):.1f}" x2="{x(found.high):.1f}" y1="{y}" y2="{y}"'
             parts.append(f'<line class="whisker {style}" {ends_at}/>')
         parts.append(f'<circle class="dot {style}" cx="{x(found.value):.1f}" cy="{y}" r="5"/>')
     foot = height - 6
-    parts.append(_text(left, foot, "&#8592; fewer errors"))
+    parts.append(_text(left, foot, "\N{LEFTWARDS ARROW} fewer errors"))
     parts.append(_text(_WIDTH / 2, foot, "difference in EER, points", anchor="middle"))
-    parts.append(
-        f'<text class="small" text-anchor="end" x="{_WIDTH - right}" y="{foot}">more errors &#8594;</text>'
-    )
+    parts.append(_text(_WIDTH - right, foot, "more errors \N{RIGHTWARDS ARROW}", anchor="end"))
     return _svg(_WIDTH, height, "Differences in equal error rate with 95 % intervals", parts)
 
 
@@ -167,28 +161,25 @@ def _frame(height: int) -> str:
 def _tick_x(place: float, height: int, text: str) -> str:
     return (
         f'<line class="grid" x1="{place:.1f}" x2="{place:.1f}" y1="{_TOP}" y2="{height - _BOTTOM}"/>'
-        f'<text class="small" text-anchor="middle" x="{place:.1f}" y="{height - _BOTTOM + 16}">{text}</text>'
+        + _text(place, height - _BOTTOM + 16, text, anchor="middle")
     )
 
 
 def _tick_y(place: float, text: str) -> str:
     return (
         f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{place:.1f}" y2="{place:.1f}"/>'
-        f'<text class="small" text-anchor="end" x="{_LEFT - 7}" y="{place + 4:.1f}">{text}</text>'
+        + _text(_LEFT - 7, place + 4, text, anchor="end")
     )
 
 
 def _axis_titles(height: int, bottom: str, left: str) -> str:
     middle = _TOP + (height - _TOP - _BOTTOM) / 2
-    turned = f'transform="translate(14 {middle}) rotate(-90)"'
-    return (
-        _text((_LEFT + _WIDTH - _RIGHT) / 2, height - 8, bottom, anchor="middle")
-        + f'<text class="small" text-anchor="middle" {turned}>{left}</text>'
-    )
+    turned = f'<g transform="translate(14 {middle}) rotate(-90)">{_text(0, 0, left, anchor="middle")}</g>'
+    return _text((_LEFT + _WIDTH - _RIGHT) / 2, height - 8, bottom, anchor="middle") + turned
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start") -> str:
-    return f'<text class="small" text-anchor="{anchor}" x="{x:.1f}" y="{y:.1f}">{text}</text>'
+    return f'<text class="small" text-anchor="{anchor}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
 
 
 def _path(corners: Sequence[tuple[float, float]], style: str, *, title: str = "", close: bool = False) -> str:

@@ -9,8 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrface.commands.evaluation.images import BICUBIC, DSR, HR, RAW, Measured
+from dsrface.commands.evaluation.images import Measured
 from dsrface.commands.evaluation.result import (
+    BICUBIC,
+    DSR,
+    FROZEN,
+    HR,
+    RAW,
+    TUNED,
     Accuracy,
     Cell,
     Comparison,
@@ -21,14 +27,13 @@ from dsrface.commands.evaluation.result import (
     TarAtFar,
     Verdict,
 )
-from dsrface.commands.evaluation.trials import PairList
+from dsrface.data.pairs import Pairs
 from dsrface.errors import DataError
 from dsrface.metrics.bootstrap import Estimate, difference, estimate, mean_draws, verification_draws
 from dsrface.metrics.identification import enrol, open_set_hits, rank_hits, search
 from dsrface.metrics.verification import Roc, Trials, d_primes, far_support, lfw_accuracy, roc
 
-FROZEN, TUNED = "frozen", "fine-tuned"
-PROTOCOLS = ("HR-HR", "HR-LR", "LR-LR")
+_PROTOCOLS = ("HR-HR", "HR-LR", "LR-LR")
 FPIR = 0.1
 _LOWER_IS_BETTER = ("eer",)
 _ROC_POINTS = 200
@@ -37,19 +42,6 @@ _CHUNK = 16_384
 _MIN_GALLERY_FOR_RANK_5 = 10
 
 Draws = dict[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Folds:
-    """Pairs for the accuracy by folds.
-
-    Args:
-        pairs: The pairs.
-        fold: int64 [n], fold of each pair.
-    """
-
-    pairs: PairList
-    fold: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -74,8 +66,8 @@ class Scored:
 
 def score_cells(
     measured: Measured,
-    pairs: PairList,
-    folds: Folds | None,
+    pairs: Pairs,
+    folds: Pairs | None,
     *,
     persons: NDArray[np.int64],
     counts: NDArray[np.uint16],
@@ -108,16 +100,16 @@ def score_cells(
         draws = verification_draws(trials, first, second, counts, fars=fars)
         figures = {name: estimate(value, draws[name]) for name, value in values.items()}
         cell = Cell(
-            protocol,
-            images,
-            recogniser,
-            figures["eer"],
-            figures["auc"],
-            figures["d_prime"],
-            tuple(_tar(far, figures[f"tar@{far:g}"], trials.num_impostor) for far in fars),
-            None if folds is None else _accuracy(cosines(*features, folds.pairs), folds),
-            _curve(roc(scores, pairs.is_same)),
-            _histogram(scores, pairs.is_same),
+            protocol=protocol,
+            images=images,
+            recogniser=recogniser,
+            eer=figures["eer"],
+            auc=figures["auc"],
+            d_prime=figures["d_prime"],
+            tars=tuple(_tar(far, figures[f"tar@{far:g}"], trials.num_impostor) for far in fars),
+            accuracy=None if folds is None else _accuracy(cosines(*features, folds), folds),
+            roc=_curve(roc(scores, pairs.is_same)),
+            histogram=_histogram(scores, pairs.is_same),
         )
         cells.append(cell)
         all_draws[_key(cell)] = draws
@@ -194,7 +186,7 @@ def identify(
     return gallery, tuple(found)
 
 
-def cosines(first: NDArray[np.float32], second: NDArray[np.float32], pairs: PairList) -> NDArray[np.float64]:
+def cosines(first: NDArray[np.float32], second: NDArray[np.float32], pairs: Pairs) -> NDArray[np.float64]:
     """Return the cosine of every pair; a part at a time, since the gathered rows would not fit in memory."""
     scores = np.empty(len(pairs))
     for start in range(0, len(pairs), _CHUNK):
@@ -211,17 +203,11 @@ def verdict(found: Estimate, metric: str) -> Verdict:
     return "better" if (found.value < 0) == (metric in _LOWER_IS_BETTER) else "worse"
 
 
-def best_supported_far(cells: Sequence[Cell]) -> float | None:
-    """Return the lowest false-accept rate that there are enough impostor pairs for."""
-    rates = [item.far for item in cells[0].tars if item.support != "none"] if cells else []
-    return min(rates, default=None)
-
-
 def _plan(measured: Measured) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield protocol, name of the pictures, kind of the first and of the second picture, recogniser."""
     kinds = [kind for kind, recogniser in measured.features if recogniser == RAW and kind != HR]
     roles = list(dict.fromkeys(recogniser for _, recogniser in measured.features if recogniser != RAW))
-    for protocol in PROTOCOLS:
+    for protocol in _PROTOCOLS:
         for recogniser in (*roles, RAW):
             for kind in [HR] if protocol == "HR-HR" else kinds:
                 yield protocol, kind, kind if protocol == "LR-LR" else HR, kind, recogniser
@@ -240,9 +226,10 @@ def _tar(far: float, found: Estimate, num_impostor: int) -> TarAtFar:
     return TarAtFar(far, Estimate(None) if support == "none" else found, support)
 
 
-def _accuracy(scores: NDArray[np.float64], folds: Folds) -> Accuracy | None:
+def _accuracy(scores: NDArray[np.float64], folds: Pairs) -> Accuracy | None:
+    assert folds.fold is not None
     try:
-        found = lfw_accuracy(scores, folds.pairs.is_same, folds.fold)
+        found = lfw_accuracy(scores, folds.is_same, folds.fold)
     except DataError:  # a single fold, or pairs of one kind only
         return None
     return Accuracy(found.accuracy, found.std, len(found.per_fold), found.reject_all)

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsrface.commands.evaluation.figures import Scored
-from dsrface.commands.evaluation.images import BICUBIC, DSR, RAW
-from dsrface.commands.evaluation.result import Cell, Comparison, Counts, Quality
+from dsrface.commands.evaluation.result import (
+    BICUBIC,
+    DSR,
+    MAIN_PROTOCOL,
+    RAW,
+    Cell,
+    Comparison,
+    Counts,
+    Quality,
+)
 from dsrface.metrics.bootstrap import Estimate
 
-MAIN_PROTOCOL = "HR-LR"
 NEVER_EVIDENCE = (
     "A super-resolved face is a reconstruction: the network drew what is likely, not what was there. "
     "It is never evidence of who somebody is."
@@ -17,19 +24,14 @@ NEVER_EVIDENCE = (
 _FEW_PERSONS = 50
 
 
-def percent(found: Estimate, *, digits: int = 1) -> str:
+def percent(found: Estimate) -> str:
     """Return a rate as `6.9 % [4.1, 9.8]`, without the brackets when there is no interval."""
-    return _with_interval(found, 100, digits, " %")
+    return _with_interval(found, 100, 1, " %")
 
 
 def decibel(found: Estimate) -> str:
     """Return a PSNR as `25.12 dB [24.90, 25.40]`."""
     return _with_interval(found, 1, 2, " dB")
-
-
-def plain(found: Estimate, *, digits: int = 3) -> str:
-    """Return a figure as `0.957 [0.930, 0.981]`."""
-    return _with_interval(found, 1, digits, "")
 
 
 def points(found: Estimate) -> str:

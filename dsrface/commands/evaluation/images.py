@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from dsrface.commands.evaluation.result import BICUBIC, DSR, HR, RAW
 from dsrface.data.augment import to_image01, to_image_u8
 from dsrface.data.cache.outputs import open_outputs
 from dsrface.data.datasets import PairDataset
@@ -29,8 +30,6 @@ from dsrface.models.weights import LoadedModel
 from dsrface.runtime.devices import Device, autocast
 from dsrface.types import Batch
 
-RAW = "raw pixels"
-HR, BICUBIC, DSR = "HR", "bicubic", "DSR"
 _RAW_SIZE_PX = 28
 _GREY = (0.299, 0.587, 0.114)
 

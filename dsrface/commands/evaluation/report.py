@@ -12,10 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsrface.commands.evaluation.charts import difference_chart, histogram_chart, line_class, roc_chart
-from dsrface.commands.evaluation.figures import PROTOCOLS, best_supported_far
-from dsrface.commands.evaluation.findings import MAIN_PROTOCOL
-from dsrface.commands.evaluation.images import HR, RAW
-from dsrface.commands.evaluation.result import Cell, Evaluation, TarAtFar
+from dsrface.commands.evaluation.result import HR, MAIN_PROTOCOL, RAW, Cell, Evaluation, TarAtFar
 from dsrface.commands.evaluation.strips import Strip
 from dsrface.data.decode import encode_png
 from dsrface.metrics.bootstrap import Estimate
@@ -23,7 +20,7 @@ from dsrface.metrics.verification import min_impostors
 from dsrface.runtime.files import write_text
 
 _SHOWN_PX = 112
-_TITLES = {
+_TITLES = {  # in this order
     "HR-LR": "HR gallery against LR probes",
     "LR-LR": "LR against LR",
     "HR-HR": "HR against HR: the ceiling",
@@ -35,7 +32,7 @@ def write_report(path: Path, evaluation: Evaluation, strips: Sequence[Strip]) ->
 
     Args:
         path: The HTML file.
-        evaluation: What was found.
+        evaluation: What was evaluation.
         strips: Pictures to show.
     """
     write_text(path, render(evaluation, strips))
@@ -67,31 +64,30 @@ def render(evaluation: Evaluation, strips: Sequence[Strip]) -> str:
     )
 
 
-def _head(found: Evaluation) -> str:
-    counts = found.counts
+def _head(evaluation: Evaluation) -> str:
+    counts = evaluation.counts
     facts = [
-        (f"{found.vlr_size} px", "LR faces"),
-        (f"{counts.persons:,}", f"persons, {found.split} split"),
+        (f"{evaluation.vlr_size} px", "LR faces"),
+        (f"{counts.persons:,}", f"persons, {evaluation.split} split"),
         (f"{counts.images:,}", "pictures"),
     ]
     if counts.genuine:
         facts += [(f"{counts.genuine:,}", "genuine pairs"), (f"{counts.impostor:,}", "impostor pairs")]
     boxes = "".join(f"<li><b>{escape(value)}</b> {escape(name)}</li>" for value, name in facts)
-    details = "".join(f"<li>{escape(text)}</li>" for text in found.details)
+    details = "".join(f"<li>{escape(text)}</li>" for text in evaluation.details)
     return (
         '<header><p class="kicker">dsrface evaluate</p>'
-        f"<h1>{escape(found.headline)}</h1>"
+        f"<h1>{escape(evaluation.headline)}</h1>"
         + (f'<ul class="details">{details}</ul>' if details else "")
         + f'<ul class="facts">{boxes}</ul></header>'
     )
 
 
-def _verification(found: Evaluation) -> str:
-    if not found.cells:
+def _verification(evaluation: Evaluation) -> str:
+    if not evaluation.cells:
         return ""
-    far = best_supported_far(found.cells)
-    main = found.cell(MAIN_PROTOCOL, *_first_key(found))
-    accuracy = main.accuracy if main is not None else None
+    far, reject_all = evaluation.lowest_far, evaluation.reject_all
+    has_accuracy = reject_all is not None
     head = [
         "Pictures",
         "Recogniser",
@@ -100,38 +96,36 @@ def _verification(found: Evaluation) -> str:
         "" if far is None else f"TAR % at FAR {far:g}",
         "d&prime;",
     ]
-    head += ["Accuracy %"] if accuracy else []
+    head += ["Accuracy %"] if has_accuracy else []
     columns = [name for name in head if name]
     body = []
-    for protocol in (MAIN_PROTOCOL, *(name for name in PROTOCOLS[::-1] if name != MAIN_PROTOCOL)):
-        cells = [cell for cell in found.cells if cell.protocol == protocol]
+    for protocol, title in _TITLES.items():
+        cells = [cell for cell in evaluation.cells if cell.protocol == protocol]
         if not cells:
             continue
-        body.append(
-            f'<tr class="group"><th colspan="{len(columns)}" scope="colgroup">{_TITLES[protocol]}</th></tr>'
-        )
-        body += [_verification_row(cell, found, far, has_accuracy=accuracy is not None) for cell in cells]
+        body.append(f'<tr class="group"><th colspan="{len(columns)}" scope="colgroup">{title}</th></tr>')
+        body += [_verification_row(cell, evaluation, far, has_accuracy=has_accuracy) for cell in cells]
     body.append(
         f'<tr class="group"><th colspan="{len(columns)}" scope="colgroup">What nothing earns</th></tr>'
     )
     tar = [] if far is None else [f"{far * 100:g}"]
-    body.append(_row(["", "chance", "50", "0.5", *tar, "0", *(["50"] if accuracy else [])], style="base"))
-    if accuracy:
+    body.append(_row(["", "chance", "50", "0.5", *tar, "0", *(["50"] if has_accuracy else [])], style="base"))
+    if reject_all is not None:
         blank = ["&ndash;"] * (len(columns) - 3)
-        for name, share in (("reject all", accuracy.reject_all), ("accept all", 1 - accuracy.reject_all)):
+        for name, share in (("reject all", reject_all), ("accept all", 1 - reject_all)):
             body.append(_row(["", name, *blank, f"{share * 100:.1f}"], style="base"))
     note = (
         "Grey brackets: 95 % intervals by person. EER: lower is better; everything else: higher. "
         "~ few impostor pairs for this FAR."
     )
-    if accuracy:
-        note += f" Accuracy: mean &plusmn; standard deviation over {escape(found.counts.folds_from)}."
+    if has_accuracy:
+        note += f" Accuracy: mean &plusmn; standard deviation over {escape(evaluation.counts.folds_from)}."
     title = "Verification: is it the same person?"
-    return _section(title, _table(columns, body) + _note(note) + _far_table(found))
+    return _section(title, _table(columns, body) + _note(note) + _far_table(evaluation))
 
 
-def _verification_row(cell: Cell, found: Evaluation, far: float | None, *, has_accuracy: bool) -> str:
-    is_winner = cell.protocol == MAIN_PROTOCOL and cell.name == found.winner
+def _verification_row(cell: Cell, evaluation: Evaluation, far: float | None, *, has_accuracy: bool) -> str:
+    is_winner = cell.protocol == MAIN_PROTOCOL and cell.name == evaluation.winner
     name = escape(cell.recogniser) + (' <span class="badge">lowest EER</span>' if is_winner else "")
     row = [
         f'<span class="swatch {line_class(cell)}"></span>{escape(cell.images)}',
@@ -153,8 +147,8 @@ def _verification_row(cell: Cell, found: Evaluation, far: float | None, *, has_a
     return _row(row, style=style)
 
 
-def _far_table(found: Evaluation) -> str:
-    cells = [cell for cell in found.cells if cell.protocol == MAIN_PROTOCOL]
+def _far_table(evaluation: Evaluation) -> str:
+    cells = evaluation.main_cells
     if not cells or len(cells[0].tars) < 2:  # one rate is in the table above
         return ""
     rows = [
@@ -164,7 +158,7 @@ def _far_table(found: Evaluation) -> str:
     head = ["Pictures", "Recogniser", *(f"FAR {item.far:g}" for item in cells[0].tars)]
     note = (
         "At most that FAR, no interpolation. A rate needs at least 3 / FAR impostor pairs; "
-        f"there are {found.counts.impostor:,}."
+        f"there are {evaluation.counts.impostor:,}."
     )
     return (
         "<details><summary>True-accept rates at every false-accept rate, HR gallery</summary>"
@@ -172,10 +166,10 @@ def _far_table(found: Evaluation) -> str:
     )
 
 
-def _differences(found: Evaluation) -> str:
+def _differences(evaluation: Evaluation) -> str:
     shown = [
         item
-        for item in found.comparisons
+        for item in evaluation.comparisons
         if item.metric == "eer" and item.protocol == MAIN_PROTOCOL and RAW not in item.first
     ]
     if not shown:
@@ -188,12 +182,12 @@ def _differences(found: Evaluation) -> str:
     return _section("Is the difference real?", chart + _note(note))
 
 
-def _quality(found: Evaluation) -> str:
+def _quality(evaluation: Evaluation) -> str:
     rows = [
         _row([escape(item.images), _figure(item.psnr_db, 1, 2), _figure(item.ssim, 1, 3)])
-        for item in found.quality
+        for item in evaluation.quality
     ]
-    gains = {item.metric: item for item in found.comparisons if item.protocol == "images"}
+    gains = {item.metric: item for item in evaluation.comparisons if item.protocol == "images"}
     if gains:
         figures = [
             _figure(gains[name].difference, 1, digits, sign="+")
@@ -208,13 +202,13 @@ def _quality(found: Evaluation) -> str:
     return _section("Image quality against the HR face", table + _note(note))
 
 
-def _strips(found: Evaluation, strips: Sequence[Strip]) -> str:
+def _strips(evaluation: Evaluation, strips: Sequence[Strip]) -> str:
     if not strips:
         return ""
     kinds = [name for name in ("VLR", "bicubic", "DSR", HR) if name in strips[0].images]
     by = "PSNR gain of DSR over bicubic" if "DSR" in kinds else "PSNR of bicubic"
     rows = [_strip_row(strip, kinds) for strip in strips]
-    note = f"Chosen by rule: the two worst, median and best of {found.counts.images:,} by {by}."
+    note = f"Chosen by rule: the two worst, median and best of {evaluation.counts.images:,} by {by}."
     return _section("The pictures themselves", _table(["", *kinds], rows, style="strips") + _note(note))
 
 
@@ -233,11 +227,11 @@ def _strip_row(strip: Strip, kinds: Iterable[str]) -> str:
     return f'<tr><th scope="row">{label}</th>{"".join(cells)}</tr>'
 
 
-def _roc(found: Evaluation) -> str:
-    main = [cell for cell in found.cells if cell.protocol == MAIN_PROTOCOL]
+def _roc(evaluation: Evaluation) -> str:
+    main = evaluation.main_cells
     if not main:
         return ""
-    ceilings = [cell for cell in found.cells if cell.protocol == "HR-HR" and cell.recogniser != RAW]
+    ceilings = [cell for cell in evaluation.cells if cell.protocol == "HR-HR" and cell.recogniser != RAW]
     shown = [*ceilings, *main]
     named = [(line_class(cell), cell.name) for cell in shown] + [("c-chance r-chance", "chance")]
     legend = "".join(
@@ -245,15 +239,15 @@ def _roc(found: Evaluation) -> str:
         f"{escape(name)}</li>"
         for style, name in named
     )
-    chart = roc_chart(shown, num_impostor=found.counts.impostor)
+    chart = roc_chart(shown, num_impostor=evaluation.counts.impostor)
     return _section(
         "ROC curves, HR gallery",
         f'<figure class="chart">{chart}</figure><ul class="legend">{legend}</ul>',
     )
 
 
-def _histograms(found: Evaluation) -> str:
-    main = [cell for cell in found.cells if cell.protocol == MAIN_PROTOCOL]
+def _histograms(evaluation: Evaluation) -> str:
+    main = evaluation.main_cells
     if not main:
         return ""
     figures = []
@@ -270,16 +264,16 @@ def _histograms(found: Evaluation) -> str:
     return _section("Scores, HR gallery", f'<div class="grid2">{"".join(figures)}</div>' + _note(note))
 
 
-def _identification(found: Evaluation) -> str:
-    if found.gallery is None:
+def _identification(evaluation: Evaluation) -> str:
+    if evaluation.gallery is None:
         return ""
-    gallery = found.gallery
-    has_rank5 = any(item.rank5 is not None for item in found.identification)
-    has_tpir = any(item.tpir is not None for item in found.identification)
+    gallery = evaluation.gallery
+    has_rank5 = any(item.rank5 is not None for item in evaluation.identification)
+    has_tpir = any(item.tpir is not None for item in evaluation.identification)
     head = ["Probes", "Recogniser", "Rank 1 %", *(["Rank 5 %"] if has_rank5 else [])]
     head += [f"TPIR % at FPIR {gallery.fpir:g}"] if has_tpir else []
     rows = []
-    for item in sorted(found.identification, key=lambda entry: entry.recogniser == RAW):
+    for item in sorted(evaluation.identification, key=lambda entry: entry.recogniser == RAW):
         row = [escape(item.images), escape(item.recogniser), _figure(item.rank1, 100, 1)]
         row += [_figure(item.rank5, 100, 1)] if has_rank5 else []
         row += [_figure(item.tpir, 100, 1)] if has_tpir else []
@@ -298,19 +292,19 @@ def _identification(found: Evaluation) -> str:
     return _section("Identification: who is it?", _table(head, rows, style="narrow") + _note(note))
 
 
-def _limits(found: Evaluation) -> str:
+def _limits(evaluation: Evaluation) -> str:
     return _section(
-        "What this does not show", f"<ul>{''.join(f'<li>{escape(t)}</li>' for t in found.limits)}</ul>"
+        "What this does not show", f"<ul>{''.join(f'<li>{escape(t)}</li>' for t in evaluation.limits)}</ul>"
     )
 
 
-def _method(found: Evaluation) -> str:
-    facts = [("data", found.data), ("pairs", found.counts.pairs_from)]
+def _method(evaluation: Evaluation) -> str:
+    facts = [("data", evaluation.data), ("pairs", evaluation.counts.pairs_from)]
     facts += [
         (role, " ".join(entry[key] for key in ("name", "path") if key in entry) + _short_sha(entry))
-        for role, entry in found.networks.items()
+        for role, entry in evaluation.networks.items()
     ]
-    facts += [(name.replace("_", " "), str(value)) for name, value in found.settings.items()]
+    facts += [(name.replace("_", " "), str(value)) for name, value in evaluation.settings.items()]
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(_shown(text))}</td></tr>'
         for name, text in facts
@@ -357,11 +351,6 @@ def _tar(item: TarAtFar) -> str:
     if item.support == "none":
         return '<span class="ci">too few pairs</span>'
     return ("~" if item.support == "weak" else "") + _figure(item.tar, 100, 1)
-
-
-def _first_key(found: Evaluation) -> tuple[str, str]:
-    cell = next(cell for cell in found.cells if cell.protocol == MAIN_PROTOCOL)
-    return cell.images, cell.recogniser
 
 
 def _short_sha(entry: dict[str, str]) -> str:

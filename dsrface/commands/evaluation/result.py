@@ -9,6 +9,9 @@ from typing import Any, ClassVar, Literal
 from dsrface.metrics.bootstrap import Estimate
 
 SCHEMA_VERSION = 1
+HR, BICUBIC, DSR = "HR", "bicubic", "DSR"  # kinds of pictures
+FROZEN, TUNED, RAW = "frozen", "fine-tuned", "raw pixels"  # recognisers
+MAIN_PROTOCOL = "HR-LR"
 Verdict = Literal["better", "worse", "no difference shown"]
 
 
@@ -227,11 +230,21 @@ class Evaluation:
     winner: str
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def cell(self, protocol: str, images: str, recogniser: str) -> Cell | None:
-        """Return a cell, or None when it was not measured."""
-        wanted = (protocol, images, recogniser)
-        found = (item for item in self.cells if (item.protocol, item.images, item.recogniser) == wanted)
-        return next(found, None)
+    @property
+    def main_cells(self) -> tuple[Cell, ...]:
+        """LR probes against an HR gallery: what the answer is about."""
+        return tuple(cell for cell in self.cells if cell.protocol == MAIN_PROTOCOL)
+
+    @property
+    def lowest_far(self) -> float | None:
+        """The lowest false-accept rate that there are enough impostor pairs for."""
+        rates = [item.far for item in self.cells[0].tars if item.support != "none"] if self.cells else []
+        return min(rates, default=None)
+
+    @property
+    def reject_all(self) -> float | None:
+        """Accuracy of rejecting every pair, in [0, 1]; None without accuracy by folds."""
+        return next((cell.accuracy.reject_all for cell in self.cells if cell.accuracy is not None), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; what is not finite becomes None, which JSON has."""

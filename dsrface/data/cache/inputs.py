@@ -118,7 +118,6 @@ def read_steps(
     *,
     num_workers: int,
     num_threads: int,
-    start_method: str | None = None,
 ) -> Iterator[Tensor]:
     """Yield uint8 [B, S, S, 3] for every step of the sampler, read ahead by processes or by threads.
 
@@ -127,10 +126,9 @@ def read_steps(
         sampler: In which order.
         num_workers: Worker processes; 0 takes threads of this one.
         num_threads: How many of those.
-        start_method: Of the processes.
     """
     if num_workers:
-        with make_loader(dataset, sampler, num_workers=num_workers, start_method=start_method) as loader:
+        with make_loader(dataset, sampler, num_workers=num_workers) as loader:
             for batch in loader.epoch(0):
                 yield batch.inputs
         return
