@@ -59,7 +59,7 @@ def test_made_up_data_is_a_sound_cache(tmp_path: Path) -> None:
 
 def test_a_simulated_cache_opens_and_its_memory_stays_flat(tmp_path: Path) -> None:
     rows = {line.name.partition(": ")[2]: line.median for line in simulated_rows(tmp_path, 70_000, 300)}
-    # 270 batches of 19 MB pass in between; the pool of blocks may still be filling up.
+    # 270 batches of 5 MB pass in between; the pool of blocks may still be filling up.
     assert rows["growth over 300 random batches"] < 100
     assert set(rows) == {
         "time to open",
