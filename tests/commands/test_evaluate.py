@@ -147,7 +147,7 @@ def test_full__cells_equal_figures_made_by_hand(full, data, networks, tmp_path) 
     first, second = np.triu_indices(len(persons), 1)
     scores = np.sum(stored["embeddings"][first] * stored["embeddings"][second], axis=1)
     expected = roc_auc_score(persons[first] == persons[second], scores)
-    assert full[0].cell_of(evaluation, "HR-HR", "HR", "frozen").auc.value == pytest.approx(expected, abs=2e-3)
+    assert cell_of(full[0].evaluation, "HR-HR", "HR", "frozen").auc.value == pytest.approx(expected, abs=2e-3)
 
 
 def test_full__images_csv_matches_skimage(full, data) -> None:
