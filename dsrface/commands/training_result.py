@@ -36,7 +36,7 @@ def interrupted(config: TrainingConfig, where: Where, outcome: Outcome) -> Train
     """Return the result of a run that a signal ended: how to go on with it."""
     run_dir, data = shlex.quote(str(where.folder.path)), shlex.quote(str(config.data))
     return TrainingResult(
-        f"Interrupted after step {outcome.step}; the checkpoint is written.",
+        f"Interrupted after step {outcome.step}; resumed, it goes on from step {outcome.saved_step}.",
         str(where.folder.path),
         f"dsrface {config.command} {data} --config {run_dir}/config.toml --run {run_dir} --resume",
         outcome,

@@ -1,10 +1,10 @@
 """Checkpoints: complete or absent, and checked before they are trusted.
 
-    checkpoints/step_000500/model.safetensors   the validated weights, for use
-                            trainer.pt          everything that resuming needs, loadable with
-                            weights_only=True checkpoint.json     step, metrics, size and SHA-256 of the other
-                            two; written last
-    last.json best.json                         {"checkpoint": "checkpoints/step_000500", "step": 500, ...}
+    checkpoints/step_000500/
+      model.safetensors   the validated weights, for use
+      trainer.pt          everything that resuming needs, loadable with weights_only=True
+      checkpoint.json     step, metrics, size and SHA-256 of the other two; written last
+    last.json  best.json  {"checkpoint": "checkpoints/step_000500", "step": 500, ...}
 
 Everything is written into a temporary folder, fsynced, and renamed as a whole.
 """
@@ -12,9 +12,10 @@ Everything is written into a temporary folder, fsynced, and renamed as a whole.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,15 @@ import torch
 
 from dsrface.errors import RunError
 from dsrface.models.weight_files import BEST, LAST, MODEL_FILE
-from dsrface.runtime.files import disk_error, fsync_dir, read_json, replace, sha256_file, write_json
+from dsrface.runtime.files import (
+    atomic_writer,
+    disk_error,
+    fsync_dir,
+    read_json,
+    replace,
+    sha256_file,
+    write_json,
+)
 
 TRAINER_FILE, MANIFEST_FILE = "trainer.pt", "checkpoint.json"
 _TMP_PREFIX = ".tmp-"
@@ -43,7 +52,7 @@ def save_checkpoint(
     Args:
         run_dir: The run folder.
         step: Optimiser steps done.
-        save_model: Writes the model file to the path it is given.
+        save_model: Writes the model file to the path it is given, durably.
         trainer_state: Tensors, numbers, strings, lists and dicts only.
         metrics: Validation metrics of these weights, empty when they were not validated.
         is_best: Point best.json here too.
@@ -59,24 +68,19 @@ def save_checkpoint(
         shutil.rmtree(tmp, ignore_errors=True)
         tmp.mkdir(parents=True)
         save_model(tmp / MODEL_FILE)
-        torch.save(trainer_state, tmp / TRAINER_FILE)
+        _save_tensors(trainer_state, tmp / TRAINER_FILE)
         files = {}
         for name in (MODEL_FILE, TRAINER_FILE):
-            _fsync_file(tmp / name)
             files[name] = {"bytes": (tmp / name).stat().st_size, "sha256": sha256_file(tmp / name)}
         write_json(
             tmp / MANIFEST_FILE, {"schema_version": 1, "step": step, "metrics": metrics, "files": files}
         )
         fsync_dir(tmp)
         _swap_in(tmp, final)
-    except (OSError, RuntimeError) as error:
-        shutil.rmtree(tmp, ignore_errors=True)
-        cause = error if isinstance(error, OSError) else error.__cause__ or error.__context__
-        if isinstance(cause, OSError):  # torch wraps a full disk into a RuntimeError of its zip writer
-            raise disk_error(cause, final) from error
-        if "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error):
-            raise disk_error(OSError(f"torch could not write the file ({error})"), final) from error
-        raise
+    except OSError as error:
+        raise disk_error(error, final) from error
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)  # gone already, unless something was raised
     pointer = {"checkpoint": f"checkpoints/{final.name}", "step": step, "metrics": metrics}
     if is_best:
         write_json(run_dir / BEST, pointer)
@@ -102,7 +106,7 @@ def verify_checkpoint(checkpoint: Path) -> None:
     Raises:
         RunError: a file is missing, truncated or altered; it is named.
     """
-    with _naming(checkpoint):
+    with _as_damaged(checkpoint):
         files = read_json(checkpoint / MANIFEST_FILE).get("files", {})
         for name in (MODEL_FILE, TRAINER_FILE):
             path, wanted = checkpoint / name, files.get(name, {})
@@ -160,7 +164,8 @@ def _all(run_dir: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _naming(checkpoint: Path) -> Any:
+def _as_damaged(checkpoint: Path) -> Iterator[None]:
+    """Turn whatever is wrong with the manifest into the one error that names the checkpoint."""
     try:
         yield
     except RunError as error:
@@ -178,6 +183,9 @@ def _damaged(path: Path, what: str) -> RunError:
     )
 
 
-def _fsync_file(path: Path) -> None:
-    with path.open("r+b") as handle:
-        os.fsync(handle.fileno())
+def _save_tensors(state: dict[str, Any], path: Path) -> None:
+    # Through memory: torch's own writer hides from its caller that the disk is full.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with atomic_writer(path) as handle:
+        handle.write(buffer.getbuffer())

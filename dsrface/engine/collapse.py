@@ -62,11 +62,8 @@ class CollapseGuard:
         elif self.was_healthy or is_last:
             raise TrainingError(
                 f"The embedding has collapsed at step {step}: two strangers have a mean cosine of "
-                f"{cosine:.3f} "
-                f"(limit {MAX_IMPOSTOR_COSINE}), the effective rank is {rank:.2f} (limit "
-                f"{MIN_EFFECTIVE_RANK}), "
-                f"d' is {d_prime:.2f} "
-                f"(limit {MIN_D_PRIME}).",
+                f"{cosine:.3f} (limit {MAX_IMPOSTOR_COSINE}), the effective rank is {rank:.2f} "
+                f"(limit {MIN_EFFECTIVE_RANK}), d' is {d_prime:.2f} (limit {MIN_D_PRIME}).",
                 id="collapse",
                 where=f"step {step}",
                 hint="Lower optim.lr or trunk.lr_fraction, raise anchor.weight; best.json names the last "

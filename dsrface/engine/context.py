@@ -34,6 +34,7 @@ class Outcome:
     Args:
         status: `done` or `interrupted`.
         step: Optimiser steps done.
+        saved_step: Step of the last checkpoint, which a resumed run goes on from; -1 without one.
         best_step: Step of the best checkpoint, -1 without one.
         best_metrics: Its validation metrics.
         first_metrics: Validation metrics before the first step.
@@ -42,6 +43,7 @@ class Outcome:
 
     status: str
     step: int
+    saved_step: int
     best_step: int
     best_metrics: dict[str, float]
     first_metrics: dict[str, float]

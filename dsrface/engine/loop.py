@@ -1,8 +1,9 @@
 """The only training loop. It knows nothing of faces: a `Task` turns batches into losses.
 
-A step waits for nothing but its batch: losses are summed on the device and fetched every `log_every_steps`,
-the optimiser is fused, the learning rate is a function of the step. All randomness inside a step comes from a
-generator seeded by (seed, step, rank), so a resumed run has no generator state to restore.
+A step waits for its batch, and for a GPU that is more than a step behind, but for nothing else: losses are
+summed on the device and fetched every `log_every_steps`, the optimiser is fused, the learning rate is a
+function of the step. All randomness inside a step comes from a generator seeded by (seed, step, rank), so a
+resumed run has no generator state to restore.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dsrface.engine.run_folder import DONE, INTERRUPTED
 from dsrface.engine.step import cut, explained_deaths, explained_memory, move, seed_step
 from dsrface.engine.task import Task, Validation
 from dsrface.errors import RunError, TrainingError, WorkerError
-from dsrface.runtime.devices import autocast
+from dsrface.runtime.devices import autocast, recorded_event
 from dsrface.types import Batch
 
 _NAMED_SAMPLES = 8
@@ -90,7 +91,9 @@ class _Loop:
         self.lr = 0.0
         self.first_metrics: dict[str, float] = {}
         self.last_saved: Path | None = None
+        self.saved_step = -1
         self.is_in_step = False
+        self.step_end: torch.cuda.Event | None = None
 
     def run(self) -> Outcome:
         if self.engine.compile:
@@ -110,7 +113,9 @@ class _Loop:
         if self.where.ranks.is_main:
             self.where.folder.update(status=status, step=self.step, best_step=self.best_step)
         code = self.where.stop.exit_code if status == INTERRUPTED else 0
-        return Outcome(status, self.step, self.best_step, self.best.metrics, self.first_metrics, code)
+        return Outcome(
+            status, self.step, self.saved_step, self.best_step, self.best.metrics, self.first_metrics, code
+        )
 
     def _train(self) -> str:
         try:
@@ -172,16 +177,23 @@ class _Loop:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.step + 1)
-        finite = torch.isfinite(total["loss/total"])
-        if (
-            not self.scaler.is_enabled()
-        ):  # with fp16 an overflowing gradient is skipped, and the scale lowered
-            finite = finite & torch.isfinite(norm)
+        is_finite = torch.isfinite(norm)
+        if self.scaler.is_enabled():  # an overflowing gradient is skipped and the scale lowered, if it can be
+            is_finite |= self.scaler.scale(torch.ones_like(norm)) >= 1
+        is_finite &= torch.isfinite(total["loss/total"])
         total["grad_norm"] = norm
-        self.meter.add(self.step, batch, total, is_bad=~finite)
+        self.meter.add(self.step, batch, total, is_bad=~is_finite)
+        self._keep_pace()
         self.lr = lr
         self.step += 1
         self.is_in_step = False
+
+    def _keep_pace(self) -> None:
+        """Let a GPU fall behind by a step, no more: more would look like waiting for data."""
+        if self.device.type == "cuda":
+            before, self.step_end = self.step_end, recorded_event(self.device)
+            if before is not None:
+                before.synchronize()
 
     def _after_step(self, *, is_epoch_end: bool) -> bool:
         """Log and save where it is due; return whether to stop."""
@@ -294,6 +306,7 @@ class _Loop:
             is_best=is_best,
             keep=self.engine.keep_checkpoints,
         )
+        self.saved_step = self.step
         self.where.sink.emit(CheckpointSaved(self.step, self.last_saved))
         self.meter.pause()
 
@@ -329,8 +342,7 @@ class _Loop:
         if state["phase_steps"] != list(self.plan.phase_steps):
             raise RunError(
                 f"The checkpoint belongs to a run of {state['phase_steps']} steps, not "
-                f"{list(self.plan.phase_steps)}: "
-                "the images, the batch size or the epochs have changed.",
+                f"{list(self.plan.phase_steps)}: the images, the batch size or the epochs have changed.",
                 id="not-resumable",
                 where=path,
             )
@@ -339,7 +351,7 @@ class _Loop:
         self.ema.load_state(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step = state["step"]
+        self.step = self.saved_step = state["step"]
         best = state["best"]
         self.best, self.best_step = Validation(best["metrics"], best["score"]), best["step"]
         self.first_metrics = state["first_metrics"]

@@ -1,9 +1,15 @@
 """The folder of one run: who started it, with what, how it ended, and where everything of it lies.
 
 runs/<command>/<UTC time>-<short hash>/
-  run.json        status running | done | failed | interrupted, argv, versions, device and why, seed, data
-  hash config.toml     complete: feeding it back repeats the run metrics.jsonl   log.txt   tensorboard/
-  samples/   checkpoints/   last.json   best.json   .lock
+  run.json        status running | done | failed | interrupted, argv, versions, device, seed, data hash
+  config.toml     complete: feeding it back repeats the run
+  metrics.jsonl   one event a line
+  log.txt         the same for people
+  tensorboard/    when it is installed
+  samples/        pictures
+  checkpoints/    see `engine.checkpoint`
+  last.json  best.json
+  .lock
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ SCHEMA_VERSION = 1
 RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
 # What may differ between a run and its resumption: how it runs, not what it computes.
 _FREE_ON_RESUME = ("data", "resume", "run", "workers", "device", "engine.", "loader.")
-_SAME_RESULT_ENGINE_KEYS_THAT_COUNT = ("engine.accumulate",)
+_FIXED_ENGINE_KEYS = ("engine.accumulate",)
 
 
 @dataclass
@@ -213,7 +219,7 @@ def _check_same(folder: RunFolder, config: Config, facts: Mapping[str, object]) 
 
 
 def _is_free(key: str) -> bool:
-    return key not in _SAME_RESULT_ENGINE_KEYS_THAT_COUNT and key.startswith(_FREE_ON_RESUME)
+    return key not in _FIXED_ENGINE_KEYS and key.startswith(_FREE_ON_RESUME)
 
 
 def _now() -> str:
