@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from dsrface.config.embed import EmbedConfig
 from dsrface.data.augment import to_image01
-from dsrface.data.decode import ImageU8, read_image, walk_images
+from dsrface.data.decode import ImageU8, read_sized, walk_images
 from dsrface.engine.events import Event, Note, Progress
 from dsrface.errors import DataError, ImageError
 from dsrface.models.preprocess import normalise
@@ -86,7 +86,8 @@ def run(config: EmbedConfig, *, emit: Emit) -> EmbedResult:
         for name, result in zip(batch_names, results, strict=True):
             if isinstance(result, ImageError):
                 if config.on_bad_image == "fail":
-                    raise result
+                    hint = f"{result.hint} --on-bad-image skip leaves such files out.".lstrip()
+                    raise ImageError(result.message, id=result.id, where=result.where, hint=hint)
                 skipped.append({"name": name, "reason": result.id, "message": result.message})
             else:
                 kept.append(name)
@@ -138,17 +139,9 @@ def _read(
 
 def _face(path: Path) -> ImageU8 | ImageError:
     try:
-        image = read_image(path)
+        return read_sized(path, HIGH_SIZE_PX)
     except ImageError as error:
         return error
-    if image.shape[:2] == (HIGH_SIZE_PX, HIGH_SIZE_PX):
-        return image
-    return ImageError(
-        f"The picture is {image.shape[1]}x{image.shape[0]}, not {HIGH_SIZE_PX}x{HIGH_SIZE_PX}.",
-        id="wrong-size",
-        where=path,
-        hint="Align and crop photos with `dsrface prepare`; --on-bad-image skip leaves such files out.",
-    )
 
 
 @torch.inference_mode()

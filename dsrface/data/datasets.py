@@ -1,4 +1,4 @@
-"""The only Dataset: pairs of an input picture and its HR twin, from folders.
+"""The Dataset of pairs: an input picture and its HR twin, from folders.
 
 It holds paths, packed names, labels and numbers; never a network, an open file or a tensor on a device. So it
 can be pickled to a spawned worker, and any number of workers gives the same samples.
@@ -16,10 +16,9 @@ from torch.utils.data import Dataset
 
 from dsrface.data import draws
 from dsrface.data.augment import Geometry
-from dsrface.data.decode import ImageU8, read_image
+from dsrface.data.decode import ImageU8, read_sized
 from dsrface.data.degrade import Degradation, degrade
 from dsrface.data.layout import FaceSplit
-from dsrface.errors import ImageError
 from dsrface.types import HIGH_SIZE_PX
 
 
@@ -88,7 +87,7 @@ class PairDataset(Dataset[Sample]):
         """
         epoch, index = key if isinstance(key, tuple) else (0, int(key))
         name = self.names[index]
-        high = _read(self.high_dir / name, HIGH_SIZE_PX)
+        high = read_sized(self.high_dir / name, HIGH_SIZE_PX)
         inputs, high = self._pair(name, high, epoch, index)
         return Sample(_tensor(inputs), _tensor(high), int(self.labels[index]), index)
 
@@ -97,7 +96,7 @@ class PairDataset(Dataset[Sample]):
             high = self.augment.apply(high, seed=self.seed, epoch=epoch, index=index)
             rng = draws.generator(self.seed, epoch, index, "degrade")
             return degrade(high, self.degradation, rng=rng), high
-        inputs = _read(self.inputs_dir / name, self.inputs_px)
+        inputs = read_sized(self.inputs_dir / name, self.inputs_px)
         if self.augment is not None and self.augment.flips(seed=self.seed, epoch=epoch, index=index):
             return inputs[:, ::-1], high[:, ::-1]
         return inputs, high
@@ -105,15 +104,3 @@ class PairDataset(Dataset[Sample]):
 
 def _tensor(image: ImageU8) -> Tensor:
     return torch.from_numpy(np.require(image, requirements=["C", "W"]))
-
-
-def _read(path: Path, size_px: int) -> ImageU8:
-    image = read_image(path)
-    if image.shape[:2] != (size_px, size_px):
-        raise ImageError(
-            f"The picture is {image.shape[1]}x{image.shape[0]}, not {size_px}x{size_px}.",
-            id="wrong-size",
-            where=path,
-            hint="All pictures of a folder must have one size; `dsrface prepare` makes them so.",
-        )
-    return image

@@ -75,6 +75,23 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageU8:
             raise ImageError(f"The picture is damaged: {error}.", id="damaged-image", where=path) from None
 
 
+def read_sized(path: Path, size_px: int) -> ImageU8:
+    """Read a square picture of a known side, as uint8 [size_px, size_px, 3].
+
+    Raises:
+        ImageError: as `read_image`, or another size.
+    """
+    image = read_image(path)
+    if image.shape[:2] != (size_px, size_px):
+        raise ImageError(
+            f"The picture is {image.shape[1]}x{image.shape[0]}, not {size_px}x{size_px}.",
+            id="wrong-size",
+            where=path,
+            hint="All pictures of a folder must have one size; `dsrface prepare` aligns and crops photos.",
+        )
+    return image
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """Return (width, height) in pixels as the header says, without decoding.
 

@@ -19,7 +19,7 @@ def write_strips(path: Path, columns: Sequence[Tensor]) -> None:
 
     Args:
         path: PNG to write.
-        columns: uint8 [N, S, S, 3] each, on the CPU, S dividing or below 112.
+        columns: uint8 [N, S, S, 3] each, on the CPU, S at most 112.
     """
     enlarged = [_enlarged(column.numpy()) for column in columns]
     num_rows, step = len(enlarged[0]), HIGH_SIZE_PX + _GAP_PX

@@ -15,11 +15,10 @@ from torch.utils.data import Dataset
 
 from dsrface.data.cache.format import ShardPlan
 from dsrface.data.datasets import PairDataset, Sample
-from dsrface.data.decode import read_image
+from dsrface.data.decode import read_sized
 from dsrface.data.loaders import make_loader
 from dsrface.data.names import PackedStrings
 from dsrface.data.samplers import Key, RankedSampler
-from dsrface.errors import ImageError
 
 _AHEAD = 4
 _EMPTY = torch.empty(0, dtype=torch.uint8)
@@ -67,17 +66,9 @@ class RowDataset(Dataset[Sample]):
         """Return uint8 [S, S, 3]; see `__getitem__`."""
         if variant and self.augmented is not None:
             pair = self.augmented[variant, row]
-            image = (pair.high if self.is_high else pair.inputs).numpy()
-        else:
-            image = read_image(self.folder / self.names[row])
-        if image.shape[:2] != (self.size_px, self.size_px):
-            raise ImageError(
-                f"The picture is {image.shape[1]}x{image.shape[0]}, not {self.size_px}x{self.size_px}.",
-                id="wrong-size",
-                where=self.folder / self.names[row],
-                hint="All pictures of a folder must have one size.",
-            )
-        return image
+            image: NDArray[np.uint8] = (pair.high if self.is_high else pair.inputs).numpy()
+            return image
+        return read_sized(self.folder / self.names[row], self.size_px)
 
 
 class PlanSampler(RankedSampler):
