@@ -28,6 +28,7 @@ from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, MachineError, RunError
 from dsrface.models.preprocess import normalise
 from dsrface.models.weights import LoadedModel, load_any, save_model
 from dsrface.runtime.files import replace, sha256_file, write_bytes
+from dsrface.runtime.versions import how_to_install
 
 # The export traces with a batch of 2, so a batch of 1 and larger ones prove that the batch axis is really
 # free.
@@ -278,5 +279,5 @@ def _require_onnx() -> None:
         raise MachineError(
             f"Exporting to ONNX needs {', '.join(missing)}, which this installation lacks.",
             id="missing-extra",
-            hint='Install them: python -m pip install "dsrface[onnx]"',
+            hint=f"Install them: {how_to_install('onnx')}",
         )

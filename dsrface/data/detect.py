@@ -15,6 +15,7 @@ from PIL import Image
 from dsrface.data.align import Points
 from dsrface.data.decode import ImageU8
 from dsrface.errors import ImageError, MachineError
+from dsrface.runtime.versions import how_to_install
 
 _LONG_SIDE_PX = 640
 _THRESHOLD = 0.4
@@ -43,7 +44,7 @@ class Detector:
             raise MachineError(
                 f"The face detector cannot start: {error}.",
                 id="no-detector",
-                hint="Install it with: python -m pip install 'dsrface[detect]'",
+                hint=f"Install it: {how_to_install('detect')}",
             ) from error
 
     def landmarks(self, image: ImageU8) -> Points:

@@ -76,3 +76,8 @@ def _git(arguments: list[str], folder: Path | None) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def how_to_install(extra: str) -> str:
+    """Return the command that adds one of our optional extras; we are installed from our source folder."""
+    return f'python -m pip install ".[{extra}]" in the source folder of dsrface'

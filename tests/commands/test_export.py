@@ -80,7 +80,7 @@ def test_missing_extra__names_the_pip_command(tmp_path, monkeypatch):
         export.run(ExportConfig(source=dsr_run(tmp_path), format="onnx"), emit=silent)
     assert caught.value.id == "missing-extra"
     assert caught.value.exit_code == 5
-    assert 'pip install "dsrface[onnx]"' in caught.value.hint
+    assert 'pip install ".[onnx]"' in caught.value.hint
     assert "onnxruntime" in caught.value.message
 
 

@@ -303,7 +303,7 @@ def test_photos_that_nobody_can_align_name_three_ways_out(
     with pytest.raises(DataError) as caught:
         run(source, tmp_path / "data")
     assert caught.value.id == "cannot-align"
-    assert all(way in caught.value.hint for way in ("--align FILE.csv", "dsrface[detect]", "112x112"))
+    assert all(way in caught.value.hint for way in ("--align FILE.csv", '".[detect]"', "112x112"))
     with pytest.raises(DataError, match="wrong-size 2"):
         run(source, tmp_path / "data", align="none", split=(1, 0, 0))
     assert "005/005_0001.jpg" in (tmp_path / "data" / "bad_images.csv").read_text()

@@ -125,4 +125,4 @@ def test_without_the_extra_the_detector_says_how_to_get_it(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MachineError, match="detector cannot start") as caught:
         Detector()
-    assert "dsrface[detect]" in caught.value.hint
+    assert '".[detect]"' in caught.value.hint

@@ -12,6 +12,7 @@ from dsrface.data.align import Points, read_landmarks
 from dsrface.data.photo_scan import Photo, count_finished_faces
 from dsrface.errors import DataError
 from dsrface.runtime.files import sha256_file
+from dsrface.runtime.versions import how_to_install
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,6 @@ def choose_alignment(config: PrepareConfig, photos: Sequence[Photo]) -> Alignmen
         id="cannot-align",
         where=config.source,
         hint="Three ways out: (1) --align FILE.csv with five points a photo "
-        "(file,lx,ly,rx,ry,nx,ny,mlx,mly,mrx,mry); (2) python -m pip install 'dsrface[detect]', which finds "
-        "the points; (3) align the faces to 112x112 yourself.",
+        "(file,lx,ly,rx,ry,nx,ny,mlx,mly,mrx,mry); (2) a detector that finds the points: "
+        f"{how_to_install('detect')}; (3) align the faces to 112x112 yourself.",
     )
