@@ -6,6 +6,7 @@ from dsrface.doctor.loader_model import LoaderFacts
 from dsrface.doctor.probe import Outcome
 from dsrface.doctor.recommend import judge, recommend
 from dsrface.doctor.report import Check
+from dsrface.runtime.user_code import innermost_in
 
 
 def judged(facts: LoaderFacts, num_workers: int) -> Check:
@@ -37,26 +38,13 @@ def memory_failure(outcome: Outcome) -> Check:
 
 def hang_place(outcome: Outcome) -> str:
     """Return the innermost line of the user's code in the stacks of the processes."""
-    return _own_line(outcome.stacks) or last_line(outcome.log)
+    return innermost_in(outcome.stacks) or last_line(outcome.log)
 
 
 def death_place(outcome: Outcome) -> str:
     """Return the innermost line of the user's code that a fatal signal left in the log, or its last line."""
     at = outcome.log.rfind("Fatal Python error")
-    return (_own_line(outcome.log[at:]) if at >= 0 else "") or last_line(outcome.log)
-
-
-def _own_line(stacks: str) -> str:
-    places = []
-    for line in stacks.splitlines():
-        text = line.strip()
-        is_ours = any(
-            part in text
-            for part in ("<frozen ", "/dsrface/doctor/", "multiprocessing", "site-packages", "threading.py")
-        )
-        if text.startswith("File ") and not is_ours and "/lib/python" not in text:
-            places.append(text)
-    return next(iter(places), "")
+    return (innermost_in(outcome.log[at:]) if at >= 0 else "") or last_line(outcome.log)
 
 
 def hang_reason(outcome: Outcome, method: str) -> str:

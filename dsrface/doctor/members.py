@@ -11,6 +11,7 @@ from typing import Any
 from dsrface.doctor.kinds import ADVICE
 from dsrface.doctor.pickling import Member, Trace
 from dsrface.doctor.report import Check, guarded
+from dsrface.runtime.user_code import is_users
 
 _PIPE_BYTES = 64 * 1024
 _MANY_OBJECTS = 1_000_000
@@ -214,8 +215,7 @@ def _generators(trace: Trace, dataset_class: type) -> Check:
 
 def _module_generators(module: ModuleType) -> list[str]:
     """Return the random generators at the top of the user's module that its functions draw from."""
-    file = str(getattr(module, "__file__", None) or "")
-    if not file or "site-packages" in file:
+    if not is_users(str(getattr(module, "__file__", None) or "")):
         return []
     used = {name for code in _codes(module) for name in code.co_names}
     return [

@@ -19,6 +19,7 @@ from dsrface.doctor.recommend import tensor_sizes
 from dsrface.doctor.report import Check, guarded
 from dsrface.doctor.targets import Target
 from dsrface.doctor.torch_checks import num_threads, threads_since, torchvision_check
+from dsrface.runtime.user_code import innermost, place_of
 
 _ITEMS = 32
 _ITEMS_S = 3.0
@@ -121,7 +122,7 @@ def _load(target: Target, facts: dict[str, Any], request: Mapping[str, Any], emi
             "ds.output",
             "fail",
             f"the items do not collate to a batch: {type(error).__name__}: {error}",
-            where=_own_frame(error),
+            where=innermost(error),
             matters="Every loader fails on it, with and without workers.",
             fix="Some items are None: return a sample on every path of __getitem__, or give the loader a "
             "collate_fn that leaves None out."
@@ -166,7 +167,7 @@ def _some_items(target: Target, failures: list[dict[str, Any]], emit: Emit) -> I
 
 
 def _failure(index: Any, error: Exception) -> dict[str, Any]:
-    return {"index": index, "error": f"{type(error).__name__}: {error}", "source": _frame(error)}
+    return {"index": index, "error": f"{type(error).__name__}: {error}", "source": place_of(error)}
 
 
 def _items_check(
@@ -378,14 +379,14 @@ def _build_failed(error: Exception, request: Mapping[str, Any]) -> Check:
             "ds.build",
             "fail",
             "building the data set needs CUDA, which the doctor hides",
-            where=_frame(error),
+            where=place_of(error),
             matters="A data set that uses CUDA while it is built holds something that workers cannot use.",
             fix="See the two ways out below; run again with --allow-cuda to examine it as it is.",
             data={"needs_cuda": True, "error": text},
         )
     hint = error.hint if isinstance(error, DsrfaceError) else _build_hint(error)
     summary = error.message if isinstance(error, DsrfaceError) else text
-    place = error.where if isinstance(error, DsrfaceError) else _frame(error)
+    place = error.where if isinstance(error, DsrfaceError) else place_of(error)
     if isinstance(error, SyntaxError):
         place = f"{error.filename}:{error.lineno}"
     return Check(
@@ -413,26 +414,6 @@ def _build_hint(error: Exception) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _frame(error: BaseException) -> str:
-    """Return the innermost frame outside of installed packages, or the innermost one."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return _own_frame(error) or (_place(frames[-1]) if frames else "")
-
-
-def _own_frame(error: BaseException) -> str:
-    """Return the innermost frame outside of installed packages, or an empty text."""
-    own = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if "site-packages" not in frame.filename and "/doctor/" not in frame.filename
-    ]
-    return _place(own[-1]) if own else ""
-
-
-def _place(frame: traceback.FrameSummary) -> str:
-    return f"{frame.filename}:{frame.lineno} in {frame.name}"
 
 
 def _places(found: Sequence[Member]) -> str:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from dsrface.errors import WorkerError
 from dsrface.runtime.cpu import memory_limit, oom_kills, shm_free_bytes
+from dsrface.runtime.user_code import innermost_in
 
 _CAUGHT = re.compile(r"Caught (\S+) in DataLoader worker process (\d+)")
-_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 _SIGNAL = re.compile(r"killed by signal: ([^.]+)\.")
 _EXIT_CODE = re.compile(r"exit code (-?\d+)")
 _TIMEOUT = re.compile(r"DataLoader timed out after (\S+) seconds")
@@ -81,14 +81,12 @@ def _from_exception(text: str, caught: re.Match[str], dataset: str) -> WorkerErr
     said = lines[first:] if first is not None else [name]
     again = next((n for n, line in enumerate(said) if line.startswith(_FURTHER)), len(said))
     said = said[:again]  # what was raised on top of it only wraps it
-    frames = [frame for frame in _FRAME.findall(text) if "site-packages" not in frame[0]]
-    place = f"{frames[-1][0]}:{frames[-1][1]} in {frames[-1][2]}" if frames else dataset
     stated = next((line.removeprefix("where: ") for line in said if line.startswith("where: ")), "")
     reason = " ".join(line for line in said if not line.startswith(("where: ", "to do: ")))
     return _error(
         f"Worker {worker} met an exception while it loaded a sample: {reason}",
         id="worker-exception",
-        where=stated or place,
+        where=stated or innermost_in(text) or dataset,
         hint="Repair or remove that sample; --workers 0 gives the plain traceback.",
         check="ds.items",
     )

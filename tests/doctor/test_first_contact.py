@@ -183,7 +183,7 @@ def test_the_place_of_a_crash_is_the_users_line():
         '  File "/usr/lib/python3.11/ctypes/__init__.py", line 517 in string_at\n'
         '  File "/home/me/data.py", line 8 in __getitem__\nExtension modules: numpy\n'
     )
-    assert death_place(Outcome(log=log)) == 'File "/home/me/data.py", line 8 in __getitem__'
+    assert death_place(Outcome(log=log)) == "/home/me/data.py:8 in __getitem__"
 
 
 def test_an_error_raised_on_top_of_another_does_not_drag_its_traceback_along():

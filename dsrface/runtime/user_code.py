@@ -1,0 +1,47 @@
+"""The user's own files, and the innermost line of theirs in an exception or in printed stacks."""
+
+from __future__ import annotations
+
+import re
+import sysconfig
+import traceback
+from pathlib import Path
+
+_INSTALLED = re.compile(r"[/\\](?:site-packages|dist-packages|lib(?:64)?[/\\]python\d+\.\d+)[/\\]")
+_STANDARD_LIBRARY = str(Path(sysconfig.get_path("stdlib")))  # on Windows its name says nothing
+_OWN = str(Path(__file__).parents[1])
+# A traceback has a comma after the line number and ends with the innermost call; faulthandler's dump of a
+# stack has none and begins with it.
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)(,?) in (\S+)')
+
+
+def is_users(file: str) -> bool:
+    """Return whether a source file is the user's: not Python's, an installed package's or ours."""
+    if not file or file.startswith("<frozen ") or _INSTALLED.search(file):
+        return False
+    return not any(Path(file).is_relative_to(folder) for folder in (_STANDARD_LIBRARY, _OWN))
+
+
+def innermost(error: BaseException) -> str:
+    """Return `file:line in function` of the user's innermost frame in an exception, or ""."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if is_users(frame.filename)]
+    return _place(own[-1]) if own else ""
+
+
+def place_of(error: BaseException) -> str:
+    """Return the user's innermost frame, or that of anybody where the user has none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return innermost(error) or (_place(frames[-1]) if frames else "")
+
+
+def innermost_in(text: str) -> str:
+    """Return `file:line in function` of the user's innermost frame in a printed traceback or dump, or ""."""
+    own = [frame for frame in _FRAME.findall(text) if is_users(frame[0])]
+    dumped = [frame for frame in own if not frame[2]]
+    chosen = dumped[:1] or own[-1:]
+    return "".join(f"{file}:{line} in {function}" for file, line, _, function in chosen)
+
+
+def _place(frame: traceback.FrameSummary) -> str:
+    return f"{frame.filename}:{frame.lineno} in {frame.name}"

@@ -1,0 +1,63 @@
+"""The user's own lines, told from those of Python, of installed packages and of dsrface."""
+
+from __future__ import annotations
+
+import json
+import sysconfig
+
+import pytest
+
+import dsrface.runtime.text
+from dsrface.runtime.user_code import innermost, innermost_in, is_users, place_of
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["/home/me/data.py", "/home/me/doctor/data.py", "train.py", "<stdin>", "<ipython-input-1>", __file__],
+)
+def test_users_files(file):
+    assert is_users(file)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "",
+        "<frozen importlib._bootstrap>",
+        "/v/lib/python3.11/site-packages/torch/utils/data.py",
+        r"C:\Python\Lib\site-packages\torch\utils.py",
+        "/usr/lib/python3/dist-packages/PIL/Image.py",
+        "/usr/lib/python3.11/threading.py",
+        f"{sysconfig.get_path('stdlib')}/json/decoder.py",
+        dsrface.runtime.text.__file__,
+    ],
+)
+def test_files_of_others(file):
+    assert not is_users(file)
+
+
+def test_an_exception_is_placed_at_the_users_line_not_at_the_librarys():
+    with pytest.raises(ValueError) as caught:
+        json.loads("no json")
+    assert innermost(caught.value).startswith(f"{__file__}:")
+    assert innermost(caught.value).endswith(
+        " in test_an_exception_is_placed_at_the_users_line_not_at_the_librarys"
+    )
+    foreign = caught.value.with_traceback(caught.value.__traceback__.tb_next)
+    assert innermost(foreign) == ""
+    assert "json" in place_of(foreign)
+    assert place_of(ValueError("never raised")) == ""
+
+
+def test_texts():
+    raised = (
+        '  File "/home/me/train.py", line 3, in <module>\n  File "/home/me/data.py", line 8, in __getitem__\n'
+        '  File "/v/site-packages/PIL/Image.py", line 9, in open\n'
+    )
+    assert innermost_in(raised) == "/home/me/data.py:8 in __getitem__"
+    dump = (
+        '  File "/usr/lib/python3.11/threading.py", line 5 in acquire\n'
+        '  File "/home/me/data.py", line 8 in __getitem__\n  File "/home/me/train.py", line 3 in <module>\n'
+    )
+    assert innermost_in(dump) == "/home/me/data.py:8 in __getitem__"
+    assert innermost_in("nothing of the kind") == ""
