@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +95,9 @@ def run(config: DoctorConfig, *, emit: Callable[[Event], None]) -> DoctorResult 
 
 
 def _launch(config: DoctorConfig, report: Report) -> str:
-    if config.data is None or report.recommendation is None:
+    built = report.check("ds.build")
+    if config.data is None or built is None or report.recommendation is None:
         return ""
-    size = "" if config.purpose == "precompute" else f" --vlr-size {config.vlr_size or 'N'}"
     number = report.recommendation["num_workers"] if config.workers is None else config.workers
-    return f"dsrface {config.purpose} {config.data}{size} --workers {number}"
+    data = shlex.quote(str(config.data))
+    return f"dsrface {config.purpose} {data} {built.data['flags']} --workers {number}"

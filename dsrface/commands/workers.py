@@ -1,10 +1,11 @@
-"""`--workers auto|N` of the training commands."""
+"""`--workers auto|N`: how many worker processes, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Literal
 
+from dsrface.doctor.loader_model import WorkerChoice
 from dsrface.doctor.recommend import auto_workers
 from dsrface.engine.distributed import Ranks
 from dsrface.engine.events import Event, Note
@@ -31,7 +32,11 @@ def choose_workers(
         return workers
     number = 0
     if ranks.is_main:
-        choice = auto_workers(dataset, batch_size=batch_size)
-        emit(Note(f"workers: auto -> {choice.num_workers} ({choice.reason})"))
-        number = choice.num_workers
+        number = announced(auto_workers(dataset, batch_size=batch_size), emit)
     return int(ranks.share(number))
+
+
+def announced(choice: WorkerChoice, emit: Callable[[Event], None]) -> int:
+    """Tell a choice with its reason, and return its number."""
+    emit(Note(f"workers: auto -> {choice.num_workers} ({choice.reason})"))
+    return choice.num_workers

@@ -14,19 +14,8 @@ import os
 import sys
 import time
 import traceback
-from typing import Any
 
-
-class Reporter:
-    """Writes events to the doctor."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._out = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
-
-    def __call__(self, event: str, **values: Any) -> None:
-        """Report an event."""
-        self._out.write(json.dumps({"event": event, **values}, default=str) + "\n")
-        self._out.flush()
+from dsrface.doctor.reporter import Reporter
 
 
 def main() -> None:

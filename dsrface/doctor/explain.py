@@ -55,13 +55,15 @@ def explain(id: str) -> Explanation:
         UsageError: no such check; near ones are named.
     """
     if id not in EXPLANATIONS:
-        near = difflib.get_close_matches(id, CHECK_IDS, n=3, cutoff=0.3)
-        raise UsageError(
-            f"There is no check {id!r}.",
-            id="unknown-check",
-            hint=f"Did you mean {', '.join(near or CHECK_IDS)}?",
-        )
+        raise unknown_check(id)
     return EXPLANATIONS[id]
+
+
+def unknown_check(name: str) -> UsageError:
+    """Return the error for a name that fits no check; it names near ones."""
+    near = difflib.get_close_matches(name, CHECK_IDS, n=3, cutoff=0.4)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(CHECK_IDS)}."
+    return UsageError(f"There is no check {name!r}.", id="unknown-check", hint=hint)
 
 
 def error_index() -> list[tuple[str, str]]:

@@ -1,10 +1,11 @@
 """The model of a loader: what it rests on, what it predicts, and what is recommended from it.
 
 One item costs c processor seconds, b blocked seconds, and o processor seconds more when it comes
-from another process. n workers on C cores supply X(n) = min(n / (c + b + o), C / (c + o)) items a second,
-none supply X(0) = 1 / (c + b). With a consumer of R items a second an item takes T(0) = 1/X(0) + 1/R without
-workers, for then loading and consuming take turns, and T(n) = max(1/X(n), 1/R) with them. The fewest workers
-within 5 % of the best T win, below caps that each carry a name.
+from another process, of which this process spends r on receiving it. n workers on C cores supply
+X(n) = min(n / (c + b + o), C / (c + o), 1 / r) items a second, none supply X(0) = 1 / (c + b). With a
+consumer of R items a second an item takes T(0) = 1/X(0) + 1/R without workers, for then loading and consuming
+take turns, and T(n) = max(1/X(n), 1/R) with them. The fewest workers within 5 % of the best T win, below caps
+that each carry a name.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dsrface.doctor.limits import ASSUMED_WORKER_BYTES
 from dsrface.doctor.measure import ItemCost
 from dsrface.runtime.cpu import Cores
 
 _BATCH_OVERHEAD_S = 0.0004  # a batch through the queue: pickling, descriptors, wake-ups, on either side
 _COPY_BYTES_PER_S = 1.5e9  # a worker copies its batch into fresh shared memory
-_WORKER_BYTES = 220 << 20  # a worker with torch imported, when it was not measured
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class LoaderFacts:
     open_files: int | None = None
     consumer_rate: float | None = None
     startup_s: float = 0.0
-    worker_bytes: int = _WORKER_BYTES
+    worker_bytes: int = ASSUMED_WORKER_BYTES
     has_gpu: bool = False
     must_be_zero: str = ""
     extra_caps: Mapping[str, int] = field(default_factory=dict)

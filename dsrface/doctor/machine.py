@@ -9,10 +9,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsrface.doctor.recommend import open_files_limit, shm_needed_bytes
+from dsrface.doctor.facts import SurveyFacts
+from dsrface.doctor.limits import (
+    cores_text,
+    files_needed,
+    memory_needed_bytes,
+    most_workers,
+    open_files_limit,
+    shm_needed_bytes,
+)
+from dsrface.doctor.measure import ItemCost
 from dsrface.doctor.report import Check, guarded
 from dsrface.runtime.cpu import Cores, Memory, cpu_pressure, effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import available_start_methods, effective_start_method
+from dsrface.runtime.text import count_text, size_text
 
 _SLOW_FILE_SYSTEMS = (
     "nfs",
@@ -29,7 +39,7 @@ _SLOW_FILE_SYSTEMS = (
 )
 _FEW_FILES = 4096
 _SMALL_SHM = 1 << 30
-_FAIL_SHARE, _WARN_SHARE = 1.0, 0.8
+_WARN_SHARE = 0.8
 
 
 def start_method(asked: str) -> tuple[str, str]:
@@ -59,7 +69,7 @@ def platform_checks(asked: str, *, world_size: int | None) -> list[Check]:
     ]
 
 
-def limit_checks(facts: Mapping[str, Any], num_workers: int, *, world_size: int) -> list[Check]:
+def limit_checks(facts: SurveyFacts, num_workers: int, *, world_size: int) -> list[Check]:
     """Return memory, shared memory and open files against what a loader of this many workers needs."""
     everyone = num_workers * world_size
     return [
@@ -94,99 +104,107 @@ def facts(asked: str, cores: Cores, memory: Memory) -> dict[str, Any]:
     }
 
 
-def memory_check(memory: Memory, loader: Mapping[str, Any] | None, num_workers: int) -> Check:
+def has_gpu() -> bool:
+    """Return whether the machine shows an NVIDIA device, whatever CUDA_VISIBLE_DEVICES says."""
+    return Path("/dev/nvidia0").exists() or Path("/proc/driver/nvidia/gpus").is_dir()
+
+
+def memory_check(memory: Memory, facts: SurveyFacts | None, num_workers: int) -> Check:
     """Check free memory against workers and the batches under way."""
     have = memory.available_bytes
+    free = f"{size_text(have)} free ({memory.reason})"
     data: dict[str, Any] = {"available_bytes": have, "limit_bytes": memory.limit_bytes}
-    if loader is None or not num_workers:
-        status = "warn" if have < 2 << 30 else "pass"
-        return Check("env.ram", status, f"{_gib(have)} free ({memory.reason})", data=data)
-    batches = (2 * num_workers + 3) * int(loader.get("batch_bytes", 0))
-    worker = int(loader.get("worker_bytes", 0))
-    need = num_workers * worker + batches
+    if facts is None or not num_workers:
+        return Check("env.ram", "warn" if have < 2 << 30 else "pass", free, data=data)
+    worker = facts.worker_bytes
+
+    def needed(number: int) -> int:
+        return memory_needed_bytes(number, worker_bytes=worker, batch_bytes=facts.batch_bytes)
+
+    need = needed(num_workers)
     data |= {"needed_bytes": need, "worker_bytes": worker, "num_workers": num_workers}
-    wants = f"{num_workers} workers of {_mib(worker)} and their batches need {_gib(need)}"
-    summary = f"{_gib(have)} free ({memory.reason}); {wants}"
-    status = "fail" if need > _FAIL_SHARE * have else "warn" if need > _WARN_SHARE * have else "pass"
+    workers = count_text(num_workers, "worker")
+    summary = f"{free}; {workers} of {size_text(worker)} and their batches need {size_text(need)}"
+    status = _against(need, have)
     if status == "pass":
         return Check("env.ram", status, summary, data=data)
-    fits = max(0, int((_WARN_SHARE * have - 3 * int(loader.get("batch_bytes", 0))) / max(1, worker)))
     return Check(
         "env.ram",
         status,
         summary,
         matters="The kernel kills a worker: 'DataLoader worker (pid N) is killed by signal: Killed'.",
-        fix=f"Use at most {fits} workers, or a smaller batch.",
+        fix=f"Use at most {count_text(most_workers(needed, _WARN_SHARE * have), 'worker')}, "
+        "or a smaller batch.",
         data=data,
     )
 
 
-def shm_check(
-    free: int | None, loader: Mapping[str, Any] | None, num_workers: int, *, prefetch: int = 2
-) -> Check:
+def shm_check(free: int | None, facts: SurveyFacts | None, num_workers: int) -> Check:
     """Check /dev/shm against (workers x prefetch + 3) batches."""
     if free is None:
         return Check("env.shm", "skip", "this system has no /dev/shm")
-    batch = int(loader.get("batch_bytes", 0)) if loader is not None else 0
     data: dict[str, Any] = {"free_bytes": free}
+    matters = "When it is full a worker dies: 'Bus error' or 'unable to allocate shared memory'."
     docker = "docker run --shm-size={}g (or --ipc=host); Kubernetes: an emptyDir of medium Memory on /dev/shm"
-    if not batch or not num_workers:
-        if free < _SMALL_SHM:
-            return Check(
-                "env.shm",
-                "warn",
-                f"only {_mib(free)} free in /dev/shm, through which workers hand over their batches",
-                matters="When it is full a worker dies: 'Bus error' or 'unable to allocate shared memory'.",
-                fix=docker.format(8),
-                data=data,
-            )
-        return Check("env.shm", "pass", f"{_gib(free)} free in /dev/shm", data=data)
-    need = shm_needed_bytes(num_workers, prefetch_factor=prefetch, batch_bytes=batch)
-    formula = f"({num_workers} x {prefetch} + 3) x {_mib(batch)}"
+    if facts is None or not facts.batch_bytes or not num_workers:
+        if free >= _SMALL_SHM:
+            return Check("env.shm", "pass", f"{size_text(free)} free in /dev/shm", data=data)
+        return Check(
+            "env.shm",
+            "warn",
+            f"only {size_text(free)} free in /dev/shm, through which workers hand over their batches",
+            matters=matters,
+            fix=docker.format(8),
+            data=data,
+        )
+    batch = facts.batch_bytes
+    need = shm_needed_bytes(num_workers, batch_bytes=batch)
     data |= {"needed_bytes": need, "batch_bytes": batch, "num_workers": num_workers}
-    summary = f"{_mib(free)} free in /dev/shm, this loader needs {_mib(need)} = {formula}"
-    status = "fail" if need > _FAIL_SHARE * free else "warn" if need > _WARN_SHARE * free else "pass"
+    summary = (
+        f"{size_text(free)} free in /dev/shm, this loader needs {size_text(need)} = "
+        f"({num_workers} x 2 + 3) x {size_text(batch)}"
+    )
+    status = _against(need, free)
     if status == "pass":
         return Check("env.shm", status, summary, data=data)
     return Check(
         "env.shm",
         status,
         summary,
-        matters="When it is full a worker dies: 'Bus error' or 'unable to allocate shared memory'.",
+        matters=matters,
         fix=f"{docker.format(max(1, -(-2 * need // 2**30)))}; or fewer workers.",
         data=data,
     )
 
 
-def files_check(limit: int | None, loader: Mapping[str, Any] | None, num_workers: int) -> Check:
+def files_check(limit: int | None, facts: SurveyFacts | None, num_workers: int) -> Check:
     """Check the limit of open files: each tensor of each batch under way holds one."""
     if limit is None:
         return Check("env.fds", "pass", "no limit of open files")
-    need = 256
-    if loader is not None:
-        need += 4 * int(loader.get("tensors_per_batch", 1)) * max(1, num_workers) * 2
+    need, why = _FEW_FILES, "many loaders need more"
+    if facts is not None:
+        need = files_needed(max(1, num_workers), tensors_per_batch=facts.tensors_per_batch)
+        why = f"this loader needs {need}"
     data = {"limit": limit, "needed": need}
-    if limit < max(need, _FEW_FILES if loader is None else 0):
-        return Check(
-            "env.fds",
-            "warn",
-            f"at most {limit} open files; "
-            + (f"this loader needs {need}" if loader else "many loaders need more"),
-            matters="'Too many open files', or 'received 0 items of ancdata', once batches are kept.",
-            fix="ulimit -n 65535 in the shell that starts the job; clone batches that you keep.",
-            data=data,
-        )
-    return Check("env.fds", "pass", f"{limit} open files allowed", data=data)
+    if limit >= need:
+        return Check("env.fds", "pass", f"{limit} open files allowed", data=data)
+    return Check(
+        "env.fds",
+        "warn",
+        f"at most {limit} open files; {why}",
+        matters="'Too many open files', or 'received 0 items of ancdata', once batches are kept.",
+        fix="ulimit -n 65535 in the shell that starts the job; clone batches that you keep.",
+        data=data,
+    )
 
 
 def storage_check(
-    paths: Sequence[str], cost: Mapping[str, Any] | None, *, mounts: Path = Path("/proc/mounts")
+    paths: Sequence[str], cost: ItemCost | None, *, mounts: Path = Path("/proc/mounts")
 ) -> Check:
     """Check the file system the data lies on and how long items wait for it."""
     kinds = {path: file_system(path, mounts=mounts) for path in paths}
     slow = {path: kind for path, kind in kinds.items() if kind.startswith(_SLOW_FILE_SYSTEMS)}
-    blocked, busy = (cost["blocked_s"], cost["cpu_s"]) if cost else (0.0, 0.0)
-    fraction = blocked / (blocked + busy) if blocked + busy > 0 else 0.0
+    blocked, fraction = (cost.blocked_s, cost.blocked_fraction) if cost else (0.0, 0.0)
     data = {"file_systems": kinds, "blocked_fraction": round(fraction, 3)}
     where = "\n".join(f"{path} ({kind})" for path, kind in (slow or kinds).items())
     if fraction > 0.3 and blocked > 2e-4:
@@ -304,7 +322,7 @@ def _cores(cores: Cores) -> Check:
         "pressure": pressure,
         "load": load,
     }
-    summary = f"{cores.effective} effective cores ({cores.reason})"
+    summary = cores_text(cores)
     if cores.effective < cores.host // cores.world_size and cores.quota is not None:
         return Check(
             "env.cpu",
@@ -338,17 +356,13 @@ def _commit() -> Check:
         return Check(
             "env.commit",
             "warn",
-            f"{_gib(free)} may still be committed; each worker with CUDA libraries takes 2-4 GiB",
+            f"{size_text(free)} may still be committed; each worker with CUDA libraries takes 2-4 GiB",
             matters="[WinError 1455] The paging file is too small for this operation to complete.",
             fix="Enlarge the paging file (System, Advanced, Performance), or use fewer workers.",
             data=data,
         )
-    return Check("env.commit", "pass", f"{_gib(free)} may still be committed", data=data)
+    return Check("env.commit", "pass", f"{size_text(free)} may still be committed", data=data)
 
 
-def _gib(value: float) -> str:
-    return f"{value / 2**30:.1f} GiB"
-
-
-def _mib(value: float) -> str:
-    return f"{value / 2**20:.1f} MiB" if value < 100 << 20 else f"{value / 2**20:.0f} MiB"
+def _against(need: float, have: float) -> str:
+    return "fail" if need > have else "warn" if need > _WARN_SHARE * have else "pass"

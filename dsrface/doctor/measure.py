@@ -26,7 +26,6 @@ class ItemCost:
         blocked_s: Seconds waiting for a disk, a network, a lock or a sleep.
         p95_over_p50: How uneven items are, from wall times.
         num_items: Items measured.
-        knows_wait: Whether `wait_s` was measured.
     """
 
     cpu_s: float
@@ -34,7 +33,6 @@ class ItemCost:
     blocked_s: float
     p95_over_p50: float
     num_items: int
-    knows_wait: bool
 
     @property
     def wall_s(self) -> float:
@@ -123,11 +121,10 @@ class _Clock:
         waited, now = self._waited, _run_delay_s()
         if waited is not None and now is not None:
             wait = min(rest, now - waited)
-            knows = True
         else:
             # Without the scheduler's word: a thread that never gave up its core by itself was never blocked.
             switches = _voluntary_switches() - self._switches
-            wait, knows = (rest if switches < 0.5 * count else 0.0), False
+            wait = rest if switches < 0.5 * count else 0.0
         ordered = sorted(walls)
         median = statistics.median(ordered)
         p95 = ordered[min(count - 1, int(0.95 * count))]
@@ -137,7 +134,6 @@ class _Clock:
             blocked_s=max(0.0, rest - wait) / count,
             p95_over_p50=p95 / median if median > 0 else 1.0,
             num_items=count,
-            knows_wait=knows,
         )
 
 

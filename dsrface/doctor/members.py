@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from dsrface.doctor.kinds import ADVICE
+from dsrface.doctor.kinds import ADVICE, repeats_in_workers
 from dsrface.doctor.pickling import Member, Trace
 from dsrface.doctor.report import Check, guarded
+from dsrface.runtime.text import size_text
 from dsrface.runtime.user_code import is_users
 
 _PIPE_BYTES = 64 * 1024
@@ -36,7 +36,7 @@ def checks(
         trace: Of the data set and the functions that travel with it.
         dataset_class: Its module is searched for random generators.
         methods: Start methods the user means to use.
-        num_workers: Workers to reckon with.
+        num_workers: Workers that will be started.
         memory_bytes: Memory that is free.
     """
     pickles = [method for method in methods if method != "fork"]
@@ -52,10 +52,22 @@ def checks(
     ]
 
 
+def places(members: Sequence[Member]) -> str:
+    """Return a line for each of the first members: path, source line, what the pickler said."""
+    return "\n".join(_place(member) for member in members[:_SHOWN])
+
+
 def _unpicklable(trace: Trace, pickles: list[str]) -> Check:
+    members = _outermost(trace.unpicklable, trace.handles)
+    if not pickles:  # under fork an open handle is worse than unpicklable: ds.open_handles tells
+        handles = {handle.path for handle in trace.handles}
+        others = [member for member in members if member.path not in handles]
+        if members and not others:
+            return Check("ds.unpicklable", "skip", f"{members[0].path} is told of by ds.open_handles")
+        members = others
     return _fault(
         "ds.unpicklable",
-        _outermost(trace.unpicklable, trace.handles),
+        members,
         pickles,
         said=lambda member: f"{_noun(member)} cannot be pickled",
         fix=lambda member: ADVICE.get(member.kind, ADVICE["other"]),
@@ -98,7 +110,6 @@ def _fault(
             id, "info" if trace.is_truncated else "pass", clean, data=data, duration_s=trace.duration_s
         )
     first = members[0]
-    more = f" (and {len(members) - 1} more)" if len(members) > 1 else ""
     advice: dict[str, list[str]] = {}
     for member in members[:_SHOWN]:
         advice.setdefault(fix(member), []).append(member.path)
@@ -114,8 +125,8 @@ def _fault(
     return Check(
         id,
         "fail" if pickles else "warn",
-        f"{first.path} {said(first)}{more}",
-        where="\n".join(_place(member) for member in members[:_SHOWN]),
+        f"{first.path} {said(first)}{_more(members)}",
+        where=places(members),
         matters=matters,
         fix=_joined(advice),
         data=data,
@@ -124,9 +135,7 @@ def _fault(
 
 
 def _cuda(trace: Trace, methods: Sequence[str]) -> Check:
-    gpu_modules = [
-        module for module in trace.modules if any(_is_gpu(name) for name in module.device.split(", "))
-    ]
+    gpu_modules = [module for module in trace.modules if module.is_on_gpu]
     inside = tuple(f"{module.path}." for module in gpu_modules)
     members = gpu_modules + [
         member for member in trace.device if not member.path.startswith(inside) and member not in gpu_modules
@@ -139,9 +148,8 @@ def _cuda(trace: Trace, methods: Sequence[str]) -> Check:
         return Check(
             "ds.cuda_member",
             "fail" if is_fatal else "warn",
-            f"{first.path} lies on {first.device} ({first.bytes / 1e6:.1f} MB)"
-            + (f" (and {len(members) - 1} more)" if len(members) > 1 else ""),
-            where="\n".join(_place(member) for member in members[:_SHOWN]),
+            f"{first.path} lies on {first.device} ({size_text(first.bytes)}){_more(members)}",
+            where=places(members),
             matters="\n".join(verdicts),
             fix="Keep networks and CUDA tensors out of the data set; see the two ways out below.",
             data=data,
@@ -152,8 +160,8 @@ def _cuda(trace: Trace, methods: Sequence[str]) -> Check:
         return Check(
             "ds.cuda_member",
             "warn",
-            f"{first.path} is a network ({first.bytes / 1e6:.1f} MB) that lives in the data set",
-            where="\n".join(_place(member) for member in networks[:_SHOWN]),
+            f"{first.path} is a network ({size_text(first.bytes)}) that lives in the data set",
+            where=places(networks),
             matters="It is on the CPU here; where it is moved to CUDA, workers cannot use it. "
             "Even on the CPU it runs on one image at a time.",
             fix="Run it once with `dsrface precompute`, or on the batch in the training step; see below.",
@@ -173,6 +181,18 @@ def _cuda_outcome(method: str) -> tuple[str, str]:
 def _handles(trace: Trace, methods: Sequence[str]) -> Check:
     members = [member for member in trace.handles if not member.is_hidden or "fork" in methods]
     members = _outermost(members, members)
+    matters = "Every worker gets the same connection."
+    if "fork" in methods:
+        matters = (
+            "Forked workers share one file position: they read each other's bytes, without any error. "
+            "Other start methods cannot send it."
+        )
+    else:
+        refused = {member.path for member in _outermost(trace.unpicklable, trace.handles)}
+        sent = [member for member in members if member.path not in refused]
+        if members and not sent:
+            return Check("ds.open_handles", "skip", f"{members[0].path} is told of by ds.unpicklable")
+        members = sent
     data = {"members": [member.to_dict() for member in members]}
     advice: dict[str, list[str]] = {}
     for member in members[:_SHOWN]:
@@ -183,11 +203,9 @@ def _handles(trace: Trace, methods: Sequence[str]) -> Check:
     return Check(
         "ds.open_handles",
         "warn",
-        f"{first.path} is an open {first.kind} handle"
-        + (f" (and {len(members) - 1} more)" if len(members) > 1 else ""),
-        where="\n".join(_place(member) for member in members[:_SHOWN]),
-        matters="Forked workers share one file position: they read each other's bytes, without any error. "
-        "Other start methods cannot send it.",
+        f"{first.path} is an open {first.kind} handle{_more(members)}",
+        where=places(members),
+        matters=matters,
         fix=_joined(advice),
         data=data,
     )
@@ -203,9 +221,8 @@ def _generators(trace: Trace, dataset_class: type) -> Check:
     return Check(
         "ds.rng",
         "warn",
-        f"{paths[0]} is a random generator that every worker gets in the same state"
-        + (f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""),
-        where="\n".join([_place(member) for member in trace.rngs[:_SHOWN]] + outside),
+        f"{paths[0]} is a random generator that every worker gets in the same state{_more(paths)}",
+        where="\n".join([places(trace.rngs), *outside]).strip(),
         matters="Each worker draws the same numbers, and again the same in every epoch: "
         "augmentation repeats.",
         fix=_GENERATOR_FIX,
@@ -221,7 +238,7 @@ def _module_generators(module: ModuleType) -> list[str]:
     return [
         f"{module.__name__}.{name}"
         for name, value in vars(module).items()
-        if name in used and isinstance(value, _generator_types())
+        if name in used and repeats_in_workers(value)
     ]
 
 
@@ -232,23 +249,16 @@ def _codes(module: ModuleType) -> list[CodeType]:
     return [value.__code__ for value in values if isinstance(value, FunctionType)]
 
 
-def _generator_types() -> tuple[type, ...]:
-    import numpy as np
-    import torch
-
-    return (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
-
-
 def _pickle_size(trace: Trace, pickles: list[str], num_workers: int, memory_bytes: int) -> Check:
     size = trace.pickle_bytes
-    top = ", ".join(f"{member.path} {_size(member.bytes)}" for member in trace.contributors[:5])
+    top = ", ".join(f"{member.path} {size_text(member.bytes)}" for member in trace.contributors[:5])
     data = {
         "bytes": size,
         "contributors": [{"path": member.path, "bytes": member.bytes} for member in trace.contributors],
         "sampled": trace.is_sampled,
         "memmaps": [member.path for member in trace.memmaps],
     }
-    summary = f"the data set pickles to {_size(size)}" + (" (sampled)" if trace.is_sampled else "")
+    summary = f"the data set pickles to {size_text(size)}" + (" (sampled)" if trace.is_sampled else "")
     if not pickles:
         return Check("ds.pickle_size", "pass", f"{summary}; fork does not send it", data=data)
     if size <= _PIPE_BYTES and not trace.memmaps:
@@ -276,10 +286,10 @@ def _refcounts(trace: Trace, methods: Sequence[str], num_workers: int) -> Check:
     return Check(
         "ds.refcount_growth",
         "warn",
-        f"{trace.num_objects / 1e6:.1f} million small Python objects, about {_size(growth)} a worker",
+        f"{trace.num_objects / 1e6:.1f} million small Python objects, about {size_text(growth)} a worker",
         where=trace.contributors[0].path if trace.contributors else "",
         matters="Reading an object writes its reference count, so forked workers copy its page: up to "
-        f"{_size(growth * max(1, num_workers))} during an epoch.",
+        f"{size_text(growth * max(1, num_workers))} during an epoch.",
         fix="Keep names and labels in numpy or torch arrays (bytes plus offsets for texts).",
         data=data,
     )
@@ -305,19 +315,11 @@ def _noun(member: Member) -> str:
     return nouns.get(member.kind, f"({member.type})")
 
 
+def _more(found: Sequence[Any]) -> str:
+    return f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+
+
 def _place(member: Member) -> str:
     source = f" ({member.source})" if member.source else ""
     error = f": {member.error.splitlines()[0][:160]}" if member.error else ""
     return f"{member.path}{source}{error}"
-
-
-def _is_gpu(device: str) -> bool:
-    return device not in ("cpu", "meta", "")
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("B", "KB", "MB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.0f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.1f} GB"

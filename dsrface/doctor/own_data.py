@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,31 +43,40 @@ def build_own(request: Mapping[str, Any]) -> Target:
             where=data.root,
             hint="Run `dsrface prepare` with --vlr-sizes.",
         )
-    dataset, batch_size = _MAKERS[request["purpose"]](data, train, int(vlr_size))
-    return Target(dataset, loaders.collate, loaders._start_worker, batch_size)  # noqa: SLF001
+    dataset, batch_size, flags = _MAKERS[request["purpose"]](data, train, int(vlr_size))
+    return Target(
+        dataset,
+        loaders.collate,
+        loaders._start_worker,  # noqa: SLF001
+        batch_size,
+        flags=flags,
+    )
 
 
-def _train_dsr(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int]:
+def _train_dsr(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int, str]:
     augment = TrainDsrConfig.model_fields["augment"].get_default(call_default_factory=True)
     degradation = data.degradation(vlr_size)
     geometry = geometry_of(augment) if augment.enabled else None
     dataset = PairDataset(
         train, inputs=train.low_dir(vlr_size), augment=geometry, seed=0, degradation=degradation
     )
-    return dataset, int(TrainDsrConfig.model_fields["batch_size"].default)
+    return dataset, int(TrainDsrConfig.model_fields["batch_size"].default), f"--vlr-size {vlr_size}"
 
 
-def _finetune(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int]:
+def _finetune(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int, str]:
     del data
+    inputs, mode = train.low_dir(vlr_size), "--no-dsr"
     outputs = train.outputs_dir(vlr_size)
-    is_png_tree = outputs.is_dir() and not is_cache(outputs)
-    dataset = PairDataset(train, inputs=outputs if is_png_tree else train.low_dir(vlr_size))
-    return dataset, int(FinetuneConfig.model_fields["batch_size"].default)
+    if outputs.is_dir() and not is_cache(outputs):
+        inputs, mode = outputs, f"--dsr-outputs {shlex.quote(os.path.relpath(outputs))}"
+    batch_size = int(FinetuneConfig.model_fields["batch_size"].default)
+    return PairDataset(train, inputs=inputs), batch_size, f"--vlr-size {vlr_size} {mode}"
 
 
-def _precompute(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int]:
+def _precompute(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int, str]:
     del data
-    return RowDataset(train.low_dir(vlr_size), train.names, size_px=vlr_size), _PRECOMPUTE_BATCH
+    dataset = RowDataset(train.low_dir(vlr_size), train.names, size_px=vlr_size)
+    return dataset, _PRECOMPUTE_BATCH, "--weights RUN"  # they say which size
 
 
 _MAKERS = {"train-dsr": _train_dsr, "finetune": _finetune, "precompute": _precompute}

@@ -49,7 +49,7 @@ class Member:
         error: What the pickler said; empty when it is no fault.
         kind: A word that selects the advice, e.g. `lambda`, `lock`, `h5py`.
         bytes: Size of its data, where known.
-        device: Device of a tensor.
+        device: Device of a tensor, or those of a network's tensors: `cpu, cuda:0`.
         is_hidden: Dropped by the owner's `__getstate__`: only a forked worker has it.
     """
 
@@ -61,6 +61,11 @@ class Member:
     bytes: int = 0
     device: str = ""
     is_hidden: bool = False
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether any of it lies on a GPU; meta tensors lie nowhere."""
+        return any(device not in ("", "cpu", "meta") for device in self.device.split(", "))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the member as JSON-able values, empty ones left out."""
@@ -85,24 +90,18 @@ class Trace:
     in_main: list[Member] = field(default_factory=list)
     contributors: list[Member] = field(default_factory=list)
     pickle_bytes: int = 0
-    tensor_bytes: int = 0
-    num_tensors: int = 0
     num_objects: int = 0
     is_sampled: bool = False
     is_truncated: bool = False
     duration_s: float = 0.0
 
-    def blocks(self, method: str, *, sharing: str = "file_descriptor") -> list[Member]:
+    def blocks(self, method: str) -> list[Member]:
         """Return the members that keep a worker of this start method from starting.
 
         Args:
             method: `fork`, `spawn` or `forkserver`; fork never pickles the data set.
-            sharing: torch's tensor sharing strategy; with `file_system` a temporary tensor survives.
         """
-        if method == "fork":
-            return []
-        temporary = self.temporary if sharing == "file_descriptor" else []
-        return [*self.unpicklable, *self.non_leaf, *temporary]
+        return [] if method == "fork" else [*self.unpicklable, *self.non_leaf, *self.temporary]
 
 
 def trace(
@@ -110,7 +109,6 @@ def trace(
     *,
     device_of: Callable[[torch.Tensor], str] | None = None,
     deadline_s: float = 5.0,
-    seed: int = 0,
 ) -> Trace:
     """Walk what a DataLoader sends to its workers.
 
@@ -118,10 +116,9 @@ def trace(
         roots: Name to object, e.g. `{"dataset": ..., "collate_fn": ...}`.
         device_of: Device name of a tensor; tests let `meta` stand in for CUDA.
         deadline_s: The walk stops then and says so in `is_truncated`.
-        seed: Draws the sample of large containers.
     """
     start = time.perf_counter()
-    tracer = _Tracer(device_of or (lambda tensor: str(tensor.device)), start + deadline_s, seed)
+    tracer = _Tracer(device_of or (lambda tensor: str(tensor.device)), start + deadline_s)
     with _as_if_spawning(), _deep_recursion():
         for name, root in roots.items():
             if root is not None:
@@ -139,13 +136,13 @@ _PurePickler: Any = pickle._Pickler  # noqa: SLF001 - no other one lets us in
 
 
 class _Tracer(_PurePickler):  # type: ignore[misc]
-    def __init__(self, device_of: Callable[[torch.Tensor], str], deadline: float, seed: int) -> None:
+    def __init__(self, device_of: Callable[[torch.Tensor], str], deadline: float) -> None:
         super().__init__(self, protocol=None)
         self.dispatch_table = ForkingPickler(io.BytesIO()).dispatch_table
         self.result = Trace()
         self._device_of = device_of
         self._deadline = deadline
-        self._random = random.Random(seed)
+        self._random = random.Random(0)
         self._stack: list[Any] = []
         self._root = ""
         self._seen: dict[int, weakref.ref[Any]] = {}
@@ -207,8 +204,6 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
                 super().save(obj, save_persistent_id)
         except _DeadlineError:
             raise
-        except RecursionError as error:
-            self._note_fault(obj, error)
         except Exception as error:  # noqa: BLE001 - whatever a reducer raises is the finding
             self._note_fault(obj, error)
         finally:
@@ -264,12 +259,10 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
         if id(tensor) in self._seen and self._seen[id(tensor)]() is tensor:
             return
         num_bytes = tensor.numel() * tensor.element_size()
-        self.result.num_tensors += 1
-        self.result.tensor_bytes += int(num_bytes * self._weight)
         member = self._member(tensor, bytes=num_bytes, device=self._device_of(tensor))
         reference = weakref.ref(tensor)
         self._seen[id(tensor)] = reference
-        if member.device not in ("cpu", "meta"):
+        if member.is_on_gpu:
             self.result.device.append(member)
         if tensor.requires_grad:
             self.result.grads.append(member)
@@ -324,7 +317,7 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
         if isinstance(value, torch.nn.Module) and tensors:
             member.kind = "module"
             self.result.modules.append(member)
-        if any(self._device_of(tensor) not in ("cpu", "meta") for tensor in tensors):
+        if member.is_on_gpu:
             self.result.device.append(member)
 
     def _is_known(self, obj: Any, what: str = "") -> bool:

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dsrface.doctor.limits import (
+    cores_text,
+    files_needed,
+    memory_needed_bytes,
+    most_workers,
+    open_files_limit,
+    shm_needed_bytes,
+)
 from dsrface.doctor.loader_model import LoaderFacts, Recommendation, Window, WorkerChoice
 from dsrface.doctor.measure import at_least, measure_items, spread_indices
+from dsrface.doctor.report import Check
 from dsrface.runtime.cpu import effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import effective_start_method
 
 _TOLERANCE = 0.05
 _NO_WORKERS_MARGIN = 1.25  # 0 workers must be this much faster when nobody said what consumes the batches
-_BEYOND_NOISE = 2.0  # times as fast: what a busy machine does not feign
+_BEYOND_NOISE = 2.0  # times as fast: a lead that noise does not explain
 _MOST_WORKERS = 32
 _SAFE_SHARE = 0.8
 
@@ -33,15 +41,23 @@ def caps(facts: LoaderFacts, *, prefetch_factor: int = 2) -> dict[str, int]:
         limits["cores"] = cores
     else:
         limits["cores (items wait for I/O)"] = min(_MOST_WORKERS, max(8, 4 * cores))
-    in_flight = 3 * facts.batch_bytes
-    each = facts.worker_bytes + prefetch_factor * facts.batch_bytes
-    limits["memory"] = max(0, int((_SAFE_SHARE * facts.available_bytes - in_flight) / max(1, each)))
-    if facts.shm_free is not None and facts.batch_bytes:
-        batches = _SAFE_SHARE * facts.shm_free / facts.batch_bytes - 3
-        limits["shared memory"] = max(0, int(batches / prefetch_factor))
+    batch_bytes, tensors, prefetch = facts.batch_bytes, facts.tensors_per_batch, prefetch_factor
+    limits["memory"] = most_workers(
+        lambda number: memory_needed_bytes(
+            number, worker_bytes=facts.worker_bytes, batch_bytes=batch_bytes, prefetch_factor=prefetch
+        ),
+        _SAFE_SHARE * facts.available_bytes,
+    )
+    if facts.shm_free is not None and batch_bytes:
+        limits["shared memory"] = most_workers(
+            lambda number: shm_needed_bytes(number, batch_bytes=batch_bytes, prefetch_factor=prefetch),
+            _SAFE_SHARE * facts.shm_free,
+        )
     if facts.open_files is not None:
-        each_worker = 4 * max(1, facts.tensors_per_batch) * prefetch_factor
-        limits["open files"] = max(0, (facts.open_files - 256) // each_worker)
+        limits["open files"] = most_workers(
+            lambda number: files_needed(number, tensors_per_batch=tensors, prefetch_factor=prefetch),
+            facts.open_files,
+        )
     if facts.num_items is not None:
         limits["batches"] = max(0, math.ceil(facts.num_items / facts.batch_size))
     return limits
@@ -100,6 +116,7 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
     close.append(number)
     why = _why(facts, number)
     limits = caps(facts)
+    most = min(limits.values())
     prefetch = _prefetch(facts, number)
     epoch_s = (facts.num_items or 10_000) * facts.step_s(number)
     return Recommendation(
@@ -116,25 +133,17 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
         caps=limits,
         predicted_items_per_s=facts.supply(number),
         measurements=tuple(windows),
-        table={workers: facts.supply(workers) for workers in sorted({0, 1, 2, 4, 8, number})},
+        table={
+            workers: facts.supply(workers) for workers in sorted({0, 1, 2, 4, 8, number}) if workers <= most
+        },
     )
-
-
-def shm_needed_bytes(num_workers: int, *, prefetch_factor: int, batch_bytes: int) -> int:
-    """Return what a loader needs in /dev/shm: (n x prefetch + 3) batches.
-
-    Source: ours, found by bisection with private tmpfs mounts at (1, 2), (2, 2) and (2, 4).
-    """
-    return (num_workers * prefetch_factor + 3) * batch_bytes
 
 
 def auto_workers(
     dataset: Any,
     *,
     batch_size: int,
-    consumer_rate: float | None = None,
     budget_s: float = 3.0,
-    emit: Callable[[Any], None] | None = None,
 ) -> WorkerChoice:
     """Choose the number of workers for `--workers auto`.
 
@@ -144,25 +153,16 @@ def auto_workers(
     Args:
         dataset: What the workers will index; must have a length.
         batch_size: Samples a batch.
-        consumer_rate: Samples per second that the training step can take; None when unknown.
         budget_s: Seconds this may take.
-        emit: Receives one Note with the number and its reason.
     """
     try:
-        choice = _measured_choice(dataset, batch_size, consumer_rate, budget_s)
+        return _measured_choice(dataset, batch_size, budget_s)
     except Exception as error:  # noqa: BLE001 - a broken item is the run's to report, not this function's
         cores = effective_cores()
-        choice = WorkerChoice(cores.effective, f"{cores.reason}; items not measured: {type(error).__name__}")
-    if emit is not None:
-        from dsrface.engine.events import Note
-
-        emit(Note(f"workers: {choice.num_workers} (auto: {choice.reason})"))
-    return choice
+        return WorkerChoice(cores.effective, f"{cores.reason}; items not measured: {type(error).__name__}")
 
 
-def _measured_choice(
-    dataset: Any, batch_size: int, consumer_rate: float | None, budget_s: float
-) -> WorkerChoice:
+def _measured_choice(dataset: Any, batch_size: int, budget_s: float) -> WorkerChoice:
     num_items = len(dataset)
     sizes: list[tuple[int, int]] = []
 
@@ -186,7 +186,6 @@ def _measured_choice(
         available_bytes=memory_limit().available_bytes // cores.world_size,
         shm_free=shm_free_bytes(),
         open_files=open_files_limit(),
-        consumer_rate=consumer_rate,
     )
     number = analytic(facts)
     return WorkerChoice(number, _why(facts, number))
@@ -207,16 +206,6 @@ def tensor_sizes(value: Any) -> tuple[int, int]:
         parts = list(vars(value).values())
     sizes = [tensor_sizes(part) for part in parts]
     return sum(size for size, _ in sizes), sum(count for _, count in sizes)
-
-
-def open_files_limit() -> int | None:
-    """Return the soft limit of open files; None where there is none."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def judge(facts: LoaderFacts, num_workers: int) -> tuple[str, list[str]]:
@@ -247,9 +236,19 @@ def judge(facts: LoaderFacts, num_workers: int) -> tuple[str, list[str]]:
     return status, objections
 
 
-def with_context(recommendation: Recommendation, method: str | None) -> Recommendation:
-    """Return the recommendation with a start method to pass to the loader."""
-    return replace(recommendation, multiprocessing_context=method)
+def launch_check(facts: LoaderFacts, num_workers: int) -> Check:
+    """Return the check of a launch with a given number of workers."""
+    status, objections = judge(facts, num_workers)
+    data = {"num_workers": num_workers, "objections": objections}
+    if status == "pass":
+        return Check("perf.launch", "pass", f"{num_workers} workers are a sound choice", data=data)
+    return Check(
+        "perf.launch",
+        status,
+        f"num_workers={num_workers}: {'; '.join(objections)}",
+        fix=f"Use num_workers={recommend(facts).num_workers}.",
+        data=data,
+    )
 
 
 def _fewest(rates: Mapping[int, float], facts: LoaderFacts) -> int:
@@ -283,4 +282,4 @@ def _why(facts: LoaderFacts, number: int) -> str:
     limits = caps(facts)
     tightest = min(limits, key=lambda name: limits[name])
     bound = f", limited by {tightest}" if limits[tightest] == number and tightest != "cores" else ""
-    return f"{item}; {facts.cores.effective} cores ({facts.cores.reason}){bound}"
+    return f"{item}; {cores_text(facts.cores)}{bound}"

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dsrface.runtime.text import count_text
+
 SCHEMA_VERSION = 1
 STATUSES = ("pass", "info", "warn", "fail", "skip", "error")
 
@@ -150,8 +152,8 @@ class Report:
         """Return the last line of the report: counts and what to do."""
         counts = self.counts()
         words = [
-            _count(counts["fail"], "failure"),
-            _count(counts["warn"] + counts["error"], "warning"),
+            count_text(counts["fail"], "failure"),
+            count_text(counts["warn"] + counts["error"], "warning"),
             f"{counts['pass'] + counts['info']} passed",
         ]
         if counts["skip"]:
@@ -207,7 +209,3 @@ def in_order(checks: Iterable[Check]) -> tuple[Check, ...]:
 def anchor(id: str) -> str:
     """Return the heading anchor of a check in docs/doctor.md."""
     return id.replace(".", "")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

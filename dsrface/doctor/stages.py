@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from dsrface.doctor import survey, torch_checks, workers
+from dsrface.doctor.reporter import Reporter
 
 
-def run(request: Mapping[str, Any], emit: Callable[..., None]) -> None:
+def run(request: Mapping[str, Any], report: Reporter) -> None:
     """Run the stage that `request["stage"]` names."""
     stage = request["stage"]
     if stage == "survey":
-        for check in torch_checks.platform_checks(
-            import_s=request.get("import_s", 0.0), method=request["method"]
-        ):
-            emit("check", **check.to_dict())
-        emit("torch", **torch_facts())
+        for check in torch_checks.platform_checks(import_s=request["import_s"], method=request["method"]):
+            report.check(check)
+        report("torch", version=torch.__version__, cuda=torch.version.cuda or "")
         if "target" in request:
-            survey.survey(request, emit)
+            survey.survey(request, report)
     elif stage == "prove":
-        workers.prove(request, emit)
+        workers.prove(request, report)
     elif stage == "sweep":
-        workers.sweep(request, emit)
-    elif stage == "sleep":  # for the tests of the guard
-        emit("stage", name="sleep")
-        time.sleep(request["seconds"])
-
-
-def torch_facts() -> dict[str, Any]:
-    """Return versions for the report's platform section."""
-    import torch
-
-    return {"version": torch.__version__, "cuda": torch.version.cuda or ""}
+        workers.sweep(request, report)

@@ -31,6 +31,7 @@ class Target:
         worker_init_fn: Given to the workers; may be None.
         batch_size: As the target states it; None when it does not.
         file: The source file, for looking at its top level; may be empty.
+        flags: With which a command of ours builds this very data set; empty for anybody else's.
     """
 
     dataset: Any
@@ -38,6 +39,7 @@ class Target:
     worker_init_fn: Callable[[int], None] | None = None
     batch_size: int | None = None
     file: str = ""
+    flags: str = ""
 
     @property
     def is_iterable(self) -> bool:

@@ -17,13 +17,15 @@ from torch.utils.data import DataLoader
 
 from dsrface.doctor import targets
 from dsrface.doctor.digests import detached, digest, row_digests
+from dsrface.doctor.items import fetch_batch
+from dsrface.doctor.loader_model import Window
 from dsrface.doctor.measure import spread_indices
 from dsrface.doctor.probe import MARK
 from dsrface.doctor.report import Check
-from dsrface.doctor.survey import fetch_batch
+from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.targets import Target
+from dsrface.runtime.worker_death import explain
 
-Emit = Callable[..., None]
 _PROOF_BATCHES = 8
 _PROOF_BATCH_ITEMS = 16
 _ITERABLE_ITEMS = 64
@@ -54,15 +56,15 @@ class WorkerInit:
             self.inner(worker_id)
 
 
-def prove(request: Mapping[str, Any], emit: Emit) -> None:
-    """Start workers by one method; emits the check `worker.<method>` and what the batches were like."""
+def prove(request: Mapping[str, Any], report: Reporter) -> None:
+    """Start workers by one method; reports the check `worker.<method>` and what the batches were like."""
     method, num_workers = request["method"], request["num_workers"]
-    emit("stage", name="build the data set")
+    report("stage", name="build the data set")
     target = targets.build(request["target"])
     _preload(method)
     size = target.num_items()
     batches = _proof_batches(size or 0, request["item_s"]) if not target.is_iterable else []
-    emit("stage", name=f"start {num_workers} workers by {method}")
+    report("stage", name=f"start {num_workers} workers by {method}")
     start = time.perf_counter()
     got: list[Any] = []
     try:
@@ -70,33 +72,29 @@ def prove(request: Mapping[str, Any], emit: Emit) -> None:
         iterator = iter(loader)
         got += [detached(batch) for batch in itertools.islice(iterator, 1)]
         startup_s = time.perf_counter() - start
-        emit("workers", startup_s=startup_s, **_worker_memory())
-        emit("stage", name=f"read batches from {method} workers")
+        report("workers", startup_s=startup_s, worker_bytes=_worker_bytes())
+        report("stage", name=f"read batches from {method} workers")
         most = len(batches) if batches else -(-_ITERABLE_ITEMS // _PROOF_BATCH_ITEMS)
         got += [detached(batch) for batch in itertools.islice(iterator, most - 1)]
         del iterator
     except Exception as error:  # noqa: BLE001 - whatever the loader raises is the finding
-        emit("check", **_start_failed(error, method, num_workers, time.perf_counter() - start).to_dict())
+        report.check(_start_failed(error, method, num_workers, time.perf_counter() - start))
         return
     text = f"{num_workers} workers start by {method} in {startup_s:.1f} s and deliver {len(got)} batches"
     data = {"startup_s": round(startup_s, 3), "batches": len(got), "num_workers": num_workers}
-    emit(
-        "check",
-        **Check(
-            f"worker.{method}", "pass", text, data=data, duration_s=time.perf_counter() - start
-        ).to_dict(),
+    report.check(Check(f"worker.{method}", "pass", text, data=data, duration_s=time.perf_counter() - start))
+    report("stage", name="compare with num_workers=0")
+    report.check(
+        _shards(target, got, num_workers) if target.is_iterable else _same(target, batches, got, method)
     )
-    emit("stage", name="compare with num_workers=0")
-    check = _shards(target, got, num_workers) if target.is_iterable else _same(target, batches, got, method)
-    emit("check", **check.to_dict())
 
 
-def sweep(request: Mapping[str, Any], emit: Emit) -> None:
-    """Time several numbers of workers in interleaved rounds; emits a `window` event for each."""
+def sweep(request: Mapping[str, Any], report: Reporter) -> None:
+    """Time several numbers of workers in interleaved rounds; reports a `window` event for each."""
     target = targets.build(request["target"])
     method, batch_size = request["method"], request["batch_size"]
     _preload(method)
-    emit("stage", name="start the loaders to time")
+    report("stage", name="start the loaders to time")
     deadline = request["until"]  # on the clock of the whole examination
     half = time.monotonic() + 0.4 * (deadline - time.monotonic())
     rate = request["consumer_rate"]
@@ -114,8 +112,10 @@ def sweep(request: Mapping[str, Any], emit: Emit) -> None:
                 return
             value = streams[number].items_per_s(rest_s)
             rates[number].append(value)
-            emit("window", num_workers=number, rate=value, round=round_index)
-        if round_index >= 2 and all(_spread(values) < _QUIET for values in rates.values()):
+            report("window", num_workers=number, rate=value, round=round_index)
+        if round_index >= 2 and all(
+            Window(number, tuple(values)).spread < _QUIET for number, values in rates.items()
+        ):
             return
 
 
@@ -141,7 +141,7 @@ class _Stream:
             if rest_s:
                 time.sleep(rest_s)
             batches += 1
-            if time.perf_counter() - begin > 5 * _WINDOW_S and batches:
+            if time.perf_counter() - begin > 5 * _WINDOW_S:
                 break
         return batches * self.batch_size / (time.perf_counter() - begin)
 
@@ -198,8 +198,6 @@ def _proof_batches(num_items: int, item_s: float) -> list[list[int]]:
 
 
 def _start_failed(error: Exception, method: str, num_workers: int, duration_s: float) -> Check:
-    from dsrface.runtime.worker_death import explain
-
     told = explain(error, num_workers=num_workers)
     return Check(
         f"worker.{method}",
@@ -299,20 +297,13 @@ def _shards(target: Target, got: list[Any], num_workers: int) -> Check:
     )
 
 
-def _worker_memory() -> dict[str, Any]:
-    """Return the largest own memory of a worker, and this process's."""
+def _worker_bytes() -> int:
+    """Return the largest own memory of a worker."""
     import psutil
 
-    own = psutil.Process()
     sizes = [0]
-    for process in own.children(recursive=True):
+    for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if "resource_tracker" not in " ".join(process.cmdline()):
                 sizes.append(process.memory_full_info().uss)
-    return {"worker_bytes": max(sizes), "parent_bytes": own.memory_info().rss}
-
-
-def _spread(values: list[float]) -> float:
-    from dsrface.doctor.loader_model import Window
-
-    return Window(0, tuple(values)).spread
+    return max(sizes)

@@ -19,7 +19,9 @@ from dsrface.config.doctor import DoctorConfig
 from dsrface.config.sources import resolve
 from dsrface.doctor import machine
 from dsrface.doctor.explain import EXPLANATIONS, error_index, reference_markdown
+from dsrface.doctor.facts import Network, SurveyFacts
 from dsrface.doctor.lessons import lesson
+from dsrface.doctor.measure import ItemCost
 from dsrface.doctor.report import CHECK_IDS, Check, Report, in_order
 from dsrface.errors import UsageError
 from dsrface.runtime.cpu import Cores, Memory
@@ -223,29 +225,31 @@ def test_verdicts():
     assert [check.summary for check in twice] == ["b"]
 
 
+def seen(**values):
+    return SurveyFacts(100, 0.1, 8, {}, [], **values)
+
+
 @pytest.mark.parametrize(
     ("check", "status"),
     [
         (
-            machine.memory_check(Memory(GIB, None, "x"), {"worker_bytes": 200 << 20, "batch_bytes": 0}, 8),
+            machine.memory_check(Memory(GIB, None, "x"), seen(worker_bytes=200 << 20), 8),
             "fail",
         ),
         (
-            machine.memory_check(
-                Memory(64 * GIB, None, "x"), {"worker_bytes": 200 << 20, "batch_bytes": 9}, 8
-            ),
+            machine.memory_check(Memory(64 * GIB, None, "x"), seen(worker_bytes=200 << 20, batch_bytes=9), 8),
             "pass",
         ),
-        (machine.shm_check(64 << 20, {"batch_bytes": 10 << 20}, 8), "fail"),
-        (machine.shm_check(200 << 20, {"batch_bytes": 10 << 20}, 8), "warn"),
-        (machine.shm_check(GIB, {"batch_bytes": 10 << 20}, 8), "pass"),
+        (machine.shm_check(64 << 20, seen(batch_bytes=10 << 20), 8), "fail"),
+        (machine.shm_check(200 << 20, seen(batch_bytes=10 << 20), 8), "warn"),
+        (machine.shm_check(GIB, seen(batch_bytes=10 << 20), 8), "pass"),
         (machine.shm_check(64 << 20, None, 0), "warn"),
         (machine.shm_check(None, None, 0), "skip"),
-        (machine.files_check(256, {"tensors_per_batch": 4}, 8), "warn"),
-        (machine.files_check(65_536, {"tensors_per_batch": 4}, 8), "pass"),
+        (machine.files_check(256, seen(tensors_per_batch=4), 8), "warn"),
+        (machine.files_check(65_536, seen(tensors_per_batch=4), 8), "pass"),
         (machine.files_check(1024, None, 0), "warn"),
-        (machine.storage_check([], {"cpu_s": 0.001, "blocked_s": 0.004}), "warn"),
-        (machine.storage_check([], {"cpu_s": 0.001, "blocked_s": 0.0}), "pass"),
+        (machine.storage_check([], ItemCost(0.001, 0, 0.004, 1, 9)), "warn"),
+        (machine.storage_check([], ItemCost(0.001, 0, 0, 1, 9)), "pass"),
         (machine.worker_threads_check([{"cv2_threads": 8, "torch_threads": 1, "affinity": 8}], 8), "warn"),
         (machine.worker_threads_check([{"cv2_threads": None, "torch_threads": 1, "affinity": 2}], 8), "warn"),
     ],
@@ -253,6 +257,17 @@ def test_verdicts():
 def test_limits(check, status):
     assert check.status == status
     assert check.fix or status in ("pass", "skip")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        seen(),
+        seen(network=Network("dataset.net", "cuda:0", True), cost=ItemCost(1, 0, 0, 1, 9), startup_s=2.5),
+    ],
+)
+def test_facts_survive_the_way_between_the_processes(facts):
+    assert SurveyFacts.from_dict(json.loads(json.dumps({"event": "facts", **facts.to_dict()}))) == facts
 
 
 def test_quota_and_load(monkeypatch):

@@ -10,20 +10,27 @@ import torch
 from doctor_faults import RandomFault, RandomFixed
 from torch.utils.data import DataLoader
 
-from dsrface.doctor import survey, targets, torch_checks, workers
+from dsrface.doctor import items, survey, targets, torch_checks, workers
 from dsrface.doctor.report import Check
+from dsrface.doctor.reporter import Reporter
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="fork and forkserver are POSIX")
 
 
+class Found(Reporter):
+    """Keeps checks by id instead of sending them; the last one of an id stays."""
+
+    def __init__(self):
+        self.checks = {}
+
+    def __call__(self, event, **values):
+        if event == "check":
+            self.checks[values["id"]] = Check.from_dict(values)
+
+
 def examine(name, *, methods=("spawn",), spec=None):
     """Return the checks of a survey made in this process, by id."""
-    found = {}
-
-    def emit(event, **values):
-        if event == "check":
-            found[values["id"]] = Check.from_dict(values)
-
+    found = Found()
     request = {
         "target": {"kind": "spec", "spec": spec or f"doctor_faults:{name}", "args": None},
         "methods": list(methods),
@@ -34,22 +41,17 @@ def examine(name, *, methods=("spawn",), spec=None):
         "measure_s": 0.02,
     }
     threads = torch.get_num_threads()
-    survey.survey(request, emit)
+    survey.survey(request, found)
     torch.set_num_threads(threads)
-    return found
+    return found.checks
 
 
 def prove(name, method):
     """Return the checks of real workers, by id."""
-    found = {}
-
-    def emit(event, **values):
-        if event == "check":
-            found[values["id"]] = Check.from_dict(values)
-
+    found = Found()
     target = {"kind": "spec", "spec": f"doctor_faults:{name}", "args": None}
-    workers.prove({"target": target, "method": method, "num_workers": 2, "item_s": 0.01}, emit)
-    return found
+    workers.prove({"target": target, "method": method, "num_workers": 2, "item_s": 0.01}, found)
+    return found.checks
 
 
 STATIC = [
@@ -62,7 +64,6 @@ STATIC = [
     ("ds.open_handles", "Handle", "fork", "warn", "dataset.handle", "os.getpid()"),
     ("ds.cuda_member", "Network", "fork", "fail", "dataset.dsr_model", "two ways out"),
     ("ds.cuda_member", "Network", "spawn", "warn", "dataset.dsr_model", "two ways out"),
-    ("mp.cuda_fork", "Network", "fork", "fail", "dataset.dsr_model", "training loop"),
     ("ds.rng", "Random", "fork", "warn", "dataset.random", "initial_seed"),
     ("ds.pickle_size", "Size", "spawn", "warn", "dataset.names", "torch tensors"),
     ("ds.refcount_growth", "Growth", "fork", "warn", "dataset.pairs", "arrays"),
@@ -75,13 +76,37 @@ STATIC = [
 def test_fault_is_found_by_path_and_gone_when_fixed(id, name, method, status, path, advice, monkeypatch):
     monkeypatch.setenv("DSRFACE_DOCTOR_META_AS_CUDA", "1")
     if name == "Batch":
-        monkeypatch.setattr(survey, "default_collate", lambda items: {"note": [x["note"] for x in items]})
+        monkeypatch.setattr(items, "default_collate", lambda items: {"note": [x["note"] for x in items]})
         path = "batch['note'][0]"
     check = examine(f"{name}Fault", methods=[method])[id]
     assert check.status == status
     assert path in check.summary + check.where
     assert advice in check.fix
     assert examine(f"{name}Fixed", methods=[method])[id].status == "pass"
+
+
+def test_cuda_in_use_fails_under_fork_and_is_told_once(monkeypatch):
+    monkeypatch.setenv("DSRFACE_DOCTOR_META_AS_CUDA", "1")
+    holding = examine("NetworkFault", methods=["fork"])
+    assert (holding["ds.cuda_member"].status, holding["mp.cuda_fork"].status) == ("fail", "skip")
+    assert "ds.cuda_member" in holding["mp.cuda_fork"].summary
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    only_used = examine("NetworkFixed", methods=["fork"])["mp.cuda_fork"]
+    assert only_used.status == "fail"
+    assert "training loop" in only_used.fix
+    assert examine("NetworkFixed", methods=["spawn"])["mp.cuda_fork"].status == "pass"
+
+
+@pytest.mark.parametrize(
+    ("methods", "unpicklable", "handles"),
+    [(["fork"], "skip", "warn"), (["spawn"], "fail", "skip"), (["fork", "spawn"], "fail", "warn")],
+)
+def test_an_open_file_is_told_once_for_each_way_it_fails(methods, unpicklable, handles):
+    found = examine("HandleFault", methods=methods)
+    assert found["ds.unpicklable"].status == unpicklable
+    assert found["ds.open_handles"].status == handles
+    told = [check for check in found.values() if check.status in ("warn", "fail")]
+    assert all("dataset.handle" in check.summary and "os.getpid()" in check.fix for check in told)
 
 
 def test_unpicklable_members_carry_their_source_line():
@@ -228,12 +253,33 @@ def test_slow_decoder_and_cuda_poison(monkeypatch):
 
     monkeypatch.setattr(features, "check", lambda name: False)
     assert torch_checks._decoder().status == "warn"
-    monkeypatch.setattr(torch_checks, "has_gpu_hardware", lambda: True)
+    monkeypatch.setattr(torch_checks, "has_gpu", lambda: True)
     monkeypatch.setenv("DSRFACE_DOCTOR_USER_NVML", "0")
     assert torch_checks._poison("fork").status == "warn"
     assert torch_checks._poison("spawn").status == "pass"
     monkeypatch.setenv("DSRFACE_DOCTOR_USER_NVML", "1")
     assert torch_checks._poison("fork").status == "pass"
+
+
+def test_a_system_generator_draws_anew_in_every_worker(tmp_path):
+    (tmp_path / "system_random.py").write_text(
+        "import random\nimport torch\nfrom torch.utils.data import Dataset\n"
+        "RNG, SAME = random.SystemRandom(), random.Random(0)\n"
+        "class make(Dataset):\n"
+        "    def __len__(self): return 4\n"
+        "    def __getitem__(self, index): return torch.tensor(RNG.random() + SAME.random())\n"
+    )
+    check = examine("", spec=f"{tmp_path / 'system_random.py'}:make")["ds.rng"]
+    assert check.data["module"] == ["system_random.SAME"]
+
+
+def test_a_slow_try_is_not_taken_for_slow_threads(monkeypatch):
+    took = [1e-5] * 20 + [8e-3] * 13 + [1e-5] + [8e-3] * 6  # one thread, then two beside a busy neighbour
+    clock = iter([value for n, seconds in enumerate(took) for value in (n, n + seconds)])
+    monkeypatch.setattr(torch_checks.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    assert torch_checks._threads().status == "pass"
 
 
 def test_thread_canary(monkeypatch):

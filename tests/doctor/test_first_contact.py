@@ -12,7 +12,7 @@ from test_faults import examine
 
 from dsrface.cli.doctor_report import render_report
 from dsrface.doctor import targets
-from dsrface.doctor.endings import death_place
+from dsrface.doctor.endings import place
 from dsrface.doctor.probe import Outcome, run_stage
 from dsrface.doctor.report import Check, Report, in_order
 from dsrface.errors import UsageError
@@ -98,7 +98,7 @@ def test_an_archive_is_named_not_its_inside(write, tmp_path):
         """,
         "stranger_zip",
     )
-    found = survey(spec)
+    found = survey(spec, methods=["fork", "spawn"])
     assert [line.split(" ")[0] for line in found["ds.unpicklable"].where.splitlines()] == ["dataset.archive"]
     assert len(found["ds.open_handles"].where.splitlines()) == 1
 
@@ -183,7 +183,7 @@ def test_the_place_of_a_crash_is_the_users_line():
         '  File "/usr/lib/python3.11/ctypes/__init__.py", line 517 in string_at\n'
         '  File "/home/me/data.py", line 8 in __getitem__\nExtension modules: numpy\n'
     )
-    assert death_place(Outcome(log=log)) == "/home/me/data.py:8 in __getitem__"
+    assert place(Outcome(log=log)) == "/home/me/data.py:8 in __getitem__"
 
 
 def test_an_error_raised_on_top_of_another_does_not_drag_its_traceback_along():

@@ -11,17 +11,18 @@ from doctor_shapes import write_h5, write_images
 
 from dsrface.commands import doctor
 from dsrface.config.doctor import DoctorConfig
-from dsrface.doctor.report import Report
+from dsrface.doctor.report import Check, Report
 
 HERE = Path(__file__).parent
 SCHEMA = json.loads((HERE.parents[1] / "docs" / "doctor.schema.json").read_text(encoding="utf-8"))
 
 
 def test_our_own_data_set_ends_with_the_launch():
-    config = DoctorConfig(data="faces", purpose="finetune", vlr_size=16)
-    report = Report("1", "faces", {}, (), {"num_workers": 3}, (), 1.0)
+    config = DoctorConfig(data="my faces", purpose="finetune")
+    built = Check("ds.build", "pass", "built", data={"flags": "--vlr-size 16 --no-dsr"})
+    report = Report("1", "faces", {}, (built,), {"num_workers": 3}, (), 1.0)
     result = doctor.DoctorResult(report, None, doctor._launch(config, report))
-    assert result.next_command == "dsrface finetune faces --vlr-size 16 --workers 3"
+    assert result.next_command == "dsrface finetune 'my faces' --vlr-size 16 --no-dsr --workers 3"
 
 
 def examine(name=None, *args, **values):
@@ -68,8 +69,11 @@ def test_image_folder(tmp_path):
     assert report.check("env.storage").data["file_systems"]
 
 
+FLAGS = {"train-dsr": "--vlr-size 16", "finetune": "--vlr-size 16 --no-dsr", "precompute": "--weights RUN"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("purpose", ["train-dsr", "finetune", "precompute"])
+@pytest.mark.parametrize("purpose", sorted(FLAGS))
 def test_our_own_data_sets(tmp_path, purpose):
     from dsrface.commands import prepare
     from dsrface.config.prepare import PrepareConfig
@@ -81,6 +85,7 @@ def test_our_own_data_sets(tmp_path, purpose):
     )
     prepare.run(config, emit=lambda event: None)
     report = examine(data=tmp_path / "data", purpose=purpose)
+    assert report.check("ds.build").data["flags"] == FLAGS[purpose]
     assert report.check("ds.build").status == "pass"
     assert report.check("ds.unpicklable").status == "pass"
     assert report.check("ds.open_handles").status == "pass"

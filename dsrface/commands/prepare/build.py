@@ -14,6 +14,7 @@ import numpy as np
 
 from dsrface.commands.prepare.alignment import Alignment
 from dsrface.commands.prepare.folder import BAD_IMAGES_FILE, PREVIEW_FILE, Emit
+from dsrface.commands.workers import announced
 from dsrface.config.prepare import PrepareConfig
 from dsrface.data.decode import encode_png
 from dsrface.data.degrade import Degradation
@@ -23,8 +24,9 @@ from dsrface.data.photo_scan import BadPhoto, Photo, Scan, alike_persons
 from dsrface.data.photos import CHUNK_PHOTOS, FaceDone, FaceJob, PhotoWork, process_photos
 from dsrface.data.preview import preview_sheet
 from dsrface.data.splits import split_persons
+from dsrface.doctor.loader_model import WorkerChoice
 from dsrface.doctor.recommend import auto_workers
-from dsrface.engine.events import Note, Progress
+from dsrface.engine.events import Progress
 from dsrface.errors import DataError, ImageError
 from dsrface.runtime.files import write_bytes, write_text
 from dsrface.types import HIGH_SIZE_PX, SPLITS
@@ -156,10 +158,10 @@ def _process_all(
 
 def _auto_workers(job: FaceJob, photos: Sequence[Photo], alignment: Alignment, emit: Emit) -> int:
     if len(photos) < _INLINE_BELOW:
-        emit(Note(f"workers: 0 (auto: {len(photos)} photos are done before a process has started)"))
-        return 0
+        reason = f"{len(photos)} photos are done before a process has started"
+        return announced(WorkerChoice(0, reason), emit)
     work = PhotoWork(job, photos, alignment.landmarks)
-    return auto_workers(work, batch_size=CHUNK_PHOTOS, emit=emit).num_workers
+    return announced(auto_workers(work, batch_size=CHUNK_PHOTOS), emit)
 
 
 def _fail(config: PrepareConfig, bad: BadPhoto) -> None:

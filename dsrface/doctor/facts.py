@@ -1,0 +1,73 @@
+"""What the survey learns of a data set for the stages after it; travels between processes as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from dsrface.doctor.limits import ASSUMED_WORKER_BYTES
+from dsrface.doctor.measure import ItemCost
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network, or the tensor on a GPU, that the data set holds.
+
+    Args:
+        path: E.g. `dataset.dsr_model`.
+        device: Where it lies; for a network on the CPU, where it would be moved.
+        is_on_gpu: Whether it lies there now.
+    """
+
+    path: str
+    device: str
+    is_on_gpu: bool
+
+
+@dataclass(frozen=True)
+class SurveyFacts:
+    """A data set as seen without workers, and what real workers add to it.
+
+    Args:
+        num_items: Its length; None when it has none.
+        build_s: Seconds it took to build.
+        batch_size: Items a batch: asked for, else what the data set says, else 32.
+        blocks: Start method to the paths of the members that keep its workers from starting.
+        data_paths: Files and folders among its attributes.
+        network: The network it holds, if any.
+        cost: Of one item; None when none could be measured.
+        batch_bytes: Tensor bytes of one collated batch.
+        tensors_per_batch: Tensors in one.
+        batch_fails: Items do not collate to a batch.
+        batch_hangs: A batch cannot be pickled, so workers will hang.
+        startup_s: Seconds until the first batch of real workers; 0 before any were started.
+        worker_bytes: Memory of a worker's own; assumed before any were started.
+    """
+
+    num_items: int | None
+    build_s: float
+    batch_size: int
+    blocks: Mapping[str, list[str]]
+    data_paths: list[str]
+    network: Network | None = None
+    cost: ItemCost | None = None
+    batch_bytes: int = 0
+    tensors_per_batch: int = 1
+    batch_fails: bool = False
+    batch_hangs: bool = False
+    startup_s: float = 0.0
+    worker_bytes: int = ASSUMED_WORKER_BYTES
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> SurveyFacts:
+        """Rebuild the facts from `to_dict`; other keys are left out."""
+        values = {field.name: raw[field.name] for field in fields(cls)}
+        network, cost = values["network"], values["cost"]
+        values["network"] = None if network is None else Network(**network)
+        values["cost"] = None if cost is None else ItemCost(**cost)
+        return cls(**values)

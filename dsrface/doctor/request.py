@@ -1,0 +1,63 @@
+"""What the user asks of the doctor: which checks, and of which data set."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from dsrface.config.doctor import DoctorConfig
+from dsrface.doctor.explain import unknown_check
+from dsrface.doctor.report import CHECK_IDS
+from dsrface.errors import UsageError
+
+
+def wanted_checks(config: DoctorConfig) -> set[str]:
+    """Return the checks that --only and --skip leave.
+
+    Raises:
+        UsageError: an id or prefix that fits no check.
+    """
+    for name in (*config.only, *config.skip):
+        if not any(_fits(id, name) for id in CHECK_IDS):
+            raise unknown_check(name)
+    wanted = {id for id in CHECK_IDS if not config.only or any(_fits(id, name) for name in config.only)}
+    return {id for id in wanted if not any(_fits(id, name) for name in config.skip)}
+
+
+def target_request(config: DoctorConfig) -> dict[str, Any] | None:
+    """Return what `targets.build` takes, or None for the machine alone.
+
+    Raises:
+        UsageError: arguments that are no JSON object or list.
+    """
+    if config.dataset is not None:
+        return {"kind": "spec", "spec": config.dataset, "args": _arguments(config.dataset_args)}
+    if config.data is not None:
+        return {
+            "kind": "own",
+            "data": str(Path(os.path.abspath(config.data))),
+            "purpose": config.purpose,
+            "vlr_size": config.vlr_size,
+        }
+    return None
+
+
+def _arguments(text: str | None) -> Any:
+    if text is None:
+        return None
+    example = """For example --dataset-args '{"root": "photos"}'."""
+    try:
+        args = json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--dataset-args is not JSON: {error}.", id="bad-dataset-args", hint=example
+        ) from None
+    if not isinstance(args, (dict, list)):
+        raise UsageError("--dataset-args must be an object or a list.", id="bad-dataset-args", hint=example)
+    return args
+
+
+def _fits(id: str, name: str) -> bool:
+    return id == name or id.startswith(name if name.endswith(".") else f"{name}.")
