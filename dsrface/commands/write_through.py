@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,8 +120,9 @@ class WriteThroughSource:
         settings = PrecomputeConfig(
             data=config.data, weights=config.live, workers=0, device=config.device, amp=config.amp
         )
-        setting = _Remembering(
-            settings, self._loaded, where.device, where.ranks, where.sink.emit, memo=self._memo
+        recalling = functools.partial(_RecallingUpscaler, memo=self._memo)
+        setting = Setting(
+            settings, self._loaded, where.device, where.ranks, where.sink.emit, make_upscaler=recalling
         )
         where.sink.emit(Note(f"write-through: {len(self._memo)} outputs of the first epoch go to {folder}"))
         for job in make_jobs(settings, config.vlr_size):
@@ -132,17 +134,10 @@ class WriteThroughSource:
         return replace(faces, config=cached).source()
 
 
-@dataclass(frozen=True)
-class _Remembering(Setting):
-    memo: Memo | None = None
+class _RecallingUpscaler(Upscaler):
+    """An upscaler that computes only what the memo does not hold."""
 
-    def upscaler(self) -> Upscaler:
-        assert self.memo is not None
-        return _RememberingUpscaler(self.loaded.model, self.device, self.memo)
-
-
-class _RememberingUpscaler(Upscaler):
-    def __init__(self, model: nn.Module, device: Device, memo: Memo) -> None:
+    def __init__(self, model: nn.Module, device: Device, *, memo: Memo) -> None:
         super().__init__(model, device)
         self._memo = memo
 

@@ -90,7 +90,7 @@ def _decide(job: Job, setting: Setting, column: str, folder: Path, source: Path)
     _refuse_foreign(folder)
     decision = decide(folder, wanted, force=config.force)
     if column == "outputs" and decision.action == "begin":
-        info = {**decision.plan.info, "batch_size": setting.batch_size()}
+        info = {**decision.plan.info, "batch_size": setting.batch_size}
         decision = replace(decision, plan=replace(decision.plan, info=info))
     return decision
 
@@ -113,7 +113,7 @@ def _write(
     batch_size = _HR_BATCH if is_hr else int(plan.info.get("batch_size", _HR_BATCH))
     reading = setting.reading(dataset, batch_size)
     total = sum(len(shard.rows) for shard in shards)
-    label = "HR column" if is_hr else f"DSR outputs {setting.vlr_size}x{setting.vlr_size}"
+    label = "HR column" if is_hr else setting.label
     seconds = 0.0
     with ranks.fail_together(), setting.upscaler() as upscale:
         seconds = write_column(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self, TypeVar
 
 import numpy as np
@@ -138,23 +139,25 @@ def write_column(
 
 
 def write_tree(
+    folder: Path,
     plan_names: Sequence[str],
     todo: Sequence[int],
-    folder_writer: Callable[[Iterator[tuple[Sequence[str], Get]]], None],
     reading: Reading,
     process: Callable[[Tensor], Get],
     *,
+    num_threads: int,
     at_once: int = 1,
     progress: Callable[[int], None],
 ) -> float:
     """Write the PNG files of some images; return the seconds it took.
 
     Args:
+        folder: Where they go.
         plan_names: Names of all images.
         todo: Positions of those to write.
-        folder_writer: Consumes batches of (names, images).
         reading: How the inputs are read.
         process: Turns inputs into images; called in this thread.
+        num_threads: Threads that encode and write.
         at_once: Batches that `process` works on side by side.
         progress: Receives the number of images done.
     """
@@ -164,19 +167,11 @@ def write_tree(
     return _run(
         zip(names, batches, strict=True),
         lambda item: (item[0], process(item[1])),
-        folder_writer,
+        lambda items: write_pngs(folder, items, num_threads=num_threads),
         progress,
         at_once=at_once,
         size=lambda item: len(item[0]),
     )
-
-
-def png_writer(folder: object, *, num_threads: int) -> Callable[[Iterator[tuple[Sequence[str], Get]]], None]:
-    """Return the consumer that `write_tree` takes, for a folder."""
-    from pathlib import Path
-
-    root = Path(str(folder))
-    return lambda items: write_pngs(root, items, num_threads=num_threads)
 
 
 U = TypeVar("U")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dsrface.commands.precompute.pipeline import png_writer, write_tree
+from dsrface.commands.precompute.pipeline import write_tree
 from dsrface.commands.precompute.setting import FolderResult, Job, Setting, locked, num_threads
 from dsrface.data.cache import png_tree
 from dsrface.data.cache.inputs import RowDataset
@@ -25,7 +25,7 @@ def run_png(job: Job, setting: Setting) -> FolderResult:
         with ranks.fail_together():
             if ranks.is_main:
                 plan = _decide_png(job, setting)
-                batch_size = int(plan.header["info"].get("batch_size", 0)) or setting.batch_size()
+                batch_size = int(plan.header["info"].get("batch_size", 0)) or setting.batch_size
                 if plan.action != "none":
                     plan = replace(
                         plan,
@@ -40,17 +40,17 @@ def run_png(job: Job, setting: Setting) -> FolderResult:
         mine = plan.todo[ranks.rank :: ranks.world_size]
         dataset = RowDataset(job.low_dir, job.names, size_px=setting.vlr_size)
         reading = setting.reading(dataset, batch_size)
-        label = f"DSR outputs {setting.vlr_size}x{setting.vlr_size}"
         seconds = 0.0
         with ranks.fail_together(), setting.upscaler() as upscale:
             seconds = write_tree(
+                folder,
                 plan.names,
                 mine,
-                png_writer(folder, num_threads=num_threads()),
                 reading,
                 upscale,
+                num_threads=num_threads(),
                 at_once=upscale.at_once,
-                progress=lambda done: setting.emit(Progress(label, done, len(mine))),
+                progress=lambda done: setting.emit(Progress(setting.label, done, len(mine))),
             )
         with ranks.fail_together():
             if ranks.is_main:

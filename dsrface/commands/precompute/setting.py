@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsrface import __version__
 from dsrface.commands.precompute.pipeline import Reading, Upscaler
@@ -86,14 +87,23 @@ class Job:
 
 @dataclass(frozen=True)
 class Setting:
-    """What every output folder of this run shares."""
+    """What every output folder of this run shares.
+
+    Args:
+        config: Complete configuration.
+        loaded: The DSR.
+        device: Where it runs.
+        ranks: This job's processes.
+        emit: Takes the events of rank 0.
+        make_upscaler: Makes a function on host batches of the network and its device.
+    """
 
     config: PrecomputeConfig
     loaded: LoadedModel
     device: Device
     ranks: Ranks
     emit: Emit
-    _measured: list[int] = field(default_factory=list)
+    make_upscaler: Callable[[nn.Module, Device], Upscaler] = Upscaler
 
     @property
     def vlr_size(self) -> int:
@@ -107,7 +117,7 @@ class Setting:
 
     def upscaler(self) -> Upscaler:
         """Return the DSR as a function on host batches."""
-        return Upscaler(self.loaded.model, self.device)
+        return self.make_upscaler(self.loaded.model, self.device)
 
     def key(self) -> dict[str, Any]:
         """Return everything that changes pixels; another value anywhere makes outputs stale."""
@@ -129,17 +139,16 @@ class Setting:
             "dsr": str(self.loaded.config.get("arch", "")),
         }
 
+    @functools.cached_property
     def batch_size(self) -> int:
-        """Return the batch size asked for, or measure it, once."""
+        """The batch size asked for, or a measured one."""
         if isinstance(self.config.batch_size, int):
             return self.config.batch_size
-        if not self._measured:
-            image = torch.zeros((1, self.vlr_size, self.vlr_size, 3), dtype=torch.uint8)
-            with self.upscaler() as upscale:
-                choice = measure_batch_size(upscale, image)
-            self.emit(Note(f"batch size: {choice.reason}"))
-            self._measured.append(choice.batch_size)
-        return self._measured[0]
+        image = torch.zeros((1, self.vlr_size, self.vlr_size, 3), dtype=torch.uint8)
+        with self.upscaler() as upscale:
+            choice = measure_batch_size(upscale, image)
+        self.emit(Note(f"batch size: {choice.reason}"))
+        return choice.batch_size
 
     def reading(self, dataset: RowDataset, batch_size: int) -> Reading:
         """Return how images are read."""
