@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
@@ -29,11 +30,13 @@ class PackedStrings(Sequence[str]):
     @classmethod
     def from_list(cls, strings: Iterable[str]) -> PackedStrings:
         """Pack strings; names that are no valid Unicode on disk keep their bytes (surrogateescape)."""
-        encoded = [text.encode("utf-8", "surrogateescape") for text in strings]
-        lengths = np.fromiter((len(item) for item in encoded), np.int64, len(encoded))
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        data = np.frombuffer(b"".join(encoded), np.uint8).copy()
-        return cls(torch.from_numpy(data), torch.from_numpy(offsets))
+        data, lengths = bytearray(), array("q", [0])
+        for text in strings:
+            encoded = text.encode("utf-8", "surrogateescape")
+            data += encoded
+            lengths.append(len(encoded))
+        offsets = np.cumsum(np.frombuffer(lengths, np.int64))
+        return cls(torch.from_numpy(np.frombuffer(data, np.uint8).copy()), torch.from_numpy(offsets))
 
     def __len__(self) -> int:
         return int(self.offsets.shape[0]) - 1
