@@ -18,6 +18,7 @@ from dsrface.engine.events import Event, Progress
 from dsrface.errors import EXIT_ANSWER_IS_NO, RunError
 from dsrface.runtime.files import read_json
 from dsrface.runtime.locks import exclusive
+from dsrface.runtime.text import size_text
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def run(config: CacheConfig, *, emit: Callable[[Event], None]) -> CacheResult:
     if config.action == "ls":
         entries = [_look(folder) for folder in folders]
         total = sum(entry.num_bytes for entry in entries)
-        summary = f"{len(entries)} caches, {fmt.size_text(total)}."
+        summary = f"{len(entries)} caches, {size_text(total)}."
         return _result(config, summary, entries, [_line(entry) for entry in entries])
     if config.action == "verify":
         entries = [_verify(folder, config, emit) for folder in folders]
@@ -100,7 +101,7 @@ def run(config: CacheConfig, *, emit: Callable[[Event], None]) -> CacheResult:
     verb = "would be deleted" if config.dry_run else "deleted"
     lines = [f"{entry.folder}: {name}" for entry in entries for name in entry.problems]
     lines += [f"{entry.folder}: left alone ({entry.state})" for entry in entries if entry.kind == "?"]
-    return _result(config, f"{count} files, {fmt.size_text(freed)} {verb}.", entries, lines)
+    return _result(config, f"{count} files, {size_text(freed)} {verb}.", entries, lines)
 
 
 def _find(path: Path) -> Iterator[Path]:
@@ -191,5 +192,5 @@ def _line(entry: CacheEntry) -> str:
     note = f" ({entry.problems[0]})" if entry.problems else ""
     return (
         f"{entry.folder}: {entry.kind}, {entry.state}, {entry.num_images:,} images{variants}, "
-        f"{fmt.size_text(entry.num_bytes)}{made_by}{note}"
+        f"{size_text(entry.num_bytes)}{made_by}{note}"
     )

@@ -28,6 +28,7 @@ from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, MachineError, RunError
 from dsrface.models.preprocess import normalise
 from dsrface.models.weights import LoadedModel, load_any, save_model
 from dsrface.runtime.files import replace, sha256_file, write_bytes
+from dsrface.runtime.text import size_text
 from dsrface.runtime.versions import how_to_install
 
 # The export traces with a batch of 2, so a batch of 1 and larger ones prove that the batch axis is really
@@ -82,7 +83,7 @@ class ExportResult:
         verdict = "parity holds" if self.parity else "PARITY MISSED"
         worst = max(self.checks, key=lambda check: check.max_abs_diff)
         return (
-            f"{self.kind} as {self.format}, {self.num_bytes / 1e6:.2f} MB; {verdict}: largest difference "
+            f"{self.kind} as {self.format}, {size_text(self.num_bytes)}; {verdict}: largest difference "
             f"from torch {self.max_abs_diff:.2e} ({worst.name}, batch {worst.batch_size}), "
             f"tolerance {self.tolerance:.0e}, {len(self.checks)} comparisons."
         )

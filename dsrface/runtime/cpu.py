@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsrface.runtime.text import size_text
+
 _ROOT = Path("/")
 _V1_UNLIMITED_BYTES = 1 << 60  # cgroup v1 writes "no limit" as a number near 2**63
 
@@ -113,7 +115,7 @@ def memory_limit(*, root: Path = _ROOT) -> Memory:
         reclaimable = _stat_value(folder / "memory.stat", cache_key)
         free = max(0, found - max(0, (_number(folder / used_file) or 0) - reclaimable))
         if free < available:
-            available, reason = free, f"cgroup memory limit of {found / 2**30:.1f} GiB"
+            available, reason = free, f"cgroup memory limit of {size_text(found)}"
     return Memory(available, limit, reason)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from dsrface.errors import WorkerError
 from dsrface.runtime.cpu import memory_limit, oom_kills, shm_free_bytes
+from dsrface.runtime.text import size_text
 from dsrface.runtime.user_code import innermost_in
 
 _CAUGHT = re.compile(r"Caught (\S+) in DataLoader worker process (\d+)")
@@ -98,9 +99,9 @@ def _from_death(text: str, num_workers: int, dataset: str) -> WorkerError:
     if name in ("SIGKILL", "Killed"):
         kills = oom_kills()
         seen = f" (the kernel counts {kills} kills for memory here)" if kills else ""
-        free_gib = memory_limit().available_bytes / 2**30
+        free = size_text(memory_limit().available_bytes)
         return _error(
-            f"A worker was killed{seen}: almost always for want of memory; {free_gib:.1f} GiB are free now.",
+            f"A worker was killed{seen}: almost always for want of memory; {free} are free now.",
             id="worker-out-of-memory",
             where=dataset,
             hint=f"Use fewer workers, e.g. --workers {num_workers // 2}, or a smaller batch.",
@@ -164,7 +165,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 def _shm_hint(num_workers: int) -> str:
     free = shm_free_bytes()
-    have = f"{free / 2**20:.0f} MiB are free in /dev/shm now. " if free is not None else ""
+    have = f"{size_text(free)} are free in /dev/shm now. " if free is not None else ""
     return (
         f"{have}Start the container with `docker run --shm-size=8g` (or --ipc=host), or use fewer workers, "
         f"e.g. --workers {num_workers // 2}."

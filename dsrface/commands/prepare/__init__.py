@@ -33,6 +33,7 @@ from dsrface.engine.events import Note
 from dsrface.errors import RunError, UsageError
 from dsrface.runtime.files import sha256_json, write_json
 from dsrface.runtime.locks import exclusive
+from dsrface.runtime.text import count_text
 from dsrface.types import VLR_SIZES_PX
 
 
@@ -146,12 +147,13 @@ def _result(
         emit(Note(text, is_warning=True))
     size_px = next((size for size in VLR_SIZES_PX if size in config.vlr_sizes), config.vlr_sizes[0])
     shares = ", ".join(
-        f"{name} {_count(item['persons'], 'person')} / {_count(item['images'], 'image')}"
+        f"{name} {count_text(item['persons'], 'person')} / {count_text(item['images'], 'image')}"
         for name, item in counts.items()
     )
-    left_out = f"; {_count(num_bad, 'photo')} left out, see {BAD_IMAGES_FILE}" if num_bad else ""
+    left_out = f"; {count_text(num_bad, 'photo')} left out, see {BAD_IMAGES_FILE}" if num_bad else ""
+    made = f"{count_text(images, 'face')} of {count_text(persons, 'person')}"
     return PrepareResult(
-        summary=f"{_count(images, 'face')} of {_count(persons, 'person')}, {status}: {shares}{left_out}",
+        summary=f"{made}, {status}: {shares}{left_out}",
         location=str(config.data),
         next_command=f"dsrface train-dsr {shlex.quote(str(config.data))} --vlr-size {size_px}",
         status=status,
@@ -160,10 +162,6 @@ def _result(
         bad_images=info["bad_images"],
         warnings=warnings,
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _warnings(info: Mapping[str, Any]) -> Iterable[str]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dsrface.data.cache.column import Column, Extent
 from dsrface.runtime.cpu import memory_limit
+from dsrface.runtime.text import size_text
 from dsrface.types import to_device
 
 Kind = Literal["resident", "mapped", "blocks"]
@@ -60,22 +61,23 @@ def choose(columns: Sequence[Column], *, device: str, resident: Resident) -> Cho
     """
     needed = sum(column.num_slots * column.record_bytes for column in columns)
     if resident == "always":
-        return Choice("resident", f"asked for: {_gb(needed)} on {device}")
+        return Choice("resident", f"asked for: {size_text(needed)} on {device}")
     why_not = ""
     if device.startswith("cuda") and resident == "auto":
         free, _ = torch.cuda.mem_get_info(device)
         room = int(free * DEVICE_FRACTION)
         if needed <= room:
             return Choice(
-                "resident", f"{_gb(needed)} fit in {DEVICE_FRACTION:.0%} of {device}'s free {_gb(free)}"
+                "resident",
+                f"{size_text(needed)} fit in {DEVICE_FRACTION:.0%} of {device}'s free {size_text(free)}",
             )
-        why_not = f"; too large for {device}: {DEVICE_FRACTION:.0%} of its free {_gb(free)}"
+        why_not = f"; too large for {device}: {DEVICE_FRACTION:.0%} of its free {size_text(free)}"
     memory = memory_limit()
     total = sum(column.num_bytes for column in columns)
-    limit = f"{RAM_FRACTION:.0%} of {_gb(memory.available_bytes)} ({memory.reason})"
+    limit = f"{RAM_FRACTION:.0%} of {size_text(memory.available_bytes)} ({memory.reason})"
     if total <= memory.available_bytes * RAM_FRACTION:
-        return Choice("mapped", f"{_gb(total)} fit in {limit}{why_not}")
-    return Choice("blocks", f"{_gb(total)} do not fit in {limit}{why_not}")
+        return Choice("mapped", f"{size_text(total)} fit in {limit}{why_not}")
+    return Choice("blocks", f"{size_text(total)} do not fit in {limit}{why_not}")
 
 
 class MappedColumn:
@@ -205,7 +207,3 @@ def _read_fully(readinto: object, target: memoryview, extent: Extent) -> None:
         if not num:
             raise damaged(f"{extent.path.name} ended early.", extent.path)
         filled += num
-
-
-def _gb(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.2f} GB"

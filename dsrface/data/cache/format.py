@@ -342,11 +342,6 @@ def damaged(message: str, where: Path, *, repairable: bool = True) -> RunError:
     )
 
 
-def size_text(num_bytes: int) -> str:
-    """Return a number of bytes for people."""
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.2f} MB"
-
-
 def _check_header(raw: Mapping[str, Any], where: Path) -> None:
     if raw.get("format") != FORMAT:
         raise RunError(

@@ -26,6 +26,7 @@ from dsrface.runtime.files import (
     write_bytes,
     write_json,
 )
+from dsrface.runtime.text import size_text
 
 _SPARE_FRACTION = 0.02
 # What may be deleted: the exact names that are written here, and their temporary ones with a process number.
@@ -241,7 +242,7 @@ def _check_room(folder: Path, plan: Manifest, done: dict[int, Shard]) -> None:
     # Shards whose files are there but damaged will be replaced; counting them twice errs on the safe side.
     if needed > free:
         raise MachineError(
-            f"{left:,} images need {fmt.size_text(needed)}, and {fmt.size_text(free)} are free.",
+            f"{left:,} images need {size_text(needed)}, and {size_text(free)} are free.",
             id="disk-too-small",
             where=folder,
             hint="Free some space, or put --output on another disk.",

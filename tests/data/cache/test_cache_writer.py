@@ -272,7 +272,7 @@ def test_a_full_disk_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest
     split = make_split("train", tmp_path, names_of(40), low_folders={})
     plan = decide(tmp_path / "cache", wanted(split, "outputs"), force=False).plan
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
-    with pytest.raises(MachineError, match=r"40 images need 1\.54 MB, and 1\.00 MB are free") as caught:
+    with pytest.raises(MachineError, match=r"40 images need 1\.5 MiB, and 977 KiB are free") as caught:
         ColumnWriter.open(tmp_path / "cache", plan)
     assert caught.value.id == "disk-too-small"
 
