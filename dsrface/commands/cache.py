@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from dsrface.data.cache import format as fmt
 from dsrface.data.cache import png_tree
 from dsrface.data.cache.verify import verify_cache
 from dsrface.data.cache.writer import garbage
-from dsrface.engine.events import Event, Progress
+from dsrface.engine.events import Emit, Progress
 from dsrface.errors import EXIT_ANSWER_IS_NO, RunError
 from dsrface.runtime.files import read_json
 from dsrface.runtime.locks import exclusive
@@ -69,7 +69,7 @@ class CacheResult:
         return asdict(self)
 
 
-def run(config: CacheConfig, *, emit: Callable[[Event], None]) -> CacheResult:
+def run(config: CacheConfig, *, emit: Emit) -> CacheResult:
     """Do what `action` says with every cache below `path`.
 
     Args:
@@ -143,7 +143,7 @@ def _look(folder: Path) -> CacheEntry:
     )
 
 
-def _verify(folder: Path, config: CacheConfig, emit: Callable[[Event], None]) -> CacheEntry:
+def _verify(folder: Path, config: CacheConfig, emit: Emit) -> CacheEntry:
     entry = _look(folder)
     if entry.state != "complete":
         return CacheEntry(str(folder), entry.kind, entry.state, problems=entry.problems or ("not finished",))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -25,11 +25,10 @@ from dsrface.config.sources import Config, resolve
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data.faces import draw_dataset
 from dsrface.data.folders import outputs_folder
-from dsrface.engine.events import Event, Note, Progress
+from dsrface.engine.events import Emit, Note, Progress
 from dsrface.errors import RunError
 from dsrface.runtime.files import read_json, write_json
 
-Emit = Callable[[Event], None]
 PLUMBING = "Drawn faces prove the plumbing, not accuracy: no figure here says anything about real people."
 _MARKER = "demo.json"
 

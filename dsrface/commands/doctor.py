@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.examination import examine
 from dsrface.doctor.explain import Explanation, explain
 from dsrface.doctor.report import Report
-from dsrface.engine.events import Event
+from dsrface.engine.events import Emit
 from dsrface.runtime.files import write_json
 
 
@@ -80,7 +79,7 @@ class ExplainResult:
         return self.explanation.to_dict()
 
 
-def run(config: DoctorConfig, *, emit: Callable[[Event], None]) -> DoctorResult | ExplainResult:
+def run(config: DoctorConfig, *, emit: Emit) -> DoctorResult | ExplainResult:
     """Examine, or explain a check.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch.nn import functional
 from dsrface.config.embed import EmbedConfig
 from dsrface.data.augment import to_image01
 from dsrface.data.decode import ImageU8, read_sized, walk_images
-from dsrface.engine.events import Event, Note, Progress
+from dsrface.engine.events import Emit, Note, Progress
 from dsrface.errors import DataError, ImageError
 from dsrface.models.preprocess import normalise
 from dsrface.models.weights import LoadedModel, load_recogniser
@@ -27,8 +27,6 @@ from dsrface.runtime.files import atomic_writer
 from dsrface.types import HIGH_SIZE_PX
 
 _AHEAD = 2  # batches that are read while one is embedded
-
-Emit = Callable[[Event], None]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,20 +36,19 @@ from dsrface.config.sources import to_toml
 from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.pairs import Pairs, all_pairs, generate_pairs
 from dsrface.data.pairs_file import read_pairs
-from dsrface.engine.events import Event, Note
+from dsrface.engine.events import Emit, Note
+from dsrface.engine.run_folder import new_run_path
 from dsrface.errors import DataError, RunError
 from dsrface.metrics.bootstrap import draw_persons
 from dsrface.models.weights import LoadedModel, load_dsr, load_recogniser
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device, choose_device
-from dsrface.runtime.files import read_json, sha256_json, write_json, write_text
+from dsrface.runtime.files import read_json, write_json, write_text
 
 RESULT_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
 IMAGES_FILE = "images.csv"
 _WORKERS_FROM_IMAGES = 2000
-
-Emit = Callable[[Event], None]
 
 
 def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult:
@@ -308,8 +306,7 @@ def _num_workers(config: EvaluateConfig, num_images: int) -> int:
 def _out(config: EvaluateConfig) -> Path:
     """Return the folder of the results; results of an earlier evaluation there are replaced, nothing else."""
     if config.out is None:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        return Path("runs") / config.command / f"{stamp}-{sha256_json(config.model_dump(mode='json'))[:6]}"
+        return new_run_path(config)
     is_foreign = config.out.is_dir() and any(config.out.iterdir()) and not (config.out / RESULT_FILE).exists()
     if is_foreign or (config.out.exists() and not config.out.is_dir()):
         raise RunError(

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from dsrface import __version__
 from dsrface.config.export import ExportConfig
-from dsrface.engine.events import Event, Note, Progress
+from dsrface.engine.events import Emit, Note, Progress
 from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, MachineError, RunError
 from dsrface.models.preprocess import normalise
 from dsrface.models.weights import LoadedModel, load_any, save_model
@@ -113,7 +113,7 @@ class ExportResult:
         }
 
 
-def run(config: ExportConfig, *, emit: Callable[[Event], None]) -> ExportResult:
+def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
     """Export a network and compare the file with torch.
 
     Raises:

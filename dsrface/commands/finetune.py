@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from dsrface.config.finetune import FinetuneConfig
 from dsrface.data.layout import open_data
 from dsrface.engine.checkpoint import find_last
 from dsrface.engine.context import Outcome, Where
-from dsrface.engine.events import Event, Note
+from dsrface.engine.events import Emit, Note
 from dsrface.engine.loop import fit
 from dsrface.engine.recognition_task import RecognitionImages, RecognitionTask, make_feed
 from dsrface.engine.run_folder import INTERRUPTED
@@ -49,7 +48,7 @@ class _Start:
     is_from_scratch: bool
 
 
-def run(config: FinetuneConfig, *, emit: Callable[[Event], None]) -> TrainingResult:
+def run(config: FinetuneConfig, *, emit: Emit) -> TrainingResult:
     """Fine-tune, or resume.
 
     Args:
@@ -62,7 +61,7 @@ def run(config: FinetuneConfig, *, emit: Callable[[Event], None]) -> TrainingRes
     data = open_data(config.data)
     with training_session(config, emit=emit, data_sha256=data.source_digest) as where:
         for note in data.notes:
-            where.sink.emit(Note(note))
+            where.emit(Note(note))
         # Before anything is measured or read: weights that do not fit are found at once.
         start = _start(config, where)
         dsr = _load_dsr(config.live, config, where) if config.live is not None else None
@@ -113,7 +112,7 @@ def _load_dsr(source: Path, config: FinetuneConfig, where: Where) -> LoadedModel
 def _start(config: FinetuneConfig, where: Where) -> _Start:
     device = where.device.torch_name
     if config.backbone_weights is None:
-        where.sink.emit(
+        where.emit(
             Note(
                 f"{config.backbone} starts from random weights: no head-only stage, no anchor, one learning "
                 "rate. "
@@ -139,7 +138,7 @@ def _start(config: FinetuneConfig, where: Where) -> _Start:
 def _head(config: FinetuneConfig, num_classes: int, where: Where) -> MarginHead:
     scale = config.classifier.scale or choose_scale(num_classes)
     reachable = reachable_probability(scale, num_classes)
-    where.sink.emit(
+    where.emit(
         Note(
             f"{config.head} over {num_classes} persons, scale {scale:.1f}: the true class can reach "
             "probability "

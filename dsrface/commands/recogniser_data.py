@@ -88,7 +88,7 @@ class RecogniserData:
         holdout: Kept-out images of the same persons; may be empty.
         val: Validation persons.
         num_workers: Worker processes that feed the training.
-        where: Device, ranks, sink.
+        where: Device, ranks, events.
         stack: Closes what was opened.
     """
 
@@ -160,7 +160,7 @@ class RecogniserData:
         config, settings = self.config, self.config.loader
         stack = stack if stack is not None else self.stack
         if config.dsr_outputs is not None:
-            sink = self.where.sink
+            emit = self.where.emit
             source = open_outputs(
                 split,
                 outputs_of(split, self.data, config.dsr_outputs),
@@ -172,7 +172,7 @@ class RecogniserData:
                 start_method=settings.method,
                 prefetch_factor=settings.prefetch_factor,
                 timeout_s=settings.timeout_s,
-                note=(lambda text: sink.emit(Note(text))) if is_training else None,
+                note=(lambda text: emit(Note(text))) if is_training else None,
             )
             stack.callback(source.close)
             return source
@@ -198,7 +198,7 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
     train, val = data.split("train"), data.split("val")
     if config.mode in ("live", "bicubic"):
         for doubt in data.check_twins(config.vlr_size, "train", "val"):
-            where.sink.emit(Note(doubt, is_warning=True))
+            where.emit(Note(doubt, is_warning=True))
     val = val.subset(whole_persons(val, config.eval.max_images, seed=config.seed))
     _check_val(val, data)
     kept, out = hold_out(train, fraction=config.eval.holdout_fraction, seed=config.seed)
@@ -206,7 +206,7 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
     if where.ranks.is_main:
         record = {"seed": config.seed, "fraction": config.eval.holdout_fraction, "names": list(holdout.names)}
         write_json(where.folder.path / "holdout.json", record)
-    where.sink.emit(
+    where.emit(
         Note(
             f"mode {config.mode}: {len(train)} images of {len(train.persons)} persons, {len(holdout)} kept "
             "out for "
@@ -215,11 +215,11 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
     )
     if config.dsr_outputs is not None and is_cache(outputs_of(train, data, config.dsr_outputs)):
         num_workers = 0
-        where.sink.emit(Note("workers: 0 (a packed cache is read by a thread; it needs none)"))
+        where.emit(Note("workers: 0 (a packed cache is read by a thread; it needs none)"))
     else:
         sample = dataset(config, data, train, is_training=True)
         num_workers = choose_workers(
-            config.workers, sample, batch_size=config.batch_size, ranks=where.ranks, emit=where.sink.emit
+            config.workers, sample, batch_size=config.batch_size, ranks=where.ranks, emit=where.emit
         )
     with contextlib.ExitStack() as stack:
         yield RecogniserData(config, data, train, holdout, val, num_workers, where, stack)

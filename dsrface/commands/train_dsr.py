@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import BatchSampler, EpochOrder, in_order
 from dsrface.engine.context import Outcome, Where
 from dsrface.engine.dsr_task import DsrTask
-from dsrface.engine.events import Event, Note
+from dsrface.engine.events import Emit, Note
 from dsrface.engine.inference import Images, gather
 from dsrface.engine.loop import fit
 from dsrface.engine.run_folder import INTERRUPTED
@@ -30,7 +29,7 @@ from dsrface.models.weights import load_recogniser
 from dsrface.runtime.threads import limit_torch_threads
 
 
-def run(config: TrainDsrConfig, *, emit: Callable[[Event], None]) -> TrainingResult:
+def run(config: TrainDsrConfig, *, emit: Emit) -> TrainingResult:
     """Train, or resume.
 
     Args:
@@ -45,9 +44,9 @@ def run(config: TrainDsrConfig, *, emit: Callable[[Event], None]) -> TrainingRes
     doubts = data.check_twins(config.vlr_size, "train", "val")
     with training_session(config, emit=emit, data_sha256=data.source_digest) as where:
         for note in data.notes:
-            where.sink.emit(Note(note))
+            where.emit(Note(note))
         for doubt in doubts:
-            where.sink.emit(Note(doubt, is_warning=True))
+            where.emit(Note(doubt, is_warning=True))
         outcome = _train(config, data, train, val, where)
     return _result(config, where, outcome)
 
@@ -63,7 +62,7 @@ def _train(config: TrainDsrConfig, data: FaceData, train: FaceSplit, val: FaceSp
     )
     task = _task(config, train, val, where)  # first: weights that do not fit are found at once
     num_workers = choose_workers(
-        config.workers, dataset, batch_size=sampler.batch_size, ranks=where.ranks, emit=where.sink.emit
+        config.workers, dataset, batch_size=sampler.batch_size, ranks=where.ranks, emit=where.emit
     )
     limit_torch_threads(num_workers)
     with make_loader(
@@ -85,7 +84,7 @@ def _dataset(config: TrainDsrConfig, data: FaceData, train: FaceSplit, where: Wh
     geometry = geometry_of(config.augment) if config.augment.enabled else None
     if geometry is not None and degradation is None:
         note = "How the VLR images were made is not recorded, so both twins are only mirrored, not moved."
-        where.sink.emit(Note(note))
+        where.emit(Note(note))
     return PairDataset(
         train,
         inputs=train.low_dir(config.vlr_size),
@@ -111,7 +110,7 @@ def _task(config: TrainDsrConfig, train: FaceSplit, val: FaceSplit, where: Where
     )
     million = count_parameters(model) / 1e6
     terms = [config.loss.pixel, *(["identity"] if identity else []), *(["VGG"] if vgg else [])]
-    where.sink.emit(
+    where.emit(
         Note(
             f"{config.model.arch} DSR, {million:.2f} M parameters; losses: {', '.join(terms)}; {len(train)} "
             "images"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 from dsrface.doctor.loader_model import WorkerChoice
 from dsrface.doctor.recommend import auto_workers
 from dsrface.engine.distributed import Ranks
-from dsrface.engine.events import Event, Note
+from dsrface.engine.events import Emit, Note
 
 
 def choose_workers(
@@ -17,7 +16,7 @@ def choose_workers(
     *,
     batch_size: int,
     ranks: Ranks,
-    emit: Callable[[Event], None],
+    emit: Emit,
 ) -> int:
     """Return the number of worker processes of each rank; rank 0 measures for all.
 
@@ -36,7 +35,7 @@ def choose_workers(
     return int(ranks.share(number))
 
 
-def announced(choice: WorkerChoice, emit: Callable[[Event], None]) -> int:
+def announced(choice: WorkerChoice, emit: Emit) -> int:
     """Tell a choice with its reason, and return its number."""
     emit(Note(f"workers: auto -> {choice.num_workers} ({choice.reason})"))
     return choice.num_workers

@@ -117,7 +117,7 @@ def make_loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         timeout=timeout_s if num_workers else 0,
-        worker_init_fn=_start_worker if num_workers else None,
+        worker_init_fn=start_worker if num_workers else None,
         multiprocessing_context=start_method if num_workers else None,
         prefetch_factor=prefetch_factor if num_workers else None,
         persistent_workers=num_workers > 0,
@@ -156,7 +156,7 @@ class _Guarded(Dataset[Any]):
             return error
 
 
-def _start_worker(worker_id: int) -> None:
+def start_worker(worker_id: int) -> None:
     """Leave Ctrl-C and a job's cancellation to the main process, which stops its workers after its step."""
     del worker_id
     for signum in (signal.SIGINT, signal.SIGTERM):

@@ -47,7 +47,7 @@ def build_own(request: Mapping[str, Any]) -> Target:
     return Target(
         dataset,
         loaders.collate,
-        loaders._start_worker,  # noqa: SLF001
+        loaders.start_worker,
         batch_size,
         flags=flags,
     )

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dsrface.engine.distributed import Ranks
+from dsrface.engine.events import Emit
 from dsrface.engine.run_folder import RunFolder
 from dsrface.engine.signals import Stop
-from dsrface.engine.sinks import Sink
 from dsrface.runtime.devices import Device
 from dsrface.types import Batch
 
 
 class BatchSource(Protocol):
-    """What both loaders look like to the loop."""
+    """What every loader looks like to the loop."""
 
     @property
     def num_batches(self) -> int:
@@ -58,7 +58,7 @@ class Where:
         device: Device and number format.
         ranks: This process among those of the job.
         folder: The run folder; written by rank 0 only.
-        sink: Takes the events; rank 0's go to the run folder.
+        emit: Takes the events; rank 0's go to the run folder and to the user.
         stop: Signals that came in.
         seed: Of the run.
     """
@@ -66,6 +66,6 @@ class Where:
     device: Device
     ranks: Ranks
     folder: RunFolder
-    sink: Sink
+    emit: Emit
     stop: Stop
     seed: int

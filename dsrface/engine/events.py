@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,3 +94,4 @@ class RunFinished:
 
 
 Event = RunStarted | StepDone | EvalDone | CheckpointSaved | Note | Progress | RunFinished
+Emit = Callable[[Event], None]

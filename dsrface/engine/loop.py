@@ -106,10 +106,10 @@ class _Loop:
             self.plan.num_steps,
             self.step,
         )
-        self.where.sink.emit(started)
+        self.where.emit(started)
         status = self._train()
         summary = {"step": float(self.step), "best_step": float(self.best_step), **self.best.metrics}
-        self.where.sink.emit(RunFinished(status, dict(summary)))
+        self.where.emit(RunFinished(status, dict(summary)))
         if self.where.ranks.is_main:
             self.where.folder.update(status=status, step=self.step, best_step=self.best_step)
         code = self.where.stop.exit_code if status == INTERRUPTED else 0
@@ -225,7 +225,7 @@ class _Loop:
             torch.tensor([reading.metrics[name] for name in names], device=self.device)
         )
         metrics = dict(zip(names, means.tolist(), strict=True)) | {"lr": self.lr}
-        self.where.sink.emit(
+        self.where.emit(
             StepDone(
                 self.step,
                 (self.step - 1) // self.source.num_batches,
@@ -261,7 +261,7 @@ class _Loop:
                     self.best, self.best_step = result, self.step
                 if self.step == 0:
                     self.first_metrics = result.metrics
-                self.where.sink.emit(EvalDone(self.step, result.metrics, is_best))
+                self.where.emit(EvalDone(self.step, result.metrics, is_best))
                 self._save(result, is_best=is_best)
         if self.where.ranks.is_distributed:
             told = self.where.ranks.share((self.best, self.best_step, self.first_metrics))
@@ -307,7 +307,7 @@ class _Loop:
             keep=self.engine.keep_checkpoints,
         )
         self.saved_step = self.step
-        self.where.sink.emit(CheckpointSaved(self.step, self.last_saved))
+        self.where.emit(CheckpointSaved(self.step, self.last_saved))
         self.meter.pause()
 
     def _state(self) -> dict[str, Any]:
@@ -336,7 +336,7 @@ class _Loop:
             found = checkpoints.find_last(folder.path)
         path: Path | None = self.where.ranks.share(found)
         if path is None:
-            self.where.sink.emit(Note("The run had not written a checkpoint: it begins anew."))
+            self.where.emit(Note("The run had not written a checkpoint: it begins anew."))
             return
         state = checkpoints.load_trainer_state(path)
         if state["phase_steps"] != list(self.plan.phase_steps):

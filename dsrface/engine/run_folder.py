@@ -104,7 +104,7 @@ def open_run(
         RunError: the folder holds a run already and `resume` is off; nothing to resume; it belongs to another
             configuration; another process holds it.
     """
-    path = run if run is not None else _new_path(config)
+    path = run if run is not None else new_run_path(config)
     if path.exists() and not path.is_dir():
         raise RunError(
             "A file has this name, so no run folder can.",
@@ -139,9 +139,8 @@ def open_run(
         try:
             yield folder
         except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-            reason = error.id if isinstance(error, DsrfaceError) else type(error).__name__
-            folder.update(status=INTERRUPTED if interrupted else FAILED, error=reason, ended_utc=_now())
+            status, reason = how_it_ended(error)
+            folder.update(status=status, error=reason, ended_utc=_now())
             raise
         ended = folder.record["status"] if folder.record["status"] != RUNNING else DONE
         folder.update(status=ended, ended_utc=_now())
@@ -155,12 +154,19 @@ def _failed_at_once(path: Path) -> bool:
     return False
 
 
+def how_it_ended(error: BaseException) -> tuple[str, str]:
+    """Return the status of a run that raised, and the error's id or name."""
+    status = INTERRUPTED if isinstance(error, KeyboardInterrupt | SystemExit) else FAILED
+    return status, error.id if isinstance(error, DsrfaceError) else type(error).__name__
+
+
 def config_values(config: Config) -> dict[str, Any]:
     """Return every setting as JSON values under dotted keys."""
     return flatten(config.model_dump(mode="json"))
 
 
-def _new_path(config: Config) -> Path:
+def new_run_path(config: Config) -> Path:
+    """Return runs/<command>/<UTC time>-<short hash>, which no other process of this second will name."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     digest = sha256_json({"config": config_values(config), "pid": os.getpid()})[:6]
     return Path("runs") / config.command / f"{stamp}-{digest}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -11,24 +11,11 @@ import torch
 from dsrface.config.engine import EngineConfig, TrainingConfig
 from dsrface.engine.context import Where
 from dsrface.engine.distributed import Ranks, process_group
-from dsrface.engine.events import Event, RunFinished
-from dsrface.engine.run_folder import FAILED, INTERRUPTED, RunFolder, open_run
+from dsrface.engine.events import Emit, Event, RunFinished
+from dsrface.engine.run_folder import RunFolder, how_it_ended, open_run
 from dsrface.engine.signals import stop_signals
-from dsrface.engine.sinks import Fanout, Sink, run_sinks
-from dsrface.errors import DsrfaceError
+from dsrface.engine.sinks import run_sinks
 from dsrface.runtime.devices import choose_device
-
-Emit = Callable[[Event], None]
-
-
-class EmitSink:
-    """Hands events to a function, such as the terminal's."""
-
-    def __init__(self, emit: Emit) -> None:
-        self.emit = emit
-
-    def close(self) -> None:
-        """Nothing to close: the function's owner does it."""
 
 
 @contextlib.contextmanager
@@ -45,10 +32,10 @@ def training_session(config: TrainingConfig, *, emit: Emit, data_sha256: str) ->
         facts = {"device": device.reason, "data_sha256": data_sha256, "world_size": ranks.world_size}
         with (
             _folder(config, ranks, facts) as folder,
-            _sinks(folder, config.engine, ranks, emit) as sink,
+            _recording(folder, config.engine, ranks, emit) as record,
         ):
             torch.manual_seed(config.seed)
-            yield Where(device, ranks, folder, sink, stop, config.seed)
+            yield Where(device, ranks, folder, record, stop, config.seed)
 
 
 @contextlib.contextmanager
@@ -66,15 +53,21 @@ def _folder(config: TrainingConfig, ranks: Ranks, facts: Mapping[str, object]) -
 
 
 @contextlib.contextmanager
-def _sinks(folder: RunFolder, engine: EngineConfig, ranks: Ranks, emit: Emit) -> Iterator[Sink]:
-    own = run_sinks(folder.path, use_tensorboard=engine.tensorboard) if ranks.is_main else []
-    sink = Fanout([*own, EmitSink(emit)] if ranks.is_main else [])
+def _recording(folder: RunFolder, engine: EngineConfig, ranks: Ranks, emit: Emit) -> Iterator[Emit]:
+    """Yield what takes the events: on rank 0 the run folder's sinks and `emit`, on other ranks nothing."""
+    sinks = run_sinks(folder.path, use_tensorboard=engine.tensorboard) if ranks.is_main else []
+
+    def record(event: Event) -> None:
+        if ranks.is_main:
+            for take in (*(sink.emit for sink in sinks), emit):
+                take(event)
+
     try:
-        yield sink
+        yield record
     except BaseException as error:
-        status = INTERRUPTED if isinstance(error, KeyboardInterrupt | SystemExit) else FAILED
-        reason = error.id if isinstance(error, DsrfaceError) else type(error).__name__
-        sink.emit(RunFinished(status, {"error": reason}))
+        status, reason = how_it_ended(error)
+        record(RunFinished(status, {"error": reason}))
         raise
     finally:
-        sink.close()
+        for sink in sinks:
+            sink.close()

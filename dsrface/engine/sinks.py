@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,23 +43,6 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Finish writing."""
-
-
-class Fanout:
-    """One sink that hands every event to several."""
-
-    def __init__(self, sinks: Iterable[Sink]) -> None:
-        self.sinks = list(sinks)
-
-    def emit(self, event: Event) -> None:
-        """Hand the event on."""
-        for sink in self.sinks:
-            sink.emit(event)
-
-    def close(self) -> None:
-        """Close all."""
-        for sink in self.sinks:
-            sink.close()
 
 
 class JsonlSink:

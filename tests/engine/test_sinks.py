@@ -18,7 +18,6 @@ from dsrface.engine.events import (
     StepDone,
 )
 from dsrface.engine.sinks import (
-    Fanout,
     JsonlSink,
     LogSink,
     Sink,
@@ -84,9 +83,10 @@ def test_log_has_levels_and_our_own_logger(tmp_path):
     assert "too late" not in text
 
 
-def test_run_sinks_and_fanout(tmp_path):
-    fanout = Fanout(run_sinks(tmp_path, use_tensorboard=False))
-    for event in EVENTS:
-        fanout.emit(event)
-    fanout.close()
+def test_run_sinks(tmp_path):
+    sinks = run_sinks(tmp_path, use_tensorboard=False)
+    for sink in sinks:
+        for event in EVENTS:
+            sink.emit(event)
+        sink.close()
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "log.txt"}

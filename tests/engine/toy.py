@@ -118,9 +118,6 @@ class Recorder:
     def emit(self, event: object) -> None:
         self.events.append(event)
 
-    def close(self) -> None:
-        pass
-
     def of(self, kind):
         return [event for event in self.events if isinstance(event, kind)]
 
@@ -150,7 +147,7 @@ def train(
 
             run = RunFolder(folder, resume)
         ranks.share(None)
-        where = Where(device, ranks, run, recorder, stop or Stop(), 0)
+        where = Where(device, ranks, run, recorder.emit, stop or Stop(), 0)
         outcome = fit(
             task,
             source or ToySource(rank=ranks.rank, world_size=ranks.world_size),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from dsrface.commands.bench.loader import run_loader
 from dsrface.commands.bench.measure import Row
 from dsrface.commands.bench.precompute import run_precompute
 from dsrface.config.bench import BenchConfig
-from dsrface.engine.events import Event, Note
+from dsrface.engine.events import Emit, Note
 from dsrface.runtime.threads import limit_torch_threads
 
 __all__ = ["BenchResult", "run"]
@@ -44,7 +44,7 @@ class BenchResult:
         return {"schema_version": SCHEMA_VERSION, "results": [asdict(row) for row in self.rows]}
 
 
-def run(config: BenchConfig, *, emit: Callable[[Event], None]) -> BenchResult:
+def run(config: BenchConfig, *, emit: Emit) -> BenchResult:
     """Run the benches that `what` names.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceSplit
 from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import in_order
-from dsrface.engine.events import Event, Note, Progress
+from dsrface.engine.events import Emit, Note, Progress
 from dsrface.engine.inference import super_resolve
 from dsrface.metrics.image_quality import psnr_db, ssim
 from dsrface.models.preprocess import normalise
@@ -77,7 +77,7 @@ def measure(
     batch_size: int,
     num_workers: int,
     device: Device,
-    emit: Callable[[Event], None],
+    emit: Emit,
 ) -> Measured:
     """Read every picture once and run every network on it.
 
@@ -116,7 +116,7 @@ def batches(
     vlr_size: int,
     batch_size: int,
     num_workers: int,
-    emit: Callable[[Event], None],
+    emit: Emit,
 ) -> Generator[tuple[Batch, Tensor | None]]:
     """Yield batches of LR and HR faces, and the stored DSR outputs of the same pictures when there are any.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from dsrface.commands.precompute.cache import run_column
 from dsrface.commands.precompute.png import run_png
-from dsrface.commands.precompute.setting import Emit, FolderResult, Job, Setting
+from dsrface.commands.precompute.setting import FolderResult, Job, Setting
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.cache import png_tree
 from dsrface.data.cache.verify import verify_cache
@@ -18,7 +18,7 @@ from dsrface.data.decode import walk_images
 from dsrface.data.layout import FaceSplit, open_data
 from dsrface.data.names import PackedStrings
 from dsrface.engine.distributed import process_group
-from dsrface.engine.events import Event, Note, Progress
+from dsrface.engine.events import Emit, Event, Note, Progress
 from dsrface.errors import EXIT_ANSWER_IS_NO, DataError
 from dsrface.models.weights import load_dsr
 from dsrface.runtime.devices import choose_device

@@ -22,7 +22,7 @@ from dsrface.data.degrade import Degradation
 from dsrface.data.names import PackedStrings
 from dsrface.engine.batch_size import BatchChoice, choose_batch_size
 from dsrface.engine.distributed import Ranks
-from dsrface.engine.events import Event, Note
+from dsrface.engine.events import Emit, Note
 from dsrface.models.weights import LoadedModel
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device
@@ -34,8 +34,6 @@ PIPELINE_VERSION = 1
 
 # Opening a VLR picture is nearly all Python, which threads cannot share: two read 3,700 a second, one 4,700.
 READING_THREADS = 1
-
-Emit = Callable[[Event], None]
 
 
 @dataclass(frozen=True)

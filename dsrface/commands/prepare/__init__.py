@@ -18,7 +18,6 @@ from dsrface.commands.prepare.build import build, check_persons, escape_name, li
 from dsrface.commands.prepare.folder import (
     BAD_IMAGES_FILE,
     LOCK_FILE,
-    Emit,
     content_sha256,
     digest,
     find_existing,
@@ -29,7 +28,7 @@ from dsrface.config.prepare import PrepareConfig
 from dsrface.data.faces import DRAWN_MARK
 from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION
 from dsrface.data.photo_scan import scan_photos
-from dsrface.engine.events import Note
+from dsrface.engine.events import Emit, Note
 from dsrface.errors import RunError, UsageError
 from dsrface.runtime.files import sha256_json, write_json
 from dsrface.runtime.locks import exclusive

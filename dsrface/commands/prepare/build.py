@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dsrface.commands.prepare.alignment import Alignment
-from dsrface.commands.prepare.folder import BAD_IMAGES_FILE, PREVIEW_FILE, Emit
+from dsrface.commands.prepare.folder import BAD_IMAGES_FILE, PREVIEW_FILE
 from dsrface.commands.workers import announced
 from dsrface.config.prepare import PrepareConfig
 from dsrface.data.decode import encode_png
@@ -26,7 +26,7 @@ from dsrface.data.preview import preview_sheet
 from dsrface.data.splits import split_persons
 from dsrface.doctor.loader_model import WorkerChoice
 from dsrface.doctor.recommend import auto_workers
-from dsrface.engine.events import Progress
+from dsrface.engine.events import Emit, Progress
 from dsrface.errors import DataError, ImageError
 from dsrface.runtime.files import write_bytes, write_text
 from dsrface.types import HIGH_SIZE_PX, SPLITS

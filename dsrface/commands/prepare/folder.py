@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from dsrface.data.decode import walk_images
 from dsrface.data.folders import HIGH_FOLDER, low_folder
 from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION
-from dsrface.engine.events import Event, Progress
+from dsrface.engine.events import Emit, Progress
 from dsrface.errors import RunError
 from dsrface.runtime.files import disk_error, read_json, sha256_file
 from dsrface.types import SPLITS
@@ -22,8 +22,6 @@ BAD_IMAGES_FILE = "bad_images.csv"
 PREVIEW_FILE = "preview.png"
 LOCK_FILE = ".prepare.lock"
 _STAGING = ".prepare-"
-
-Emit = Callable[[Event], None]
 
 
 def find_existing(data: Path, settings: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:

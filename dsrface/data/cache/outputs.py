@@ -22,8 +22,6 @@ from dsrface.data.samplers import EpochOrder, RankedSampler
 from dsrface.errors import RunError, UsageError
 from dsrface.types import Batch
 
-__all__ = ["OutputsLoader", "Resident", "is_cache", "make_order", "open_outputs"]
-
 
 class OutputsLoader(Protocol):
     """What `open_outputs` returns; `data.loaders.Loader` and `PackedReader` are both one."""
@@ -120,8 +118,13 @@ def open_outputs(
             check_column_fresh(column, split, folder, size_px=size_px)
         tell(f"cache: {reader.choice.kind} ({reader.choice.reason})")
         return reader
-    if _is_ours_or_foreign(outputs_dir, tell):
+    if png_tree.is_tree_here(outputs_dir):
         _check_tree_fresh(outputs_dir, split, low_dir, size_px=size_px)
+    else:
+        tell(
+            f"{outputs_dir} has no manifest: nobody can tell which weights or images its pictures were made "
+            "from"
+        )
     split.check_twins(outputs_dir)
     tell(
         f"PNG files, read by {num_workers} workers; `dsrface precompute --format cache` is many times faster"
@@ -174,13 +177,6 @@ def _names_of_part(column: Column, name: str) -> list[str]:
     parts = [part for part in column.manifest.parts if part.name == name]
     rows = [row for part in parts for row in range(part.first_row, part.first_row + part.num_rows)]
     return sorted(column.table.names[row] for row in rows)
-
-
-def _is_ours_or_foreign(folder: Path, tell: Callable[[str], None]) -> bool:
-    if png_tree.is_tree_here(folder):
-        return True
-    tell(f"{folder} has no manifest: nobody can tell which weights or images its pictures were made from")
-    return False
 
 
 def _check_tree_fresh(folder: Path, split: FaceSplit, low_dir: Path | None, *, size_px: int) -> None:

@@ -25,8 +25,6 @@ from dsrface.data.layout import FaceSplit
 from dsrface.data.samplers import RankedSampler
 from dsrface.types import Batch, to_device
 
-__all__ = ["PackedReader"]
-
 
 class PackedReader:
     """Delivers batches of (DSR output, HR twin, label) in the order of a sampler.
