@@ -107,9 +107,12 @@ def build_edgeface(variant: str, *, layer_scale: float | None = None) -> EdgeFac
         )
     import timm
 
+    from dsrface.models.fourier import encode_on_device
+
     scale = FROM_SCRATCH_LAYER_SCALE if layer_scale is None else layer_scale
     trunk: nn.Module = timm.create_model(spec.timm_name, pretrained=False, ls_init_value=scale)
     trunk.reset_classifier(EMBEDDING_DIM)  # type: ignore[operator]
+    encode_on_device(trunk)
     if spec.rank_ratio is not None:
         _replace_linears(trunk, spec.rank_ratio)
     return EdgeFace(variant, trunk)

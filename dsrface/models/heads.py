@@ -115,7 +115,9 @@ class AdaFaceHead(MarginHead):
     """cos(theta - m q) - m (1 + q): the margin follows the embedding's norm, a stand-in for image quality.
 
     q = clip(h (norm - mean) / std, -1, 1) with running mean and std of the norms. The running statistics are
-    buffers; with torch.distributed they are computed over all ranks, so they stay equal on every rank.
+    buffers; with torch.distributed they are computed over all ranks, so they stay equal on every rank. They
+    move with every micro-batch, and the margins with them: for this head alone, accumulated micro-batches
+    are not quite one big batch.
 
     Args:
         num_classes: Persons that are trained on.
@@ -148,14 +150,16 @@ class AdaFaceHead(MarginHead):
 
     @torch.no_grad()
     def _update(self, norms: Tensor) -> None:
-        moments = torch.stack([torch.ones_like(norms).sum(), norms.sum(), norms.square().sum()]).double()
+        # About the running mean, which all ranks share: so fp32, the most that MPS has, keeps the digits.
+        norms = norms - self.norm_mean
+        moments = torch.stack([torch.ones_like(norms).sum(), norms.sum(), norms.square().sum()])
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(moments)
         count, total, squares = moments.unbind()
         mean = total / count
         variance = ((squares - count * mean.square()) / (count - 1).clamp_min(1)).clamp_min(0)
-        self.norm_mean.lerp_(mean.to(self.norm_mean), _MOMENTUM)
-        self.norm_std.lerp_(variance.sqrt().to(self.norm_std), _MOMENTUM)
+        self.norm_mean.add_(mean, alpha=_MOMENTUM)
+        self.norm_std.lerp_(variance.sqrt(), _MOMENTUM)
 
 
 def build_head(

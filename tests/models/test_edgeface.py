@@ -3,7 +3,10 @@
 import pytest
 import timm
 import torch
+import torch._dynamo
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from dsrface.errors import UsageError, WeightsError
 from dsrface.models.canary import canary_images, canary_recogniser
@@ -82,6 +85,39 @@ def test_official_state_dict__loads_and_gives_timms_embedding(variant, tmp_path)
     faces = torch.rand(2, 3, 112, 112) * 2 - 1
     with torch.no_grad():
         assert torch.equal(loaded(faces), network(faces))
+
+
+class Watch(TorchDispatchMode):
+    """Notes where the results of all operations lie."""
+
+    def __init__(self):
+        super().__init__()
+        self.devices = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.devices |= {
+            found.device.type for found in tree_leaves(result) if isinstance(found, torch.Tensor)
+        }
+        return result
+
+
+def test_forward__makes_nothing_on_the_host():
+    """timm's own position encoding begins there: a GPU would be waited for in every pass."""
+    with torch.device("meta"):
+        network, images = build_edgeface(SMALLEST), torch.zeros(2, 3, 112, 112)
+        timms = timm.create_model(EDGEFACE_VARIANTS[SMALLEST].timm_name)
+    with Watch() as ours:
+        network(images)
+    assert ours.devices == {"meta"}
+    with Watch() as theirs:
+        timms(images)
+    assert theirs.devices == {"meta", "cpu"}  # else ours is not needed any more
+
+
+def test_position_encoding__does_not_break_a_compiled_graph():
+    found = torch._dynamo.explain(build_edgeface(SMALLEST).eval())(torch.zeros(1, 3, 64, 64))
+    assert found.graph_break_count == 0
 
 
 @pytest.mark.parametrize("variant", EDGEFACE_VARIANTS)

@@ -144,6 +144,17 @@ def test_adaface__statistics_follow_the_norms_in_training_only():
     assert {"norm_mean", "norm_std"} <= dict(head.named_buffers()).keys()
 
 
+def test_adaface__statistics_of_nearly_equal_norms_keep_their_digits():
+    head = build_head("adaface", num_classes=C, embedding_dim=D).train()
+    embeddings = torch.nn.functional.normalize(torch.randn(512, D), dim=1)
+    embeddings *= 20 + 0.005 * torch.randn(512, 1)
+    head.norm_std.zero_()
+    head(embeddings, torch.randint(0, C, (512,)))
+    assert float(head.norm_std) / 0.01 == pytest.approx(
+        float(embeddings.double().norm(dim=1).std()), rel=0.01
+    )
+
+
 def _rank(rank, world_size, address, queue):
     torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world_size)
     torch.manual_seed(0)
