@@ -1,6 +1,6 @@
-"""Write cli.md, config.md and modules.md from the program itself; `--check` only says whether they are fresh.
+"""Write cli.md, config.md, doctor-checks.md and modules.md from the program itself.
 
-Free of torch, like `--help`.
+`--check` only says whether they are fresh. Free of torch, like `--help`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from dsrface.cli.app import app
 from dsrface.cli.execute import COMMANDS, schema_of
 from dsrface.config.describe import Key, keys
 from dsrface.config.sources import list_presets
+from dsrface.doctor.explain import EXPLANATIONS
+from dsrface.doctor.report import SEVERITIES, anchor
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "dsrface"
@@ -33,6 +35,10 @@ A value comes from, the later the stronger: its default, `--preset NAME`, `--con
 `--set KEY=VALUE` (the right side is TOML: `--set optim.lr=1e-4`), a flag. `dsrface config show COMMAND`
 prints every value with its origin, `dsrface config init COMMAND` writes a file to start from, and the
 `config.toml` of a run folder repeats the run."""
+
+CHECKS_INTRODUCTION = """\
+What `dsrface doctor --explain ID` prints, for each check in the order of the report. [Doctor](doctor.md) is the
+guide; an error text met in a log is in the [index](#index-of-error-texts) at the end."""
 
 
 def cli_page() -> str:
@@ -61,6 +67,29 @@ def config_page() -> str:
         lines += [_key_row(key) for key in keys(schema)]
         lines.append("")
     return "\n".join(lines)
+
+
+def checks_page() -> str:
+    """Return every check of the doctor, and the index of the error texts they explain."""
+    lines = [DO_NOT_EDIT, "# The doctor's checks", "", CHECKS_INTRODUCTION, ""]
+    for check in EXPLANATIONS.values():
+        lines += [
+            f"## {check.id}",
+            "",
+            f"{check.title[0].upper()}{check.title[1:]}. At worst: {SEVERITIES[check.id]}.",
+            "",
+            check.why,
+            "",
+            f"*Found by:* {check.how}",
+            "",
+            f"*Fix:* {check.fix}",
+            "",
+        ]
+    lines += ["## Index of error texts", "", "| text | check |", "| --- | --- |"]
+    pairs = [(error, check.id) for check in EXPLANATIONS.values() for error in check.errors]
+    for error, id in sorted(pairs, key=lambda pair: (pair[0].lower(), pair[1])):
+        lines.append(f"| `{_cell(error)}` | [{id}](#{anchor(id)}) |")
+    return "\n".join(lines) + "\n"
 
 
 def modules_page() -> str:
@@ -142,7 +171,12 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-PAGES = {"cli.md": cli_page, "config.md": config_page, "modules.md": modules_page}
+PAGES = {
+    "cli.md": cli_page,
+    "config.md": config_page,
+    "doctor-checks.md": checks_page,
+    "modules.md": modules_page,
+}
 
 
 def main() -> int:

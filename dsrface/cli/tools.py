@@ -80,7 +80,7 @@ def doctor(
     *,
     purpose: Annotated[
         Literal["train-dsr", "precompute", "finetune"] | None,
-        typer.Option("--for", help="Build the data set exactly as this command would."),
+        typer.Option("--for", help="Build the data set as this command does with its defaults."),
     ] = None,
     vlr_size: VlrSize = None,
     dataset: Annotated[
@@ -101,7 +101,7 @@ def doctor(
         int | None, typer.Option(metavar="N", help="Judge a launch with N workers instead of recommending.")
     ] = None,
     budget_s: Annotated[
-        str | None, typer.Option("--budget", metavar="SECONDS", help="Longest time for timing settings.")
+        str | None, typer.Option("--budget", metavar="SECONDS", help="Seconds for the whole examination.")
     ] = None,
     step_ms: Annotated[
         float | None, typer.Option(metavar="MS", help="Milliseconds the device needs for a batch.")

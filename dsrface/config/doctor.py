@@ -17,7 +17,7 @@ class DoctorConfig(Config):
 
     data: Path | None = Field(None, description="Data set of dsrface to examine; needs `purpose`.")
     purpose: Literal["train-dsr", "precompute", "finetune"] | None = Field(
-        None, description="Build the data set exactly as this command would (--for)."
+        None, description="Build the data set as this command does with its defaults (--for)."
     )
     vlr_size: int | None = Field(
         None, ge=1, description="Side of the VLR faces in pixels; unset: the smallest."
@@ -38,7 +38,9 @@ class DoctorConfig(Config):
         None, ge=0, description="Judge a launch with this many workers; unset: recommend a number."
     )
     budget_s: float = Field(
-        30.0, gt=0, description="Seconds the whole may take; timing settings gets what is left, 4 s at least."
+        30.0,
+        gt=0,
+        description="Seconds for the whole; the timing of settings gets what is left, none below 4.",
     )
     step_ms: float | None = Field(
         None, gt=0, description="Milliseconds the device needs for a batch; sets the rate to keep up with."

@@ -1,4 +1,4 @@
-"""What each check is about: the text of `--explain ID`, and the index of error texts in docs/doctor.md."""
+"""What each check is about: the text of `dsrface doctor --explain ID` and of docs/doctor-checks.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
-from dsrface.doctor.report import CHECK_IDS, SEVERITIES, anchor
+from dsrface.doctor.report import CHECK_IDS, SEVERITIES
 from dsrface.errors import UsageError
 
 
@@ -64,25 +64,6 @@ def unknown_check(name: str) -> UsageError:
     near = difflib.get_close_matches(name, CHECK_IDS, n=3, cutoff=0.4)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(CHECK_IDS)}."
     return UsageError(f"There is no check {name!r}.", id="unknown-check", hint=hint)
-
-
-def error_index() -> list[tuple[str, str]]:
-    """Return (error text, check id), sorted by text, for the documentation."""
-    pairs = [(error, entry.id) for entry in EXPLANATIONS.values() for error in entry.errors]
-    return sorted(pairs, key=lambda pair: (pair[0].lower(), pair[1]))
-
-
-def reference_markdown() -> str:
-    """Return the generated part of docs/doctor.md: every check, then the index of error texts."""
-    sections = [
-        f"### {entry.id}\n\n{entry.title[0].upper()}{entry.title[1:]}. "
-        f"At worst: {SEVERITIES[entry.id]}.\n\n{entry.why}\n\n"
-        f"*Found by:* {entry.how}\n\n*Fix:* {entry.fix}\n"
-        for entry in EXPLANATIONS.values()
-    ]
-    index = "## Index of error texts\n\n| text | check |\n| --- | --- |"
-    rows = [f"| `{error}` | [{id}](#{anchor(id)}) |" for error, id in error_index()]
-    return "\n".join(["## Every check\n", *sections, index, *rows]) + "\n"
 
 
 def _load() -> Mapping[str, Explanation]:

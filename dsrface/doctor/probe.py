@@ -234,7 +234,7 @@ def _split_log(text: str) -> tuple[str, list[dict[str, Any]]]:
 
 
 def _tree_bytes(pid: int) -> int:
-    """Return the memory of a process tree, shared pages counted once (USS, plus the root's shared part)."""
+    """Return the own memory (USS) of all processes below one, pages that they share left out."""
     import psutil
 
     total = 0

@@ -87,7 +87,7 @@ class Check:
             "where": self.where,
             "matters": self.matters,
             "fix": self.fix,
-            "doc": f"docs/doctor.md#{anchor(self.id)}",
+            "doc": f"docs/doctor-checks.md#{anchor(self.id)}",
             "duration_s": round(self.duration_s, 4),
             "data": dict(self.data),
         }
@@ -207,5 +207,5 @@ def in_order(checks: Iterable[Check]) -> tuple[Check, ...]:
 
 
 def anchor(id: str) -> str:
-    """Return the heading anchor of a check in docs/doctor.md."""
+    """Return the heading anchor of a check in docs/doctor-checks.md."""
     return id.replace(".", "")

@@ -59,7 +59,7 @@ def explain(error: BaseException, *, num_workers: int, dataset: str = "") -> Wor
             f"No batch from {num_workers} workers in {timeout.group(1)} s: they hang or are far too slow.",
             id="worker-hung",
             where=dataset,
-            hint="A fork that copied a held lock or OpenMP threads hangs so; the doctor shows where.",
+            hint="Often a lock was held, or OpenMP had threads, at the fork; the doctor shows the line.",
             check="worker.fork",
         )
     if not _signal_name(text) and any(isinstance(link, (ConnectionError, EOFError)) for link in chain):
@@ -150,7 +150,7 @@ def _signal_name(text: str) -> str:
 
 def _error(message: str, *, id: str, where: str, hint: str, check: str) -> WorkerError:
     return WorkerError(
-        message, id=id, where=where, hint=f"{hint} `dsrface doctor` tells beforehand ({check})."
+        message, id=id, where=where, hint=f"{hint} `dsrface doctor` finds this before a launch ({check})."
     )
 
 
