@@ -57,7 +57,7 @@ def gc(
 ) -> Flags:
     """Delete what killed runs have left.
 
-    Temporary files only.
+    Temporary files, and shards and tables that no manifest and no unfinished run names any more.
 
     Example:
 

@@ -85,26 +85,28 @@ class LineSink:
         if not _is_shown(event, self.output.verbosity):
             return
         if isinstance(event, StepDone):
-            if not self._is_time(first=False):
+            if not self._is_time():
                 return
         elif isinstance(event, Progress):
-            is_new, self._label = event.label != self._label, event.label
+            if event.label != self._label:
+                self._label = event.label
+                self._keep_quiet()  # what is done sooner says so once, at its end
             is_last = 0 < event.total <= event.done
-            if not is_last and not self._is_time(first=is_new):
+            if not is_last and not self._is_time():
                 return
         self.output.note(milestone(event))
 
     def close(self) -> None:
         """Nothing to close."""
 
-    def _is_time(self, *, first: bool) -> bool:
-        now = time.monotonic()
-        if first or now < self._quiet_until:
-            if first:
-                self._quiet_until = now + LINE_EVERY_S
+    def _is_time(self) -> bool:
+        if time.monotonic() < self._quiet_until:
             return False
-        self._quiet_until = now + LINE_EVERY_S
+        self._keep_quiet()
         return True
+
+    def _keep_quiet(self) -> None:
+        self._quiet_until = time.monotonic() + LINE_EVERY_S
 
 
 class RichSink:

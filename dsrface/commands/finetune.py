@@ -115,8 +115,7 @@ def _start(config: FinetuneConfig, where: Where) -> _Start:
         where.emit(
             Note(
                 f"{config.backbone} starts from random weights: no head-only stage, no anchor, one learning "
-                "rate. "
-                "Expect far less than from published weights.",
+                "rate. Expect far less than from published weights.",
                 is_warning=True,
             )
         )
@@ -141,8 +140,8 @@ def _head(config: FinetuneConfig, num_classes: int, where: Where) -> MarginHead:
     where.emit(
         Note(
             f"{config.head} over {num_classes} persons, scale {scale:.1f}: the true class can reach "
-            "probability "
-            f"{reachable:.3f} at most" + ("; below 0.5 nothing is learned well" if reachable < 0.5 else ""),
+            f"probability {reachable:.3f} at most"
+            + ("; below 0.5 nothing is learned well" if reachable < 0.5 else ""),
             is_warning=reachable < 0.5,
         )
     )

@@ -209,8 +209,7 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
     where.emit(
         Note(
             f"mode {config.mode}: {len(train)} images of {len(train.persons)} persons, {len(holdout)} kept "
-            "out for "
-            f"closed-set accuracy, {len(val)} images of validation persons"
+            f"out for closed-set accuracy, {len(val)} images of validation persons"
         )
     )
     if config.dsr_outputs is not None and is_cache(outputs_of(train, data, config.dsr_outputs)):
@@ -254,8 +253,7 @@ def _check_val(val: FaceSplit, data: FaceData) -> None:
     if (counts > 1).sum() < 1 or (counts > 0).sum() < 2:
         raise DataError(
             f"The validation split ({len(val)} images of {(counts > 0).sum()} persons) gives no pairs to "
-            "verify: it "
-            "needs two persons, and two images of at least one of them.",
+            "verify: it needs two persons, and two images of at least one of them.",
             id="no-genuine-pairs",
             where=data.root,
             hint="Prepare the data with more validation persons, e.g. --split 0.7,0.15,0.15.",

@@ -112,8 +112,8 @@ def _task(config: TrainDsrConfig, train: FaceSplit, val: FaceSplit, where: Where
     terms = [config.loss.pixel, *(["identity"] if identity else []), *(["VGG"] if vgg else [])]
     where.emit(
         Note(
-            f"{config.model.arch} DSR, {million:.2f} M parameters; losses: {', '.join(terms)}; {len(train)} "
-            "images"
+            f"{config.model.arch} DSR, {million:.2f} M parameters; losses: {', '.join(terms)}; "
+            f"{len(train)} images"
         )
     )
     return DsrTask(
@@ -150,8 +150,7 @@ def _result(config: TrainDsrConfig, where: Where, outcome: Outcome) -> TrainingR
     best = outcome.best_metrics
     return TrainingResult(
         f"DSR {best['psnr_db']:.2f} dB, bicubic {best['bicubic_psnr_db']:.2f} dB on the same validation "
-        "images "
-        f"(gain {best['psnr_gain_db']:+.2f} dB, best at step {outcome.best_step} of {outcome.step}).",
+        f"images (gain {best['psnr_gain_db']:+.2f} dB, best at step {outcome.best_step} of {outcome.step}).",
         run_dir,
         f"dsrface precompute {shlex.quote(str(config.data))} --weights {shlex.quote(run_dir)}",
         outcome,
