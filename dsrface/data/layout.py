@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -179,7 +179,7 @@ class FaceData:
     @property
     def source_digest(self) -> str:
         """SHA-256 that changes with the data: `prepare`'s content hash, or one of names and file sizes."""
-        if "content_sha256" in self.info:
+        if "content_sha256" in self.info and not _changes_since(self.info, self.splits):
             return str(self.info["content_sha256"])
         total = hashlib.sha256()
         for split in self.splits.values():
@@ -222,6 +222,7 @@ def open_data(path: Path) -> FaceData:
         )
     splits = {name: _scan(name, root) for name, root in roots.items()}
     notes: list[str] = []
+    notes += _changes_since(info, splits)
     if not info:
         _derive(splits, notes)
         _note_shared(splits, notes)
@@ -279,6 +280,17 @@ def _scan(name: str, root: Path) -> FaceSplit:
             plain = image_size(root / PLAIN_LOW_FOLDER / first)[0]
             folders.setdefault(plain, PLAIN_LOW_FOLDER)
     return make_split(name, root, names, low_folders=folders)
+
+
+def _changes_since(info: Mapping[str, Any], splits: Mapping[str, FaceSplit]) -> list[str]:
+    """Return a sentence for each split that has more or fewer faces than `prepare` has made."""
+    made = {name: int(count["images"]) for name, count in info.get("counts", {}).items()}
+    found = {name: len(splits[name]) if name in splits else 0 for name in made}
+    return [
+        f"The {name} split holds {found[name]} faces; `dsrface prepare` has made {made[name]}"
+        for name in made
+        if found[name] != made[name]
+    ]
 
 
 def _derive(splits: dict[str, FaceSplit], notes: list[str]) -> None:

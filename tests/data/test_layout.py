@@ -137,3 +137,21 @@ def test_too_few_persons_are_refused() -> None:
         split_persons(["a", "b"])
     assert caught.value.id == "too-few-persons"
     assert split_persons(["a"], fractions={"train": 1.0, "val": 0, "test": 0}) == {"a": "train"}
+
+
+def test_faces_deleted_after_prepare_are_told_and_change_the_digest(flat_dir: Path, tmp_path: Path) -> None:
+    faces = sorted((flat_dir / "train" / "hr_images").iterdir())[:4]
+    for split in ("train", "val"):
+        (tmp_path / split / "hr_images").mkdir(parents=True)
+        for face in faces:
+            shutil.copy(face, tmp_path / split / "hr_images" / face.name)
+    counts = {"train": {"persons": 1, "images": 4}, "val": {"persons": 1, "images": 4}, "test": {"images": 0}}
+    info = {"schema_version": 1, "content_sha256": "0" * 64, "counts": counts}
+    write_json(tmp_path / "dataset.json", info)
+    whole = open_data(tmp_path)
+    assert (whole.source_digest, whole.notes) == ("0" * 64, ())
+
+    (tmp_path / "train" / "hr_images" / faces[0].name).unlink()
+    less = open_data(tmp_path)
+    assert less.source_digest != whole.source_digest
+    assert less.notes == ("The train split holds 3 faces; `dsrface prepare` has made 4",)
