@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dsrface.config.cache import CacheConfig
 from dsrface.data.cache import format as fmt
 from dsrface.data.cache import png_tree
-from dsrface.data.cache.verify import verify_cache
+from dsrface.data.cache.verify import verify
 from dsrface.data.cache.writer import garbage
 from dsrface.engine.events import Emit, Progress
 from dsrface.errors import EXIT_ANSWER_IS_NO, RunError
-from dsrface.runtime.files import read_json
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.text import size_text
 
@@ -116,16 +115,13 @@ def _find(path: Path) -> Iterator[Path]:
 def _is_ours(folder: Path, files: Sequence[str]) -> bool:
     """Many programs write a manifest.json: ours has our format or, where it is damaged, our files beside."""
     try:
-        formats = {
-            read_json(folder / name).get("format") for name in (fmt.MANIFEST, fmt.PLAN) if name in files
-        }
+        return bool(fmt.formats(folder) & {fmt.FORMAT, png_tree.FORMAT})
     except RunError:
         return png_tree.IMAGES in files or any(name.startswith("shard-") for name in files)
-    return bool(formats & {fmt.FORMAT, png_tree.FORMAT})
 
 
 def _look(folder: Path) -> CacheEntry:
-    is_complete = (folder / fmt.MANIFEST).exists() and not (folder / fmt.PLAN).exists()
+    is_complete = fmt.is_finished(folder)
     state = "complete" if is_complete else "unfinished"
     num_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     try:
@@ -147,19 +143,15 @@ def _verify(folder: Path, config: CacheConfig, emit: Emit) -> CacheEntry:
     entry = _look(folder)
     if entry.state != "complete":
         return CacheEntry(str(folder), entry.kind, entry.state, problems=entry.problems or ("not finished",))
-    if entry.kind == "png":
-        count, problems = png_tree.verify_tree(folder, sample=config.sample)
-    else:
-        found = verify_cache(
-            folder,
-            sample=config.sample,
-            progress=lambda done, total: emit(Progress(f"verify {folder.name}", done, total)),
-        )
-        count, problems = found.num_records, found.problems
-    state = "damaged" if problems else "complete"
-    return CacheEntry(
-        str(folder), entry.kind, state, count, entry.num_variants, entry.num_bytes, entry.made_by, problems
+    found = verify(
+        folder,
+        sample=config.sample,
+        progress=lambda done, total: emit(
+            Progress(f"verify {folder.parent.name}/{folder.name}", done, total)
+        ),
     )
+    state = "damaged" if found.problems else "complete"
+    return replace(entry, state=state, num_images=found.num_records, problems=found.problems)
 
 
 def _collect(folder: Path, *, is_dry: bool) -> CacheEntry:

@@ -323,8 +323,8 @@ def _next_command(config: EvaluateConfig, evaluation: Evaluation) -> str:
     if config.dsr is None and config.dsr_outputs is None:
         return f"dsrface train-dsr {data} --vlr-size {config.vlr_size}"
     if config.finetuned is None:
-        weights = "RUN_OR_FILE" if config.dsr is None else shlex.quote(str(config.dsr))
-        return f"dsrface finetune {data} --vlr-size {config.vlr_size} --live {weights}"
+        flag, place = ("--dsr-outputs", config.dsr_outputs) if config.dsr is None else ("--live", config.dsr)
+        return f"dsrface finetune {data} --vlr-size {config.vlr_size} {flag} {shlex.quote(str(place))}"
     role = TUNED if evaluation.winner.endswith(TUNED) else FROZEN
     weights = evaluation.networks.get(role, {}).get("path", str(config.finetuned))
     return f"dsrface embed FACES --weights {shlex.quote(weights)} --out faces.npz"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from dsrface.commands import precompute
-from dsrface.commands.precompute import pipeline
+from dsrface.commands.precompute import pipeline, setting
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.augment import to_image01, to_image_u8
@@ -26,6 +27,7 @@ from dsrface.engine.events import Note
 from dsrface.errors import DataError, MachineError, RunError, UsageError
 from dsrface.models.dsr import build_dsr
 from dsrface.models.weights import load_dsr, save_model
+from dsrface.runtime.files import disk_error
 from dsrface.types import Preprocess
 
 HERE = Path(__file__).parent
@@ -140,6 +142,21 @@ def test_a_finished_output_is_left_alone(root: Path, format: str, monkeypatch: p
     assert {p: t for p, t in after.items() if ".lock" not in p.name} == {
         p: t for p, t in before.items() if ".lock" not in p.name
     }
+
+
+def test_a_finished_output_on_a_disk_without_writing_is_complete_too(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(config_of(root, format="cache"))
+
+    def refuse(path: Path, **_: object) -> None:
+        raise disk_error(OSError(errno.EROFS, "Read-only file system"), path)
+
+    monkeypatch.setattr(setting, "exclusive", refuse)
+    assert run(config_of(root, format="cache")).summary.startswith("Nothing to do")
+    (root / "data/train/dsr_outputs_16x16/manifest.json").unlink()
+    with pytest.raises(MachineError, match="Read-only"):
+        run(config_of(root, format="cache"))
 
 
 @pytest.mark.parametrize("format", ["cache", "png"])

@@ -124,7 +124,7 @@ def simulate(folder: Path, split: FaceSplit, *, column: str) -> None:
     )
     crc = zlib.crc32(bytes(plan.record_bytes))
     shards = []
-    for item in fmt.plan_shards_of(plan):
+    for item in plan.planned_shards():
         index = fmt.index_bytes(item.rows, np.full(len(item.rows), crc, np.uint32))
         shard = Shard(item.file, 0, 0, len(item.rows), "0" * 64, hashlib.sha256(index).hexdigest())
         with (folder / item.file).open("wb") as handle:

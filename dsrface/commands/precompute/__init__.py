@@ -12,8 +12,7 @@ from dsrface.commands.precompute.cache import run_column
 from dsrface.commands.precompute.png import run_png
 from dsrface.commands.precompute.setting import FolderResult, Job, Setting
 from dsrface.config.precompute import PrecomputeConfig
-from dsrface.data.cache import png_tree
-from dsrface.data.cache.verify import verify_cache
+from dsrface.data.cache.verify import verify
 from dsrface.data.decode import walk_images
 from dsrface.data.layout import FaceSplit, open_data
 from dsrface.data.names import PackedStrings
@@ -129,12 +128,9 @@ def _verify(config: PrecomputeConfig, jobs: list[Job], emit: Emit) -> Precompute
             else [job.outputs_dir, job.hr_column_dir]
         )
         for folder in targets:
-            if png_tree.is_tree_here(folder):
-                count, problems = png_tree.verify_tree(folder)
-            else:
-                found = verify_cache(folder, progress=_verify_progress(folder, emit))
-                count, problems = found.num_records, found.problems
-            folders.append(FolderResult(str(folder), "verify", f"{count} images read", 0, 0.0, problems))
+            found = verify(folder, progress=_verify_progress(folder, emit))
+            reason = f"{found.num_records} images read"
+            folders.append(FolderResult(str(folder), "verify", reason, problems=found.problems))
     damage = [problem for folder in folders for problem in folder.problems]
     summary = f"All bytes are as they were written ({len(folders)} folders)."
     if damage:
@@ -150,7 +146,7 @@ def _verify(config: PrecomputeConfig, jobs: list[Job], emit: Emit) -> Precompute
 
 
 def _verify_progress(folder: Path, emit: Emit) -> Callable[[int, int], None]:
-    return lambda done, total: emit(Progress(f"verify {folder.name}", done, total))
+    return lambda done, total: emit(Progress(f"verify {folder.parent.name}/{folder.name}", done, total))
 
 
 def _result(config: PrecomputeConfig, setting: Setting, folders: list[FolderResult]) -> PrecomputeResult:

@@ -108,7 +108,7 @@ def _write(
     numbers = ranks.share(numbers)
     writer = writer or ColumnWriter(folder, plan, {})
     mine = set(numbers[ranks.rank :: ranks.world_size])
-    shards = [shard for shard in fmt.plan_shards_of(plan) if shard.number in mine]
+    shards = [shard for shard in plan.planned_shards() if shard.number in mine]
     dataset = _dataset(job, decision.table, plan, source, setting, is_hr=is_hr)
     batch_size = _HR_BATCH if is_hr else int(plan.info.get("batch_size", _HR_BATCH))
     reading = setting.reading(dataset, batch_size)
@@ -127,7 +127,7 @@ def _write(
     with ranks.fail_together():
         if ranks.is_main:
             writer.finish()
-    made = sum(len(shard.rows) for shard in fmt.plan_shards_of(plan) if shard.number in set(numbers))
+    made = sum(len(shard.rows) for shard in plan.planned_shards() if shard.number in set(numbers))
     return FolderResult(str(folder), decision.action, decision.reason, made, made / seconds if made else 0.0)
 
 

@@ -23,6 +23,7 @@ from dsrface.data.names import PackedStrings
 from dsrface.engine.batch_size import BatchChoice, choose_batch_size
 from dsrface.engine.distributed import Ranks
 from dsrface.engine.events import Emit, Note
+from dsrface.errors import MachineError
 from dsrface.models.weights import LoadedModel
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device
@@ -181,9 +182,17 @@ def num_threads() -> int:
 
 @contextlib.contextmanager
 def locked(folder: Path, ranks: Ranks) -> Iterator[None]:
-    """Hold the folder's lock in rank 0; the others work under it."""
+    """Hold the folder's lock in rank 0; the others work under it.
+
+    A finished folder on a disk that cannot be written to needs no lock to be found complete; whatever would
+    have to be written there says so itself.
+    """
     with contextlib.ExitStack() as stack:
         with ranks.fail_together():
             if ranks.is_main:
-                stack.enter_context(exclusive(folder / fmt.LOCK, what="output folder"))
+                try:
+                    stack.enter_context(exclusive(folder / fmt.LOCK, what="output folder"))
+                except MachineError:
+                    if not fmt.is_finished(folder):
+                        raise
         yield

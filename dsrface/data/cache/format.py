@@ -83,12 +83,12 @@ class Shard:
     @property
     def index_file(self) -> str:
         """Name of the `.idx` file."""
-        return self.file.removesuffix(".u8") + ".idx"
+        return _beside(self.file, "idx")
 
     @property
     def entry_file(self) -> str:
         """Name of the file that marks the shard as finished while the cache is not."""
-        return self.file.removesuffix(".u8") + ".json"
+        return _beside(self.file, "json")
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,25 @@ class Manifest:
         """Records over all variants."""
         return sum(segment.num_rows * segment.num_variants for segment in self.segments)
 
+    @property
+    def num_shards(self) -> int:
+        """Shards that are called for; `shards` has those that are finished."""
+        return sum(-(-item.num_rows // self.shard_images) * item.num_variants for item in self.segments)
+
+    def planned_shards(self) -> Iterator[ShardPlan]:
+        """Yield the shards that are called for, in order; the same for every run, so that any can resume.
+
+        Images are shuffled within a segment and variant, so that neighbours on disk are of different persons.
+        """
+        number = 0
+        for position, segment in enumerate(self.segments):
+            for variant in range(segment.first_variant, segment.first_variant + segment.num_variants):
+                rng = draws.generator(self.order_seed, variant, segment.first_row, "cache-order")
+                rows = rng.permutation(segment.num_rows).astype(np.int64) + segment.first_row
+                for start in range(0, segment.num_rows, self.shard_images):
+                    yield ShardPlan(number, position, variant, rows[start : start + self.shard_images])
+                    number += 1
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that is stored, its own hash included."""
         raw = {
@@ -145,9 +164,7 @@ class Manifest:
             "num_records": self.num_records,
             **asdict(self),
         }
-        raw["shape"] = list(self.shape)
-        raw["manifest_sha256"] = sha256_json(_plain(raw))
-        return raw
+        return {**raw, "manifest_sha256": sha256_json(raw)}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any], *, where: Path) -> Self:
@@ -156,12 +173,16 @@ class Manifest:
         Raises:
             RunError: another format, a newer schema, or content that does not match its own hash.
         """
-        _check_header(raw, where)
-        body = {key: value for key, value in raw.items() if key != "manifest_sha256"}
-        if sha256_json(body) != raw.get("manifest_sha256"):
-            raise damaged(
-                "The manifest does not match its own hash: manifest_sha256 differs.", where, repairable=False
+        if raw.get("format") != FORMAT:
+            raise RunError(
+                "The manifest is not one of a packed cache: "
+                f"format is {raw.get('format')!r}, not {FORMAT!r}.",
+                id="not-a-cache",
+                where=where,
+                hint="Another program's file. Move it away, or take another folder.",
             )
+        check_schema(raw, where, what="cache")
+        check_own_hash(raw, where, repairable=False)
         values = {item.name: raw[item.name] for item in fields(cls)}
         values["shape"] = tuple(raw["shape"])
         values["segments"] = tuple(Segment(**item) for item in raw["segments"])
@@ -184,30 +205,30 @@ class ShardPlan:
         """Name of the `.u8` file."""
         return f"shard-{self.number:05d}.u8"
 
+    @property
+    def files(self) -> tuple[str, str, str]:
+        """All names that the shard may have files under."""
+        return self.file, _beside(self.file, "idx"), self.entry_file
 
-def plan_shards(segments: tuple[Segment, ...], *, shard_images: int, order_seed: int) -> Iterator[ShardPlan]:
-    """Yield the shards of a cache in order; a function of its arguments alone, so that any run can resume.
+    @property
+    def entry_file(self) -> str:
+        """See `Shard.entry_file`."""
+        return _beside(self.file, "json")
 
-    Images are shuffled within a segment and variant, so that neighbours on disk are of different persons.
+
+def formats(folder: Path) -> set[str]:
+    """Return the formats that the folder's manifest and plan name; another program's may name any, or none.
+
+    Raises:
+        RunError: one is damaged.
     """
-    number = 0
-    for position, segment in enumerate(segments):
-        for variant in range(segment.first_variant, segment.first_variant + segment.num_variants):
-            rng = draws.generator(order_seed, variant, segment.first_row, "cache-order")
-            rows = rng.permutation(segment.num_rows).astype(np.int64) + segment.first_row
-            for start in range(0, segment.num_rows, shard_images):
-                yield ShardPlan(number, position, variant, rows[start : start + shard_images])
-                number += 1
+    paths = (folder / name for name in (MANIFEST, PLAN))
+    return {str(read_json(path).get("format")) for path in paths if path.exists()}
 
 
-def plan_shards_of(manifest: Manifest) -> Iterator[ShardPlan]:
-    """Yield the shards that a manifest or plan calls for."""
-    return plan_shards(manifest.segments, shard_images=manifest.shard_images, order_seed=manifest.order_seed)
-
-
-def num_shards(segments: tuple[Segment, ...], *, shard_images: int) -> int:
-    """Return how many shards `plan_shards` yields."""
-    return sum(-(-segment.num_rows // shard_images) * segment.num_variants for segment in segments)
+def is_finished(folder: Path) -> bool:
+    """Return whether a cache or a PNG tree is complete, as far as its manifest says."""
+    return (folder / MANIFEST).exists() and not (folder / PLAN).exists()
 
 
 def read_manifest(folder: Path, *, name: str = MANIFEST) -> Manifest:
@@ -241,10 +262,10 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     Raises:
         RunError: the first file that is missing, truncated or grown, with both sizes.
     """
-    expected = num_shards(manifest.segments, shard_images=manifest.shard_images)
-    if len(manifest.shards) != expected:
+    if len(manifest.shards) != manifest.num_shards:
         raise damaged(
-            f"num_shards differs: {expected} planned, {len(manifest.shards)} listed.", folder / MANIFEST
+            f"num_shards differs: {manifest.num_shards} planned, {len(manifest.shards)} listed.",
+            folder / MANIFEST,
         )
     if sum(shard.count for shard in manifest.shards) != manifest.num_records:
         raise damaged("num_records differs from the sum over the shards.", folder / MANIFEST)
@@ -252,6 +273,35 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         problem = shard_problem(folder, shard, record_bytes=manifest.record_bytes)
         if problem is not None:
             raise damaged(problem, folder / shard.file)
+
+
+def check_schema(raw: Mapping[str, Any], where: Path, *, what: str) -> None:
+    """Refuse a manifest of another schema version.
+
+    Raises:
+        RunError: both versions are named.
+    """
+    version = raw.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise RunError(
+            f"The {what} has schema_version {version!r}; this dsrface reads {SCHEMA_VERSION}.",
+            id="cache-schema",
+            where=where,
+            hint="Use the dsrface it was made with, or make it anew with `dsrface precompute --force`.",
+        )
+
+
+def check_own_hash(raw: Mapping[str, Any], where: Path, *, repairable: bool = True) -> None:
+    """Refuse a manifest whose content does not match the hash that it carries.
+
+    Raises:
+        RunError: see `damaged`.
+    """
+    body = {key: value for key, value in raw.items() if key != "manifest_sha256"}
+    if sha256_json(body) != raw.get("manifest_sha256"):
+        raise damaged(
+            "The manifest does not match its own hash: manifest_sha256 differs.", where, repairable=repairable
+        )
 
 
 def shard_problem(folder: Path, shard: Shard, *, record_bytes: int) -> str | None:
@@ -342,30 +392,8 @@ def damaged(message: str, where: Path, *, repairable: bool = True) -> RunError:
     )
 
 
-def _check_header(raw: Mapping[str, Any], where: Path) -> None:
-    if raw.get("format") != FORMAT:
-        raise RunError(
-            f"The manifest is not one of a packed cache: format is {raw.get('format')!r}, not {FORMAT!r}.",
-            id="not-a-cache",
-            where=where,
-            hint="Another program's file. Move it away, or take another folder.",
-        )
-    version = raw.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise RunError(
-            f"The cache has schema_version {version!r}; this dsrface reads {SCHEMA_VERSION}.",
-            id="cache-schema",
-            where=where,
-            hint="Use the dsrface it was made with, or make it anew with `dsrface precompute --force`.",
-        )
-
-
-def _plain(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what JSON makes of `raw` (tuples become lists), so that both sides hash the same."""
-    import json
-
-    plain: dict[str, Any] = json.loads(json.dumps(raw))
-    return plain
+def _beside(file: str, suffix: str) -> str:
+    return f"{file.removesuffix('.u8')}.{suffix}"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

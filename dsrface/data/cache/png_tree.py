@@ -56,11 +56,7 @@ class PngPlan:
 def is_tree_here(folder: Path) -> bool:
     """Return whether a folder holds a PNG tree of ours, finished or not, or with a damaged manifest."""
     try:
-        return any(
-            read_json(folder / name).get("format") == FORMAT
-            for name in (fmt.PLAN, fmt.MANIFEST)
-            if (folder / name).exists()
-        )
+        return FORMAT in fmt.formats(folder)
     except RunError:
         return (folder / IMAGES).exists()
 
@@ -132,7 +128,7 @@ def decide_png(
         i for i, name in enumerate(names) if not _is_whole(folder / name, known.get(name, {}).get("output"))
     ]
     is_new = any(name not in known for name in names)
-    finished = (folder / fmt.MANIFEST).exists() and not (folder / fmt.PLAN).exists()
+    finished = fmt.is_finished(folder)
     if finished and not todo and not is_new:
         return PngPlan(folder, names, [], old, hashes, "none", "complete")
     action = "append" if is_new else ("repair" if finished else "resume")
@@ -204,7 +200,7 @@ def read_tree_manifest(folder: Path) -> dict[str, Any]:
         RunError: unfinished, damaged, or of a newer schema.
     """
     path = folder / fmt.MANIFEST
-    if not path.exists() or (folder / fmt.PLAN).exists():
+    if not fmt.is_finished(folder):
         raise RunError(
             "The PNG tree is not finished.",
             id="cache-unfinished",
@@ -212,10 +208,8 @@ def read_tree_manifest(folder: Path) -> dict[str, Any]:
             hint="Run the same `dsrface precompute` again: it goes on where it stopped.",
         )
     raw = read_json(path)
-    _check_schema(raw, path)
-    body = {key: value for key, value in raw.items() if key != "manifest_sha256"}
-    if sha256_json(body) != raw.get("manifest_sha256"):
-        raise fmt.damaged("The manifest does not match its own hash: manifest_sha256 differs.", path)
+    fmt.check_schema(raw, path, what="PNG tree")
+    fmt.check_own_hash(raw, path)
     return raw
 
 
@@ -228,27 +222,6 @@ def read_images(folder: Path) -> list[dict[str, Any]]:
     ):
         rows.extend(json.loads(line) for line in handle)
     return rows
-
-
-def verify_tree(folder: Path, *, sample: float = 1.0, seed: int = 0) -> tuple[int, tuple[str, ...]]:
-    """Compare the files with their hashes; return how many were read, and the problems."""
-    manifest = read_tree_manifest(folder)
-    problems = []
-    if sha256_file(folder / IMAGES) != manifest["images_sha256"]:
-        problems.append(f"{IMAGES}: images_sha256 differs.")
-    rows = read_images(folder)
-    if sample < 1:
-        rng = np.random.default_rng(seed)
-        rows = [row for row in rows if rng.random() < sample]
-    for row in rows:
-        path = folder / row["name"]
-        if not path.exists():
-            problems.append(f"{row['name']} is missing.")
-        elif path.stat().st_size != row["bytes"]:
-            problems.append(f"{row['name']}: size differs, {row['bytes']} -> {path.stat().st_size} bytes.")
-        elif sha256_file(path) != row["output"]:
-            problems.append(f"{row['name']}: sha256 differs.")
-    return len(rows), tuple(problems)
 
 
 def remove_tree(folder: Path) -> None:
@@ -271,20 +244,9 @@ def _header(folder: Path) -> dict[str, Any] | None:
                     where=folder / name,
                     hint="Delete the folder first, or keep to its format with --format cache.",
                 )
-            _check_schema(raw, folder / name)
+            fmt.check_schema(raw, folder / name, what="PNG tree")
             return raw
     return None
-
-
-def _check_schema(raw: Mapping[str, Any], path: Path) -> None:
-    if raw.get("schema_version") != fmt.SCHEMA_VERSION:
-        raise RunError(
-            f"The PNG tree has schema_version {raw.get('schema_version')!r}; "
-            f"this dsrface reads {fmt.SCHEMA_VERSION}.",
-            id="cache-schema",
-            where=path,
-            hint="Use the dsrface it was made with, or make it anew with `dsrface precompute --force`.",
-        )
 
 
 def _first_entry(folder: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Read a cache back and list all damage, with file, record and image."""
+"""Read a cache or a PNG tree back and list all damage, with file, record and image."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from dsrface.data.cache import format as fmt
+from dsrface.data.cache import png_tree
 from dsrface.data.cache.format import Manifest, Shard
 from dsrface.data.cache.table import Table, read_table
 from dsrface.errors import RunError
+from dsrface.runtime.files import sha256_file
 
 _CHUNK_RECORDS = 256
 _MAX_NAMED = 20
@@ -32,9 +34,48 @@ class Verified:
     problems: tuple[str, ...]
 
 
-def verify_cache(
-    folder: Path, *, sample: float = 1.0, progress: Callable[[int, int], None] | None = None
-) -> Verified:
+Tell = Callable[[int, int], None]
+
+
+def verify(folder: Path, *, sample: float = 1.0, progress: Tell | None = None) -> Verified:
+    """Check a finished cache or PNG tree, whichever the folder holds.
+
+    Args:
+        folder: What `dsrface precompute` wrote.
+        sample: Share of the images to read.
+        progress: Receives images done and in all.
+
+    Raises:
+        RunError: no readable manifest, so there is nothing to compare with.
+    """
+    check = verify_tree if png_tree.is_tree_here(folder) else verify_cache
+    return check(folder, sample=sample, progress=progress)
+
+
+def verify_tree(folder: Path, *, sample: float = 1.0, progress: Tell | None = None) -> Verified:
+    """Compare the files of a PNG tree with their hashes; see `verify`."""
+    manifest = png_tree.read_tree_manifest(folder)
+    problems = []
+    if sha256_file(folder / png_tree.IMAGES) != manifest["images_sha256"]:
+        problems.append(f"{png_tree.IMAGES}: images_sha256 differs.")
+    rows = png_tree.read_images(folder)
+    if sample < 1:
+        rng = np.random.default_rng(0)
+        rows = [row for row in rows if rng.random() < sample]
+    for done, row in enumerate(rows, start=1):
+        path = folder / row["name"]
+        if not path.exists():
+            problems.append(f"{row['name']} is missing.")
+        elif path.stat().st_size != row["bytes"]:
+            problems.append(f"{row['name']}: size differs, {row['bytes']} -> {path.stat().st_size} bytes.")
+        elif sha256_file(path) != row["output"]:
+            problems.append(f"{row['name']}: sha256 differs.")
+        if progress is not None:
+            progress(done, len(rows))
+    return Verified(len(rows), tuple(problems))
+
+
+def verify_cache(folder: Path, *, sample: float = 1.0, progress: Tell | None = None) -> Verified:
     """Check a finished cache: manifest, table, sizes, and the checksums of shards and records.
 
     Args:

@@ -73,7 +73,7 @@ class ColumnWriter:
 
     def missing(self) -> list[ShardPlan]:
         """Return the shards to write, in order."""
-        return [shard for shard in fmt.plan_shards_of(self.plan) if shard.number not in self.done]
+        return [shard for shard in self.plan.planned_shards() if shard.number not in self.done]
 
     @contextlib.contextmanager
     def shard(self, plan: ShardPlan) -> Iterator[ShardWriter]:
@@ -111,11 +111,11 @@ class ColumnWriter:
             RunError: a shard is still missing.
         """
         done = _finished_shards(self.folder, self.plan, check_hashes=False)
-        total = fmt.num_shards(self.plan.segments, shard_images=self.plan.shard_images)
-        missing = sorted(set(range(total)) - set(done))
+        total = self.plan.num_shards
+        missing = [shard.file for shard in self.plan.planned_shards() if shard.number not in done]
         if missing:
             raise RunError(
-                f"{len(missing)} of {total} shards are missing, first shard-{missing[0]:05d}.u8.",
+                f"{len(missing)} of {total} shards are missing, first {missing[0]}.",
                 id="cache-unfinished",
                 where=self.folder,
                 hint="Run the same `dsrface precompute` again.",
@@ -174,10 +174,8 @@ def garbage(folder: Path, *, sources: Sequence[str] = (fmt.MANIFEST, fmt.PLAN)) 
         if (folder / name).exists():
             manifest = fmt.read_manifest(folder, name=name)
             needed.add(manifest.table["file"])
-            if name == fmt.PLAN:  # its shards are known by their number only
-                total = fmt.num_shards(manifest.segments, shard_images=manifest.shard_images)
-                for number in range(total):
-                    needed |= {f"shard-{number:05d}.{suffix}" for suffix in ("u8", "idx", "json")}
+            if name == fmt.PLAN:
+                needed.update(file for shard in manifest.planned_shards() for file in shard.files)
             for shard in manifest.shards:
                 needed |= {shard.file, shard.index_file}
     return [name for name in _entries(folder) if _looks_ours(name) and name not in needed]
@@ -209,13 +207,10 @@ def _finished_shards(folder: Path, plan: Manifest, *, check_hashes: bool = True)
         listed = {shard.file: shard for shard in fmt.read_manifest(folder).shards}
     present = {name for name in _entries(folder) if name.startswith("shard-")}
     done = {}
-    for shard_plan in fmt.plan_shards(
-        plan.segments, shard_images=plan.shard_images, order_seed=plan.order_seed
-    ):
+    for shard_plan in plan.planned_shards():
         shard = listed.get(shard_plan.file)
-        own = shard_plan.file.removesuffix(".u8") + ".json"
-        if own in present:
-            shard = _read_entry(folder / own)
+        if shard_plan.entry_file in present:
+            shard = _read_entry(folder / shard_plan.entry_file)
         if shard is None or shard_plan.file not in present or shard.count != len(shard_plan.rows):
             continue
         if (shard.segment, shard.variant) != (shard_plan.segment, shard_plan.variant):

@@ -227,8 +227,9 @@ def test_a_plan_covers_every_image_in_every_variant_once(sizes: list[int], shard
     for size in sizes:
         segments.append(Segment(first, size, 0, variants))
         first += size
-    plans = list(fmt.plan_shards(tuple(segments), shard_images=shard, order_seed=1))
-    assert [plan.number for plan in plans] == list(range(fmt.num_shards(tuple(segments), shard_images=shard)))
+    manifest = Manifest("hr", (1, 1, 3), first, variants, shard, 1, {}, {}, tuple(segments), ())
+    plans = list(manifest.planned_shards())
+    assert [plan.number for plan in plans] == list(range(manifest.num_shards))
     seen = sorted((plan.variant, int(row)) for plan in plans for row in plan.rows)
     assert seen == [(v, row) for v in range(variants) for row in range(first)]
 
