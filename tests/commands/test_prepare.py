@@ -361,7 +361,7 @@ def test_the_same_stem_twice_keeps_both(photos: Path, tmp_path: Path) -> None:
         ({"split": (0.5, 0.1, 0.1)}, "sum to 1"),
         ({"split": (float("nan"), 0.5, 0.5)}, "sum to 1"),
         ({"split": (0.9, 0.1)}, "three shares"),
-        ({"workers": -1}, "0 or more"),
+        ({"workers": -1}, "greater than or equal to 0"),
     ],
 )
 def test_bad_settings_are_named(tmp_path: Path, settings: dict[str, object], word: str) -> None:
