@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dsrface.commands.evaluation.figures import Scored, compare_cells, identify, image_quality, score_cells
 from dsrface.commands.evaluation.findings import limits, quality_answer, verification_answer
 from dsrface.commands.evaluation.images import Measured, Networks, measure
@@ -44,6 +46,7 @@ from dsrface.models.weights import LoadedModel, load_dsr, load_recogniser
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device, choose_device
 from dsrface.runtime.files import read_json, write_json, write_text
+from dsrface.types import VLR_SIZES_PX
 
 RESULT_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
@@ -240,6 +243,7 @@ def _evaluation(
             is_drawn=is_drawn(data.info),
             split=split.name,
             trained_on=bool(networks.dsr or networks.dsr_outputs or config.finetuned),
+            is_untuned=_is_untuned(networks.recognisers),
             num_draws=config.bootstrap,
             cells=judged.scored.cells,
         ),
@@ -262,6 +266,13 @@ def _evaluation(
             "measured_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         },
     )
+
+
+def _is_untuned(recognisers: dict[str, LoadedModel]) -> bool:
+    if len(recognisers) < 2:
+        return False
+    frozen, tuned = (recognisers[role].model.state_dict() for role in (FROZEN, TUNED))
+    return frozen.keys() == tuned.keys() and all(torch.equal(frozen[name], tuned[name]) for name in frozen)
 
 
 def is_drawn(info: dict[str, Any]) -> bool:
@@ -320,6 +331,8 @@ def _out(config: EvaluateConfig) -> Path:
 
 def _next_command(config: EvaluateConfig, evaluation: Evaluation) -> str:
     data = shlex.quote(str(config.data))
+    if config.vlr_size not in VLR_SIZES_PX:
+        return "dsrface prepare PHOTOS DATA --vlr-sizes " + ",".join(map(str, VLR_SIZES_PX))
     if config.dsr is None and config.dsr_outputs is None:
         return f"dsrface train-dsr {data} --vlr-size {config.vlr_size}"
     if config.finetuned is None:

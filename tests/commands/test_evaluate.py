@@ -337,6 +337,13 @@ def test_drawn_faces__are_called_so(networks, tmp_path) -> None:
     assert not is_drawn({})
 
 
+def test_equal_recognisers__are_said_to_be(data, networks, tmp_path, full) -> None:
+    copy = shutil.copy(networks["frozen"], tmp_path / "copy.safetensors")
+    found = evaluate(data, tmp_path / "out", recogniser=networks["frozen"], finetuned=copy)[0].evaluation
+    assert any("hold the same numbers" in line for line in found.limits)
+    assert not any("hold the same numbers" in line for line in full[0].evaluation.limits)
+
+
 def test_all_pairs__all_when_they_fit() -> None:
     persons = np.array([0, 0, 1, 2, 2, 2])
     found = all_pairs(persons, max_pairs=15, seed=0)

@@ -460,6 +460,18 @@ def test_a_killed_worker_is_no_bug_of_ours(
     assert "finished photos are kept" in caught.value.hint
 
 
+def test_what_training_will_not_take_is_said(photos: Path, tmp_path: Path) -> None:
+    result = run(photos, tmp_path / "a", vlr_sizes=(8, 16))
+    assert any("of 8 px: only evaluate" in text for text in result.warnings)
+    assert result.next_command.startswith("dsrface train-dsr")
+    result = run(photos, tmp_path / "b", vlr_sizes=(8,))
+    assert result.next_command == f"dsrface evaluate {tmp_path / 'b'} --vlr-size 8 --split test"
+    result = run(photos, tmp_path / "c", split=(1, 0, 0))
+    assert any("no val split" in text for text in result.warnings)
+    assert result.next_command.endswith("--vlr-size 16 --split train")
+    assert not any("val" in text for text in run(photos, tmp_path / "d").warnings)
+
+
 def test_worker_processes_do_not_pay_for_torch() -> None:
     code = "import sys, dsrface.data.photos; print('torch' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout

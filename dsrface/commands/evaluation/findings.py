@@ -98,6 +98,7 @@ def limits(
     is_drawn: bool,
     split: str,
     trained_on: bool,
+    is_untuned: bool,
     num_draws: int,
     cells: Sequence[Cell],
 ) -> tuple[str, ...]:
@@ -108,6 +109,7 @@ def limits(
         is_drawn: Whether the data set holds drawn faces.
         split: Its split.
         trained_on: Whether a network was trained on this very data set.
+        is_untuned: Whether the fine-tuned recogniser holds the same numbers as the frozen one.
         num_draws: Bootstrap draws.
         cells: Verification.
     """
@@ -115,6 +117,10 @@ def limits(
     if is_drawn:
         found.append(
             "Drawn faces: these figures prove that the pipeline works, not that it recognises people."
+        )
+    if is_untuned:
+        found.append(
+            "The frozen and the fine-tuned recogniser hold the same numbers: no fine-tuning is measured here."
         )
     if split == "train" and trained_on:
         found.append("The networks were trained on these persons: expect far worse figures on others.")

@@ -144,7 +144,6 @@ def _result(
     warnings = tuple(_warnings(info))
     for text in warnings:
         emit(Note(text, is_warning=True))
-    size_px = next((size for size in VLR_SIZES_PX if size in config.vlr_sizes), config.vlr_sizes[0])
     shares = ", ".join(
         f"{name} {count_text(item['persons'], 'person')} / {count_text(item['images'], 'image')}"
         for name, item in counts.items()
@@ -154,13 +153,21 @@ def _result(
     return PrepareResult(
         summary=f"{made}, {status}: {shares}{left_out}",
         location=str(config.data),
-        next_command=f"dsrface train-dsr {shlex.quote(str(config.data))} --vlr-size {size_px}",
+        next_command=_next_command(config, counts),
         status=status,
         align=alignment.reason,
         counts=counts,
         bad_images=info["bad_images"],
         warnings=warnings,
     )
+
+
+def _next_command(config: PrepareConfig, counts: Mapping[str, Any]) -> str:
+    data = shlex.quote(str(config.data))
+    size_px = next((size for size in VLR_SIZES_PX if size in config.vlr_sizes), config.vlr_sizes[0])
+    if size_px in VLR_SIZES_PX and "val" in counts:
+        return f"dsrface train-dsr {data} --vlr-size {size_px}"
+    return f"dsrface evaluate {data} --vlr-size {size_px} --split {list(counts)[-1]}"
 
 
 def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
@@ -182,5 +189,11 @@ def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
             f"({len(across)} of those listed lie across splits), e.g. {names}: "
             f"see near_duplicates in {DATASET_FILE}"
         )
+    other = [str(size) for size in info["sizes"]["vlr_px"] if size not in VLR_SIZES_PX]
+    if other:
+        taken = ", ".join(map(str, VLR_SIZES_PX))
+        yield f"LR faces of {', '.join(other)} px: only evaluate takes them, training only {taken} px"
+    if "val" not in info["counts"]:
+        yield "there is no val split: train-dsr and finetune need one to choose checkpoints on"
     if info["counts"].get("test", {}).get("persons", 2) < 2:
         yield "the test split has a single person: nobody to tell apart"
