@@ -12,19 +12,18 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from dsrface.config.embed import EmbedConfig
 from dsrface.data.augment import to_image01
 from dsrface.data.decode import ImageU8, read_sized, walk_images
 from dsrface.engine.events import Emit, Note, Progress
+from dsrface.engine.inference import embed
 from dsrface.errors import DataError, ImageError
-from dsrface.models.preprocess import normalise
 from dsrface.models.weights import LoadedModel, load_recogniser
 from dsrface.runtime.cpu import effective_cores
-from dsrface.runtime.devices import Device, autocast, choose_device
+from dsrface.runtime.devices import Device, choose_device
 from dsrface.runtime.files import atomic_writer
-from dsrface.types import HIGH_SIZE_PX
+from dsrface.types import HIGH_SIZE_PX, to_device
 
 _AHEAD = 2  # batches that are read while one is embedded
 
@@ -142,17 +141,13 @@ def _face(path: Path) -> ImageU8 | ImageError:
         return error
 
 
-@torch.inference_mode()
 def _embed(
     faces: ImageU8, loaded: LoadedModel, device: Device, *, is_normalised: bool
 ) -> NDArray[np.float32]:
-    images = to_image01(torch.from_numpy(faces).to(device.torch_name))
-    with autocast(device):
-        embeddings = loaded.model(normalise(images, loaded.preprocess))
-    embeddings = embeddings.float()
-    if is_normalised:
-        embeddings = functional.normalize(embeddings, dim=1)
-    return np.asarray(embeddings.cpu().numpy(), np.float32)
+    images = to_image01(to_device(torch.from_numpy(faces), device.torch_name))
+    found = embed(loaded.model, images, loaded.preprocess, device=device, is_normalised=is_normalised)
+    embeddings: NDArray[np.float32] = found.cpu().numpy()
+    return embeddings
 
 
 def _write(out: Path, names: Sequence[str], embeddings: NDArray[np.float32]) -> None:

@@ -10,8 +10,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dsrface.data.augment import to_image01, to_image_u8
+from dsrface.models.preprocess import normalise
 from dsrface.runtime.devices import Device, autocast
-from dsrface.types import Batch, to_device
+from dsrface.types import Batch, Preprocess, to_device
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,27 @@ def super_resolve(
 
 
 def embed(
-    recogniser: Callable[[Tensor], Tensor], images: Float[Tensor, "b 3 112 112"], *, mean: Tensor, std: Tensor
+    recogniser: nn.Module,
+    images: Float[Tensor, "b 3 112 112"],
+    preprocess: Preprocess,
+    *,
+    device: Device,
+    is_normalised: bool = True,
 ) -> Float[Tensor, "b d"]:
-    """Return L2-normalised embeddings of Image01 faces, in fp32.
+    """Return the embeddings of faces.
 
     Args:
-        recogniser: Takes normalised images.
-        images: Image01.
-        mean: [1, 3, 1, 1], of the recogniser's `Preprocess`.
-        std: [1, 3, 1, 1].
+        recogniser: On the device.
+        images: Image01, on the device.
+        preprocess: How the recogniser wants its images.
+        device: For its number format.
+        is_normalised: Give each length 1.
+
+    Returns:
+        float32, on the device.
     """
-    return nn.functional.normalize(recogniser((images - mean) / std).float(), dim=1)
+    with torch.inference_mode():
+        with autocast(device):
+            embeddings: Tensor = recogniser(normalise(images, preprocess))
+        embeddings = embeddings.float()
+        return nn.functional.normalize(embeddings, dim=1) if is_normalised else embeddings

@@ -20,7 +20,7 @@ from dsrface.data import draws
 from dsrface.data.augment import Colour, augment_pair, geometry_of, to_image01, to_image_u8
 from dsrface.data.names import PackedStrings
 from dsrface.engine.collapse import CollapseGuard, effective_rank
-from dsrface.engine.inference import Images, run_batched, super_resolve
+from dsrface.engine.inference import Images, embed, run_batched, super_resolve
 from dsrface.engine.pictures import write_strips
 from dsrface.engine.task import ParamGroup, Task, Validation
 from dsrface.metrics.verification import auc, d_prime, eer
@@ -227,9 +227,7 @@ class RecognitionTask(Task):
         """Return float32 [N, D] L2-normalised embeddings of uint8 images."""
 
         def function(batch: Tensor) -> Tensor:
-            return functional.normalize(
-                self.trunk(normalise(to_image01(batch), self._preprocess)).float(), dim=1
-            )
+            return embed(self.trunk, to_image01(batch), self._preprocess, device=self._device)
 
         return run_batched(function, images, batch_size=self._config.eval.batch_size, device=self._device)
 

@@ -22,13 +22,12 @@ from dsrface.data.layout import FaceSplit
 from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import in_order
 from dsrface.engine.events import Emit, Note, Progress
-from dsrface.engine.inference import super_resolve
+from dsrface.engine.inference import embed, super_resolve
 from dsrface.metrics.image_quality import psnr_db, ssim
-from dsrface.models.preprocess import normalise
 from dsrface.models.resize import upsample_bicubic
 from dsrface.models.weights import LoadedModel
-from dsrface.runtime.devices import Device, autocast
-from dsrface.types import Batch
+from dsrface.runtime.devices import Device
+from dsrface.types import Batch, to_device
 
 _RAW_SIZE_PX = 28
 _GREY = (0.299, 0.587, 0.114)
@@ -184,10 +183,10 @@ def _measure_batch(
     batch: Batch, outputs: Tensor | None, networks: Networks, device: Device
 ) -> Iterator[tuple[tuple[str, ...], Tensor]]:
     name = device.torch_name
-    high = to_image01(batch.high.to(name, non_blocking=True))
-    stored = None if outputs is None else outputs.to(name, non_blocking=True)
+    high = to_image01(to_device(batch.high, name))
+    stored = None if outputs is None else to_device(outputs, name)
     shown = {HR: high}
-    for kind, image in pictures(batch.inputs.to(name, non_blocking=True), stored, networks, device).items():
+    for kind, image in pictures(to_device(batch.inputs, name), stored, networks, device).items():
         shown[kind] = to_image01(image)
         yield ("psnr", kind), psnr_db(shown[kind], high)
         yield ("ssim", kind), ssim(shown[kind], high)
@@ -196,6 +195,4 @@ def _measure_batch(
     for kind, image in shown.items():
         yield ("features", kind, RAW), functional.normalize(raw_pixels(image), dim=1)
         for role, loaded in networks.recognisers.items():
-            with autocast(device):
-                embeddings = loaded.model(normalise(image, loaded.preprocess))
-            yield ("features", kind, role), functional.normalize(embeddings.float(), dim=1)
+            yield ("features", kind, role), embed(loaded.model, image, loaded.preprocess, device=device)
