@@ -19,7 +19,7 @@ from dsrface.engine.checkpoint import find_last
 from dsrface.engine.context import Outcome, Where
 from dsrface.engine.events import Emit, Note
 from dsrface.engine.loop import fit
-from dsrface.engine.recognition_task import RecognitionImages, RecognitionTask, make_feed
+from dsrface.engine.recognition_task import RecognitionImages, RecognitionTask, input_maker
 from dsrface.engine.run_folder import INTERRUPTED
 from dsrface.engine.session import training_session
 from dsrface.errors import UsageError
@@ -74,12 +74,12 @@ def _train(
     config: FinetuneConfig, faces: RecogniserData, start: _Start, dsr: LoadedModel | None, where: Where
 ) -> Outcome:
     limit_torch_threads(faces.num_workers)
-    feed = make_feed(config.mode, dsr.model if dsr else None, where.device)
+    make_inputs = input_maker(config.mode, dsr.model if dsr else None, where.device)
     source = faces.source()
     if config.write_through and dsr is not None:
         memo = Memo(where.folder.path / f"write_through.{where.ranks.rank}.tmp")
         faces.stack.callback(memo.close)
-        feed = remembering(feed, memo)
+        make_inputs = remembering(make_inputs, memo)
         source = WriteThroughSource(source, faces, memo, dsr)
     head = _head(config, len(faces.train.persons), where).to(where.device.torch_name)
     has_anchor = config.anchor.weight > 0 and not start.is_from_scratch
@@ -88,7 +88,7 @@ def _train(
         head,
         config=config,
         preprocess=start.preprocess,
-        feed=feed,
+        make_inputs=make_inputs,
         teacher=copy.deepcopy(start.trunk).eval().requires_grad_(False) if has_anchor else None,
         images=RecognitionImages(faces.val_images(), faces.holdout_images(), faces.train.names),
         device=where.device,
@@ -160,7 +160,7 @@ def _initialise_head(config: FinetuneConfig, task: RecognitionTask, faces: Recog
     if num:
         images = faces.some_images(num)
         task.eval()
-        task.head.init_from_class_means(task.embed(task.fed(images)).clone(), images.labels)
+        task.head.init_from_class_means(task.embed(task.inputs_of(images)).clone(), images.labels)
 
 
 def _result(config: FinetuneConfig, where: Where, outcome: Outcome) -> TrainingResult:

@@ -20,7 +20,7 @@ from dsrface.commands.recogniser_data import RecogniserData
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.engine.context import BatchSource
 from dsrface.engine.events import Note
-from dsrface.engine.recognition_task import Feed
+from dsrface.engine.recognition_task import InputMaker
 from dsrface.models.weights import LoadedModel
 from dsrface.runtime.devices import Device
 from dsrface.types import HIGH_SIZE_PX, Batch
@@ -70,11 +70,11 @@ class Memo:
         self._path.unlink(missing_ok=True)
 
 
-def remembering(feed: Feed, memo: Memo) -> Feed:
-    """Return `feed`, keeping every DSR output that passes."""
+def remembering(make_inputs: InputMaker, memo: Memo) -> InputMaker:
+    """Return `make_inputs`, keeping every DSR output that passes."""
 
     def wrapped(inputs: Tensor, high: Tensor) -> Tensor:
-        outputs = feed(inputs, high)
+        outputs = make_inputs(inputs, high)
         if inputs.shape[1] != HIGH_SIZE_PX:
             memo.remember(inputs, outputs)
         return outputs

@@ -32,10 +32,10 @@ from dsrface.runtime.devices import Device
 from dsrface.types import HIGH_SIZE_PX, Batch, Preprocess, to_device
 
 _NUM_FIRST = 8
-Feed = Callable[[Tensor, Tensor], Tensor]
+InputMaker = Callable[[Tensor, Tensor], Tensor]
 
 
-def make_feed(mode: str, dsr: nn.Module | None, device: Device) -> Feed:
+def input_maker(mode: str, dsr: nn.Module | None, device: Device) -> InputMaker:
     """Return what turns a batch's (inputs, high) into the uint8 faces that the recogniser is to learn from.
 
     Inputs that are 112x112 already, such as cached outputs, pass through.
@@ -46,18 +46,17 @@ def make_feed(mode: str, dsr: nn.Module | None, device: Device) -> Feed:
         device: For its number format.
     """
 
-    def feed(inputs: Tensor, high: Tensor) -> Tensor:
+    def make(inputs: Tensor, high: Tensor) -> Tensor:
         if mode == "hr":
             return high
         if inputs.shape[1] == HIGH_SIZE_PX:
             return inputs
         if dsr is not None:
-            return super_resolve(
-                dsr, inputs, device=device
-            ).clone()  # a plain tensor again, not an inference one
+            # A clone is a plain tensor again, not an inference one.
+            return super_resolve(dsr, inputs, device=device).clone()
         return to_image_u8(upsample_bicubic(to_image01(inputs)))
 
-    return feed
+    return make
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class RecognitionTask(Task):
         head: Margin head, on the device.
         config: The command's configuration.
         preprocess: How the trunk wants its images.
-        feed: See `make_feed`.
+        make_inputs: See `input_maker`.
         teacher: Frozen copy of the starting trunk, or None without anchor.
         images: For validation.
         device: Where it runs.
@@ -97,7 +96,7 @@ class RecognitionTask(Task):
         *,
         config: FinetuneConfig,
         preprocess: Preprocess,
-        feed: Feed,
+        make_inputs: InputMaker,
         teacher: nn.Module | None,
         images: RecognitionImages,
         device: Device,
@@ -105,7 +104,8 @@ class RecognitionTask(Task):
     ) -> None:
         super().__init__()
         self.trunk, self.head = trunk, head
-        self._config, self._preprocess, self._feed, self._device = config, preprocess, feed, device
+        self._config, self._preprocess, self._device = config, preprocess, device
+        self._make_inputs = make_inputs
         self._teacher = (teacher,)  # in a tuple: frozen, neither trained nor saved
         self._images, self._is_from_scratch = images, is_from_scratch
         self._phase = 0
@@ -164,7 +164,7 @@ class RecognitionTask(Task):
         del samples_dir
         val = self._images.val
         if self._val_inputs is None:
-            self._val_inputs = self.fed(val)
+            self._val_inputs = self.inputs_of(val)
         probes, gallery = self.embed(self._val_inputs), self.embed(val.high)
         if not (torch.isfinite(probes).all() and torch.isfinite(gallery).all()):
             return Validation({}, score=math.nan)  # the loop says what that means
@@ -212,7 +212,7 @@ class RecognitionTask(Task):
         """Return the relative file names."""
         return [self._images.names[index] for index in indices]
 
-    def fed(self, images: Images) -> Tensor:
+    def inputs_of(self, images: Images) -> Tensor:
         """Return the recogniser's uint8 inputs of images in memory; computed once, as no DSR changes here."""
         size = self._config.eval.batch_size
         parts = []
@@ -220,7 +220,7 @@ class RecognitionTask(Task):
             part = slice(start, start + size)
             inputs = images.inputs[part].to(self._device.torch_name)
             high = images.high[part].to(self._device.torch_name)
-            parts.append(self._feed(inputs, high).cpu())
+            parts.append(self._make_inputs(inputs, high).cpu())
         return torch.cat(parts)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -240,7 +240,7 @@ class RecognitionTask(Task):
         config = self._config
         indices = batch.indices.cpu().numpy()
         inputs, high = augment_pair(
-            self._feed(batch.inputs, batch.high),
+            self._make_inputs(batch.inputs, batch.high),
             batch.high,
             geometry=self._geometry,
             colour=self._colour,
@@ -257,7 +257,7 @@ class RecognitionTask(Task):
     def _holdout_accuracy(self, images: Images) -> float:
         """Return the share of kept-out images whose nearest class is right: cosines, no margin."""
         if self._holdout_inputs is None:
-            self._holdout_inputs = self.fed(images)
+            self._holdout_inputs = self.inputs_of(images)
         embeddings = self.embed(self._holdout_inputs).to(self._device.torch_name)
         found = self.head.cosines(embeddings).argmax(dim=1).cpu()
         return float((found == images.labels).float().mean())

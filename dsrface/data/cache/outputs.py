@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -17,27 +17,9 @@ from dsrface.data.cache.reader import PackedReader
 from dsrface.data.cache.table import hash_inputs, stat_sha256
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceSplit
-from dsrface.data.loaders import make_loader
+from dsrface.data.loaders import Loader, make_loader
 from dsrface.data.samplers import EpochOrder, RankedSampler
 from dsrface.errors import RunError, UsageError
-from dsrface.types import Batch
-
-
-class OutputsLoader(Protocol):
-    """What `open_outputs` returns; `data.loaders.Loader` and `PackedReader` are both one."""
-
-    @property
-    def num_batches(self) -> int:
-        """Batches an epoch on this rank."""
-        ...
-
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch; one on the CPU is valid until the next is asked for."""
-        ...
-
-    def close(self) -> None:
-        """Stop threads and workers."""
-        ...
 
 
 def is_cache(outputs_dir: Path) -> bool:
@@ -75,8 +57,10 @@ def open_outputs(
     prefetch_factor: int = 2,
     timeout_s: float = 0,
     note: Callable[[str], None] | None = None,
-) -> OutputsLoader:
+) -> Loader | PackedReader:
     """Return batches of (DSR output, HR twin, label) for a split, from a packed cache or a PNG tree.
+
+    A batch on the CPU is valid until the next is asked for.
 
     Args:
         split: Names and labels; it may be part of what the cache holds.
