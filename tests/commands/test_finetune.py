@@ -261,7 +261,7 @@ def test_selects_on_val_and_never_reads_test(tiny_data, started, tmp_path, monke
         opened.append(str(path))
         return real(path, **kwargs)
 
-    monkeypatch.setattr("dsrface.data.datasets.read_image", watched)
+    monkeypatch.setattr(decode, "read_image", watched)
     run_quietly(tiny_data, tmp_path / "run", no_dsr=True, backbone_weights=started / "hr")
     assert any("/val/" in path for path in opened)
     assert not any("/test/" in path for path in opened)
