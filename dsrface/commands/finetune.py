@@ -168,12 +168,12 @@ def _result(config: FinetuneConfig, where: Where, outcome: Outcome) -> TrainingR
     if outcome.status == INTERRUPTED:
         return interrupted(config, where, outcome)
     best, first = outcome.best_metrics, outcome.first_metrics
-    verdict = (
-        "the starting weights stay best" if outcome.best_step == 0 else f"best at step {outcome.best_step}"
-    )
+    verdict = f"best at step {outcome.best_step} of {outcome.step}"
+    if outcome.best_step == 0:
+        verdict = f"no step of {outcome.step} was better, so best.json names the starting weights, unchanged"
     return TrainingResult(
         f"AUC {best['auc']:.4f} (before: {first['auc']:.4f}), EER {best['eer']:.2%} (before: "
-        f"{first['eer']:.2%}) on validation persons, mode {config.mode}; {verdict} of {outcome.step}.",
+        f"{first['eer']:.2%}) on validation persons, mode {config.mode}; {verdict}.",
         str(where.folder.path),
         _next_command(config, data, run_dir),
         outcome,

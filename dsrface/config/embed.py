@@ -34,5 +34,5 @@ class EmbedConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.out.suffix != ".npz":
-            raise ValueError("out must end in .npz")
+            raise ValueError("--out must end in .npz")
         return self

@@ -65,5 +65,5 @@ class EvaluateConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.dsr is not None and self.dsr_outputs is not None:
-            raise ValueError("give dsr or dsr_outputs, not both")
+            raise ValueError("give --dsr or --dsr-outputs, not both")
         return self

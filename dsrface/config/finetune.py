@@ -132,17 +132,17 @@ class FinetuneConfig(TrainingConfig):
     def _check(self) -> Self:
         modes = [self.dsr_outputs is not None, self.live is not None, self.no_dsr, self.hr_only]
         if sum(modes) != 1:
-            raise ValueError("give exactly one of dsr_outputs, live, no_dsr, hr_only")
+            raise ValueError("give exactly one of --dsr-outputs, --live, --no-dsr, --hr-only")
         if self.stage1_epochs + self.stage2_epochs == 0:
-            raise ValueError("stage1_epochs and stage2_epochs are both 0: nothing to train")
+            raise ValueError("--stage1-epochs and --stage2-epochs are both 0: nothing to train")
         if self.images_per_person and self.batch_size % self.images_per_person:
             raise ValueError(
                 f"batch_size {self.batch_size} is no multiple of images_per_person {self.images_per_person}"
             )
         if self.write_through and self.live is None:
-            raise ValueError("write_through goes with live")
+            raise ValueError("--write-through goes with --live")
         if self.write_through and self.augment.before_dsr:
-            raise ValueError("write_through caches one output an image: augment.before_dsr must be false")
+            raise ValueError("--write-through caches one output an image: augment.before_dsr must be false")
         return self
 
     @property

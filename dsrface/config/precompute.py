@@ -65,5 +65,5 @@ class PrecomputeConfig(Config):
         if self.input and self.output and self.output.resolve().is_relative_to(self.input.resolve()):
             raise ValueError("--output must lie outside --input: outputs are no inputs of the next run")
         if self.variants > 1 and (self.format == "png" or self.data is None):
-            raise ValueError("variants need a data set and the cache format")
+            raise ValueError("--variants needs a data set and the cache format")
         return self

@@ -17,6 +17,7 @@ from torch import Tensor
 from dsrface.errors import WeightsError
 
 MODEL_FILE = "model.safetensors"
+_WHAT_TO_GIVE = "Give a run folder that has saved a checkpoint, a checkpoint folder, or a weight file."
 BEST, LAST = "best.json", "last.json"  # name the checkpoint in a run folder
 
 
@@ -29,7 +30,9 @@ def resolve_source(source: Path) -> Path:
     if source.is_file():
         return source
     if not source.exists():
-        raise WeightsError("There is no such file or folder.", id="weights-missing", where=source)
+        raise WeightsError(
+            "There is no such file or folder.", id="weights-missing", where=source, hint=_WHAT_TO_GIVE
+        )
     if (source / MODEL_FILE).is_file():
         return source / MODEL_FILE
     for name in (BEST, LAST):
@@ -45,7 +48,7 @@ def resolve_source(source: Path) -> Path:
         "The folder holds no weights: neither model.safetensors nor best.json nor last.json.",
         id="weights-missing",
         where=source,
-        hint="Give a run folder that has saved a checkpoint, a checkpoint folder, or a weight file.",
+        hint=_WHAT_TO_GIVE,
     )
 
 

@@ -39,7 +39,7 @@ def test_the_defaults_are_the_default_preset(schema, default):
         (FinetuneConfig, {"live": "x"}, "exactly one"),
         (FinetuneConfig, {"stage1_epochs": 0, "stage2_epochs": 0}, "nothing to train"),
         (FinetuneConfig, {"batch_size": 30, "images_per_person": 4}, "multiple of images_per_person"),
-        (FinetuneConfig, {"write_through": True}, "write_through goes with live"),
+        (FinetuneConfig, {"write_through": True}, "--write-through goes with --live"),
         (FinetuneConfig, {"workers": -1}, "workers"),
         (TrainDsrConfig, {"loss.vgg_weight": 0.1}, "loss.vgg_weights"),
         (TrainDsrConfig, {"vlr_size": 20}, "vlr_size"),
