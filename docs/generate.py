@@ -37,8 +37,8 @@ prints every value with its origin, `dsrface config init COMMAND` writes a file 
 `config.toml` of a run folder repeats the run."""
 
 CHECKS_INTRODUCTION = """\
-What `dsrface doctor --explain ID` prints, for each check in the order of the report. [Doctor](doctor.md) is the
-guide; an error text met in a log is in the [index](#index-of-error-texts) at the end."""
+What `dsrface doctor --explain ID` prints, for each check in the order of the report. [Doctor](doctor.md) is
+the guide; an error text met in a log is in the [index](#index-of-error-texts) at the end."""
 
 
 def cli_page() -> str:
