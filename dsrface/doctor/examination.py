@@ -36,6 +36,7 @@ _PROOF_S = 20.0
 _HANG_S = 8.0
 # Longest time without a word while items are loaded; building a data set may take the whole limit.
 _SILENCE_S = {"load items": 20.0, "measure items": 40.0}
+_LEAST_SILENCE_S = 5.0
 _LEAST_SWEEP_S = 4.0
 _LEAST_WORKER_BYTES = 32 << 20
 _SAFE_SHARE = 0.8
@@ -73,7 +74,7 @@ class _Examination:
         self._say("look at the installation", 0)
         facts = self._survey()
         recommendation = None
-        if facts is not None and (cost := facts.cost) is not None:
+        if facts is not None and (cost := facts.cost) is not None and not facts.batch_fails:
             if self.config.probe:
                 facts = self._prove(facts, cost)
             self.checks += machine.limit_checks(facts, self.num_workers, world_size=self.cores.world_size)
@@ -136,9 +137,7 @@ class _Examination:
             if not self.wanted & {id, "worker.consistency", "ds.iterable_shard", "perf.recommend"}:
                 continue
             self._say(f"start workers by {method}", 1 + count / len(self.methods))
-            if facts.batch_fails:
-                self.checks.append(Check(id, "skip", "the items do not collate: see ds.output"))
-            elif method not in available_start_methods():
+            if method not in available_start_methods():
                 self.checks.append(Check(id, "skip", f"{method} does not exist here"))
             else:
                 facts = self._prove_method(method, number, facts, cost)
@@ -174,7 +173,7 @@ class _Examination:
         recommendation = recommend(facts)
         if self.config.workers is not None:
             self.checks.append(launch_check(facts, self.config.workers))
-        elif self.config.probe and not facts.must_be_zero and "perf.recommend" in self.wanted:
+        elif self._can_time(facts):
             settings = candidates(facts)
             if len(settings) > 1:
                 self._say("time the settings", 2)
@@ -196,6 +195,11 @@ class _Examination:
                 "blocked": round(1e3 * cost.blocked_s, 3),
             }
         }
+
+    def _can_time(self, facts: LoaderFacts) -> bool:
+        """Items that raise would end the timing; what cannot have workers needs none."""
+        is_asked = self.config.probe and "perf.recommend" in self.wanted
+        return is_asked and not facts.must_be_zero and self._failed("ds.items") is None
 
     def _sweep(self, settings: list[int], facts: LoaderFacts, build_s: float) -> list[Window]:
         spent = time.monotonic() - self.start
@@ -222,9 +226,6 @@ class _Examination:
         rate = self.config.consumer_rate
         if self.config.step_ms is not None:
             rate = found.batch_size * 1e3 / self.config.step_ms
-        is_unsharded = any(
-            check.id == "ds.iterable_shard" and check.status == "fail" for check in self.checks
-        )
         return LoaderFacts(
             cost=cost,
             batch_size=found.batch_size,
@@ -241,7 +242,7 @@ class _Examination:
             worker_bytes=found.worker_bytes,
             has_gpu=self._sees_gpu(),
             must_be_zero=self._obstacle(found),
-            extra_caps={"unsharded iterable": 1} if is_unsharded else {},
+            extra_caps={"unsharded iterable": 1} if self._failed("ds.iterable_shard") else {},
         )
 
     def _sees_gpu(self) -> bool:
@@ -257,13 +258,10 @@ class _Examination:
         blocked = found.blocks.get(self.method)
         if blocked:
             return f"{blocked[0]} cannot be sent to {self.method} workers"
-        for check in self.checks:
-            if check.status == "fail" and check.id in (
-                f"worker.{self.method}",
-                "worker.consistency",
-                "ds.output",
-            ):
-                return f"{check.id}: {check.summary}"
+        for id in (f"worker.{self.method}", "worker.consistency", "ds.output"):
+            check = self._failed(id)
+            if check is not None:
+                return f"{id}: {check.summary}"
         return ""
 
     def _context(self, found: SurveyFacts, *, must_be_zero: bool) -> str | None:
@@ -283,16 +281,26 @@ class _Examination:
                     raise UsageError(
                         check.data["message"], id="bad-target", where=check.where, hint=check.fix
                     )
-                self.checks.append(check)
+                self.checks.append(self._told_once(check))
 
+        patience_s = max(_LEAST_SILENCE_S, self.config.budget_s)
         return run_stage(
             request,
             timeout_s=limit_s,
-            silence_s=_SILENCE_S,
+            silence_s={step: min(longest, patience_s) for step, longest in _SILENCE_S.items()},
             memory_limit_bytes=int(_SAFE_SHARE * self.memory.available_bytes),
             allow_cuda=self.config.allow_cuda,
             on_event=on_event,
         )
+
+    def _told_once(self, check: Check) -> Check:
+        """A worker that only met an item which raises anywhere adds nothing to ds.items."""
+        if check.data.get("explained_as") == "worker-exception" and self._failed("ds.items"):
+            return Check(check.id, "skip", "a worker met an item that raises: see ds.items")
+        return check
+
+    def _failed(self, id: str) -> Check | None:
+        return next((check for check in self.checks if check.id == id and check.status == "fail"), None)
 
     def _skipped(self) -> None:
         """Name the checks that were asked for and not made."""
@@ -310,10 +318,10 @@ class _Examination:
             self.checks.append(Check(id, "skip", why))
 
     def _lesson(self, facts: SurveyFacts | None) -> tuple[str, ...]:
-        if facts is not None and facts.network is not None:
-            return lesson(facts.network.path, facts.network.device)
+        if facts is not None and (network := facts.network) is not None:
+            return lesson(network.path, network.device, is_on_gpu=network.is_on_gpu)
         if any(check.id == "ds.build" and check.data.get("needs_cuda") for check in self.checks):
-            return lesson("the network", "cuda:0")
+            return lesson("the network", "cuda:0", is_on_gpu=True)
         return ()
 
     def _say(self, label: str, done: float) -> None:

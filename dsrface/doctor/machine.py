@@ -211,7 +211,7 @@ def storage_check(
         return Check(
             "env.storage",
             "warn",
-            f"items wait {blocked * 1e3:.1f} ms for storage or a network, {fraction:.0%} of their time",
+            f"items wait {blocked * 1e3:.1f} ms for a disk, a network or a lock: {fraction:.0%} of their time",
             where=where,
             matters="Then more workers than cores are right, and packed data would be better.",
             fix="Copy the data to a local disk, or pack it into shards (`dsrface precompute`).",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import collections
 import functools
 import inspect
-import os
 import re
 from typing import Any
+
+from dsrface.runtime.user_code import short_path
 
 _HIDDEN = re.compile(r"\._(?:modules|parameters|buffers)\[(?:'([^']*)'|(\d+))\]")
 _lines: dict[tuple[Any, str | None], str] = {}
@@ -50,7 +51,7 @@ def locate(owner: Any, name: str, obj: Any) -> str:
     function = inspect.unwrap(obj) if inspect.isfunction(obj) else getattr(obj, "__func__", None)
     code = getattr(function, "__code__", None)
     if code is not None:
-        return f"{_short(code.co_filename)}:{code.co_firstlineno}"
+        return f"{short_path(code.co_filename)}:{code.co_firstlineno}"
     if isinstance(obj, type):
         return _class_line(obj, None)
     if name.isidentifier():
@@ -130,20 +131,11 @@ def _find_line(cls: Any, attribute: str | None) -> str:
     if file is None:
         return ""
     if attribute is None:
-        return f"{_short(file)}:{first}"
+        return f"{short_path(file)}:{first}"
     assignment = re.compile(
         rf"\bself\.{re.escape(attribute)}\s*(?::[^=]+)?=[^=]|^\s*{re.escape(attribute)}\s*[:=]"
     )
     for offset, line in enumerate(lines):
         if assignment.search(line):
-            return f"{_short(file)}:{first + offset}"
+            return f"{short_path(file)}:{first + offset}"
     return ""
-
-
-def _short(file: str) -> str:
-    """Return the file relative to the working folder when it lies below it."""
-    try:
-        relative = os.path.relpath(file)
-    except ValueError:  # another drive on Windows
-        return file
-    return file if relative.startswith("..") else relative

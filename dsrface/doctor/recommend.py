@@ -64,10 +64,11 @@ def caps(facts: LoaderFacts, *, prefetch_factor: int = 2) -> dict[str, int]:
 
 
 def candidates(facts: LoaderFacts) -> list[int]:
-    """Return the settings worth probing: none, half, the analytic best, and twice that, within the caps."""
+    """Return the settings worth timing, the likeliest first: the model's, none, and those around them."""
     best = analytic(facts)
     most = min(caps(facts).values())
-    return sorted({0, *(min(most, number) for number in (1, math.ceil(best / 2), best, 2 * best))})
+    wanted = (best, 0, 2 * best, math.ceil(best / 2), 1)
+    return list(dict.fromkeys(min(most, number) for number in wanted))
 
 
 def analytic(facts: LoaderFacts) -> int:

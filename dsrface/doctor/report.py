@@ -196,12 +196,12 @@ def guarded(id: str, make: Callable[[], Check]) -> Check:
 
 
 def in_order(checks: Iterable[Check]) -> tuple[Check, ...]:
-    """Return the checks in the report's order; of two with one id the graver one stays."""
+    """Return the checks in the report's order; of two with one id the graver stays, or the later."""
     gravity = {status: rank for rank, status in enumerate(("skip", "pass", "info", "warn", "error", "fail"))}
     kept: dict[str, Check] = {}
     for check in checks:
         known = kept.get(check.id)
-        if known is None or gravity[check.status] > gravity[known.status]:
+        if known is None or gravity[check.status] >= gravity[known.status]:
             kept[check.id] = check
     return tuple(kept[id] for id in CHECK_IDS if id in kept)
 

@@ -20,7 +20,7 @@ from dsrface.doctor.targets import Target
 from dsrface.doctor.torch_checks import num_threads, torchvision_check
 from dsrface.errors import DsrfaceError
 from dsrface.runtime.text import count_text
-from dsrface.runtime.user_code import place_of
+from dsrface.runtime.user_code import place_of, short_path
 
 
 def device_of(tensor: torch.Tensor) -> str:
@@ -114,7 +114,7 @@ def _build_failed(error: Exception, request: Mapping[str, Any]) -> Check:
     if isinstance(error, DsrfaceError):
         summary, place, fix = error.message, error.where, error.hint
     elif isinstance(error, SyntaxError):
-        place = f"{error.filename}:{error.lineno}"
+        place = f"{short_path(error.filename or '')}:{error.lineno}"
     return Check(
         "ds.build",
         "fail",

@@ -102,7 +102,7 @@ def sweep(request: Mapping[str, Any], report: Reporter) -> None:
     streams: dict[int, _Stream] = {}
     for number in request["candidates"]:
         if streams and time.monotonic() > half:
-            break  # starting workers is slow here; the first ones are the best guesses
+            break  # starting workers is slow here; the first ones are the likeliest
         streams[number] = _Stream(target, method, number, batch_size)
     rates: dict[int, list[float]] = {number: [] for number in streams}
     for round_index in range(_MAX_ROUNDS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sysconfig
 import traceback
@@ -22,6 +23,15 @@ def is_users(file: str) -> bool:
     return not any(Path(file).is_relative_to(folder) for folder in (_STANDARD_LIBRARY, _OWN))
 
 
+def short_path(file: str) -> str:
+    """Return the file relative to the working folder when it lies below it."""
+    try:
+        relative = os.path.relpath(file)
+    except ValueError:  # another drive on Windows
+        return file
+    return file if relative.startswith("..") else relative
+
+
 def innermost(error: BaseException) -> str:
     """Return `file:line in function` of the user's innermost frame in an exception, or ""."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -40,8 +50,8 @@ def innermost_in(text: str) -> str:
     own = [frame for frame in _FRAME.findall(text) if is_users(frame[0])]
     dumped = [frame for frame in own if not frame[2]]
     chosen = dumped[:1] or own[-1:]
-    return "".join(f"{file}:{line} in {function}" for file, line, _, function in chosen)
+    return "".join(f"{short_path(file)}:{line} in {function}" for file, line, _, function in chosen)
 
 
 def _place(frame: traceback.FrameSummary) -> str:
-    return f"{frame.filename}:{frame.lineno} in {frame.name}"
+    return f"{short_path(frame.filename)}:{frame.lineno} in {frame.name}"

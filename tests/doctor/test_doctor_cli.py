@@ -106,7 +106,7 @@ def test_the_classic_case_teaches(monkeypatch):
     done = command("--dataset", target("NetworkFault"), "--start-method", "fork", COLUMNS="200")
     assert done.returncode == 1
     text = " ".join(done.stdout.split())
-    for line in lesson("dataset.dsr_model", "cuda:0"):
+    for line in lesson("dataset.dsr_model", "cuda:0", is_on_gpu=True):
         assert line in text
     assert "num_workers=0" in text
     assert "dsrface precompute DATA --weights RUN" in text
@@ -120,6 +120,20 @@ def test_a_hanging_batch_ends_as_a_failure():
     assert (check.status, result.exit_code) == ("fail", 1)
     assert "doctor_faults.py" in check.where
     assert "acquire" in check.data["stacks"] or "__getitem__" in check.where
+
+
+@pytest.mark.slow
+def test_an_item_that_raises_is_told_once_and_speaks_for_no_number_of_workers():
+    report = run(dataset=target("ItemFault"), start_method="fork", budget_s=2).report
+    assert report.check("ds.items").status == "fail"
+    assert report.check("worker.fork").status == "skip"
+    assert "worker.fork" not in report.recommendation["reason"]
+
+
+def test_the_lesson_of_a_network_on_the_cpu_speaks_of_what_would_be():
+    lines = lesson("dataset.net", "cuda:0", is_on_gpu=False)
+    assert lines[0].startswith("On the CPU, as here, workers can use dataset.net")
+    assert not any("as it is" in line for line in lines)
 
 
 def test_exit_codes_of_what_cannot_be_examined():
@@ -227,6 +241,10 @@ def test_verdicts():
     assert "1 failure, 0 warnings" in report(Check("ds.items", "fail", "x")).verdict_line()
     twice = in_order([Check("env.ram", "pass", "a"), Check("env.ram", "fail", "b")])
     assert [check.summary for check in twice] == ["b"]
+    later = in_order(
+        [Check("ds.items", "fail", "1 item raised"), Check("ds.items", "fail", "5 items raised")]
+    )
+    assert [check.summary for check in later] == ["5 items raised"]
 
 
 def seen(**values):

@@ -85,6 +85,7 @@ def test_each_cap_is_named_and_kept(name, changes, most):
     assert caps(given)[name] == most
     assert recommend(given).num_workers <= most
     assert max(candidates(given)) <= most
+    assert candidates(given)[0] == analytic(given)  # timed first, should time run out
 
 
 def test_too_little_shared_memory_for_two_batches_ahead_still_gives_a_recommendation():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sysconfig
 
 import pytest
 
 import dsrface.runtime.text
-from dsrface.runtime.user_code import innermost, innermost_in, is_users, place_of
+from dsrface.runtime.user_code import innermost, innermost_in, is_users, place_of, short_path
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_files_of_others(file):
 def test_an_exception_is_placed_at_the_users_line_not_at_the_librarys():
     with pytest.raises(ValueError) as caught:
         json.loads("no json")
-    assert innermost(caught.value).startswith(f"{__file__}:")
+    assert innermost(caught.value).startswith(f"{short_path(__file__)}:")
     assert innermost(caught.value).endswith(
         " in test_an_exception_is_placed_at_the_users_line_not_at_the_librarys"
     )
@@ -47,6 +48,12 @@ def test_an_exception_is_placed_at_the_users_line_not_at_the_librarys():
     assert innermost(foreign) == ""
     assert "json" in place_of(foreign)
     assert place_of(ValueError("never raised")) == ""
+
+
+def test_paths_below_the_working_folder_are_short(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert short_path(str(tmp_path / "my" / "data.py")) == os.path.join("my", "data.py")
+    assert short_path(str(tmp_path.parent / "data.py")) == str(tmp_path.parent / "data.py")
 
 
 def test_texts():
