@@ -50,7 +50,9 @@ class Ring:
         Args:
             produce: Takes a function that gives a free buffer of some size, and yields it filled.
         """
-        state = _Flight(self, self._device if self._is_cuda else None)
+        # With its number: in another thread, plain "cuda" would be another device.
+        cuda_device = torch.cuda.current_stream(self._device).device if self._is_cuda else None
+        state = _Flight(self, cuda_device)
         thread = threading.Thread(target=state.fill, args=(produce,), name="dsrface-ring", daemon=True)
         torch.get_num_threads()  # this thread's number is fixed before the other thread sets its own
         thread.start()
@@ -59,8 +61,8 @@ class Ring:
         finally:
             state.stop()
             thread.join()
-            if self._is_cuda:  # the next epoch begins with every buffer free
-                torch.cuda.current_stream(self._device).synchronize()
+            if cuda_device is not None:  # the next epoch begins with every buffer free
+                torch.cuda.current_stream(cuda_device).synchronize()
 
     def _new_buffer(self) -> Batch:
         def empty(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -79,7 +81,7 @@ class Ring:
 class _Flight:
     """One epoch's traffic between the filling thread and the consumer."""
 
-    def __init__(self, ring: Ring, cuda_device: str | None) -> None:
+    def __init__(self, ring: Ring, cuda_device: torch.device | None) -> None:
         self._ring = ring
         self._cuda_device = cuda_device
         # A free buffer comes with the event after which the device no longer reads from it.
