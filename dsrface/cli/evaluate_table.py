@@ -34,7 +34,7 @@ def render_evaluation(result: EvaluateResult, console: Console) -> None:
             Text(
                 f"[low, high]: 95 % by person, {evaluation.counts.persons} persons; "
                 f"{evaluation.counts.genuine} genuine, {evaluation.counts.impostor} impostor pairs. "
-                "HR-LR: HR gallery, LR probe. HR-HR: the ceiling. ~ few pairs for this FAR.",
+                "HR-LR: HR gallery, VLR probe. HR-HR: the ceiling. ~ few pairs for this FAR.",
                 style="dim",
             )
         )

@@ -15,22 +15,23 @@ class DsrTable(Config):
 
     arch: Literal["residual", "hybrid"] = Field(
         "residual",
-        description="`residual`: convolutions at LR; `hybrid`: max-feature-map CNN and attention.",
+        description="`residual`: convolutions at the VLR size; `hybrid`: max-feature-map CNN and attention.",
     )
     channels: int = Field(32, ge=4, le=1024, description="Feature channels of every block.")
     blocks: int = Field(6, ge=1, le=128, description="Number of residual blocks.")
     positions: bool = Field(
         True,
-        description="residual: a learned value per LR position and channel; aligned faces have fixed places.",
+        description="residual: a learned value per VLR position and channel, as aligned faces have fixed "
+        "places.",
     )
     mixer_rank: int = Field(
         0,
         ge=0,
         le=1024,
-        description="residual: hidden units of a block's map over all LR positions; 0: none.",
+        description="residual: hidden units of a block's map over all VLR positions; 0: none.",
     )
     attention_layers: int = Field(
-        3, ge=1, le=32, description="hybrid: self-attention layers over all LR tokens."
+        3, ge=1, le=32, description="hybrid: self-attention layers over all VLR tokens."
     )
     attention_heads: int = Field(
         4, ge=1, le=32, description="hybrid: heads of each layer; divides `channels`."

@@ -19,7 +19,7 @@ class PrepareConfig(Config):
 
     source: Path = Field(description="Folder of photos: one folder per person, or flat <person>_<rest>.png.")
     data: Path = Field(description="Folder of the data set to make.")
-    vlr_sizes: tuple[int, ...] = Field(VLR_SIZES_PX, description="Sides of the LR faces, in pixels.")
+    vlr_sizes: tuple[int, ...] = Field(VLR_SIZES_PX, description="Sides of the VLR faces, in pixels.")
     align: str = Field(
         "auto",
         description="Where the five landmarks come from: a CSV file, none (faces are aligned already), or "
@@ -29,7 +29,7 @@ class PrepareConfig(Config):
         (0.8, 0.1, 0.1), description="Shares of persons in train, val and test, each in [0, 1]."
     )
     degradation: Literal["classic", "realistic"] = Field(
-        "classic", description="How LR faces are made: one bicubic kernel, or blur, noise and JPEG as well."
+        "classic", description="How VLR faces are made: one bicubic kernel, or blur, noise and JPEG as well."
     )
     seed: int = Field(0, ge=0, description="Seed of the split and of the degradation.")
     workers: Workers = Field("auto", description="Worker processes; auto measures.")

@@ -26,7 +26,7 @@ class Sample(NamedTuple):
     """One picture and its twin.
 
     Args:
-        inputs: uint8 [S, S, 3] RGB, LR face or DSR output.
+        inputs: uint8 [S, S, 3] RGB, VLR face or DSR output.
         high: uint8 [112, 112, 3] RGB, with the same geometry as `inputs`.
         label: Person, 0-based within the split.
         index: Position in the split.
@@ -47,11 +47,11 @@ class PairDataset(Dataset[Sample]):
 
     Args:
         split: Names, labels and the folder of HR faces.
-        inputs: Folder of the input pictures, with the names of the HR ones: one of the split's LR folders, or
-            else 112x112 pictures.
+        inputs: Folder of the input pictures, with the names of the HR ones: one of the split's VLR folders,
+            or else 112x112 pictures.
         augment: Geometry of training samples; None leaves them as they are on disk.
         seed: With epoch and index it fixes every draw.
-        degradation: How this data set's LR faces are made; None when unknown or when inputs are DSR outputs.
+        degradation: How this data set's VLR faces are made; None when unknown or when inputs are DSR outputs.
     """
 
     def __init__(

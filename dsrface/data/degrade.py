@@ -1,6 +1,6 @@
 """From an HR face to a very-low-resolution one: the one function that `prepare` and training both use.
 
-Every strength is relative to the LR pixel, so that one setting means the same at 16, 24 and 32 px. With one
+Every strength is relative to the VLR pixel, so that one setting means the same at 16, 24 and 32 px. With one
 fixed kernel in training and another in use, a network sees inputs that differ by more than all it can gain.
 """
 
@@ -22,14 +22,14 @@ _REDUCERS = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampli
 
 @dataclass(frozen=True)
 class Degradation:
-    """How LR faces are made.
+    """How VLR faces are made.
 
     Args:
         kind: `classic`: one anti-aliased bicubic reduction. `realistic`: blur, reduction, noise, JPEG, once
             or twice.
-        size_px: Side of the LR face.
-        seed: Seed of the data set's own LR faces (training draws its own).
-        blur_sigma: Range of the blur before each reduction, in LR pixels.
+        size_px: Side of the VLR face.
+        seed: Seed of the data set's own VLR faces (training draws its own).
+        blur_sigma: Range of the blur before each reduction, in VLR pixels.
         noise_sigma: Range of the Gaussian noise after each reduction, in fractions of white.
         photons: Range of the photons that make white; fewer mean more Poisson noise.
         jpeg_quality: Range of the JPEG quality after each reduction, 1..100.
@@ -81,7 +81,7 @@ class Degradation:
 
 
 def degrade(high: ImageU8, degradation: Degradation, *, rng: np.random.Generator) -> ImageU8:
-    """Return the LR face.
+    """Return the VLR face.
 
     Args:
         high: uint8 [H, W, 3] RGB, square, usually 112 px.
@@ -104,7 +104,7 @@ def degrade(high: ImageU8, degradation: Degradation, *, rng: np.random.Generator
 def _stage(
     image: Image.Image, size_px: int, low_size_px: int, settings: Degradation, rng: np.random.Generator
 ) -> Image.Image:
-    """Blur, reduce, add noise, compress; sigmas count in pixels of the final LR face, at any size here."""
+    """Blur, reduce, add noise, compress; sigmas count in pixels of the final VLR face, at any size here."""
     lr_pixel = image.width / low_size_px
     sigma_x, sigma_y = rng.uniform(*settings.blur_sigma, size=2) * lr_pixel
     image = image.filter(ImageFilter.GaussianBlur((float(sigma_x), float(sigma_y))))

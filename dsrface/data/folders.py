@@ -13,17 +13,17 @@ _ANY = re.compile(rf"{HIGH_FOLDER}|({PLAIN_LOW_FOLDER}|{PLAIN_OUTPUTS_FOLDER})(_
 
 
 def low_folder(size_px: int) -> str:
-    """Return the name of the folder of LR faces of a size, in pixels."""
+    """Return the name of the folder of VLR faces of a size, in pixels."""
     return f"{PLAIN_LOW_FOLDER}_{size_px}x{size_px}"
 
 
 def outputs_folder(size_px: int) -> str:
-    """Return the name of the folder of what a DSR makes of the LR faces of a size, in pixels."""
+    """Return the name of the folder of what a DSR makes of the VLR faces of a size, in pixels."""
     return f"{PLAIN_OUTPUTS_FOLDER}_{size_px}x{size_px}"
 
 
 def low_size_px(name: str) -> int | None:
-    """Return the size that the name of a folder of LR faces says, or None when it is another folder."""
+    """Return the size that the name of a folder of VLR faces says, or None when it is another folder."""
     match = _LOW.fullmatch(name)
     return int(match[1]) if match else None
 

@@ -46,7 +46,7 @@ class FaceSplit:
         names: Relative names, sorted: `<person>/<image>.png`, or flat `<person>_<rest>.png`.
         labels: int64 [N], position of each picture's person in `persons`.
         persons: Names of the persons, sorted.
-        low_folders: LR size in pixels to folder name.
+        low_folders: VLR size in pixels to folder name.
     """
 
     name: str
@@ -70,7 +70,7 @@ class FaceSplit:
         return self.root / "hr_cache"
 
     def low_dir(self, size_px: int) -> Path:
-        """Return the folder of the LR faces of a size.
+        """Return the folder of the VLR faces of a size.
 
         Raises:
             DataError: the data set has no such size.
@@ -78,7 +78,7 @@ class FaceSplit:
         if size_px not in self.low_folders:
             have = ", ".join(str(size) for size in sorted(self.low_folders)) or "none"
             raise DataError(
-                f"The {self.name} split has no LR faces of {size_px} px (it has: {have}).",
+                f"The {self.name} split has no VLR faces of {size_px} px (it has: {have}).",
                 id="no-such-vlr-size",
                 where=self.root,
                 hint="Choose one of these with --vlr-size, or run `dsrface prepare` with --vlr-sizes.",
@@ -86,7 +86,7 @@ class FaceSplit:
         return self.root / self.low_folders[size_px]
 
     def outputs_dir(self, size_px: int) -> Path:
-        """Return the folder for what a DSR makes of the LR faces of a size; it need not exist."""
+        """Return the folder for what a DSR makes of the VLR faces of a size; it need not exist."""
         is_plain = self.low_folders.get(size_px) == PLAIN_LOW_FOLDER
         return self.root / (PLAIN_OUTPUTS_FOLDER if is_plain else outputs_folder(size_px))
 
@@ -111,7 +111,7 @@ class FaceSplit:
                 f"first {missing[0]!r}.",
                 id="twin-missing",
                 where=folder,
-                hint="HR, LR and DSR pictures must have the same names.",
+                hint="HR, VLR and DSR pictures must have the same names.",
             )
         return present
 
@@ -148,13 +148,13 @@ class FaceData:
         return self.splits[name]
 
     def check_twins(self, size_px: int, *split_names: str) -> list[str]:
-        """Make sure that every HR face of some splits has its LR face.
+        """Make sure that every HR face of some splits has its VLR face.
 
         Returns:
-            A sentence for each folder whose LR faces are not used for want of an HR face.
+            A sentence for each folder whose VLR faces are not used for want of an HR face.
 
         Raises:
-            DataError: no such split or size, or an LR face is missing.
+            DataError: no such split or size, or a VLR face is missing.
         """
         doubts: dict[Path, str] = {}
         for split in map(self.split, split_names):
@@ -165,14 +165,14 @@ class FaceData:
             lonely = sorted(split.check_twins(folder) - high)
             if lonely:
                 doubts[folder] = (
-                    f"{len(lonely)} LR faces in {folder} have no HR face of the same name and are not used, "
+                    f"{len(lonely)} VLR faces in {folder} have no HR face of the same name and are not used, "
                     f"first {lonely[0]!r}"
                 )
         return list(doubts.values())
 
     @property
     def vlr_sizes(self) -> tuple[int, ...]:
-        """LR sizes that every split has, in pixels, ascending."""
+        """VLR sizes that every split has, in pixels, ascending."""
         sizes = [set(split.low_folders) for split in self.splits.values()]
         return tuple(sorted(set.intersection(*sizes))) if sizes else ()
 
@@ -189,7 +189,7 @@ class FaceData:
         return total.hexdigest()
 
     def degradation(self, size_px: int) -> Degradation | None:
-        """Return how the LR faces of a size were made, or None when nobody wrote it down."""
+        """Return how the VLR faces of a size were made, or None when nobody wrote it down."""
         stored = self.info.get("degradations", {}).get(str(size_px))
         return Degradation.from_dict(stored) if stored else None
 

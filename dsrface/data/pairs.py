@@ -21,7 +21,7 @@ class Pairs:
     """Pairs of pictures of one split.
 
     Args:
-        first: int64 [P], positions in the split; the HR picture where HR is compared with LR.
+        first: int64 [P], positions in the split; the HR picture where HR is compared with VLR.
         second: int64 [P].
         is_same: bool [P], whether both show one person.
         origin: Where they come from, in words.

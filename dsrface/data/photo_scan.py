@@ -193,7 +193,7 @@ def _parts(file: str, level: int) -> tuple[str, str, str]:
 
 
 def _refuse_data_set(source: Path, files: Sequence[str]) -> None:
-    """Refuse a data set: its split folders would pass for persons, and its LR faces for photos."""
+    """Refuse a data set: its split folders would pass for persons, and its VLR faces for photos."""
     for file in files:
         for folder in PurePosixPath(file).parents:
             if is_data_folder(folder.name):

@@ -1,4 +1,4 @@
-"""From a folder of photos to staged 112x112 and LR faces, one photo at a time; free of torch, for worker
+"""From a folder of photos to staged 112x112 and VLR faces, one photo at a time; free of torch, for worker
 processes.
 
 A photo's result depends on the photo, its name and the settings alone, so any number of processes writes the
@@ -43,7 +43,7 @@ class FaceJob:
     Args:
         source: Folder of the photos.
         staging: Folder that gets `hr_images/` and `vlr_images_SxS/`.
-        degradations: One for each LR size.
+        degradations: One for each VLR size.
         align: `none`, `landmarks` or `detect`.
     """
 
@@ -144,7 +144,7 @@ class _FaceMaker:
             self._detector = Detector()
 
     def make(self, photo: Photo, points: Points | None) -> FaceDone | BadPhoto:
-        """Write the HR face and its LR faces, unless an interrupted run has done so."""
+        """Write the HR face and its VLR faces, unless an interrupted run has done so."""
         job = self._job
         targets = {job.staging / low_folder(item.size_px) / photo.name: item for item in job.degradations}
         target = job.staging / HIGH_FOLDER / photo.name

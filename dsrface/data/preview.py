@@ -1,4 +1,4 @@
-"""One picture that shows what a data set holds: a row a person, the HR face and its LR faces enlarged."""
+"""One picture that shows what a data set holds: a row a person, the HR face and its VLR faces enlarged."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _GAP_PX = 4
 
 
 def preview_sheet(root: Path, names: Sequence[str], sizes_px: Sequence[int]) -> ImageU8:
-    """Return uint8 [H, W, 3]: for each picture HR and then every LR size, with its pixels as squares.
+    """Return uint8 [H, W, 3]: for each picture HR and then every VLR size, with its pixels as squares.
 
     Args:
         root: Folder with `hr_images` and `vlr_images_SxS`.
         names: Relative names of the pictures.
-        sizes_px: LR sizes.
+        sizes_px: VLR sizes.
     """
     step = HIGH_SIZE_PX + _GAP_PX
     shape = (len(names) * step + _GAP_PX, (len(sizes_px) + 1) * step + _GAP_PX, 3)

@@ -2,7 +2,7 @@
 
     output = bicubic(low) + shuffle(tail(body(low)))
 
-All convolutions run at LR resolution; a zero-initialised tail makes the untrained network equal to bicubic,
+All convolutions run at the VLR size; a zero-initialised tail makes the untrained network equal to bicubic,
 so it can only leave the baseline by learning. No BatchNorm (its statistics disturb restoration) and no clamp
 in `forward` (a clamp has no gradient outside [0, 1]); whoever writes an image clamps there.
 """
@@ -34,7 +34,7 @@ def build_dsr(config: DsrConfig) -> nn.Module:
 
 
 class ResidualDsr(nn.Module):
-    """Residual blocks at LR resolution, with optional position mixers and a learned value per position.
+    """Residual blocks at the VLR size, with optional position mixers and a learned value per position.
 
     Args:
         config: `arch="residual"`; uses vlr_size, channels, blocks, mixer_rank, positions.

@@ -1,4 +1,4 @@
-"""HybridDsr: max-feature-map residual CNN, full self-attention over the LR tokens, pixel shuffle.
+"""HybridDsr: max-feature-map residual CNN, full self-attention over the VLR tokens, pixel shuffle.
 
 A clean re-make, at its size, of the network that people train today: for comparison, not a recommendation.
 Differences: no BatchNorm, no clamp, a bicubic skip and a zero-initialised tail, as in every network here.

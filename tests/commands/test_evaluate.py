@@ -127,7 +127,7 @@ def test_full__report_is_self_contained(full) -> None:
     assert not re.search(r"<script|<link|https?://|@import|url\(", html)
     assert html.count("data:image/png;base64,") == 6 * 4
     assert html.count("<svg role=") == 1 + 1 + 6  # ROC, differences, histograms
-    for words in ("chance", "reject all", "raw pixels", "never evidence", "LR against LR", "the ceiling"):
+    for words in ("chance", "reject all", "raw pixels", "never evidence", "VLR against VLR", "the ceiling"):
         assert words in html
     assert found.headline.replace("&", "&amp;") in html
     assert all(line.split(":")[0] in html for line in found.limits)

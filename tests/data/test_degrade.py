@@ -55,7 +55,7 @@ def test_realistic_differs_from_classic_and_between_images(faces_dir: Path) -> N
 
 
 def test_strength_counts_in_lr_pixels() -> None:
-    """An edge must be blurred over as many LR pixels at 32 px as at 16 px."""
+    """An edge must be blurred over as many VLR pixels at 32 px as at 16 px."""
     edge = np.zeros((112, 112, 3), np.uint8)
     edge[:, 56:] = 255
     widths = []

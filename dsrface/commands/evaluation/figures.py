@@ -155,7 +155,7 @@ def image_quality(
 def identify(
     measured: Measured, *, persons: NDArray[np.int64], counts: NDArray[np.uint16], seed: int
 ) -> tuple[Gallery, tuple[Identification, ...]]:
-    """Search every LR probe in a gallery of HR faces of other photos.
+    """Search every VLR probe in a gallery of HR faces of other photos.
 
     Raises:
         DataError: too few persons for a gallery.

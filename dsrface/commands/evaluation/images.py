@@ -49,7 +49,7 @@ class Networks:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What stands for the LR faces."""
+        """What stands for the VLR faces."""
         return (BICUBIC, DSR) if self.dsr is not None or self.dsr_outputs is not None else (BICUBIC,)
 
 
@@ -85,7 +85,7 @@ def measure(
     Args:
         split: What to measure on.
         networks: With what.
-        vlr_size: Side of the LR faces, in pixels.
+        vlr_size: Side of the VLR faces, in pixels.
         batch_size: Pictures a forward pass.
         num_workers: Processes that read pictures.
         device: Where the networks are.
@@ -117,12 +117,12 @@ def batches(
     num_workers: int,
     emit: Emit,
 ) -> Generator[tuple[Batch, Tensor | None]]:
-    """Yield batches of LR and HR faces, and the stored DSR outputs of the same pictures when there are any.
+    """Yield batches of VLR and HR faces, and the stored DSR outputs of the same pictures when there are any.
 
     Args:
         split: What to read.
         networks: Says where stored outputs lie.
-        vlr_size: Side of the LR faces, in pixels.
+        vlr_size: Side of the VLR faces, in pixels.
         batch_size: Pictures a batch.
         num_workers: Processes that read pictures.
         emit: Receives notes.
@@ -162,7 +162,7 @@ def pictures(
     networks: Networks,
     device: Device,
 ) -> dict[str, UInt8[Tensor, "b 112 112 3"]]:
-    """Return what stands for LR faces: bicubic, and the DSR's or the stored outputs when there are any."""
+    """Return what stands for VLR faces: bicubic, and the DSR's or the stored outputs when there are any."""
     found = {BICUBIC: to_image_u8(upsample_bicubic(to_image01(low)))}
     if outputs is not None:
         found[DSR] = outputs

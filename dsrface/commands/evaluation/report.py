@@ -21,8 +21,8 @@ from dsrface.runtime.files import write_text
 
 _SHOWN_PX = 112
 _TITLES = {  # in this order
-    "HR-LR": "HR gallery against LR probes",
-    "LR-LR": "LR against LR",
+    "HR-LR": "HR gallery against VLR probes",
+    "LR-LR": "VLR against VLR",
     "HR-HR": "HR against HR: the ceiling",
 }
 
@@ -67,7 +67,7 @@ def render(evaluation: Evaluation, strips: Sequence[Strip]) -> str:
 def _head(evaluation: Evaluation) -> str:
     counts = evaluation.counts
     facts = [
-        (f"{evaluation.vlr_size} px", "LR faces"),
+        (f"{evaluation.vlr_size} px", "VLR faces"),
         (f"{counts.persons:,}", f"persons, {evaluation.split} split"),
         (f"{counts.images:,}", "pictures"),
     ]

@@ -70,7 +70,7 @@ class Cell:
 
     Args:
         protocol: What is compared: `HR-HR`, `HR-LR` or `LR-LR`.
-        images: What stands for the LR face: `bicubic` or `DSR`; `HR` in the ceiling.
+        images: What stands for the VLR face: `bicubic` or `DSR`; `HR` in the ceiling.
         recogniser: `frozen`, `fine-tuned` or `raw pixels`.
         eer: Equal error rate, in [0, 1].
         auc: Area under the ROC curve, in [0, 1].
@@ -201,7 +201,7 @@ class Evaluation:
         limits: What these figures do not show.
         data: Folder of the data set.
         split: Its split.
-        vlr_size: Side of the LR faces, in pixels.
+        vlr_size: Side of the VLR faces, in pixels.
         counts: What was measured on.
         networks: Role to path and SHA-256.
         quality: Image quality.
@@ -232,7 +232,7 @@ class Evaluation:
 
     @property
     def main_cells(self) -> tuple[Cell, ...]:
-        """LR probes against an HR gallery: what the answer is about."""
+        """VLR probes against an HR gallery: what the answer is about."""
         return tuple(cell for cell in self.cells if cell.protocol == MAIN_PROTOCOL)
 
     @property

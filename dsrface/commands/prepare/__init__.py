@@ -192,7 +192,7 @@ def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
     other = [str(size) for size in info["sizes"]["vlr_px"] if size not in VLR_SIZES_PX]
     if other:
         taken = ", ".join(map(str, VLR_SIZES_PX))
-        yield f"LR faces of {', '.join(other)} px: only evaluate takes them, training only {taken} px"
+        yield f"VLR faces of {', '.join(other)} px: only evaluate takes them, training only {taken} px"
     if "val" not in info["counts"]:
         yield "there is no val split: train-dsr and finetune need one to choose checkpoints on"
     if info["counts"].get("test", {}).get("persons", 2) < 2:
