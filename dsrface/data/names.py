@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_CHUNK = 65536
+
 
 class PackedStrings(Sequence[str]):
     """An immutable sequence of strings held as UTF-8 bytes and offsets.
@@ -53,13 +55,14 @@ class PackedStrings(Sequence[str]):
             position += len(self)
         if not 0 <= position < len(self):
             raise IndexError(f"index {index} in {len(self)} strings")
-        start, end = int(self.offsets[position]), int(self.offsets[position + 1])
+        start, end = self.offsets[position : position + 2].tolist()
         return self.data[start:end].numpy().tobytes().decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
-        data, offsets = self.data.numpy().tobytes(), self.offsets.tolist()
-        for start, end in itertools.pairwise(offsets):
-            yield data[start:end].decode("utf-8", "surrogateescape")
+        data = self.data.numpy().data
+        for first in range(0, len(self), _CHUNK):  # a list of all offsets would take more than the strings
+            for start, end in itertools.pairwise(self.offsets[first : first + _CHUNK + 1].tolist()):
+                yield data[start:end].tobytes().decode("utf-8", "surrogateescape")
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, PackedStrings):
