@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -106,6 +107,8 @@ def facts(asked: str, cores: Cores, memory: Memory) -> dict[str, Any]:
 
 def has_gpu() -> bool:
     """Return whether the machine shows an NVIDIA device, whatever CUDA_VISIBLE_DEVICES says."""
+    if os.name == "nt":
+        return shutil.which("nvidia-smi") is not None  # comes with the driver
     return Path("/dev/nvidia0").exists() or Path("/proc/driver/nvidia/gpus").is_dir()
 
 
@@ -211,7 +214,7 @@ def storage_check(
         return Check(
             "env.storage",
             "warn",
-            f"items wait {blocked * 1e3:.1f} ms for a disk, a network or a lock: {fraction:.0%} of their time",
+            f"items wait {blocked * 1e3:.1f} ms for a disk, network or lock: {fraction:.0%} of their time",
             where=where,
             matters="Then more workers than cores are right, and packed data would be better.",
             fix="Copy the data to a local disk, or pack it into shards (`dsrface precompute`).",

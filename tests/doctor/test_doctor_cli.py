@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
 from rich.console import Console
 
 from dsrface.cli.doctor_report import render_report
@@ -134,6 +135,16 @@ def test_the_lesson_of_a_network_on_the_cpu_speaks_of_what_would_be():
     lines = lesson("dataset.net", "cuda:0", is_on_gpu=False)
     assert lines[0].startswith("On the CPU, as here, workers can use dataset.net")
     assert not any("as it is" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "visible", "pins"), [(True, "0", True), (True, "", False), (False, "0", False)]
+)
+def test_memory_is_pinned_where_the_launch_will_see_a_gpu(monkeypatch, hardware, visible, pins):
+    monkeypatch.setattr(machine, "has_gpu", lambda: hardware)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    report = run(dataset=target("NetworkFixed"), probe=False, budget_s=1).report
+    assert report.recommendation["pin_memory"] is (pins and torch.version.cuda is not None)
 
 
 def test_exit_codes_of_what_cannot_be_examined():
