@@ -44,6 +44,8 @@ def render_report(report: Report, console: Console, *, verbose: bool = False) ->
         _print_facts(report, console, width)
     for check in shown:
         _print_check(check, console, width, is_plain=is_plain)
+    if shown and not _needs_attention(shown[-1]):
+        console.print()
     if report.lesson:
         _print_lesson(report.lesson, console, width)
     _print_recommendation(report, console, width)

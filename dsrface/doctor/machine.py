@@ -115,7 +115,7 @@ def has_gpu() -> bool:
 def memory_check(memory: Memory, facts: SurveyFacts | None, num_workers: int) -> Check:
     """Check free memory against workers and the batches under way."""
     have = memory.available_bytes
-    free = f"{size_text(have)} free ({memory.reason})"
+    free = f"{size_text(have)} free" + ("" if memory.limit_bytes is None else f" ({memory.reason})")
     data: dict[str, Any] = {"available_bytes": have, "limit_bytes": memory.limit_bytes}
     if facts is None or not num_workers:
         return Check("env.ram", "warn" if have < 2 << 30 else "pass", free, data=data)

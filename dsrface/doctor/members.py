@@ -18,12 +18,11 @@ _MANY_OBJECTS = 1_000_000
 _OBJECT_BYTES = 128
 _SHOWN = 12
 _GENERATOR_FIX = (
-    "Make it in the worker: random.Random(torch.initial_seed()), or "
-    "np.random.default_rng(torch.initial_seed()), at first use or in worker_init_fn."
+    "Make it in the worker, at first use or in worker_init_fn, from torch.initial_seed() as its seed: "
+    "np.random.default_rng(seed), random.Random(seed), torch.Generator().manual_seed(seed)."
 )
 _TEMPORARY_FIX = (
-    "Return a numpy array from __getstate__ (or keep the tensor as an attribute that is pickled as it is); "
-    "keep an int seed instead of a torch.Generator."
+    "Return a numpy array from __getstate__, or keep the tensor as an attribute that is pickled as it is."
 )
 
 
@@ -46,7 +45,7 @@ def checks(
         guarded("ds.temp_tensor", lambda: _temporary(trace, pickles)),
         guarded("ds.cuda_member", lambda: _cuda(trace, methods)),
         guarded("ds.open_handles", lambda: _handles(trace, methods)),
-        guarded("ds.rng", lambda: _generators(trace, dataset_class)),
+        guarded("ds.rng", lambda: _generators(trace, dataset_class, methods)),
         guarded("ds.pickle_size", lambda: _pickle_size(trace, pickles, num_workers, memory_bytes)),
         guarded("ds.refcount_growth", lambda: _refcounts(trace, methods, num_workers)),
     ]
@@ -59,11 +58,10 @@ def places(members: Sequence[Member]) -> str:
 
 def _unpicklable(trace: Trace, pickles: list[str]) -> Check:
     members = _outermost(trace.unpicklable, trace.handles)
-    if not pickles:  # under fork an open handle is worse than unpicklable: ds.open_handles tells
-        handles = {handle.path for handle in trace.handles}
-        others = [member for member in members if member.path not in handles]
+    if not pickles:  # under fork an open handle is worse than unpicklable
+        others = _without(members, trace.handles)
         if members and not others:
-            return Check("ds.unpicklable", "skip", f"{members[0].path} is told of by ds.open_handles")
+            return _told_by("ds.open_handles", "ds.unpicklable", members)
         members = others
     return _fault(
         "ds.unpicklable",
@@ -90,12 +88,23 @@ def _non_leaf(trace: Trace, pickles: list[str]) -> Check:
 
 
 def _temporary(trace: Trace, pickles: list[str]) -> Check:
+    members = trace.temporary
+    if not pickles:  # under fork a generator repeats
+        others = _without(members, trace.rngs)
+        if members and not others:
+            return _told_by("ds.rng", "ds.temp_tensor", members)
+        members = others
+    generators = {member.path for member in trace.rngs}
     return _fault(
         "ds.temp_tensor",
-        trace.temporary,
+        members,
         pickles,
-        said=lambda _: "is a tensor that exists only while it is pickled; the worker dies on opening it",
-        fix=lambda _: _TEMPORARY_FIX,
+        said=lambda member: (
+            "is a torch.Generator, whose state is a tensor made while it is pickled; the worker dies on it"
+            if member.path in generators
+            else "is a tensor that exists only while it is pickled; the worker dies on opening it"
+        ),
+        fix=lambda member: _GENERATOR_FIX if member.path in generators else _TEMPORARY_FIX,
         clean="no tensor is made while pickling",
         trace=trace,
     )
@@ -188,10 +197,9 @@ def _handles(trace: Trace, methods: Sequence[str]) -> Check:
             "Other start methods cannot send it."
         )
     else:
-        refused = {member.path for member in _outermost(trace.unpicklable, trace.handles)}
-        sent = [member for member in members if member.path not in refused]
+        sent = _without(members, _outermost(trace.unpicklable, trace.handles))
         if members and not sent:
-            return Check("ds.open_handles", "skip", f"{members[0].path} is told of by ds.unpicklable")
+            return _told_by("ds.unpicklable", "ds.open_handles", members)
         members = sent
     data = {"members": [member.to_dict() for member in members]}
     advice: dict[str, list[str]] = {}
@@ -211,18 +219,21 @@ def _handles(trace: Trace, methods: Sequence[str]) -> Check:
     )
 
 
-def _generators(trace: Trace, dataset_class: type) -> Check:
+def _generators(trace: Trace, dataset_class: type, methods: Sequence[str]) -> Check:
     module = sys.modules.get(dataset_class.__module__)
     outside = _module_generators(module) if module is not None else []
     data = {"members": [member.to_dict() for member in trace.rngs], "module": outside}
-    paths = [member.path for member in trace.rngs] + outside
+    members = trace.rngs if "fork" in methods else _without(trace.rngs, trace.temporary)
+    paths = [member.path for member in members] + outside
+    if trace.rngs and not paths:
+        return _told_by("ds.temp_tensor", "ds.rng", trace.rngs)
     if not paths:
         return Check("ds.rng", "pass", "no random generator of its own", data=data)
     return Check(
         "ds.rng",
         "warn",
         f"{paths[0]} is a random generator that every worker gets in the same state{_more(paths)}",
-        where="\n".join([places(trace.rngs), *outside]).strip(),
+        where="\n".join([places(members), *outside]).strip(),
         matters="Each worker draws the same numbers, and again the same in every epoch: "
         "augmentation repeats.",
         fix=_GENERATOR_FIX,
@@ -303,6 +314,17 @@ def _outermost(members: Sequence[Member], handles: Sequence[Member]) -> list[Mem
         outer = min(around, key=lambda handle: len(handle.path), default=member)
         named.setdefault(outer.path, outer)
     return list(named.values())
+
+
+def _without(members: Sequence[Member], told: Sequence[Member]) -> list[Member]:
+    paths = {member.path for member in told}
+    return [member for member in members if member.path not in paths]
+
+
+def _told_by(other: str, id: str, members: Sequence[Member]) -> Check:
+    """Return a check that leaves all it found to another one, so that one cause is told once."""
+    data = {"members": [member.to_dict() for member in members]}
+    return Check(id, "skip", f"{members[0].path} is told of by {other}{_more(members)}", data=data)
 
 
 def _joined(advice: dict[str, list[str]]) -> str:
