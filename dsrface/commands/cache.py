@@ -17,7 +17,7 @@ from dsrface.data.cache.writer import garbage
 from dsrface.engine.events import Emit, Progress
 from dsrface.errors import EXIT_ANSWER_IS_NO, RunError
 from dsrface.runtime.locks import exclusive
-from dsrface.runtime.text import size_text
+from dsrface.runtime.text import count_text, size_text
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,24 @@ def run(config: CacheConfig, *, emit: Emit) -> CacheResult:
     """
     folders = list(_find(config.path))
     if not folders:
-        raise RunError("There is no cache here or below.", id="no-cache", where=config.path)
+        raise RunError(
+            "There is no cache here or below.",
+            id="no-cache",
+            where=config.path,
+            hint="Make one with `dsrface precompute`.",
+        )
     if config.action == "ls":
         entries = [_look(folder) for folder in folders]
         total = sum(entry.num_bytes for entry in entries)
-        summary = f"{len(entries)} caches, {size_text(total)}."
+        summary = f"{count_text(len(entries), 'cache')}, {size_text(total)}."
         return _result(config, summary, entries, [_line(entry) for entry in entries])
     if config.action == "verify":
         entries = [_verify(folder, config, emit) for folder in folders]
         damaged = [entry for entry in entries if entry.problems]
-        summary = f"{len(damaged)} of {len(entries)} caches are damaged."
+        summary = f"Damage in {len(damaged)} of {count_text(len(entries), 'cache')}."
         if not damaged:
             share = "every byte" if config.sample >= 1 else f"a sample of {config.sample:.1%}"
-            summary = f"All {len(entries)} caches are as they were written ({share} read)."
+            summary = f"No damage in {count_text(len(entries), 'cache')} ({share} read)."
         lines = [f"{entry.folder}: {problem}" for entry in damaged for problem in entry.problems]
         return _result(config, summary, entries, lines, EXIT_ANSWER_IS_NO if damaged else 0)
     entries = [_collect(folder, is_dry=config.dry_run) for folder in folders]
@@ -100,7 +105,7 @@ def run(config: CacheConfig, *, emit: Emit) -> CacheResult:
     verb = "would be deleted" if config.dry_run else "deleted"
     lines = [f"{entry.folder}: {name}" for entry in entries for name in entry.problems]
     lines += [f"{entry.folder}: left alone ({entry.state})" for entry in entries if entry.kind == "?"]
-    return _result(config, f"{count} files, {size_text(freed)} {verb}.", entries, lines)
+    return _result(config, f"{count_text(count, 'file')}, {size_text(freed)} {verb}.", entries, lines)
 
 
 def _find(path: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -164,7 +165,9 @@ def _result(
     skipped: tuple[dict[str, str], ...],
 ) -> EmbedResult:
     left_out = f", {len(skipped)} left out" if skipped else ""
-    code = f"import numpy; f = numpy.load({str(config.out)!r}); print(f['names'][:3], f['embeddings'].shape)"
+    # Double quotes inside, so that the shell's single ones need no escape.
+    place = json.dumps(str(config.out), ensure_ascii=False)
+    code = f'import numpy; f = numpy.load({place}); print(f["names"][:3], f["embeddings"].shape)'
     length = "of length 1" if config.normalize else "as the network gave them"
     return EmbedResult(
         summary=f"{len(embeddings)} embeddings of {embeddings.shape[1]} numbers, {length}{left_out}.",

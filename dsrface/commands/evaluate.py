@@ -164,12 +164,9 @@ def _pairs(config: EvaluateConfig, split: FaceSplit, emit: Emit) -> tuple[Pairs,
                 hint="Is this the pairs file of these persons? --split chooses another split.",
             )
         if found.num_skipped:
-            emit(
-                Note(
-                    f"pairs of {config.pairs.name} left out, because a picture of theirs is not in the "
-                    f"{split.name} split: {found.num_skipped}"
-                )
-            )
+            num_all = len(found) + found.num_skipped
+            where = f"their pictures are not both in the {split.name} split"
+            emit(Note(f"{found.num_skipped} of {num_all} pairs of {config.pairs.name} are left out: {where}"))
         return found, found if found.num_folds > 1 else None
     pairs = all_pairs(split.labels.numpy(), max_pairs=config.max_pairs, seed=config.seed)
     try:

@@ -143,7 +143,8 @@ class FaceData:
                 f"There is no {name} split (there is: {', '.join(self.splits)}).",
                 id="no-such-split",
                 where=self.root,
-                hint="Prepare the photos again with a share for it, e.g. --split 0.8,0.1,0.1.",
+                hint="Prepare the photos again with a share for it, e.g. --split 0.8,0.1,0.1; "
+                "`dsrface evaluate` takes any split with its --split.",
             )
         return self.splits[name]
 

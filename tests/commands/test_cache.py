@@ -51,7 +51,7 @@ def test_verify_exits_with_1_on_damage(root: Path) -> None:
 def test_gc_deletes_only_what_no_manifest_needs(root: Path) -> None:
     (root / "hr_cache/shard-00007.u8").write_bytes(b"12345")
     (root / "hr_cache/notes.txt").write_text("mine")
-    assert "1 files" in run(root, "gc", dry_run=True).summary
+    assert "1 file, 5 B would" in run(root, "gc", dry_run=True).summary
     assert (root / "hr_cache/shard-00007.u8").exists()
     run(root, "gc")
     assert not (root / "hr_cache/shard-00007.u8").exists()

@@ -470,6 +470,12 @@ def test_what_training_will_not_take_is_said(photos: Path, tmp_path: Path) -> No
     assert any("no val split" in text for text in result.warnings)
     assert result.next_command.endswith("--vlr-size 16 --split train")
     assert not any("val" in text for text in run(photos, tmp_path / "d").warnings)
+    for person in (tmp_path / "d" / "val" / "hr_images").iterdir():
+        shutil.copytree(photos / person.name, tmp_path / "few" / person.name)
+        for photo in sorted((tmp_path / "few" / person.name).iterdir())[1:]:
+            photo.unlink()
+    result = run(tmp_path / "few", tmp_path / "e", split=(0.5, 0.5, 0))
+    assert any("nobody in the val split has two pictures" in text for text in result.warnings)
 
 
 def test_worker_processes_do_not_pay_for_torch() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,8 +26,10 @@ from dsrface.commands.prepare.folder import (
     staging_folder,
 )
 from dsrface.config.prepare import PrepareConfig
+from dsrface.data.decode import walk_images
 from dsrface.data.faces import DRAWN_MARK
-from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION
+from dsrface.data.folders import HIGH_FOLDER
+from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION, person_of
 from dsrface.data.photo_scan import scan_photos
 from dsrface.engine.events import Emit, Note
 from dsrface.errors import RunError, UsageError
@@ -141,7 +144,7 @@ def _result(
     images = sum(item["images"] for item in counts.values())
     persons = sum(item["persons"] for item in counts.values())
     num_bad = sum(info["bad_images"].values())
-    warnings = tuple(_warnings(info))
+    warnings = (*_warnings(info), *_without_pairs(config.data, counts))
     for text in warnings:
         emit(Note(text, is_warning=True))
     shares = ", ".join(
@@ -168,6 +171,14 @@ def _next_command(config: PrepareConfig, counts: Mapping[str, Any]) -> str:
     if size_px in VLR_SIZES_PX and "val" in counts:
         return f"dsrface train-dsr {data} --vlr-size {size_px}"
     return f"dsrface evaluate {data} --vlr-size {size_px} --split {list(counts)[-1]}"
+
+
+def _without_pairs(data: Path, splits: Iterable[str]) -> Iterable[str]:
+    """Yield a warning for each split that recognition cannot be measured on."""
+    for split in (name for name in splits if name != "train"):
+        persons = Counter(person_of(name) for name in walk_images(data / split / HIGH_FOLDER))
+        if max(persons.values()) < 2:
+            yield f"nobody in the {split} split has two pictures: there is no pair of one person to recognise"
 
 
 def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
