@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from dsrface.commands.bench.loader import endless
-from dsrface.commands.bench.measure import Row, interleave, rate, row
+from dsrface.commands.bench.measure import Note, Row, interleave, rate, row
 from dsrface.commands.bench.precompute import dsr_for_bench
 from dsrface.commands.bench.synthetic import make_data
 from dsrface.config.bench import BenchConfig
@@ -37,7 +37,6 @@ from dsrface.types import Batch
 BENCH = "finetune"
 _BATCH = 32
 _IMAGES = 256
-Note = Callable[[str], None]
 
 
 class InlineDataset(Dataset[Sample]):

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import torch
 
-from dsrface.commands.bench.measure import Route, Row, interleave, rate, row
+from dsrface.commands.bench.measure import Note, Route, Row, interleave, rate, row
 from dsrface.commands.bench.synthetic import BenchData, make_data, make_split, simulate
 from dsrface.config.bench import BenchConfig
 from dsrface.data.cache.column import Column
@@ -30,8 +30,6 @@ from dsrface.types import Batch
 BENCH = "loader"
 _PNG_IMAGES = 1024
 _SIMULATED_BATCH = 64
-
-Note = Callable[[str], None]
 
 
 def run_loader(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:

@@ -6,14 +6,13 @@ import itertools
 import math
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dsrface.commands.bench.measure import Row, interleave
+from dsrface.commands.bench.measure import Note, Row, interleave
 from dsrface.commands.bench.synthetic import draw_triple, make_split
 from dsrface.commands.precompute.pipeline import Reading, Upscaler, write_column
 from dsrface.commands.precompute.setting import READING_THREADS, measure_batch_size
@@ -35,7 +34,6 @@ from dsrface.types import HIGH_SIZE_PX
 
 BENCH = "precompute"
 BARE = "DSR alone, one batch after the other"
-Note = Callable[[str], None]
 
 
 def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
