@@ -13,7 +13,7 @@ from dsrface.commands.workers import choose_workers
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data import draws
 from dsrface.data.augment import geometry_of
-from dsrface.data.cache.outputs import is_cache, make_order, open_outputs
+from dsrface.data.cache.outputs import check_outputs, is_cache, make_order, open_outputs
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceData, FaceSplit
 from dsrface.data.loaders import make_loader
@@ -199,6 +199,9 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
     if config.mode in ("live", "bicubic"):
         for doubt in data.check_twins(config.vlr_size, "train", "val"):
             where.emit(Note(doubt, is_warning=True))
+    elif config.dsr_outputs is not None:
+        for split in (train, val):
+            check_outputs(split, outputs_of(split, data, config.dsr_outputs))
     val = val.subset(whole_persons(val, config.eval.max_images, seed=config.seed))
     _check_val(val, data)
     kept, out = hold_out(train, fraction=config.eval.holdout_fraction, seed=config.seed)

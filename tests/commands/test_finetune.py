@@ -344,7 +344,7 @@ def test_refusals(tiny_data, started, tmp_path):
     assert caught.value.id == "no-genuine-pairs"
 
 
-def test_weights_that_do_not_fit_are_found_before_anything_is_measured(tiny_data, tmp_path, monkeypatch):
+def test_what_does_not_fit_is_found_before_anything_is_measured(tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "dsrface.commands.recogniser_data.choose_workers", lambda *_, **__: pytest.fail("measured")
     )
@@ -352,6 +352,10 @@ def test_weights_that_do_not_fit_are_found_before_anything_is_measured(tiny_data
     with pytest.raises(UsageError, match="trained for 24 px, not for 16 px") as caught:
         run_quietly(tiny_data, tmp_path / "a", live=other, workers="auto")
     assert caught.value.id == "wrong-vlr-size"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="pictures of the train split are missing") as caught:
+        run_quietly(tiny_data, tmp_path / "c", dsr_outputs=tmp_path / "empty", workers="auto")
+    assert caught.value.id == "twin-missing"
     with pytest.raises(WeightsError):
         run_quietly(
             tiny_data, tmp_path / "b", no_dsr=True, backbone_weights=tmp_path / "no.pt", workers="auto"

@@ -76,10 +76,47 @@ def open_outputs(
         note: Receives one line: which route was taken and why.
 
     Raises:
-        UsageError: the folder is one of the data set's own.
+        UsageError, DataError: as `check_outputs`.
         RunError: no outputs, unfinished, stale, damaged, or of a newer schema.
     """
     tell = note or (lambda _: None)
+    check_outputs(split, outputs_dir)
+    low_dir = split.low_dir(size_px) if size_px in split.low_folders else None
+    if is_cache(outputs_dir):
+        reader = PackedReader(split, outputs_dir, sampler=sampler, device=device, resident=resident)
+        for column, folder in zip(reader.columns, (low_dir, split.high_dir), strict=True):
+            check_column_fresh(column, split, folder, size_px=size_px)
+        tell(f"cache: {reader.choice.kind} ({reader.choice.reason})")
+        return reader
+    if png_tree.is_tree_here(outputs_dir):
+        _check_tree_fresh(outputs_dir, split, low_dir, size_px=size_px)
+    else:
+        tell(
+            f"{outputs_dir} has no manifest: nobody can tell which weights or images its pictures were made "
+            "from"
+        )
+    tell(
+        f"PNG files, read by {num_workers} workers; `dsrface precompute --format cache` is many times faster"
+    )
+    return make_loader(
+        PairDataset(split, inputs=outputs_dir),
+        sampler,
+        num_workers=num_workers,
+        start_method=start_method,
+        pin_memory=device.startswith("cuda"),
+        prefetch_factor=prefetch_factor,
+        timeout_s=timeout_s,
+    )
+
+
+def check_outputs(split: FaceSplit, outputs_dir: Path) -> None:
+    """Make sure that a folder holds a cache or every picture of the split, before anything is read of it.
+
+    Raises:
+        UsageError: the folder is one of the data set's own.
+        RunError: no such folder.
+        DataError: no cache, and pictures of the split are missing.
+    """
     if not outputs_dir.is_dir():
         raise RunError(
             "There are no DSR outputs here.",
@@ -95,33 +132,8 @@ def open_outputs(
             where=outputs_dir,
             hint="Give what `dsrface precompute` wrote; to train without a DSR, use --no-dsr or --hr-only.",
         )
-    low_dir = split.low_dir(size_px) if size_px in split.low_folders else None
-    if is_cache(outputs_dir):
-        reader = PackedReader(split, outputs_dir, sampler=sampler, device=device, resident=resident)
-        for column, folder in zip(reader.columns, (low_dir, split.high_dir), strict=True):
-            check_column_fresh(column, split, folder, size_px=size_px)
-        tell(f"cache: {reader.choice.kind} ({reader.choice.reason})")
-        return reader
-    if png_tree.is_tree_here(outputs_dir):
-        _check_tree_fresh(outputs_dir, split, low_dir, size_px=size_px)
-    else:
-        tell(
-            f"{outputs_dir} has no manifest: nobody can tell which weights or images its pictures were made "
-            "from"
-        )
-    split.check_twins(outputs_dir)
-    tell(
-        f"PNG files, read by {num_workers} workers; `dsrface precompute --format cache` is many times faster"
-    )
-    return make_loader(
-        PairDataset(split, inputs=outputs_dir),
-        sampler,
-        num_workers=num_workers,
-        start_method=start_method,
-        pin_memory=device.startswith("cuda"),
-        prefetch_factor=prefetch_factor,
-        timeout_s=timeout_s,
-    )
+    if not is_cache(outputs_dir):
+        split.check_twins(outputs_dir)
 
 
 def check_column_fresh(column: Column, split: FaceSplit, folder: Path | None, *, size_px: int) -> None:
