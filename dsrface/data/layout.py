@@ -30,6 +30,7 @@ from dsrface.data.names import PackedStrings
 from dsrface.data.splits import doubts_of_flat_names, split_persons
 from dsrface.errors import DataError
 from dsrface.runtime.files import read_json
+from dsrface.runtime.text import count_text
 from dsrface.types import SPLITS
 
 DATASET_FILE = "dataset.json"
@@ -166,8 +167,8 @@ class FaceData:
             lonely = sorted(split.check_twins(folder) - high)
             if lonely:
                 doubts[folder] = (
-                    f"{len(lonely)} VLR faces in {folder} have no HR face of the same name and are not used, "
-                    f"first {lonely[0]!r}"
+                    f"{count_text(len(lonely), 'VLR face')} without an HR face of the same name, not used, in "
+                    f"{folder}: first {lonely[0]!r}"
                 )
         return list(doubts.values())
 

@@ -58,7 +58,8 @@ def build(
             f"None of {len(bad)} photos can be used: {listed(Counter(item.reason for item in bad))}.",
             id="nothing-usable",
             where=config.data / BAD_IMAGES_FILE,
-            hint="That file says for each photo why.",
+            hint="That file says for each photo why."
+            + (" Raw photos need --align auto or landmarks." if alignment.kind == "none" else ""),
         )
     check_persons(config, {item.photo.person for item in done}, bad)
     near = near_across_persons(np.stack([item.thumb for item in done]), [item.photo.person for item in done])
