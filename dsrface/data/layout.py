@@ -167,7 +167,7 @@ class FaceData:
             lonely = sorted(split.check_twins(folder) - high)
             if lonely:
                 doubts[folder] = (
-                    f"{count_text(len(lonely), 'VLR face')} without an HR face of the same name, not used, in "
+                    f"{count_text(len(lonely), 'VLR face')} without an HR face of its name, not used, in "
                     f"{folder}: first {lonely[0]!r}"
                 )
         return list(doubts.values())
