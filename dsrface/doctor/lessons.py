@@ -21,7 +21,7 @@ def lesson(path: str, device: str, *, is_on_gpu: bool) -> tuple[str, ...]:
         f"own on {device} (hundreds of MB) and queues for the same GPU; Windows, WSL2 and Jetson refuse."
     )
     zero = (
-        f"So {'as it is' if is_on_gpu else 'there'} num_workers must stay 0: the GPU waits for every image, "
+        f"{'So as it is' if is_on_gpu else 'Then'} num_workers must stay 0: the GPU waits for every image, "
         "and gets them one at a time."
     )
     once = (

@@ -40,7 +40,7 @@ def caps(facts: LoaderFacts, *, prefetch_factor: int = 2) -> dict[str, int]:
     if facts.cost.blocked_fraction < 0.15:
         limits["cores"] = cores
     else:
-        limits["cores (items wait for I/O)"] = min(_MOST_WORKERS, max(8, 4 * cores))
+        limits["I/O overlap"] = min(_MOST_WORKERS, max(8, 4 * cores))
     batch_bytes, tensors, prefetch = facts.batch_bytes, facts.tensors_per_batch, prefetch_factor
     limits["memory"] = most_workers(
         lambda number: memory_needed_bytes(
