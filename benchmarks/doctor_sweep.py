@@ -122,7 +122,7 @@ def main() -> int:
     parser.add_argument("--loads", default=",".join(LOADS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--window", type=float, default=1.5, help="seconds a timing takes at least")
-    parser.add_argument("--budget", type=float, default=15.0, help="seconds the doctor may time settings")
+    parser.add_argument("--budget", type=float, default=15.0, help="seconds of an examination")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message="This DataLoader will create")
