@@ -26,7 +26,7 @@ class CacheEntry:
 
     Args:
         folder: Where.
-        kind: outputs, hr, or png.
+        kind: outputs, hr or png; `cache` for either of the first two after gc, `?` when nobody can tell.
         state: complete, unfinished, or the error's id.
         num_images: Images in it.
         num_variants: Variants of each.

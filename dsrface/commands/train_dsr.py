@@ -148,9 +148,12 @@ def _result(config: TrainDsrConfig, where: Where, outcome: Outcome) -> TrainingR
     if outcome.status == INTERRUPTED:
         return interrupted(config, where, outcome)
     best = outcome.best_metrics
+    verdict = f"best at step {outcome.best_step} of {outcome.step}"
+    if outcome.best_step == 0:
+        verdict = f"no step of {outcome.step} was better than bicubic, which is what best.json names"
     return TrainingResult(
         f"DSR {best['psnr_db']:.2f} dB, bicubic {best['bicubic_psnr_db']:.2f} dB on the same validation "
-        f"images (gain {best['psnr_gain_db']:+.2f} dB, best at step {outcome.best_step} of {outcome.step}).",
+        f"images (gain {best['psnr_gain_db']:+.2f} dB; {verdict}).",
         run_dir,
         f"dsrface precompute {shlex.quote(str(config.data))} --weights {shlex.quote(run_dir)}",
         outcome,
