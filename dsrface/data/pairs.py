@@ -157,9 +157,8 @@ def _drawn_impostors(persons: NDArray[np.int64], num: int, rng: np.random.Genera
         pick = [order[starts[who] + rng.integers(0, sizes[who])] for who in (one, other)]
         fresh = np.minimum(*pick) * total + np.maximum(*pick)
         joined = np.concatenate([keys, fresh])
-        keys = joined[
-            np.sort(np.unique(joined, return_index=True)[1])
-        ]  # without repeats, in order of drawing
+        # Without repeats, in order of drawing.
+        keys = joined[np.sort(np.unique(joined, return_index=True)[1])]
     keys = np.sort(keys[:num])
     return np.stack([keys // total, keys % total], axis=1)
 

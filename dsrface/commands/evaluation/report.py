@@ -223,7 +223,8 @@ def _strip_row(strip: Strip, kinds: Iterable[str]) -> str:
             f'<td><img{style} src="{source}" width="{_SHOWN_PX}" height="{_SHOWN_PX}" alt="{words}">'
             f'<span class="ci">{caption}</span></td>'
         )
-    label = f'{escape(strip.title)}<br><span class="ci name">{escape(_shown(strip.name))}</span>'
+    name = escape(_shown(strip.name)).replace("/", "/<wbr>")
+    label = f'{escape(strip.title)}<br><span class="ci name">{name}</span>'
     return f'<tr><th scope="row">{label}</th>{"".join(cells)}</tr>'
 
 
