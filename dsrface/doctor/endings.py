@@ -95,7 +95,7 @@ def _hang(outcome: Outcome, method: str) -> tuple[str, str]:
     if method == "fork":
         return (
             "That line may itself wait; or a lock was held, or OpenMP had threads, when workers were forked.",
-            'Make locks and threads at first use in the worker, or multiprocessing_context="forkserver".',
+            'Make locks and threads at first use in a worker, or set multiprocessing_context="forkserver".',
         )
     return (
         "The worker waits for something that never comes.",
