@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shlex
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -96,11 +97,14 @@ class ExportResult:
     @property
     def next_command(self) -> str:
         """What to run next."""
+        path = shlex.quote(str(self.path))
         if self.format == "onnx":
-            return f'python -c "import onnxruntime; onnxruntime.InferenceSession({str(self.path)!r})"'
+            # The path as an argument, so that no name needs to be quoted twice.
+            code = "import sys, onnxruntime; onnxruntime.InferenceSession(sys.argv[1])"
+            return f"python -c '{code}' {path}"
         if self.kind == "dsr":
-            return f"dsrface precompute DATA --weights {self.path}"
-        return f"dsrface embed IMAGES --weights {self.path} --out embeddings.npz"
+            return f"dsrface precompute DATA --weights {path}"
+        return f"dsrface embed IMAGES --weights {path} --out embeddings.npz"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result for `--json`."""

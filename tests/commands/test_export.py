@@ -1,4 +1,5 @@
 import json
+import shlex
 import sys
 
 import numpy as np
@@ -148,3 +149,12 @@ def test_onnx__recogniser_in_a_real_onnxruntime(variant, tmp_path):
         wanted = network(faces).numpy()
     found = session.run(["embedding"], {"image": faces.numpy()})[0]
     np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_the_next_command_takes_any_path(tmp_path):
+    for kind, format in (("dsr", "onnx"), ("dsr", "safetensors"), ("recogniser", "safetensors")):
+        path = tmp_path / "Ann's runs" / f"{kind}.{format}"
+        result = export.ExportResult(
+            path, kind, format, "", 0, path, "", None, 1e-4, checks=[], max_abs_diff=0.0, parity=True
+        )
+        assert str(path) in shlex.split(result.next_command)

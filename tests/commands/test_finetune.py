@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from dsrface.config.precompute import PrecomputeConfig
 from dsrface.config.sources import resolve
 from dsrface.data.layout import open_data
 from dsrface.engine.checkpoint import find_last, load_trainer_state
+from dsrface.engine.context import Outcome
 from dsrface.engine.events import EvalDone, Note, StepDone
 from dsrface.errors import DataError, RunError, TrainingError, UsageError, WeightsError
 from dsrface.models.heads import reachable_probability
@@ -58,6 +60,26 @@ def started(tiny_data, tmp_path_factory):
     run_quietly(tiny_data, folder / "hr", hr_only=True)
     train_dsr.run(dsr_config(tiny_data, folder / "dsr", epochs=1), emit=lambda event: None)
     return folder
+
+
+def test_the_result_says_whether_any_step_beat_the_start(tiny_data, tmp_path):
+    where = SimpleNamespace(folder=SimpleNamespace(path=tmp_path / "run"))
+    metrics = {"auc": 0.9, "eer": 0.1}
+
+    def summary(best_step):
+        outcome = Outcome(
+            status="done",
+            step=8,
+            saved_step=8,
+            best_step=best_step,
+            best_metrics=metrics,
+            first_metrics=metrics,
+            exit_code=0,
+        )
+        return finetune._result(config(tiny_data, tmp_path / "run", hr_only=True), where, outcome).summary
+
+    assert "no step of 8 was better, so best.json names the starting weights" in summary(0)
+    assert "best at step 4 of 8" in summary(4)
 
 
 def test_from_scratch_is_said_plainly_and_has_one_stage(tiny_data, tmp_path):
