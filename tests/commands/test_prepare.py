@@ -216,6 +216,8 @@ def test_an_interrupted_run_leaves_no_process_and_goes_on(
     _, alive = psutil.wait_procs(children, timeout=30)
     assert alive == []
     assert not (data / "dataset.json").exists()
+    finished = next(data.glob(".prepare-*/hr_images/*/*.png"))
+    finished.with_name("half.png.1.tmp").write_bytes(b"a worker that was killed while it wrote")
     run(many, data, vlr_sizes=(16,))
     assert tree_digest(data) == whole
     assert not list(data.glob(".prepare-*"))

@@ -15,7 +15,7 @@ from dsrface.data.folders import HIGH_FOLDER, low_folder
 from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION
 from dsrface.engine.events import Emit, Progress
 from dsrface.errors import RunError
-from dsrface.runtime.files import disk_error, read_json, sha256_file
+from dsrface.runtime.files import TMP_SUFFIX, disk_error, read_json, sha256_file
 from dsrface.types import SPLITS
 
 BAD_IMAGES_FILE = "bad_images.csv"
@@ -68,12 +68,17 @@ def find_existing(data: Path, settings: Mapping[str, Any], source: Mapping[str, 
 
 
 def staging_folder(data: Path, fingerprint: str) -> Path:
-    """Return the folder to build in; what other settings or photos left there is removed."""
+    """Return the folder to build in; what other settings or photos left there is removed.
+
+    So are the half-written files of processes that were killed: the folders around them go to DATA as they are.
+    """
     staging = data / f"{_STAGING}{fingerprint[:12]}"
     for entry in data.glob(f"{_STAGING}*"):
         if entry != staging:
             shutil.rmtree(entry)
     shutil.rmtree(staging / "tree", ignore_errors=True)
+    for leftover in staging.rglob(f"*{TMP_SUFFIX}"):
+        leftover.unlink()
     staging.mkdir(exist_ok=True)
     return staging
 
