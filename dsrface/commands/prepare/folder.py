@@ -70,7 +70,7 @@ def find_existing(data: Path, settings: Mapping[str, Any], source: Mapping[str, 
 def staging_folder(data: Path, fingerprint: str) -> Path:
     """Return the folder to build in; what other settings or photos left there is removed.
 
-    So are the half-written files of processes that were killed: the folders around them go to DATA as they are.
+    So are half-written files of processes that were killed: the folders around them go to DATA as they are.
     """
     staging = data / f"{_STAGING}{fingerprint[:12]}"
     for entry in data.glob(f"{_STAGING}*"):
