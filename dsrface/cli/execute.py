@@ -118,7 +118,8 @@ def execute(name: str, output: Output, sources: Sources, *, render: Render | Non
     except UsageError as error:
         error.hint = error.hint or f"dsrface {name} --help, and docs/config.md for every key."
         raise
-    module = import_command(COMMANDS[name][2])
+    with _spinner(output, "loading torch"):
+        module = import_command(COMMANDS[name][2])
     with _stdout_for_results(output), _events(output) as emit:
         result = module.run(resolved.config, emit=emit)
     if int(os.environ.get("RANK", "0")) == 0:  # under torchrun, one process speaks
@@ -161,6 +162,12 @@ def import_command(name: str) -> Any:
             id="broken-install",
             hint="`dsrface doctor` looks at the installation; -vv shows where the import failed.",
         ) from error
+
+
+def _spinner(output: Output, text: str) -> contextlib.AbstractContextManager[object]:
+    """Show on a terminal that something goes on, for what reports no progress."""
+    is_shown = output.err.is_terminal and output.verbosity >= 0 and not output.json
+    return output.err.status(text) if is_shown else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -149,7 +149,8 @@ def as_text(event: Event) -> str:
     match event:
         case RunStarted():
             resumed = f", resumed at step {event.first_step}" if event.first_step else ""
-            return f"{event.command} in {event.run_dir}: {event.num_steps} steps on {event.device}{resumed}"
+            steps = f"{event.num_steps} steps{resumed}"
+            return f"{event.command} in {event.run_dir}: {steps}; device: {event.device}"
         case StepDone():
             wait = f"{event.data_wait_fraction:.0%} waiting for data"
             return f"step {event.step}: {_numbers(event.metrics)}, {event.images_per_s:.0f} images/s, {wait}"
