@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Sequence
@@ -18,10 +19,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     set_defaults()  # before anything can import torch
     from dsrface.cli.app import run
 
-    code = run(sys.argv[1:] if arguments is None else arguments)
-    if code and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # The interpreter's end would wait for NCCL, and that for ranks that wait for this one.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    leave(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def leave(code: int) -> None:
+    """End the process; as one of several ranks, without tearing down what torch has left in it.
+
+    After an error that would wait for NCCL, and NCCL for ranks that wait for this one; and gloo's threads,
+    which outlive their process group, now and then abort a process whose work is done.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        sys.exit(code)
+    if not code:
+        atexit._run_exitfuncs()  # noqa: SLF001 - temporary folders and the like
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 
+from dsrface.cli import leave
 from dsrface.commands import finetune, train_dsr
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.config.sources import resolve
@@ -51,4 +52,4 @@ def _watch(die_at: int, log: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
