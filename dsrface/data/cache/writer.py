@@ -8,10 +8,10 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from dsrface.runtime.files import (
 from dsrface.runtime.text import size_text
 
 _SPARE_FRACTION = 0.02
+# A shard goes to the disk as it grows, while the network works on: at its end all would have to wait for it.
+_SYNC_BYTES = 16_000_000
+_sync = getattr(os, "fdatasync", os.fsync)
 # What may be deleted: the exact names that are written here, and their temporary ones with a process number.
 _OURS = re.compile(
     r"shard-\d{5,}\.(u8|idx|json)(\.\d+\.tmp)?|table-[0-9a-f]{12}\.safetensors(\.\d+\.tmp)?"
@@ -87,7 +90,7 @@ class ColumnWriter:
             num_bytes = len(plan.rows) * self.plan.record_bytes
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(handle.fileno(), 0, num_bytes)  # a full disk shows now, not after the work
-            shard = ShardWriter(handle.write, plan, self.plan.shape)
+            shard = ShardWriter(handle, plan, self.plan.shape)
             yield shard
             if shard.count != len(plan.rows):
                 raise ValueError(f"{plan.file}: {shard.count} records written, {len(plan.rows)} planned")
@@ -132,13 +135,14 @@ class ColumnWriter:
 class ShardWriter:
     """Takes the records of one shard, hashing as it writes."""
 
-    def __init__(self, write: Callable[[Any], object], plan: ShardPlan, shape: tuple[int, int, int]) -> None:
+    def __init__(self, handle: IO[bytes], plan: ShardPlan, shape: tuple[int, int, int]) -> None:
         self.plan = plan
         self.count = 0
         self.crcs: list[int] = []
         self.digest = hashlib.sha256()
-        self._write = write
+        self._handle = handle
         self._shape = shape
+        self._unsynced_bytes = 0
 
     def append(self, records: NDArray[np.uint8]) -> None:
         """Write uint8 [B, H, W, 3] records, the next ones of the plan."""
@@ -147,8 +151,13 @@ class ShardWriter:
         block = np.ascontiguousarray(records)
         self.crcs += [zlib.crc32(record) for record in block]
         self.digest.update(block.data)
-        self._write(block.data)
+        self._handle.write(block.data)
         self.count += len(block)
+        self._unsynced_bytes += block.nbytes
+        if self._unsynced_bytes >= _SYNC_BYTES:
+            self._handle.flush()
+            _sync(self._handle.fileno())
+            self._unsynced_bytes = 0
 
 
 def remove_cache(folder: Path) -> None:
