@@ -19,7 +19,9 @@ from dsrface.commands.precompute import pipeline, setting
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.augment import to_image01, to_image_u8
+from dsrface.data.cache import format as fmt
 from dsrface.data.cache.outputs import make_order, open_outputs
+from dsrface.data.cache.png_tree import IMAGES
 from dsrface.data.decode import read_image, write_png
 from dsrface.data.layout import open_data
 from dsrface.data.samplers import BatchSampler, EpochOrder
@@ -432,6 +434,16 @@ def test_kills_at_random_moments_do_not_change_a_byte(
     run(config)
     whole = tree(root / "data")
     assert killed == whole
+
+
+@pytest.mark.parametrize("left", [IMAGES, f"{IMAGES}.123.tmp", f"{fmt.PLAN}.123.tmp"])
+def test_a_png_tree_that_was_killed_before_its_plan_is_begun_anew(root: Path, left: str) -> None:
+    outputs = root / "data/test/dsr_outputs_16x16"
+    outputs.mkdir()
+    (outputs / left).write_bytes(b"{")
+    run(config_of(root, format="png"))
+    check_outputs(root, "test")
+    assert not list(outputs.glob("*.tmp"))
 
 
 _LOCKED = """

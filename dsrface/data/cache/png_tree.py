@@ -27,6 +27,7 @@ from dsrface.runtime.files import TMP_SUFFIX, atomic_writer, read_json, sha256_f
 FORMAT = "dsrface-png"
 IMAGES = "images.jsonl"
 _LEFTOVER = re.compile(r".+\.\d+\.tmp")  # a name, a process number; files called notes.tmp are not ours
+_BEGUN = re.compile(r"images\.jsonl(\.\d+\.tmp)?|plan\.json\.\d+\.tmp")  # there before the plan
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -102,7 +103,7 @@ def decide_png(
         remove_tree(folder)
         old = None
     if old is None:
-        foreign = _first_entry(folder)
+        foreign = _foreign_entry(folder)
         if foreign is not None and not force:
             raise RunError(
                 f"The output folder holds files that we did not write, first {foreign!r}.",
@@ -249,10 +250,10 @@ def _header(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _first_entry(folder: Path) -> str | None:
-    if not folder.is_dir():
-        return None
-    return next((name for name in sorted(os.listdir(folder)) if not name.startswith(".")), None)
+def _foreign_entry(folder: Path) -> str | None:
+    """Return the first file that is not ours, or None; a killed run may have got no further than its list."""
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    return next((name for name in names if not name.startswith(".") and not _BEGUN.fullmatch(name)), None)
 
 
 def _is_whole(path: Path, sha256: str | None = None) -> bool:
