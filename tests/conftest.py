@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +28,22 @@ def faces_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the folder of real faces is absent: {folder}")
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a tmpfs of some size, such as "4m", that a test can fill up."""
+    mount = tmp_path / "small"
+
+    def make(size: str) -> Path:
+        if not sys.platform.startswith("linux") or os.geteuid() != 0:
+            pytest.skip("mounts a tmpfs: root on Linux")
+        mount.mkdir()
+        options = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mount)]
+        if subprocess.run(["mount", *options], check=False, capture_output=True).returncode:
+            pytest.skip("mount is not allowed here")
+        return mount
+
+    yield make
+    if mount.is_mount():
+        subprocess.run(["umount", str(mount)], check=True)

@@ -86,7 +86,6 @@ def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row
                 writer.missing(),
                 reading,
                 upscale,
-                at_once=upscale.at_once,
                 progress=lambda _: None,
             )
         writer.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from dsrface import __version__
-from dsrface.commands.precompute.pipeline import as_they_are, write_column
+from dsrface.commands.precompute.pipeline import write_column
 from dsrface.commands.precompute.setting import (
     PIPELINE_VERSION,
     FolderResult,
@@ -115,13 +116,13 @@ def _write(
     total = sum(len(shard.rows) for shard in shards)
     label = "HR column" if is_hr else setting.label
     seconds = 0.0
-    with ranks.fail_together(), setting.upscaler() as upscale:
+    network = contextlib.nullcontext() if is_hr else setting.upscaler()
+    with ranks.fail_together(), network as upscale:
         seconds = write_column(
             writer,
             shards,
             reading,
-            as_they_are if is_hr else upscale,
-            at_once=upscale.at_once,
+            upscale,
             progress=lambda done: setting.emit(Progress(label, done, total)),
         )
     with ranks.fail_together():

@@ -102,7 +102,7 @@ class Upscaler:
         return get
 
 
-def as_they_are(images: Tensor) -> Get:
+def _as_they_are(images: Tensor) -> Get:
     """Pass images through, for the HR column."""
     return images.numpy
 
@@ -111,9 +111,8 @@ def write_column(
     writer: ColumnWriter,
     shards: Sequence[ShardPlan],
     reading: Reading,
-    process: Callable[[Tensor], Get],
+    upscale: Upscaler | None,
     *,
-    at_once: int = 1,
     progress: Callable[[int], None],
 ) -> float:
     """Write shards; return the seconds it took.
@@ -122,8 +121,7 @@ def write_column(
         writer: Of the column.
         shards: Those to write, in order.
         reading: How their inputs are read.
-        process: Turns inputs into records; called in this thread.
-        at_once: Batches that `process` works on side by side.
+        upscale: Turns inputs into records; None for the HR column, whose records they are.
         progress: Receives the number of images done.
     """
 
@@ -135,7 +133,9 @@ def write_column(
         next(items, None)  # the end, so that an early one is not taken for it
 
     _, batches = reading.batches(shards)
-    return _run(batches, process, consume, progress, at_once=at_once)
+    if upscale is None:
+        return _run(batches, _as_they_are, consume, progress, at_once=1)
+    return _run(batches, upscale, consume, progress, at_once=upscale.at_once)
 
 
 def write_tree(
@@ -143,10 +143,9 @@ def write_tree(
     plan_names: Sequence[str],
     todo: Sequence[int],
     reading: Reading,
-    process: Callable[[Tensor], Get],
+    upscale: Upscaler,
     *,
     num_threads: int,
-    at_once: int = 1,
     progress: Callable[[int], None],
 ) -> float:
     """Write the PNG files of some images; return the seconds it took.
@@ -156,9 +155,8 @@ def write_tree(
         plan_names: Names of all images.
         todo: Positions of those to write.
         reading: How the inputs are read.
-        process: Turns inputs into images; called in this thread.
+        upscale: Turns inputs into images.
         num_threads: Threads that encode and write.
-        at_once: Batches that `process` works on side by side.
         progress: Receives the number of images done.
     """
     rows = np.asarray(todo, np.int64)
@@ -166,10 +164,10 @@ def write_tree(
     names = ([plan_names[row] for row in step.tolist()] for _, step in sampler.steps())
     return _run(
         zip(names, batches, strict=True),
-        lambda item: (item[0], process(item[1])),
+        lambda item: (item[0], upscale(item[1])),
         lambda items: write_pngs(folder, items, num_threads=num_threads),
         progress,
-        at_once=at_once,
+        at_once=upscale.at_once,
         size=lambda item: len(item[0]),
     )
 

@@ -49,7 +49,6 @@ def run_png(job: Job, setting: Setting) -> FolderResult:
                 reading,
                 upscale,
                 num_threads=num_threads(),
-                at_once=upscale.at_once,
                 progress=lambda done: setting.emit(Progress(setting.label, done, len(mine))),
             )
         with ranks.fail_together():

@@ -6,9 +6,8 @@ import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -300,31 +299,21 @@ def test_a_disk_that_fills_up_leaves_what_was_finished(
     assert [plan.number for plan in again.missing()] == [1, 2]
 
 
-@pytest.mark.skipif(
-    not sys.platform.startswith("linux") or os.geteuid() != 0, reason="mounts a tmpfs: root on Linux"
-)
-def test_a_small_tmpfs_fills_up(tmp_path: Path) -> None:
-    mount = tmp_path / "small"
-    mount.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=4m", "tmpfs", str(mount)]
-    if subprocess.run(["mount", *options], check=False, capture_output=True).returncode:
-        pytest.skip("mount is not allowed here")
-    try:
-        split = make_split("train", tmp_path, names_of(64), low_folders={})
-        folder = mount / "cache"
-        writer = ColumnWriter.open(folder, decide(folder, wanted(split, "outputs"), force=False).plan)
-        fill(writer, np.ones((1, 64, *SHAPE), np.uint8), limit=2)
-        (mount / "other").write_bytes(bytes(2 * 10**6))
-        with pytest.raises(MachineError) as caught:
-            fill(writer, np.ones((1, 64, *SHAPE), np.uint8))
-        assert caught.value.id == "disk-full"
-        (mount / "other").unlink()
-        again = ColumnWriter.open(folder, decide(folder, wanted(split, "outputs"), force=False).plan)
-        fill(again, np.ones((1, 64, *SHAPE), np.uint8))
-        again.finish()
-        assert verify_cache(folder).problems == ()
-    finally:
-        subprocess.run(["umount", str(mount)], check=False)
+def test_a_small_tmpfs_fills_up(tmp_path: Path, small_disk: Callable[[str], Path]) -> None:
+    mount = small_disk("4m")
+    split = make_split("train", tmp_path, names_of(64), low_folders={})
+    folder = mount / "cache"
+    writer = ColumnWriter.open(folder, decide(folder, wanted(split, "outputs"), force=False).plan)
+    fill(writer, np.ones((1, 64, *SHAPE), np.uint8), limit=2)
+    (mount / "other").write_bytes(bytes(2 * 10**6))
+    with pytest.raises(MachineError) as caught:
+        fill(writer, np.ones((1, 64, *SHAPE), np.uint8))
+    assert caught.value.id == "disk-full"
+    (mount / "other").unlink()
+    again = ColumnWriter.open(folder, decide(folder, wanted(split, "outputs"), force=False).plan)
+    fill(again, np.ones((1, 64, *SHAPE), np.uint8))
+    again.finish()
+    assert verify_cache(folder).problems == ()
 
 
 def test_the_documented_layout_can_be_read_by_hand(tmp_path: Path) -> None:
