@@ -11,7 +11,8 @@ import time
 from typing import TYPE_CHECKING
 
 from dsrface.cli.output import Output
-from dsrface.engine.events import (
+from dsrface.engine.sinks import Sink, as_json, as_text
+from dsrface.events import (
     CheckpointSaved,
     EvalDone,
     Event,
@@ -21,7 +22,6 @@ from dsrface.engine.events import (
     RunStarted,
     StepDone,
 )
-from dsrface.engine.sinks import Sink, as_json, as_text
 
 if TYPE_CHECKING:
     from rich.live import Live

@@ -14,8 +14,8 @@ from dsrface.data.cache import format as fmt
 from dsrface.data.cache import png_tree
 from dsrface.data.cache.verify import verify
 from dsrface.data.cache.writer import garbage
-from dsrface.engine.events import Emit, Progress
 from dsrface.errors import EXIT_ANSWER_IS_NO, RunError
+from dsrface.events import Emit, Progress
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.text import count_text, size_text
 

@@ -25,8 +25,8 @@ from dsrface.config.sources import Config, resolve
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data.faces import draw_dataset
 from dsrface.data.folders import outputs_folder
-from dsrface.engine.events import Emit, Note, Progress
 from dsrface.errors import RunError
+from dsrface.events import Emit, Note, Progress
 from dsrface.runtime.files import read_json, write_json
 
 PLUMBING = "Drawn faces prove the plumbing, not accuracy: no figure here says anything about real people."

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from dsrface.config.embed import EmbedConfig
 from dsrface.data.augment import to_image01
 from dsrface.data.decode import ImageU8, read_sized, walk_images
-from dsrface.engine.events import Emit, Note, Progress
 from dsrface.engine.inference import embed
 from dsrface.errors import DataError, ImageError
+from dsrface.events import Emit, Note, Progress
 from dsrface.models.weights import LoadedModel, load_recogniser
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device, choose_device

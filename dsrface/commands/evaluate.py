@@ -38,9 +38,9 @@ from dsrface.config.sources import to_toml
 from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.pairs import Pairs, all_pairs, generate_pairs
 from dsrface.data.pairs_file import read_pairs
-from dsrface.engine.events import Emit, Note
 from dsrface.engine.run_folder import new_run_path
 from dsrface.errors import DataError, RunError
+from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import draw_persons
 from dsrface.models.weights import LoadedModel, load_dsr, load_recogniser
 from dsrface.runtime.cpu import effective_cores

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from dsrface import __version__
 from dsrface.config.export import ExportConfig
-from dsrface.engine.events import Emit, Note, Progress
 from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, MachineError, RunError
+from dsrface.events import Emit, Note, Progress
 from dsrface.models.preprocess import normalise
 from dsrface.models.weights import LoadedModel, load_any, save_model
 from dsrface.runtime.files import replace, sha256_file, write_bytes

@@ -17,12 +17,12 @@ from dsrface.config.finetune import FinetuneConfig
 from dsrface.data.layout import open_data
 from dsrface.engine.checkpoint import find_last
 from dsrface.engine.context import Outcome, Where
-from dsrface.engine.events import Emit, Note
 from dsrface.engine.loop import fit
 from dsrface.engine.recognition_task import RecognitionImages, RecognitionTask, input_maker
 from dsrface.engine.run_folder import INTERRUPTED
 from dsrface.engine.session import training_session
 from dsrface.errors import UsageError
+from dsrface.events import Emit, Note
 from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.heads import MarginHead, build_head, reachable_probability
 from dsrface.models.weights import LoadedModel, load_dsr, load_recogniser

@@ -19,9 +19,9 @@ from dsrface.data.layout import FaceData, FaceSplit
 from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import BatchSampler, EpochOrder, PersonSampler, RankedSampler, in_order
 from dsrface.engine.context import BatchSource, Where
-from dsrface.engine.events import Note
 from dsrface.engine.inference import Images, gather
 from dsrface.errors import DataError
+from dsrface.events import Note
 from dsrface.runtime.files import write_json
 
 _MIN_LEFT = 2  # images that a person keeps for training

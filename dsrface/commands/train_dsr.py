@@ -18,11 +18,11 @@ from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import BatchSampler, EpochOrder, in_order
 from dsrface.engine.context import Outcome, Where
 from dsrface.engine.dsr_task import DsrTask
-from dsrface.engine.events import Emit, Note
 from dsrface.engine.inference import Images, gather
 from dsrface.engine.loop import fit
 from dsrface.engine.run_folder import INTERRUPTED
 from dsrface.engine.session import training_session
+from dsrface.events import Emit, Note
 from dsrface.models.dsr import build_dsr, count_parameters
 from dsrface.models.losses import IdentityLoss, VggLoss
 from dsrface.models.weights import load_recogniser

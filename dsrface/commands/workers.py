@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from dsrface.doctor.loader_model import WorkerChoice
-from dsrface.doctor.recommend import auto_workers
+from dsrface.doctor.sizing.loader_model import WorkerChoice
+from dsrface.doctor.sizing.recommend import auto_workers
 from dsrface.engine.distributed import Ranks
-from dsrface.engine.events import Emit, Note
+from dsrface.events import Emit, Note
 
 
 def choose_workers(

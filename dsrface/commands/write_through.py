@@ -19,8 +19,8 @@ from dsrface.commands.precompute.setting import Setting
 from dsrface.commands.recogniser_data import RecogniserData
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.engine.context import BatchSource
-from dsrface.engine.events import Note
 from dsrface.engine.recognition_task import InputMaker
+from dsrface.events import Note
 from dsrface.models.weights import LoadedModel
 from dsrface.runtime.devices import Device
 from dsrface.types import HIGH_SIZE_PX, Batch

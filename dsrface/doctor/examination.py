@@ -13,19 +13,19 @@ from typing import Any
 
 from dsrface import __version__
 from dsrface.config.doctor import DoctorConfig
-from dsrface.doctor import machine
-from dsrface.doctor.endings import proof_failed, survey_failed
+from dsrface.doctor.checks import machine
+from dsrface.doctor.checks.endings import proof_failed, survey_failed
 from dsrface.doctor.facts import SurveyFacts
 from dsrface.doctor.lessons import lesson
-from dsrface.doctor.limits import open_files_limit
-from dsrface.doctor.loader_model import LoaderFacts, Window
-from dsrface.doctor.measure import ItemCost
-from dsrface.doctor.probe import Outcome, run_stage
-from dsrface.doctor.recommend import candidates, launch_check, recommend
+from dsrface.doctor.process.probe import Outcome, run_stage
 from dsrface.doctor.report import CHECK_IDS, Check, Report, in_order
-from dsrface.doctor.request import target_request, wanted_checks
-from dsrface.engine.events import Event, Progress
+from dsrface.doctor.request import wanted_checks
+from dsrface.doctor.sizing.limits import open_files_limit
+from dsrface.doctor.sizing.loader_model import LoaderFacts, Window
+from dsrface.doctor.sizing.measure import ItemCost
+from dsrface.doctor.sizing.recommend import candidates, launch_check, recommend
 from dsrface.errors import UsageError
+from dsrface.events import Event, Progress
 from dsrface.runtime.cpu import effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import available_start_methods, default_start_method
 
@@ -44,21 +44,30 @@ _STEPS = 4
 _NEED_TORCH = {"env.torch", "env.torchvision", "env.threads", "env.decoder", "mp.cuda_poison"}
 
 
-def examine(config: DoctorConfig, *, emit: Callable[[Event], None]) -> Report:
+def examine(
+    config: DoctorConfig, *, target: dict[str, Any] | None = None, emit: Callable[[Event], None]
+) -> Report:
     """Examine the machine and, when there is one, the data set.
+
+    Args:
+        config: What to check, and how long it may take.
+        target: From `request.target_request`; None for the machine alone.
+        emit: Takes the progress.
 
     Raises:
         UsageError: a check or a target is named that does not exist.
     """
-    return _Examination(config, emit).run()
+    return _Examination(config, target, emit).run()
 
 
 class _Examination:
-    def __init__(self, config: DoctorConfig, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self, config: DoctorConfig, target: dict[str, Any] | None, emit: Callable[[Event], None]
+    ) -> None:
         self.config = config
         self.emit = emit
         self.wanted = wanted_checks(config)
-        self.target = target_request(config)
+        self.target = target
         self.method = machine.start_method(config.start_method)[0]
         self.methods = machine.methods_to_prove(config.start_method)
         self.cores = effective_cores(world_size=config.world_size)
@@ -83,7 +92,7 @@ class _Examination:
         platform = machine.facts(self.config.start_method, self.cores, self.memory)
         return Report(
             version=__version__,
-            target=self.config.dataset or (str(self.config.data) if self.config.data else ""),
+            target=self.target["label"] if self.target is not None else "",
             platform={**platform, "torch": self.torch_version},
             checks=in_order(check for check in self.checks if check.id in self.wanted),
             recommendation=recommendation,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from dsrface.doctor.limits import ASSUMED_WORKER_BYTES
-from dsrface.doctor.measure import ItemCost
+from dsrface.doctor.sizing.limits import ASSUMED_WORKER_BYTES
+from dsrface.doctor.sizing.measure import ItemCost
 
 
 @dataclass(frozen=True)

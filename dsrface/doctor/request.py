@@ -1,10 +1,8 @@
-"""What the user asks of the doctor: which checks, and of which data set."""
+"""What the user asks of the doctor: which checks, and arguments for the data set's callable."""
 
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 from dsrface.config.doctor import DoctorConfig
@@ -26,25 +24,23 @@ def wanted_checks(config: DoctorConfig) -> set[str]:
     return {id for id in wanted if not any(_fits(id, name) for name in config.skip)}
 
 
-def target_request(config: DoctorConfig) -> dict[str, Any] | None:
-    """Return what `targets.build` takes, or None for the machine alone.
+def target_request(spec: str, args: Any = None, *, label: str = "") -> dict[str, Any]:
+    """Return what `targets.build` takes, JSON-able.
+
+    Args:
+        spec: `package.module:callable` or `path/file.py:callable`.
+        args: Of the callable: by name, or a list.
+        label: How the report names the target; the spec by default.
+    """
+    return {"spec": spec, "args": args, "label": label or spec}
+
+
+def parse_arguments(text: str | None) -> Any:
+    """Return the arguments that `--dataset-args` gives as JSON; None without any.
 
     Raises:
-        UsageError: arguments that are no JSON object or list.
+        UsageError: not a JSON object or list.
     """
-    if config.dataset is not None:
-        return {"kind": "spec", "spec": config.dataset, "args": _arguments(config.dataset_args)}
-    if config.data is not None:
-        return {
-            "kind": "own",
-            "data": str(Path(os.path.abspath(config.data))),
-            "purpose": config.purpose,
-            "vlr_size": config.vlr_size,
-        }
-    return None
-
-
-def _arguments(text: str | None) -> Any:
     if text is None:
         return None
     example = """For example --dataset-args '{"root": "photos"}'."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from dsrface.doctor import survey, torch_checks, workers
+from dsrface.doctor import survey
+from dsrface.doctor.checks import installation, workers
 from dsrface.doctor.reporter import Reporter
 
 
@@ -15,7 +16,7 @@ def run(request: Mapping[str, Any], report: Reporter) -> None:
     """Run the stage that `request["stage"]` names."""
     stage = request["stage"]
     if stage == "survey":
-        for check in torch_checks.platform_checks(import_s=request["import_s"], method=request["method"]):
+        for check in installation.platform_checks(import_s=request["import_s"], method=request["method"]):
             report.check(check)
         report("torch", version=torch.__version__, cuda=torch.version.cuda or "")
         if "target" in request:

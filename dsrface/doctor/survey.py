@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
-from dsrface.doctor import items, members, start_checks, targets
+from dsrface.doctor import targets
+from dsrface.doctor.checks import items, members, startup
+from dsrface.doctor.checks.installation import num_threads, torchvision_check
 from dsrface.doctor.facts import SurveyFacts
-from dsrface.doctor.pickling import trace
 from dsrface.doctor.report import Check
 from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.targets import Target
-from dsrface.doctor.torch_checks import num_threads, torchvision_check
+from dsrface.doctor.trace.pickling import trace
 from dsrface.errors import DsrfaceError
 from dsrface.runtime.text import count_text
 from dsrface.runtime.user_code import place_of, short_path
@@ -58,7 +59,7 @@ def survey(request: Mapping[str, Any], report: Reporter) -> None:
             num_workers=request["num_workers"],
             memory_bytes=request["memory_bytes"],
         ),
-        *start_checks.checks(target, found, methods, threads_before=threads_before),
+        *startup.checks(target, found, methods, threads_before=threads_before),
     ]:
         report.check(check)
     facts = SurveyFacts(
@@ -70,7 +71,7 @@ def survey(request: Mapping[str, Any], report: Reporter) -> None:
             for method in ("fork", "spawn", "forkserver")
         },
         data_paths=data_paths(target.dataset),
-        network=start_checks.network_in(found),
+        network=startup.network_in(found),
     )
     facts = items.examine(
         target, facts, report=report, device_of=device_of, measure_s=float(request["measure_s"])

@@ -1,4 +1,4 @@
-"""What to examine: a callable that makes a data set, named by the user, or one of our own."""
+"""What to examine: a data set or loader made by a callable that the user names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Target:
         worker_init_fn: Given to the workers; may be None.
         batch_size: As the target states it; None when it does not.
         file: The source file, for looking at its top level; may be empty.
-        flags: With which a command of ours builds this very data set; empty for anybody else's.
+        flags: Of the command that builds this very data set, for the line to launch; may be empty.
     """
 
     dataset: Any
@@ -62,10 +62,6 @@ def build(request: Mapping[str, Any]) -> Target:
     Raises:
         UsageError: the name leads nowhere, or what it leads to is no data set.
     """
-    if request["kind"] == "own":
-        from dsrface.doctor.own_data import build_own
-
-        return build_own(request)
     return _from_spec(str(request["spec"]), request.get("args"))
 
 
@@ -140,7 +136,7 @@ def _unpack(value: Any, spec: str, file: str) -> Target:
     options: Mapping[str, Any] = {}
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping):
         value, options = value
-        unknown = set(options) - {"collate_fn", "worker_init_fn", "batch_size"}
+        unknown = set(options) - {"collate_fn", "worker_init_fn", "batch_size", "flags"}
         if unknown:
             raise UsageError(
                 f"{spec} returns unknown loader options: {', '.join(sorted(unknown))}.",
@@ -154,7 +150,12 @@ def _unpack(value: Any, spec: str, file: str) -> Target:
             hint="Return a Dataset, a DataLoader, or (dataset, dict(collate_fn=..., batch_size=...)).",
         )
     return Target(
-        value, options.get("collate_fn"), options.get("worker_init_fn"), options.get("batch_size"), file
+        value,
+        options.get("collate_fn"),
+        options.get("worker_init_fn"),
+        options.get("batch_size"),
+        file,
+        str(options.get("flags", "")),
     )
 
 

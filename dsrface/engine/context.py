@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dsrface.engine.distributed import Ranks
-from dsrface.engine.events import Emit
 from dsrface.engine.run_folder import RunFolder
 from dsrface.engine.signals import Stop
+from dsrface.events import Emit
 from dsrface.runtime.devices import Device
 from dsrface.types import Batch
 

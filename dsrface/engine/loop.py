@@ -20,13 +20,13 @@ from torch.nn.parallel import DistributedDataParallel
 from dsrface.config.engine import EngineConfig, OptimConfig
 from dsrface.engine import checkpoint as checkpoints
 from dsrface.engine.context import BatchSource, Outcome, Where
-from dsrface.engine.events import CheckpointSaved, EvalDone, Note, RunFinished, RunStarted, StepDone
 from dsrface.engine.meter import Meter, Reading
 from dsrface.engine.optim import Ema, LrPlan, build_optimizer, set_lr
 from dsrface.engine.run_folder import DONE, INTERRUPTED
 from dsrface.engine.step import cut, explained_deaths, explained_memory, move, seed_step
 from dsrface.engine.task import Task, Validation
 from dsrface.errors import RunError, TrainingError, WorkerError
+from dsrface.events import CheckpointSaved, EvalDone, Note, RunFinished, RunStarted, StepDone
 from dsrface.runtime.devices import autocast, recorded_event
 from dsrface.types import Batch
 

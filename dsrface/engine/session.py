@@ -11,10 +11,10 @@ import torch
 from dsrface.config.engine import EngineConfig, TrainingConfig
 from dsrface.engine.context import Where
 from dsrface.engine.distributed import Ranks, process_group
-from dsrface.engine.events import Emit, Event, RunFinished
 from dsrface.engine.run_folder import RunFolder, how_it_ended, open_run
 from dsrface.engine.signals import stop_signals
 from dsrface.engine.sinks import run_sinks
+from dsrface.events import Emit, Event, RunFinished
 from dsrface.runtime.devices import choose_device
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Protocol, runtime_checkable
 
-from dsrface.engine.events import (
+from dsrface.events import (
     CheckpointSaved,
     EvalDone,
     Event,

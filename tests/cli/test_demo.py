@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from dsrface.config.demo import DemoConfig
-from dsrface.engine.events import Note
 from dsrface.errors import EXIT_INTERRUPTED
+from dsrface.events import Note
 
 SMALL = [
     item

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dsrface.cli import progress
 from dsrface.cli.output import Output
-from dsrface.engine.events import (
+from dsrface.events import (
     CheckpointSaved,
     EvalDone,
     Note,

@@ -16,8 +16,8 @@ from dsrface.commands.evaluation.images import Measured
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.data.decode import read_image, walk_images, write_png
 from dsrface.data.pairs import all_pairs
-from dsrface.engine.events import Progress
 from dsrface.errors import DataError, RunError, UsageError
+from dsrface.events import Progress
 from tests.commands.conftest import make_data
 from tests.commands.networks import write_dsr, write_recogniser
 

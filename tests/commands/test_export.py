@@ -10,8 +10,8 @@ from torch import nn
 from dsrface.commands import export
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.export import ExportConfig
-from dsrface.engine.events import Note
 from dsrface.errors import MachineError, RunError
+from dsrface.events import Note
 from dsrface.models.dsr import build_dsr
 from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.preprocess import normalise

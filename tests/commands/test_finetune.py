@@ -20,8 +20,8 @@ from dsrface.config.sources import resolve
 from dsrface.data.layout import open_data
 from dsrface.engine.checkpoint import find_last, load_trainer_state
 from dsrface.engine.context import Outcome
-from dsrface.engine.events import EvalDone, Note, StepDone
 from dsrface.errors import DataError, RunError, TrainingError, UsageError, WeightsError
+from dsrface.events import EvalDone, Note, StepDone
 from dsrface.models.heads import reachable_probability
 from dsrface.models.weights import load_recogniser
 from tests.commands.conftest import make_data

@@ -25,8 +25,8 @@ from dsrface.data.cache.png_tree import IMAGES
 from dsrface.data.decode import read_image, write_png
 from dsrface.data.layout import open_data
 from dsrface.data.samplers import BatchSampler, EpochOrder
-from dsrface.engine.events import Note
 from dsrface.errors import DataError, MachineError, RunError, UsageError
+from dsrface.events import Note
 from dsrface.models.dsr import build_dsr
 from dsrface.models.weights import load_dsr, save_model
 from dsrface.runtime.files import disk_error

@@ -25,8 +25,8 @@ from dsrface.data.decode import read_image, walk_images, write_png
 from dsrface.data.degrade import degrade
 from dsrface.data.faces import draw_dataset
 from dsrface.data.layout import open_data, person_of
-from dsrface.engine.events import Event, Note, Progress
 from dsrface.errors import DataError, ImageError, RunError, UsageError, WorkerError
+from dsrface.events import Event, Note, Progress
 
 
 def run(source: Path, data: Path, **settings: object) -> prepare.PrepareResult:

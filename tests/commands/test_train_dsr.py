@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from dsrface.commands import train_dsr
 from dsrface.config.sources import resolve
 from dsrface.config.train_dsr import TrainDsrConfig
-from dsrface.engine.events import EvalDone, Note, StepDone
 from dsrface.errors import DataError, RunError, WeightsError
+from dsrface.events import EvalDone, Note, StepDone
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {

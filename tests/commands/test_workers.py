@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dsrface.commands.workers import announced, choose_workers
-from dsrface.doctor.loader_model import WorkerChoice
+from dsrface.doctor.sizing.loader_model import WorkerChoice
 
 
 class Rank:

@@ -270,7 +270,7 @@ def real(member, method):
 
 
 def main(method):
-    from dsrface.doctor.pickling import trace
+    from dsrface.doctor.trace.pickling import trace
 
     warnings.simplefilter("ignore")
     if method == "forkserver":

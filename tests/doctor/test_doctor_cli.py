@@ -19,12 +19,12 @@ from dsrface.cli.doctor_report import render_report
 from dsrface.commands import doctor
 from dsrface.config.doctor import DoctorConfig
 from dsrface.config.sources import resolve
-from dsrface.doctor import machine
+from dsrface.doctor.checks import machine
 from dsrface.doctor.explain import EXPLANATIONS
 from dsrface.doctor.facts import Network, SurveyFacts
 from dsrface.doctor.lessons import lesson
-from dsrface.doctor.measure import ItemCost
 from dsrface.doctor.report import CHECK_IDS, Check, Report, in_order
+from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.errors import UsageError
 from dsrface.runtime.cpu import Cores, Memory
 

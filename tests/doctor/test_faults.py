@@ -10,7 +10,8 @@ import torch
 from doctor_faults import RandomFault, RandomFixed
 from torch.utils.data import DataLoader
 
-from dsrface.doctor import items, survey, targets, torch_checks, workers
+from dsrface.doctor import survey, targets
+from dsrface.doctor.checks import installation, items, workers
 from dsrface.doctor.report import Check
 from dsrface.doctor.reporter import Reporter
 
@@ -245,24 +246,24 @@ def test_generators_repeat_in_workers_until_seeded_there(kind, repeats):
 
 def test_broken_torchvision_is_recognised(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    check = torch_checks.torchvision_check(is_imported=True)
+    check = installation.torchvision_check(is_imported=True)
     assert check.status == "fail"
     assert "--force-reinstall torch torchvision" in check.fix
     monkeypatch.undo()
-    assert torch_checks.torchvision_check(is_imported=True).status == "pass"
+    assert installation.torchvision_check(is_imported=True).status == "pass"
 
 
 def test_slow_decoder_and_cuda_poison(monkeypatch):
     from PIL import features
 
     monkeypatch.setattr(features, "check", lambda name: False)
-    assert torch_checks._decoder().status == "warn"
-    monkeypatch.setattr(torch_checks, "has_gpu", lambda: True)
+    assert installation._decoder().status == "warn"
+    monkeypatch.setattr(installation, "has_gpu", lambda: True)
     monkeypatch.setenv("DSRFACE_DOCTOR_USER_NVML", "0")
-    assert torch_checks._poison("fork").status == "warn"
-    assert torch_checks._poison("spawn").status == "pass"
+    assert installation._poison("fork").status == "warn"
+    assert installation._poison("spawn").status == "pass"
     monkeypatch.setenv("DSRFACE_DOCTOR_USER_NVML", "1")
-    assert torch_checks._poison("fork").status == "pass"
+    assert installation._poison("fork").status == "pass"
 
 
 def test_a_system_generator_draws_anew_in_every_worker(tmp_path):
@@ -280,16 +281,16 @@ def test_a_system_generator_draws_anew_in_every_worker(tmp_path):
 def test_a_slow_try_is_not_taken_for_slow_threads(monkeypatch):
     took = [1e-5] * 20 + [8e-3] * 13 + [1e-5] + [8e-3] * 6  # one thread, then two beside a busy neighbour
     clock = iter([value for n, seconds in enumerate(took) for value in (n, n + seconds)])
-    monkeypatch.setattr(torch_checks.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(installation.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
-    assert torch_checks._threads().status == "pass"
+    assert installation._threads().status == "pass"
 
 
 def test_thread_canary(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(torch_checks, "_zeros_s", lambda threads: 0.008 if threads > 1 else 0.00001)
-    check = torch_checks._threads()
+    monkeypatch.setattr(installation, "_zeros_s", lambda threads: 0.008 if threads > 1 else 0.00001)
+    check = installation._threads()
     assert check.status == "warn"
     assert "8.00 ms" in check.summary
 

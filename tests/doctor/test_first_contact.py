@@ -12,8 +12,8 @@ from test_faults import examine
 
 from dsrface.cli.doctor_report import render_report
 from dsrface.doctor import targets
-from dsrface.doctor.endings import place
-from dsrface.doctor.probe import Outcome, run_stage
+from dsrface.doctor.checks.endings import place
+from dsrface.doctor.process.probe import Outcome, run_stage
 from dsrface.doctor.report import Check, Report, in_order
 from dsrface.errors import UsageError
 from dsrface.runtime.worker_death import explain

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dsrface.doctor.probe import run_stage
+from dsrface.doctor.process.probe import run_stage
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and /dev/shm are POSIX")
 HERE = Path(__file__).parent

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from dsrface.doctor.limits import shm_needed_bytes
-from dsrface.doctor.loader_model import LoaderFacts, Window
-from dsrface.doctor.measure import ItemCost, measure_items, spread_indices
-from dsrface.doctor.recommend import (
+from dsrface.doctor.sizing.limits import shm_needed_bytes
+from dsrface.doctor.sizing.loader_model import LoaderFacts, Window
+from dsrface.doctor.sizing.measure import ItemCost, measure_items, spread_indices
+from dsrface.doctor.sizing.recommend import (
     analytic,
     auto_workers,
     candidates,

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from dsrface.engine import loop
 from dsrface.engine.checkpoint import find_last, load_trainer_state
-from dsrface.engine.events import EvalDone, RunFinished, StepDone
 from dsrface.engine.signals import Stop
 from dsrface.errors import RunError, TrainingError, WorkerError
+from dsrface.events import EvalDone, RunFinished, StepDone
 from tests.engine.toy import ToySource, ToyTask, train
 
 

@@ -8,15 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from dsrface.engine.events import (
-    CheckpointSaved,
-    EvalDone,
-    Note,
-    Progress,
-    RunFinished,
-    RunStarted,
-    StepDone,
-)
 from dsrface.engine.sinks import (
     JsonlSink,
     LogSink,
@@ -25,6 +16,15 @@ from dsrface.engine.sinks import (
     as_json,
     as_text,
     run_sinks,
+)
+from dsrface.events import (
+    CheckpointSaved,
+    EvalDone,
+    Note,
+    Progress,
+    RunFinished,
+    RunStarted,
+    StepDone,
 )
 
 EVENTS = [

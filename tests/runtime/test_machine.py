@@ -127,7 +127,7 @@ def test_defaults_do_not_overrule_the_user(monkeypatch):
 def test_threads_and_versions_import_no_torch():
     code = "import sys, dsrface.runtime.threads, dsrface.runtime.versions, dsrface.runtime.devices"
     code += ", dsrface.runtime.locks"
-    code += ", dsrface.config.finetune, dsrface.config.train_dsr, dsrface.engine.events"
+    code += ", dsrface.config.finetune, dsrface.config.train_dsr, dsrface.events"
     subprocess.run(
         [sys.executable, "-c", code + "; sys.exit('torch' in sys.modules)"], check=True, timeout=60
     )

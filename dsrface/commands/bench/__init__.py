@@ -14,7 +14,7 @@ from dsrface.commands.bench.loader import run_loader
 from dsrface.commands.bench.measure import Row
 from dsrface.commands.bench.precompute import run_precompute
 from dsrface.config.bench import BenchConfig
-from dsrface.engine.events import Emit, Note
+from dsrface.events import Emit, Note
 from dsrface.runtime.threads import limit_torch_threads
 
 __all__ = ["BenchResult", "run"]

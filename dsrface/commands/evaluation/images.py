@@ -21,8 +21,8 @@ from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceSplit
 from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import in_order
-from dsrface.engine.events import Emit, Note, Progress
 from dsrface.engine.inference import embed, super_resolve
+from dsrface.events import Emit, Note, Progress
 from dsrface.metrics.image_quality import psnr_db, ssim
 from dsrface.models.resize import upsample_bicubic
 from dsrface.models.weights import LoadedModel

@@ -17,8 +17,8 @@ from dsrface.data.decode import walk_images
 from dsrface.data.layout import FaceSplit, open_data
 from dsrface.data.names import PackedStrings
 from dsrface.engine.distributed import process_group
-from dsrface.engine.events import Emit, Event, Note, Progress
 from dsrface.errors import EXIT_ANSWER_IS_NO, DataError
+from dsrface.events import Emit, Event, Note, Progress
 from dsrface.models.weights import load_dsr
 from dsrface.runtime.devices import choose_device
 from dsrface.runtime.threads import limit_torch_threads

@@ -28,8 +28,8 @@ from dsrface.data.cache.table import Table, hash_inputs, stat_sha256
 from dsrface.data.cache.writer import ColumnWriter, foreign_entry
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceSplit
-from dsrface.engine.events import Note, Progress
 from dsrface.errors import RunError
+from dsrface.events import Note, Progress
 from dsrface.types import HIGH_SIZE_PX
 
 _SHAPE = (HIGH_SIZE_PX, HIGH_SIZE_PX, 3)

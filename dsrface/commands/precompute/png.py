@@ -9,7 +9,7 @@ from dsrface.commands.precompute.setting import FolderResult, Job, Setting, lock
 from dsrface.data.cache import png_tree
 from dsrface.data.cache.inputs import RowDataset
 from dsrface.data.cache.table import hash_inputs, stat_sha256
-from dsrface.engine.events import Note, Progress
+from dsrface.events import Note, Progress
 
 
 def run_png(job: Job, setting: Setting) -> FolderResult:

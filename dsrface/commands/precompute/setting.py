@@ -22,8 +22,8 @@ from dsrface.data.degrade import Degradation
 from dsrface.data.names import PackedStrings
 from dsrface.engine.batch_size import BatchChoice, choose_batch_size
 from dsrface.engine.distributed import Ranks
-from dsrface.engine.events import Emit, Note
 from dsrface.errors import MachineError
+from dsrface.events import Emit, Note
 from dsrface.models.weights import LoadedModel
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device

@@ -31,8 +31,8 @@ from dsrface.data.faces import DRAWN_MARK
 from dsrface.data.folders import HIGH_FOLDER
 from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION, person_of
 from dsrface.data.photo_scan import scan_photos
-from dsrface.engine.events import Emit, Note
 from dsrface.errors import RunError, UsageError
+from dsrface.events import Emit, Note
 from dsrface.runtime.files import sha256_json, write_json
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.text import count_text

@@ -24,10 +24,10 @@ from dsrface.data.photo_scan import BadPhoto, Photo, Scan, alike_persons
 from dsrface.data.photos import CHUNK_PHOTOS, FaceDone, FaceJob, PhotoWork, process_photos
 from dsrface.data.preview import preview_sheet
 from dsrface.data.splits import split_persons
-from dsrface.doctor.loader_model import WorkerChoice
-from dsrface.doctor.recommend import auto_workers
-from dsrface.engine.events import Emit, Progress
+from dsrface.doctor.sizing.loader_model import WorkerChoice
+from dsrface.doctor.sizing.recommend import auto_workers
 from dsrface.errors import DataError, ImageError
+from dsrface.events import Emit, Progress
 from dsrface.runtime.files import write_bytes, write_text
 from dsrface.types import HIGH_SIZE_PX, SPLITS
 

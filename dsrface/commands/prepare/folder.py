@@ -13,8 +13,8 @@ from typing import Any
 from dsrface.data.decode import walk_images
 from dsrface.data.folders import HIGH_FOLDER, low_folder
 from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION
-from dsrface.engine.events import Emit, Progress
 from dsrface.errors import RunError
+from dsrface.events import Emit, Progress
 from dsrface.runtime.files import TMP_SUFFIX, disk_error, read_json, sha256_file
 from dsrface.types import SPLITS
 

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsrface.doctor.limits import ASSUMED_WORKER_BYTES
-from dsrface.doctor.measure import ItemCost
+from dsrface.doctor.sizing.limits import ASSUMED_WORKER_BYTES
+from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.runtime.cpu import Cores
 
 _BATCH_OVERHEAD_S = 0.0004  # a batch through the queue: pickling, descriptors, wake-ups, on either side

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from dsrface.doctor.machine import has_gpu
+from dsrface.doctor.checks.machine import has_gpu
 from dsrface.doctor.report import Check, guarded
 
 _GRAIN_ELEMENTS = (3, 112, 112)  # 37 632, just above the 32 768 below which torch stays on one thread

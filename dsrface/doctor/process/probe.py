@@ -139,7 +139,7 @@ def _guardian(
         environ["CUDA_VISIBLE_DEVICES"] = ""
     flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
     guardian = subprocess.Popen(
-        [sys.executable, "-P", "-m", "dsrface.doctor.guardian", token],
+        [sys.executable, "-P", "-m", "dsrface.doctor.process.guardian", token],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,

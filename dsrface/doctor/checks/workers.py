@@ -16,13 +16,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from dsrface.doctor import targets
-from dsrface.doctor.digests import detached, digest, row_digests
-from dsrface.doctor.items import fetch_batch
-from dsrface.doctor.loader_model import Window
-from dsrface.doctor.measure import spread_indices
-from dsrface.doctor.probe import MARK
+from dsrface.doctor.checks.digests import detached, digest, row_digests
+from dsrface.doctor.checks.items import fetch_batch
+from dsrface.doctor.process.probe import MARK
 from dsrface.doctor.report import Check
 from dsrface.doctor.reporter import Reporter
+from dsrface.doctor.sizing.loader_model import Window
+from dsrface.doctor.sizing.measure import spread_indices
 from dsrface.doctor.targets import Target
 from dsrface.runtime.worker_death import explain
 

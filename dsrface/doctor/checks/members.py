@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from dsrface.doctor.kinds import ADVICE, repeats_in_workers
-from dsrface.doctor.pickling import Member, Trace
+from dsrface.doctor.checks.kinds import ADVICE, repeats_in_workers
 from dsrface.doctor.report import Check, guarded
+from dsrface.doctor.trace.pickling import Member, Trace
 from dsrface.runtime.text import size_text
 from dsrface.runtime.user_code import is_users
 

@@ -4,8 +4,8 @@ The guardian leads a session of its own and runs no foreign code, so it always a
 a pipe that the doctor holds: when the doctor ends, by whatever means, the pipe closes and the guardian kills
 every process of the session, lets multiprocessing's resource tracker unlink its semaphores, removes shared
 memory files that belonged to those processes, and goes. Started as
-`python -P -m dsrface.doctor.guardian TOKEN`, it talks in lines: the first one read is the request for the
-child, later ones are commands (`stacks`); its last line written tells how the child ended.
+`python -P -m dsrface.doctor.process.guardian TOKEN`, it talks in lines: the first one read is the request for
+the child, later ones are commands (`stacks`); its last line written tells how the child ended.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     commands: list[str] = []
     closed = threading.Event()
     threading.Thread(target=_listen, args=(commands, closed), daemon=True).start()
-    child = subprocess.Popen([sys.executable, "-m", "dsrface.doctor.child"], stdin=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-m", "dsrface.doctor.process.child"], stdin=subprocess.PIPE)
     assert child.stdin is not None
     with contextlib.suppress(OSError):  # a child that died at once is told by its exit code
         child.stdin.write(request.encode())

@@ -1,10 +1,9 @@
-"""Our own data sets, as train-dsr, precompute and finetune build them."""
+"""The data sets that train-dsr, precompute and finetune build, as a target for the doctor."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +17,40 @@ from dsrface.data.cache.inputs import RowDataset
 from dsrface.data.cache.outputs import is_cache
 from dsrface.data.datasets import PairDataset, Sample
 from dsrface.data.layout import FaceData, FaceSplit, open_data
-from dsrface.doctor.targets import Target
 from dsrface.errors import DataError
 
 _PRECOMPUTE_BATCH = 64  # its loader's batch; the forward pass has a size of its own
 
 
-def build_own(request: Mapping[str, Any]) -> Target:
-    """Return the loader's parts that a command would use on a data set.
+def build(data: str, purpose: str, vlr_size: int | None = None) -> tuple[Dataset[Sample], dict[str, Any]]:
+    """Return the data set that a command would read, and the options of its loader.
 
     Args:
-        request: `data`, `purpose` (train-dsr, precompute or finetune) and `vlr_size` (None for the smallest).
+        data: Folder of the data set.
+        purpose: `train-dsr`, `precompute` or `finetune`.
+        vlr_size: Side of the VLR images in pixels; None for the smallest.
 
     Raises:
         DataError: no data set, or none of that size.
     """
-    data = open_data(Path(request["data"]))
-    train = data.split("train")
-    vlr_size = request["vlr_size"] or min(train.low_folders, default=0)
-    if not vlr_size:
+    opened = open_data(Path(data))
+    train = opened.split("train")
+    size = vlr_size or min(train.low_folders, default=0)
+    if not size:
         raise DataError(
             "The data set has no low-resolution faces.",
             id="no-such-vlr-size",
-            where=data.root,
+            where=opened.root,
             hint="Run `dsrface prepare` with --vlr-sizes.",
         )
-    dataset, batch_size, flags = _MAKERS[request["purpose"]](data, train, int(vlr_size))
-    return Target(
-        dataset,
-        loaders.collate,
-        loaders.start_worker,
-        batch_size,
-        flags=flags,
-    )
+    dataset, batch_size, flags = _MAKERS[purpose](opened, train, int(size))
+    options = {
+        "collate_fn": loaders.collate,
+        "worker_init_fn": loaders.start_worker,
+        "batch_size": batch_size,
+        "flags": flags,
+    }
+    return dataset, options
 
 
 def _train_dsr(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int, str]:

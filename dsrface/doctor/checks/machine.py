@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dsrface.doctor.facts import SurveyFacts
-from dsrface.doctor.limits import (
+from dsrface.doctor.report import Check, guarded
+from dsrface.doctor.sizing.limits import (
     cores_text,
     files_needed,
     memory_needed_bytes,
@@ -19,8 +20,7 @@ from dsrface.doctor.limits import (
     open_files_limit,
     shm_needed_bytes,
 )
-from dsrface.doctor.measure import ItemCost
-from dsrface.doctor.report import Check, guarded
+from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.runtime.cpu import Cores, Memory, cpu_pressure, effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import available_start_methods, effective_start_method
 from dsrface.runtime.text import count_text, size_text

@@ -27,8 +27,8 @@ import numpy as np
 import torch
 import torch.multiprocessing
 
-from dsrface.doctor.kinds import handle_kind, repeats_in_workers
-from dsrface.doctor.paths import locate, render
+from dsrface.doctor.checks.kinds import handle_kind, repeats_in_workers
+from dsrface.doctor.trace.paths import locate, render
 
 _BIG_CONTAINER = 10_000
 _HEAD, _RANDOM = 200, 300
@@ -288,7 +288,7 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
     def _note_fault(self, obj: Any, error: BaseException) -> None:
         if self._is_known(obj, "fault"):
             return
-        from dsrface.doctor.kinds import fault_kind
+        from dsrface.doctor.checks.kinds import fault_kind
 
         text = f"{type(error).__name__}: {error}"
         self.result.unpicklable.append(self._member(obj, kind=fault_kind(obj, text), error=text))

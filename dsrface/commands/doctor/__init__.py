@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.examination import examine
 from dsrface.doctor.explain import Explanation, explain
 from dsrface.doctor.report import Report
-from dsrface.engine.events import Emit
+from dsrface.doctor.request import parse_arguments, target_request
+from dsrface.events import Emit
 from dsrface.runtime.files import write_json
 
 
@@ -87,10 +89,24 @@ def run(config: DoctorConfig, *, emit: Emit) -> DoctorResult | ExplainResult:
     """
     if config.explain is not None:
         return ExplainResult(explain(config.explain))
-    report = examine(config, emit=emit)
+    report = examine(config, target=_target(config), emit=emit)
     if config.output is not None:
         write_json(config.output, report.to_dict())
     return DoctorResult(report, config.output, _launch(config, report))
+
+
+def _target(config: DoctorConfig) -> dict[str, Any] | None:
+    """Return what to examine; a data set of dsrface is a callable like anybody's."""
+    if config.dataset is not None:
+        return target_request(config.dataset, parse_arguments(config.dataset_args))
+    if config.data is not None:
+        args = {
+            "data": os.path.abspath(config.data),
+            "purpose": config.purpose,
+            "vlr_size": config.vlr_size,
+        }
+        return target_request("dsrface.commands.doctor.own_data:build", args, label=str(config.data))
+    return None
 
 
 def _launch(config: DoctorConfig, report: Report) -> str:

@@ -10,7 +10,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dsrface.doctor.limits import (
+from dsrface.doctor.report import Check
+from dsrface.doctor.sizing.limits import (
     cores_text,
     files_needed,
     memory_needed_bytes,
@@ -18,9 +19,8 @@ from dsrface.doctor.limits import (
     open_files_limit,
     shm_needed_bytes,
 )
-from dsrface.doctor.loader_model import LoaderFacts, Recommendation, Window, WorkerChoice
-from dsrface.doctor.measure import at_least, measure_items, spread_indices
-from dsrface.doctor.report import Check
+from dsrface.doctor.sizing.loader_model import LoaderFacts, Recommendation, Window, WorkerChoice
+from dsrface.doctor.sizing.measure import at_least, measure_items, spread_indices
 from dsrface.runtime.cpu import effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import effective_start_method
 

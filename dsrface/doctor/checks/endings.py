@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsrface.doctor.probe import Outcome
+from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.report import Check
 from dsrface.runtime.user_code import innermost_in
 

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate
 
+from dsrface.doctor.checks.members import places
 from dsrface.doctor.facts import SurveyFacts
-from dsrface.doctor.measure import ItemCost, at_least, measure_items, spread_indices
-from dsrface.doctor.members import places
-from dsrface.doctor.pickling import trace
-from dsrface.doctor.recommend import tensor_sizes
 from dsrface.doctor.report import Check
 from dsrface.doctor.reporter import Reporter
+from dsrface.doctor.sizing.measure import ItemCost, at_least, measure_items, spread_indices
+from dsrface.doctor.sizing.recommend import tensor_sizes
 from dsrface.doctor.targets import Target
+from dsrface.doctor.trace.pickling import trace
 from dsrface.runtime.text import count_text, size_text
 from dsrface.runtime.user_code import innermost, place_of
 

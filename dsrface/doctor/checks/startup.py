@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
+from dsrface.doctor.checks.installation import num_threads
+from dsrface.doctor.checks.members import places
 from dsrface.doctor.facts import Network
-from dsrface.doctor.members import places
-from dsrface.doctor.pickling import Trace
 from dsrface.doctor.report import Check, guarded
 from dsrface.doctor.targets import Target, unguarded_lines
-from dsrface.doctor.torch_checks import num_threads
+from dsrface.doctor.trace.pickling import Trace
 from dsrface.runtime.text import count_text
 
 

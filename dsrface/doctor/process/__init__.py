@@ -1,0 +1,1 @@
+"""The guarded process that runs the code under examination, and who guards it."""

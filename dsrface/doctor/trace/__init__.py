@@ -1,0 +1,1 @@
+"""Follow the pickler through a data set and name what it meets."""
