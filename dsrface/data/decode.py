@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +27,21 @@ ImageU8 = NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
 IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx"}
 )
 # Pillow warns of large pictures and odd EXIF; both are dealt with here. A filter around each picture would
 # not do: `warnings.catch_warnings` is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 # Pillow also knows formats that start other programs (EPS) or that no face comes in; they are "not an image"
-# here.
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "MPO")
+# here. JPEG stands for MPO too, which Pillow opens through it.
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
+# What people have beside them; such files are counted and listed, not read.
+_UNREAD_SUFFIXES = frozenset(
+    {".heic", ".heif", ".jxl", ".npy", ".npz", ".psd", ".tga", ".exr", ".hdr", ".dcm"}
+    | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"}
+)
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, EOFError, KeyError, IndexError, TypeError)
 
 
@@ -55,24 +62,51 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageU8:
         ImageError: anything else, with the reason as its id.
     """
     with _opened(path) as image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise _too_large(f"is {width}x{height} pixels large", path, max_pixels)
-        try:
-            return _to_rgb(image, path)
-        except MemoryError:
+        return _decoded(image, path, max_pixels)
+
+
+def decode_image(data: bytes, *, where: object, max_pixels: int = MAX_PIXELS) -> ImageU8:
+    """Decode a picture that is in memory, as `read_image` does.
+
+    Args:
+        data: The encoded picture.
+        where: What to call it in an error.
+        max_pixels: As in `read_image`.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    with _parsed(io.BytesIO(data), where) as image:
+        return _decoded(image, where, max_pixels)
+
+
+def decoded_size(data: bytes, *, where: object) -> tuple[int, int]:
+    """Return (width, height) of a picture in memory as its header says.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    with _parsed(io.BytesIO(data), where) as image:
+        return image.size
+
+
+def _decoded(image: Image.Image, path: object, max_pixels: int) -> ImageU8:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise _too_large(f"is {width}x{height} pixels large", path, max_pixels)
+    try:
+        return _to_rgb(image, path)
+    except MemoryError:
+        raise ImageError("There is not enough memory for the picture.", id="too-large", where=path) from None
+    except _DECODE_ERRORS as error:
+        if "truncated" in str(error).lower() or isinstance(error, EOFError):
             raise ImageError(
-                "There is not enough memory for the picture.", id="too-large", where=path
+                "The picture is cut off: its file ends too early.",
+                id="truncated",
+                where=path,
+                hint="Copy or download it again.",
             ) from None
-        except _DECODE_ERRORS as error:
-            if "truncated" in str(error).lower() or isinstance(error, EOFError):
-                raise ImageError(
-                    "The picture is cut off: its file ends too early.",
-                    id="truncated",
-                    where=path,
-                    hint="Copy or download it again.",
-                ) from None
-            raise ImageError(f"The picture is damaged: {error}.", id="damaged-image", where=path) from None
+        raise ImageError(f"The picture is damaged: {error}.", id="damaged-image", where=path) from None
 
 
 def read_sized(path: Path, size_px: int) -> ImageU8:
@@ -155,7 +189,7 @@ def walk_images(root: Path) -> Iterator[str]:
     Raises:
         DataError: a folder that must not be read; to pass over it would lose a person in silence.
     """
-    yield from _walk(root, "", ())
+    yield from _walk(root, "", (), is_wanted=has_image_suffix)
 
 
 def has_image_suffix(name: str) -> bool:
@@ -163,7 +197,33 @@ def has_image_suffix(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def _walk(root: Path, prefix: str, around: tuple[tuple[int, int], ...]) -> Iterator[str]:
+def unread_images(root: Path) -> Iterator[str]:
+    """Yield the files below a folder that look like pictures and are not read.
+
+    They are told by their suffix, and files without a known one by their first bytes.
+
+    Raises:
+        DataError: as `walk_images`.
+    """
+    for name in _walk(root, "", (), is_wanted=lambda name: not has_image_suffix(name)):
+        if os.path.splitext(name)[1].lower() in _UNREAD_SUFFIXES or _starts_like_an_image(root / name):
+            yield name
+
+
+def _starts_like_an_image(path: Path) -> bool:
+    try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return False
+        with path.open("rb") as handle:
+            start = handle.read(12)
+    except OSError:
+        return False
+    return start.startswith(_SIGNATURES) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
+
+
+def _walk(
+    root: Path, prefix: str, around: tuple[tuple[int, int], ...], *, is_wanted: Callable[[str], bool]
+) -> Iterator[str]:
     folder = root / prefix if prefix else root
     try:
         with os.scandir(folder) as entries:
@@ -179,8 +239,8 @@ def _walk(root: Path, prefix: str, around: tuple[tuple[int, int], ...]) -> Itera
         name = f"{prefix}{entry.name}"
         if _is_folder(entry):
             if not (entry.is_symlink() and _identity(entry) in around):
-                yield from _walk(root, f"{name}/", around)
-        elif has_image_suffix(entry.name):
+                yield from _walk(root, f"{name}/", around, is_wanted=is_wanted)
+        elif is_wanted(entry.name):
             yield name
 
 
@@ -224,8 +284,14 @@ def _check_file(path: Path) -> None:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Give a picture whose header has been read, and nothing more."""
     _check_file(path)
+    with _parsed(path, path) as image:
+        yield image
+
+
+@contextlib.contextmanager
+def _parsed(file: Path | io.BytesIO, path: object) -> Iterator[Image.Image]:
     try:
-        image = Image.open(path, formats=_FORMATS)
+        image = Image.open(file, formats=_FORMATS)
     except Image.DecompressionBombError:
         raise _too_large("is far too large", path, MAX_PIXELS) from None
     except PermissionError:
@@ -237,13 +303,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             "The file is not a picture of a known format, or its header is damaged.",
             id="not-an-image",
             where=path,
-            hint="Known formats: JPEG, PNG, BMP, WebP, TIFF, GIF, PPM.",
+            hint="Known formats: JPEG, PNG, BMP, WebP, TIFF, GIF, PPM, AVIF, JPEG 2000.",
         ) from None
     with image:
         yield image
 
 
-def _too_large(what: str, path: Path, max_pixels: int) -> ImageError:
+def _too_large(what: str, path: object, max_pixels: int) -> ImageError:
     return ImageError(
         f"The picture {what}; the limit is {max_pixels / 1e6:.0f} megapixels.",
         id="too-large",
@@ -252,7 +318,7 @@ def _too_large(what: str, path: Path, max_pixels: int) -> ImageError:
     )
 
 
-def _to_rgb(image: Image.Image, path: Path) -> ImageU8:
+def _to_rgb(image: Image.Image, path: object) -> ImageU8:
     # Another library may have switched on "fill the rest with grey"; half a face must not pass as a face.
     keep, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
@@ -279,7 +345,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return image
 
 
-def _from_16_bit(values: NDArray[np.int64], path: Path) -> ImageU8:
+def _from_16_bit(values: NDArray[np.int64], path: object) -> ImageU8:
     if values.min() < 0 or values.max() > 65535:
         raise ImageError("The picture has values outside 16 bits.", id="float-image", where=path)
     grey = ((values + 128) // 257).astype(np.uint8)

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from dsrface.data.decode import encode_png, image_size, read_image, walk_images, write_png
+from dsrface.data.decode import (
+    decode_image,
+    decoded_size,
+    encode_png,
+    image_size,
+    read_image,
+    unread_images,
+    walk_images,
+    write_png,
+)
 from dsrface.errors import DsrfaceError, ImageError, MachineError
 
 FACES = Path(os.environ.get("DSRFACE_FACES", Path(__file__).resolve().parents[3] / "shared" / "faces"))
@@ -190,3 +199,31 @@ def test_linked_folders_are_walked_and_loops_are_not(tmp_path: Path) -> None:
     (store / "back").symlink_to(source)
     (store / "self").symlink_to(store)
     assert list(walk_images(source)) == ["anna/anna_1.png"]
+
+
+@pytest.mark.parametrize(("suffix", "format"), [(".avif", "AVIF"), (".jp2", "JPEG2000")])
+def test_avif_and_jpeg_2000_are_read(tmp_path: Path, suffix: str, format: str) -> None:
+    ramp = np.tile(np.arange(0, 240, 5, dtype=np.uint8)[:, None, None], (1, 48, 3))
+    Image.fromarray(ramp).save(tmp_path / f"face{suffix}", format)
+    assert list(walk_images(tmp_path)) == [f"face{suffix}"]
+    assert np.abs(read_image(tmp_path / f"face{suffix}").astype(int) - ramp).max() <= 8
+    data = (tmp_path / f"face{suffix}").read_bytes()
+    assert np.array_equal(decode_image(data, where="memory"), read_image(tmp_path / f"face{suffix}"))
+    assert decoded_size(data, where="memory") == (48, 48)
+
+
+def test_pictures_that_are_not_read_are_found(tmp_path: Path) -> None:
+    png = encode_png(np.zeros((4, 4, 3), np.uint8))
+    for name in (
+        "a/1.png",
+        "a/photo.heic",
+        "a/array.npy",
+        "a/no_suffix",
+        "a/photo.png_large",
+        ".hidden.heic",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png)
+    (tmp_path / "list.txt").write_text("a/1.png 0")
+    found = list(unread_images(tmp_path))
+    assert found == ["a/array.npy", "a/no_suffix", "a/photo.heic", "a/photo.png_large"]

@@ -1,0 +1,1 @@
+"""Readers of the files that face data sets come in."""

@@ -1,0 +1,165 @@
+"""Lists of verification pairs, in the forms that people have them.
+
+LFW's `pairs.txt` with its first line of counts or without; `path path label` with the label 0 or 1, separated
+by blanks, tabs, commas or semicolons, with a line of headings or without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsrface.errors import DataError
+
+Key = tuple[str, int] | str
+_ANSWERS = {"1": True, "0": False, "-1": False, "true": True, "false": False}
+_FORMS = (
+    "Known are LFW's form (a first line such as `10 300`, then `name i j` and `name1 i name2 j`), the same "
+    "without its first line, and `path path label` with 0 or 1."
+)
+
+
+@dataclass(frozen=True)
+class PairLine:
+    """A pair of a list.
+
+    Args:
+        first: A picture: (person, number), or its path.
+        second: The other.
+        is_same: Whether both show one person.
+        fold: 0-based.
+    """
+
+    first: Key
+    second: Key
+    is_same: bool
+    fold: int
+
+
+@dataclass(frozen=True)
+class PairList:
+    """All pairs of a list.
+
+    Args:
+        pairs: In the order of the file.
+        num_folds: 1 where the file tells none.
+    """
+
+    pairs: tuple[PairLine, ...]
+    num_folds: int
+
+
+_Lines = Sequence[tuple[int, list[str]]]
+
+
+def read_pair_list(path: Path) -> PairList:
+    """Read a list of pairs.
+
+    Raises:
+        DataError: not as described in this module; with the line.
+    """
+    lines = _lines(path)
+    first = lines[0][1]
+    if len(first) in (1, 2) and all(field.isdecimal() and int(field) > 0 for field in first):
+        return _lfw(lines, path)
+    if _lfw_keys(first) is not None:
+        return _lfw_without_counts(lines, path)
+    has_headings = len(first) == 3 and first[2].lower() not in _ANSWERS
+    if len(first) == 3 and len(lines) > has_headings:
+        return _by_path(lines[1:] if has_headings else lines, path)
+    raise DataError(
+        f"The first line is of no known form: {' '.join(first)!r} is not the numbers of folds and of pairs.",
+        id="bad-pairs",
+        where=f"{path}, line {lines[0][0]}",
+        hint=_FORMS,
+    )
+
+
+def _lines(path: Path) -> _Lines:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"Cannot read the pairs file: {error}.", id="bad-pairs", where=path) from None
+    numbered = [
+        (number, _fields(line)) for number, line in enumerate(text.splitlines(), start=1) if line.strip()
+    ]
+    if not numbered:
+        raise DataError("The pairs file is empty.", id="bad-pairs", where=path)
+    return numbered
+
+
+def _fields(line: str) -> list[str]:
+    # Blanks last, because names may hold them.
+    for separator in ("\t", ";", ","):
+        if separator in line:
+            return [part.strip() for part in line.split(separator)]
+    return line.split()
+
+
+def _lfw(lines: _Lines, path: Path) -> PairList:
+    head = [int(field) for field in lines[0][1]]
+    num_folds, num_pairs = (1, head[0]) if len(head) == 1 else head
+    expected = 2 * num_folds * num_pairs
+    if len(lines) - 1 != expected:
+        raise DataError(
+            f"The first line promises {expected} pairs ({num_folds} folds of {num_pairs} + {num_pairs}); "
+            f"{len(lines) - 1} follow.",
+            id="bad-pairs",
+            where=f"{path}, line {lines[-1][0]}",
+            hint="Complete the file, or correct the first line.",
+        )
+    pairs = []
+    for number, (line, fields) in enumerate(lines[1:]):
+        is_same = number % (2 * num_pairs) < num_pairs
+        keys = _checked_keys(fields, is_same=is_same, where=f"{path}, line {line}")
+        pairs.append(PairLine(*keys, is_same, number // (2 * num_pairs)))
+    return PairList(tuple(pairs), num_folds)
+
+
+def _lfw_without_counts(lines: _Lines, path: Path) -> PairList:
+    """Read LFW's lines alone: a fold starts with its genuine pairs, as LFW writes them."""
+    pairs: list[PairLine] = []
+    fold = 0
+    for line, fields in lines:
+        is_same = len(fields) == 3
+        keys = _checked_keys(fields, is_same=is_same, where=f"{path}, line {line}")
+        if is_same and pairs and not pairs[-1].is_same:
+            fold += 1
+        pairs.append(PairLine(*keys, is_same, fold))
+    return PairList(tuple(pairs), fold + 1)
+
+
+def _by_path(lines: _Lines, path: Path) -> PairList:
+    pairs = []
+    for line, fields in lines:
+        answer = _ANSWERS.get(fields[-1].lower()) if len(fields) == 3 else None
+        if answer is None:
+            raise DataError(
+                f"Expected 'path path label' with the label 0 or 1, not {' '.join(fields)!r}.",
+                id="bad-pairs",
+                where=f"{path}, line {line}",
+            )
+        pairs.append(PairLine(fields[0], fields[1], answer, 0))
+    return PairList(tuple(pairs), 1)
+
+
+def _checked_keys(fields: Sequence[str], *, is_same: bool, where: str) -> tuple[Key, Key]:
+    wanted = "name i j" if is_same else "name1 i name2 j"
+    if len(fields) != (3 if is_same else 4):
+        raise DataError(f"Expected {wanted!r}, not {' '.join(fields)!r}.", id="bad-pairs", where=where)
+    keys = _lfw_keys(fields)
+    if keys is None:
+        text = next(text for text in (fields[1:] if is_same else fields[1::2]) if not text.isdecimal())
+        raise DataError(f"{text!r} is not the number of a picture.", id="bad-pairs", where=where)
+    if not is_same and keys[0][0] == keys[1][0]:
+        raise DataError(f"An impostor pair names {keys[0][0]!r} twice.", id="bad-pairs", where=where)
+    return keys
+
+
+def _lfw_keys(fields: Sequence[str]) -> tuple[tuple[str, int], tuple[str, int]] | None:
+    if len(fields) == 3:
+        fields = [fields[0], fields[1], fields[0], fields[2]]
+    if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
+        return None
+    return (fields[0], int(fields[1])), (fields[2], int(fields[3]))

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsrface.data.formats.landmarks import LANDMARK_COLUMNS, read_landmarks, turn_round
+from dsrface.errors import DataError
+
+FACES = {
+    "a/1.jpg": [[10.0, 20.0], [30.5, 21.0], [20.0, 30.0], [12.0, 40.0], [28.0, 41.0]],
+    "b/2.jpg": [[110.0, 20.0], [130.5, 21.0], [120.0, 30.0], [112.0, 40.0], [128.0, 41.0]],
+}
+ORDERED = list(FACES.items())
+
+
+def flat(points: list[list[float]]) -> list[str]:
+    return [f"{value:g}" for point in points for value in point]
+
+
+def as_csv(separator: str, *, header: bool) -> str:
+    head = separator.join(["file", *LANDMARK_COLUMNS]) + "\n" if header else ""
+    return head + "".join(separator.join([file, *flat(points)]) + "\n" for file, points in ORDERED)
+
+
+def as_celeba() -> str:
+    head = " ".join(f"{place}_{axis}" for place in ("lefteye", "righteye", "nose") for axis in "xy")
+    head += " leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
+    lines = "".join(f"{file}   {'  '.join(flat(points))}\n" for file, points in ORDERED)
+    return f"{len(FACES)}\n{head}\n{lines}"
+
+
+def as_widerface() -> str:
+    text = ""
+    for file, points in ORDERED:
+        marks = " ".join(f"{x:g} {y:g} 0.0" for x, y in points)
+        text += f"# {file}\n1 2 30 40 {marks} 0.82\n5 5 9 9 {marks.replace('1', '7')} 0.5\n"
+    return text
+
+
+def as_retinaface() -> str:
+    keys = ["right_eye", "left_eye", "nose", "mouth_right", "mouth_left"]
+    return json.dumps(
+        {f: {"face_1": {"score": 0.9, "landmarks": dict(zip(keys, p, strict=True))}} for f, p in ORDERED}
+    )
+
+
+def as_mtcnn() -> str:
+    keys = ["left_eye", "right_eye", "nose", "mouth_left", "mouth_right"]
+    return json.dumps(
+        {f: [{"box": [1, 2, 3, 4], "keypoints": dict(zip(keys, p, strict=True))}] for f, p in ORDERED}
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        as_csv(",", header=True),
+        as_csv(",", header=False),
+        as_csv(";", header=True),
+        as_csv(";", header=False),
+        as_csv("\t", header=False),
+        "\ufeff" + as_csv(",", header=True).replace("\n", "\r\n"),
+        as_celeba(),
+        as_widerface(),
+        as_retinaface(),
+        as_mtcnn(),
+    ],
+)
+def test_every_format_gives_the_same_points(tmp_path: Path, text: str) -> None:
+    (tmp_path / "marks").write_text(text, encoding="utf-8", newline="")
+    found = read_landmarks(tmp_path / "marks")
+    assert list(found) == list(FACES)
+    for file, points in ORDERED:
+        assert np.array_equal(found[file], np.array(points))
+
+
+def test_left_and_right_of_a_whole_file_are_turned_round(tmp_path: Path) -> None:
+    points = {file: np.array(marks) for file, marks in ORDERED}
+    exchanged = {file: marks[[1, 0, 2, 4, 3]] for file, marks in points.items()}
+    assert turn_round(points) is None
+    assert turn_round({**exchanged, "c": points["a/1.jpg"]}) is None
+    turned = turn_round(exchanged)
+    assert turned is not None
+    assert all(np.array_equal(turned[file], points[file]) for file in points)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("file,lx,ly\na.jpg,1,2\n", "no column rx"),
+        (as_csv(",", header=True).replace("30.5", "left"), "not a number"),
+        ("a.jpg 1 2 3 4 5 6 7 8 9 10\n", "no column"),
+        ("2\nlefteye_x lefteye_y\na.jpg 1 2 3\n", "there are 3"),
+        ('{"a.jpg": {"face_1": {"landmarks": {"nose": [1, 2]}}}}', "lacks one of the points"),
+        ("[1, 2]", "object of picture to faces"),
+        ("", "empty"),
+    ],
+)
+def test_what_cannot_be_read_says_where(tmp_path: Path, text: str, what: str) -> None:
+    (tmp_path / "marks").write_text(text)
+    with pytest.raises(DataError, match=what) as caught:
+        read_landmarks(tmp_path / "marks")
+    assert caught.value.id == "bad-landmarks"
+    assert "marks" in caught.value.where
+
+
+def test_a_numpy_file_gets_the_line_that_converts_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "points.npy", np.zeros((2, 5, 2)))
+    with pytest.raises(DataError, match="numpy array") as caught:
+        read_landmarks(tmp_path / "points.npy")
+    assert "landmarks.csv" in caught.value.hint

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsrface.data.formats.lists import majority_splits, read_file_list, split_folders, split_of_word
+from dsrface.data.formats.matlab import read_mat
+from dsrface.errors import DataError
+
+
+@pytest.mark.parametrize("separator", [" ", ",", ";", "\t", "  "])
+def test_a_list_answers_for_a_path_or_a_name(tmp_path: Path, separator: str) -> None:
+    second = "a b.jpg" if separator in ",;\t" else "a_b.jpg"
+    rows = [("images/000001.jpg", "2880"), (f"images/{second}", "7"), ("./images/000003.jpg", "2880")]
+    (tmp_path / "list.txt").write_text("\r\n".join(separator.join(row) for row in rows))
+    found = read_file_list(tmp_path / "list.txt", what="person")
+    assert len(found) == 3
+    assert found.get("images/000001.jpg") == "2880"
+    assert found.get(f"set/images/{second}") == "7"
+    assert found.get("elsewhere/000003.jpg") == "2880"
+    assert found.get("000004.jpg") is None
+
+
+def test_a_name_that_means_two_persons_means_nobody(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a/1.jpg x\nb/1.jpg y\n")
+    found = read_file_list(tmp_path / "list.txt", what="person")
+    assert found.get("a/1.jpg") == "x"
+    assert found.get("c/1.jpg") is None
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "only_a_name.jpg\n", "a.jpg,1,2\n"])
+def test_what_is_no_list_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_file_list(tmp_path / "list.txt", what="person")
+    assert caught.value.id == "bad-list-file"
+
+
+def test_split_words_and_folders() -> None:
+    assert [split_of_word(word) for word in ("0", "Val", "testing", "n000001")] == [
+        "train",
+        "val",
+        "test",
+        None,
+    ]
+    assert split_folders(["train/a/1.jpg", "test/b/1.jpg"]) == {"train": "train", "test": "test"}
+    assert split_folders(["train/a/1.jpg", "other/b/1.jpg"]) == {}
+    assert split_folders(["train/a/1.jpg"]) == {}
+    assert split_folders(["0/a.jpg", "1/b.jpg", "2/c.jpg"]) == {}
+
+
+def test_a_person_of_two_splits_goes_where_most_pictures_are() -> None:
+    given = [("a", "train"), ("a", "train"), ("a", "test"), ("b", "val"), ("c", "train"), ("c", "test")]
+    chosen, several = majority_splits(given)
+    assert chosen == {"a": "train", "b": "val", "c": "test"}
+    assert several == ["a", "c"]
+
+
+def test_matlab_lists(tmp_path: Path) -> None:
+    scipy_io = pytest.importorskip("scipy.io")
+    table = {"gallery_set": np.array([["1_1.jpg"], ["2.jpg"]], object), "gallery_ids": np.array([[1], [22]])}
+    scipy_io.savemat(tmp_path / "list.mat", table)
+    assert read_mat(tmp_path / "list.mat") == {
+        "gallery_set": [["1_1.jpg"], ["2.jpg"]],
+        "gallery_ids": [["1"], ["22"]],
+    }
+    (tmp_path / "bad.mat").write_bytes(b"nothing")
+    with pytest.raises(DataError):
+        read_mat(tmp_path / "bad.mat")

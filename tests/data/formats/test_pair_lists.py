@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dsrface.data.formats.pair_lists import PairLine, read_pair_list
+from dsrface.errors import DataError
+
+FOLDS = [
+    [(("anna", 1), ("anna", 2), True), (("bo", 1), ("cy", 3), False)],
+    [(("bo", 1), ("bo", 2), True), (("anna", 2), ("cy", 1), False)],
+]
+
+
+def lfw_lines(separator: str) -> list[str]:
+    lines = []
+    for (name, first), (other, second), is_same in (pair for fold in FOLDS for pair in fold):
+        fields = [name, first, second] if is_same else [name, first, other, second]
+        lines.append(separator.join(map(str, fields)))
+    return lines
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("separator", ["\t", " ", ","])
+@pytest.mark.parametrize("head", [["2\t1"], []])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_lfw_with_and_without_its_first_line(
+    tmp_path: Path, mark: str, head: list[str], separator: str, end: str
+) -> None:
+    text = mark + end.join([*head, *lfw_lines(separator)]) + end
+    (tmp_path / "pairs.txt").write_text(text, encoding="utf-8", newline="")
+    found = read_pair_list(tmp_path / "pairs.txt")
+    assert found.num_folds == 2
+    assert list(found.pairs) == [PairLine(*pair, fold) for fold, pairs in enumerate(FOLDS) for pair in pairs]
+
+
+@pytest.mark.parametrize("separator", ["\t", " ", ",", ";"])
+@pytest.mark.parametrize("head", [["file1", "file2", "label"], None])
+@pytest.mark.parametrize("answers", [("1", "0"), ("1", "-1"), ("True", "False")])
+def test_paths_and_a_label(
+    tmp_path: Path, separator: str, head: list[str] | None, answers: tuple[str, str]
+) -> None:
+    rows = [["a/1.jpg", "a/2.jpg", answers[0]], ["a/1.jpg", "b/1.jpg", answers[1]]]
+    (tmp_path / "pairs.csv").write_text(
+        "\n".join(separator.join(row) for row in [*([head] if head else []), *rows])
+    )
+    found = read_pair_list(tmp_path / "pairs.csv")
+    assert found.num_folds == 1
+    assert [pair.is_same for pair in found.pairs] == [True, False]
+    assert (found.pairs[1].first, found.pairs[1].second) == ("a/1.jpg", "b/1.jpg")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("", 0, "empty"),
+        ("ten 3\n", 1, "not the numbers of folds"),
+        ("1 1\nanna 1 1\n", 2, "promises 2 pairs"),
+        ("1 1\nanna 1 2\nanna 1 anna 2\n", 3, "names 'anna' twice"),
+        ("anna 1 2\nanna 1 x 2 3\n", 2, "Expected 'name1 i name2 j'"),
+        ("a.jpg b.jpg 1\na.jpg b.jpg maybe\n", 2, "label 0 or 1"),
+        ("1\nanna 1 2\nanna x bo 2\n", 3, "'x' is not the number"),
+    ],
+)
+def test_what_cannot_be_read_names_the_line(tmp_path: Path, text: str, line: int, what: str) -> None:
+    (tmp_path / "pairs.txt").write_text(text)
+    with pytest.raises(DataError, match=what) as caught:
+        read_pair_list(tmp_path / "pairs.txt")
+    assert caught.value.id == "bad-pairs"
+    if line:
+        assert caught.value.where.endswith(f"line {line}")
