@@ -18,7 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     set_defaults()  # before anything can import torch
     from dsrface.cli.app import run
+    from dsrface.cli.streams import guard_streams
 
+    guard_streams()
     leave(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dsrface.doctor.report import Check, Report
+from dsrface.runtime.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -139,6 +140,7 @@ def _print(
     style: str | None = None,
 ) -> None:
     """Print a text wrapped to the width; long paths are never cut."""
+    text = printable(text)
     if not console.is_terminal or console.no_color:
         text = text.encode("ascii", "replace").decode("ascii")
     lines = textwrap.wrap(

@@ -1,13 +1,12 @@
 """What a person or a program sees: results on stdout, everything else on stderr, errors in one shape.
 
-No text of a user's (paths, names, messages) ever goes through rich's markup.
+No text of a user's (paths, names, messages) goes through rich's markup, and none brings control characters.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import signal
@@ -22,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
-from dsrface.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, DsrfaceError
+from dsrface.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, DsrfaceError, MachineError
 from dsrface.runtime.devices import is_out_of_memory, out_of_memory
+from dsrface.runtime.text import json_text, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,7 +82,7 @@ class Output:
 
     def document(self, value: object) -> None:
         """Print the one JSON document of a `--json` command."""
-        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.write(json_text(value, indent=2) + "\n")
         sys.stdout.flush()
 
     def facts(self, result: Result) -> None:
@@ -96,7 +96,7 @@ class Output:
     def error(self, error: DsrfaceError) -> None:
         """Print an error: what happened, where, what to do."""
         if self.json:
-            sys.stderr.write(json.dumps(error.as_dict(), ensure_ascii=False) + "\n")
+            sys.stderr.write(json_text(error.as_dict()) + "\n")
             return
         rank = os.environ.get("RANK")
         self.note(f"{f'rank {rank}: ' if rank else ''}error: {error.message}", style="bold red")
@@ -135,9 +135,6 @@ def guarded(output: Output) -> Iterator[None]:
         if error.code == EXIT_TERMINATED:
             output.note("terminated")
         raise typer.Exit(error.code if isinstance(error.code, int) else 1) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on, which is no error
-        raise typer.Exit(0) from None
     except Exception as error:  # noqa: BLE001 - the last line before the user
         found = _own_bug(error)
         output.error(found)
@@ -189,12 +186,12 @@ def _print(console: Console, text: str, style: str | None) -> None:
     from rich.text import Text
 
     # As a Text: a style given to print() would colour the live progress line below as well.
-    console.print(Text(text, style=style or ""), soft_wrap=True)
+    console.print(Text(printable(text), style=style or ""), soft_wrap=True)
 
 
 def _say_interrupted(output: Output) -> None:
     if output.json:
-        sys.stderr.write(json.dumps({"error": "interrupted", "exit_code": EXIT_INTERRUPTED}) + "\n")
+        sys.stderr.write(json_text({"error": "interrupted", "exit_code": EXIT_INTERRUPTED}) + "\n")
     else:
         output.note("interrupted")
 
@@ -205,6 +202,13 @@ def _own_bug(error: Exception) -> DsrfaceError:
         from dsrface.runtime.files import disk_error
 
         return disk_error(error, Path(error.filename or "."))
+    if isinstance(error, OSError) and error.filename is not None:
+        return MachineError(
+            f"The system refused: {error.strerror or error}.",
+            id="system-refused",
+            where=os.fsdecode(error.filename),
+            hint="Check that the file is there, that you may use it, and that its drive is well.",
+        )
     if is_out_of_memory(error):
         return out_of_memory(
             error, hint="Lower the batch size; --resident never keeps a cache out of the device's memory."

@@ -5,7 +5,6 @@ Nothing here starts a thread: a redraw thread alive while workers fork could lea
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from dsrface.events import (
     RunStarted,
     StepDone,
 )
+from dsrface.runtime.text import json_text, printable
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -65,7 +65,7 @@ class JsonSink:
     def emit(self, event: Event) -> None:
         """Print one line."""
         if self.is_chatty:
-            sys.stderr.write(json.dumps(as_json(event), ensure_ascii=False) + "\n")
+            sys.stderr.write(json_text(as_json(event)) + "\n")
             sys.stderr.flush()
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ class RichSink:
             self._live.start()
         from rich.text import Text
 
-        self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+        self._live.update(Text(printable(text), no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def _clear(self) -> None:
         if self._live is not None:

@@ -27,7 +27,7 @@ from dsrface.data.faces import draw_dataset
 from dsrface.data.folders import outputs_folder
 from dsrface.errors import RunError
 from dsrface.events import Emit, Note, Progress
-from dsrface.runtime.files import read_json, write_json
+from dsrface.runtime.files import read_json, replace, write_json
 
 PLUMBING = "Drawn faces prove the plumbing, not accuracy: no figure here says anything about real people."
 _MARKER = "demo.json"
@@ -142,7 +142,7 @@ class _Demo:
                 seed=self.config.seed,
                 on_face=lambda done, total: self.emit(Progress("draw faces", done, total)),
             )
-            half.rename(photos)
+            replace(half, photos)
 
     def prepare(self) -> None:
         flags = {

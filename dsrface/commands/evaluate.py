@@ -6,8 +6,6 @@ ceiling, the cosine of raw pixels, chance and reject-all, and names the winner w
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,6 +44,7 @@ from dsrface.models.weights import LoadedModel, load_dsr, load_recogniser
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device, choose_device
 from dsrface.runtime.files import read_json, write_json, write_text
+from dsrface.runtime.text import csv_text
 from dsrface.types import VLR_SIZES_PX
 
 RESULT_FILE = "evaluation.json"
@@ -293,16 +292,17 @@ def _network(loaded: LoadedModel) -> dict[str, str]:
 
 
 def _images_csv(split: FaceSplit, measured: Measured) -> str:
-    buffer = io.StringIO()
-    rows = csv.writer(buffer, lineterminator="\n")
     kinds = list(measured.psnr_db)
-    rows.writerow(["image", "person", *(f"{name}_{kind}" for kind in kinds for name in ("psnr_db", "ssim"))])
-    for number, name in enumerate(split.names):
-        figures = (
-            f"{table[kind][number]:.4f}" for kind in kinds for table in (measured.psnr_db, measured.ssim)
-        )
-        rows.writerow([name, split.persons[int(split.labels[number])], *figures])
-    return buffer.getvalue()
+    head = ["image", "person", *(f"{name}_{kind}" for kind in kinds for name in ("psnr_db", "ssim"))]
+    rows = [
+        [
+            name,
+            split.persons[int(split.labels[number])],
+            *(f"{table[kind][number]:.4f}" for kind in kinds for table in (measured.psnr_db, measured.ssim)),
+        ]
+        for number, name in enumerate(split.names)
+    ]
+    return csv_text([head, *rows])
 
 
 def _num_workers(config: EvaluateConfig, num_images: int) -> int:

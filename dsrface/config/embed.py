@@ -24,7 +24,7 @@ class EmbedConfig(Config):
         "fail",
         description="fail stops at the first picture that cannot be used; skip lists them and goes on.",
     )
-    batch_size: int = Field(64, ge=1, description="Images a forward pass.")
+    batch_size: int = Field(64, ge=1, le=1_048_576, description="Images a forward pass.")
     workers: Workers = Field("auto", description="Threads that read images; auto takes the free cores.")
     device: Device = "auto"
     amp: Amp = Field(

@@ -63,7 +63,7 @@ class LoaderConfig(Config):
     start_method: Literal["auto", "fork", "spawn", "forkserver"] = Field(
         "auto", description="How worker processes start; auto is this Python's default."
     )
-    prefetch_factor: int = Field(2, ge=1, description="Batches that each worker prepares ahead.")
+    prefetch_factor: int = Field(2, ge=1, le=1024, description="Batches that each worker prepares ahead.")
     timeout_s: float = Field(
         300.0, ge=0, description="Seconds without a batch after which a worker counts as hung; 0: never."
     )

@@ -46,7 +46,7 @@ class EvaluateConfig(Config):
         (0.1, 0.01, 0.001, 0.0001), description="False-accept rates to report the true-accept rate at."
     )
     seed: int = Field(0, ge=0, description="Seed of pairs, gallery and bootstrap.")
-    batch_size: int = Field(64, ge=1, description="Images a forward pass.")
+    batch_size: int = Field(64, ge=1, le=1_048_576, description="Images a forward pass.")
     workers: Workers = Field(
         "auto", description="Processes that read images; auto starts none for fewer than 2000 images."
     )

@@ -11,7 +11,7 @@ from dsrface.config.sources import Config
 Amp = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Annotated[str, Field(description="auto, cpu, cuda, cuda:N or mps.")]
 VlrSize = Literal[16, 24, 32]
-Workers = Annotated[int, Field(ge=0)] | Literal["auto"]
+Workers = Annotated[int, Field(ge=0, le=4096)] | Literal["auto"]
 
 
 class GeometryConfig(Config):

@@ -71,7 +71,7 @@ class RecogEvalConfig(Config):
     max_images: int = Field(
         2000, ge=2, description="Validation images at most, whole persons, drawn by the seed."
     )
-    batch_size: int = Field(64, ge=1, description="Images per forward pass of a validation.")
+    batch_size: int = Field(64, ge=1, le=1_048_576, description="Images per forward pass of a validation.")
     holdout_fraction: float = Field(
         0.05,
         ge=0,
@@ -106,10 +106,12 @@ class FinetuneConfig(TrainingConfig):
     head: Literal["arcface", "cosface", "adaface"] = Field(
         "arcface", description="Margin loss of the classifier."
     )
-    stage1_epochs: int = Field(2, ge=0, description="Epochs that train the head alone.")
-    stage2_epochs: int = Field(20, ge=0, description="Epochs that train trunk and head.")
+    stage1_epochs: int = Field(2, ge=0, le=1_000_000, description="Epochs that train the head alone.")
+    stage2_epochs: int = Field(20, ge=0, le=1_000_000, description="Epochs that train trunk and head.")
     preset: str = Field("default", description="Preset that the other values started from.")
-    batch_size: int = Field(64, ge=2, description="Images per optimiser step, over all ranks together.")
+    batch_size: int = Field(
+        64, ge=2, le=1_048_576, description="Images per optimiser step, over all ranks together."
+    )
     images_per_person: int = Field(
         0,
         ge=0,

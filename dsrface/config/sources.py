@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,22 +15,52 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from dsrface.errors import UsageError
+from dsrface.runtime.files import read_bounded
 
 
 class Config(BaseModel):
-    """Base of every configuration: frozen, and a key it does not know is an error."""
+    """Base of every configuration: frozen; a key it does not know is an error, and so is an absurd value."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=False
+        frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=False, allow_inf_nan=False
     )
 
     command: ClassVar[str] = ""  # only a command's root model has one
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_for_numbers(cls, value: object, info: ValidationInfo) -> object:
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if kind is not bool and any(isinstance(part, bool) for part in parts):
+            raise ValueError("true and false are neither numbers nor texts")
+        return value
 
+    @field_validator("*")
+    @classmethod
+    def _refuse_absurd_values(cls, value: object) -> object:
+        if isinstance(value, int) and value > MAX_WHOLE_NUMBER:
+            raise ValueError(f"whole numbers go up to {MAX_WHOLE_NUMBER}")
+        if isinstance(value, Path):
+            if "\0" in str(value):
+                raise ValueError("a path holds no NUL character")
+            longest = max((len(os.fsencode(part)) for part in value.parts), default=0)
+            if longest > MAX_PATH_PART_BYTES:
+                raise ValueError(
+                    f"a part of the path takes {longest} bytes; file systems allow {MAX_PATH_PART_BYTES}"
+                )
+        return value
+
+
+MAX_WHOLE_NUMBER = 2**63 - 1
+MAX_PATH_PART_BYTES = 255
 _MAX_PROBLEMS = 8
+_MAX_DEPTH = 8  # tables within tables; the deepest schema has three
+_MAX_SHOWN = 200
+_MAX_TOML_BYTES = 1024**2
 C = TypeVar("C", bound=Config)
 
 
@@ -202,25 +233,44 @@ def _nest(key: str, value: object) -> dict[str, Any]:
 
 def _parse_assignment(text: str) -> tuple[str, object]:
     key, separator, right = text.partition("=")
-    if not separator or not key.strip():
+    if not separator or not key.strip() or key.count(".") >= _MAX_DEPTH:
         raise UsageError(
-            f"--set takes key=value, not {text!r}.", id="bad-set", hint="For example --set optim.lr=1e-4."
+            f"--set takes key=value, not {_short(repr(text))}.",
+            id="bad-set",
+            hint="For example --set optim.lr=1e-4.",
         )
     try:
         return key.strip(), tomllib.loads(f"value = {right.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), right.strip()
+    except RecursionError:
+        raise UsageError(f"The value of --set {key.strip()} is nested too deeply.", id="bad-set") from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        values = tomllib.loads(read_bounded(path, max_bytes=_MAX_TOML_BYTES).decode("utf-8-sig"))
+        _check_depth(values)
     except FileNotFoundError:
         raise UsageError("The configuration file does not exist.", id="config-missing", where=path) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
+        reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else "is not valid TOML"
+        problem = "" if isinstance(error, OSError) else f": {error}"
+        raise UsageError(f"The configuration file {reason}{problem}.", id="bad-config", where=path) from None
+    except RecursionError:
         raise UsageError(
-            f"The configuration file is not valid TOML: {error}.", id="bad-config", where=path
+            "The configuration file is nested too deeply.", id="bad-config", where=path
         ) from None
+    return values
+
+
+def _check_depth(values: Mapping[str, Any]) -> None:
+    level: list[Mapping[str, Any]] = [values]
+    for _ in range(_MAX_DEPTH):
+        level = [item for table in level for item in table.values() if isinstance(item, Mapping)]
+        if not level:
+            return
+    raise RecursionError
 
 
 def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str, str]) -> str:
@@ -247,7 +297,7 @@ def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str
             lines[key] = f"{lines[key].removesuffix('.')}, or: {_said(problem)}."
         else:
             value = problem["input"]
-            shown = str(value) if isinstance(value, Path) else repr(value)
+            shown = _short(str(value) if isinstance(value, Path) else repr(value))
             lines[key] = f"{key} = {shown}{_from(origins, key)}: {_said(problem)}."
     told = list(lines.values())
     if len(told) > _MAX_PROBLEMS:
@@ -257,6 +307,10 @@ def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str
 
 def _from(origins: Mapping[str, str], key: str) -> str:
     return f" (from {origins[key]})" if key in origins else ""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _said(problem: Any) -> str:

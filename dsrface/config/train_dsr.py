@@ -41,7 +41,7 @@ class DsrEvalConfig(Config):
     max_images: int = Field(
         2000, ge=1, description="Validation images at most, drawn by the seed; held in memory."
     )
-    batch_size: int = Field(64, ge=1, description="Images per forward pass of a validation.")
+    batch_size: int = Field(64, ge=1, le=1_048_576, description="Images per forward pass of a validation.")
     num_strips: int = Field(8, ge=0, description="Rows of the VLR | bicubic | DSR | HR picture.")
 
 
@@ -51,8 +51,10 @@ class TrainDsrConfig(TrainingConfig):
     command: ClassVar[str] = "train-dsr"
 
     preset: str = Field("small", description="Preset that the other values started from.")
-    epochs: int = Field(60, ge=1, description="Passes over the training images.")
-    batch_size: int = Field(16, ge=1, description="Images per optimiser step, over all ranks together.")
+    epochs: int = Field(60, ge=1, le=1_000_000, description="Passes over the training images.")
+    batch_size: int = Field(
+        16, ge=1, le=1_048_576, description="Images per optimiser step, over all ranks together."
+    )
     identity_weights: Path | None = Field(
         None, description="Recogniser (run folder or file) whose embedding the output must keep."
     )

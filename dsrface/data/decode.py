@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from dsrface.errors import DataError, ImageError
-from dsrface.runtime.files import TMP_SUFFIX, disk_error, replace
+from dsrface.runtime.files import disk_error, replace, temporary_path
 
 ImageU8 = NDArray[np.uint8]
 
@@ -162,7 +162,7 @@ def write_png(path: Path, array: ImageU8, *, level: int = 1) -> None:
 
 def write_picture_bytes(path: Path, data: bytes) -> None:
     """Write encoded bytes as `write_png` does."""
-    tmp = path.with_name(f"{path.name}.{os.getpid()}{TMP_SUFFIX}")
+    tmp = temporary_path(path)
     try:
         try:
             tmp.write_bytes(data)

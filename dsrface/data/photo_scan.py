@@ -14,9 +14,9 @@ from dsrface.data.decode import IMAGE_SUFFIXES, image_size, walk_images
 from dsrface.data.folders import is_data_folder
 from dsrface.data.splits import doubts_of_flat_names
 from dsrface.errors import DataError, ImageError
+from dsrface.runtime.names import original_name, portable_name, same_file_key
 from dsrface.types import HIGH_SIZE_PX
 
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 _NAMING = "Put them in one folder per person, or name them <person>_<rest>.png."
 
 
@@ -111,7 +111,7 @@ def alike_persons(photos: Sequence[Photo]) -> list[list[str]]:
     """Return groups of person names that differ only in case, spaces or punctuation."""
     groups: dict[str, set[str]] = {}
     for photo in photos:
-        plain = re.sub(r"~\d+$", "", unicodedata.normalize("NFKC", photo.person))
+        plain = re.sub(r"~\d+$", "", unicodedata.normalize("NFKC", original_name(photo.person)))
         key = re.sub(r"[\s_.\-]+", "", plain).casefold()
         groups.setdefault(key, set()).add(photo.person)
     return [sorted(group) for _, group in sorted(groups.items()) if len(group) > 1]
@@ -158,7 +158,7 @@ def _tell_persons(files: Sequence[str], level: int) -> tuple[list[_Owned], list[
     for file in files:
         place, raw, rest = _parts(file, level)
         if raw:
-            owned.append(_Owned(file, persons.name(raw), place, _safe(os.path.splitext(rest)[0])))
+            owned.append(_Owned(file, persons.name(raw), place, portable_name(os.path.splitext(rest)[0])))
             continue
         home = f"is in no person's folder (persons are the folders of level {level})"
         what = home if level else "has no underscore in its name"
@@ -167,17 +167,17 @@ def _tell_persons(files: Sequence[str], level: int) -> tuple[list[_Owned], list[
 
 
 def _named(owned: Sequence[_Owned]) -> Iterator[Photo]:
-    """Yield the photos under names that no other has, also where upper and lower case are one."""
-    names = Counter(f"{item.person}/{item.stem}".casefold() for item in owned)
+    """Yield the photos under names that no other has on any system."""
+    names = Counter(same_file_key(f"{item.person}/{item.stem}") for item in owned)
     used: set[str] = set()
     for item in owned:
         # a.jpg beside a.png: the suffix goes into the name.
-        is_alone = names[f"{item.person}/{item.stem}".casefold()] == 1
-        own = base = item.stem if is_alone else f"{item.stem}_{_safe(item.file.rpartition('.')[2])}"
+        is_alone = names[same_file_key(f"{item.person}/{item.stem}")] == 1
+        own = base = item.stem if is_alone else f"{item.stem}_{portable_name(item.file.rpartition('.')[2])}"
         number = 2
-        while f"{item.person}/{own}".casefold() in used:
+        while same_file_key(f"{item.person}/{own}") in used:
             own, number = f"{base}_{number}", number + 1
-        used.add(f"{item.person}/{own}".casefold())
+        used.add(same_file_key(f"{item.person}/{own}"))
         yield Photo(item.file, item.person, f"{item.person}/{own}.png")
 
 
@@ -215,15 +215,10 @@ class _Unique:
 
     def name(self, raw: str) -> str:
         if raw not in self._by_raw:
-            base = safe = _safe(raw)
+            base = safe = portable_name(raw)
             number = 2
-            while safe.casefold() in self._taken:
+            while same_file_key(safe) in self._taken:
                 safe, number = f"{base}~{number}", number + 1
-            self._taken.add(safe.casefold())
+            self._taken.add(same_file_key(safe))
             self._by_raw[raw] = safe
         return self._by_raw[raw]
-
-
-def _safe(text: str) -> str:
-    """Return a file name that every system can hold: no control characters, no outer blanks or dots."""
-    return _UNSAFE.sub("_", text).strip(" .") or "_"

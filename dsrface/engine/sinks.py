@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import math
 import time
@@ -22,6 +21,7 @@ from dsrface.events import (
     RunStarted,
     StepDone,
 )
+from dsrface.runtime.text import json_text
 
 _NAMES = {
     RunStarted: "run_started",
@@ -63,7 +63,7 @@ class JsonlSink:
         if isinstance(event, Progress):
             return
         line = {"schema": 1, **as_json(event), "time_s": round(time.monotonic() - self._started, 3)}
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._file.write(json_text(line) + "\n")
         self._file.flush()
 
     def close(self) -> None:

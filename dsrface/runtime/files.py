@@ -10,15 +10,21 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from dsrface.errors import MachineError, RunError
+from dsrface.runtime.names import cut_to_bytes
+from dsrface.runtime.text import json_text, size_text
 
 TMP_SUFFIX = ".tmp"
+MAX_JSON_BYTES = 256 * 1024**2
 _REPLACE_TRIES = 20
+_MAX_NAME_BYTES = 255
+_WINDOWS_PATH = 260  # longer ones need a setting of Windows
 
 
 @contextlib.contextmanager
@@ -33,7 +39,7 @@ def atomic_writer(path: Path, *, mode: str = "wb") -> Iterator[IO[Any]]:
         MachineError: disk full or read-only folder, with the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f"{path.name}.{os.getpid()}{TMP_SUFFIX}")
+    tmp = temporary_path(path)
     is_text = "b" not in mode
     try:
         with open(
@@ -52,6 +58,16 @@ def atomic_writer(path: Path, *, mode: str = "wb") -> Iterator[IO[Any]]:
         raise
 
 
+def temporary_path(path: Path) -> Path:
+    """Return the name under which this process writes `path` first; a long one is cut, so that it fits."""
+    suffix = f".{os.getpid()}{TMP_SUFFIX}"
+    name = path.name
+    if len(os.fsencode(name)) + len(suffix) > _MAX_NAME_BYTES:
+        digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
+        name = f"{cut_to_bytes(name, _MAX_NAME_BYTES - len(suffix) - 13)}~{digest}"
+    return path.with_name(name + suffix)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
     with atomic_writer(path) as handle:
@@ -65,8 +81,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON, keys in the order given, atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write `value` as indented strict JSON, keys in the order given, atomically."""
+    write_text(path, json_text(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -76,10 +92,14 @@ def read_json(path: Path) -> dict[str, Any]:
         RunError: missing, damaged or not an object, with the path.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_bounded(path, max_bytes=MAX_JSON_BYTES).decode())
     except FileNotFoundError as error:
         raise RunError("The file does not exist.", id="file-missing", where=path) from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise RunError(
+            f"The file cannot be read: {error.strerror}.", id="file-damaged", where=path
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise RunError(
             f"The file is damaged: {error}.",
             id="file-damaged",
@@ -89,6 +109,26 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RunError("The file does not hold a JSON object.", id="file-damaged", where=path)
     return value
+
+
+def read_bounded(path: Path, *, max_bytes: int) -> bytes:
+    """Return a file's bytes; devices, pipes and files larger than what they can mean are not read at all.
+
+    Raises:
+        OSError: missing, not a regular file, or too large; its text is for people.
+    """
+    with open(path, "rb", opener=_without_waiting) as handle:
+        status = os.fstat(handle.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if status.st_size > max_bytes:
+            limit = f"{size_text(max_bytes)} at most are read"
+            raise OSError(errno.EFBIG, f"{size_text(status.st_size)} large; {limit}", str(path))
+        return handle.read(max_bytes)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe without a writer would block
 
 
 def replace(source: Path, target: Path) -> None:
@@ -143,6 +183,11 @@ def disk_error(error: OSError, path: Path) -> MachineError:
             where=path,
             hint="Free some space and run the same command again; finished work is kept.",
         )
-    is_forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-    hint = "Choose a folder that you may write to." if is_forbidden else ""
+    hint = ""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = "Choose a folder that you may write to."
+    elif os.name == "nt" and len(os.path.abspath(path)) + 16 > _WINDOWS_PATH:
+        hint = "The path is too long for this Windows: take a shorter folder, or turn LongPathsEnabled on."
+    elif error.errno == errno.ENAMETOOLONG:
+        hint = "A part of the path is longer than file systems allow (255 bytes): shorten it."
     return MachineError(f"Cannot write: {error.strerror or error}.", id="cannot-write", where=path, hint=hint)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +25,8 @@ from dsrface.doctor.sizing.loader_model import WorkerChoice
 from dsrface.doctor.sizing.recommend import auto_workers
 from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Progress
-from dsrface.runtime.files import write_bytes, write_text
+from dsrface.runtime.files import replace, write_bytes, write_text
+from dsrface.runtime.text import csv_text, printable
 from dsrface.types import HIGH_SIZE_PX, SPLITS
 
 _PREVIEW_ROWS = 8
@@ -70,7 +68,7 @@ def build(
         for folder in folders:
             target = tree / split / folder / person
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(staging / folder / person, target)
+            replace(staging / folder / person, target)
     _write_preview(tree, done, splits, config.vlr_sizes)
     return {
         "sizes": {"high_px": HIGH_SIZE_PX, "vlr_px": list(config.vlr_sizes)},
@@ -121,12 +119,8 @@ def listed(reasons: Mapping[str, int]) -> str:
 
 
 def escape_name(name: str) -> str:
-    """Return a file name on one line: what cannot be printed becomes an escape as Python writes it."""
-    text = name.replace("\\", "\\\\")
-    text = "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "replace").decode() for char in text
-    )
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Return a file name on one line: what a terminal would act on becomes an escape as Python writes it."""
+    return printable(name.replace("\\", "\\\\")).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _process_all(
@@ -209,8 +203,5 @@ def _write_preview(
 
 def _bad_csv(bad: Iterable[BadPhoto]) -> str:
     """Return one line a photo; names are escaped, so a line feed in one cannot start a line."""
-    buffer = io.StringIO()
-    rows = csv.writer(buffer, lineterminator="\n")
-    rows.writerow(["file", "reason", "message"])
-    rows.writerows([escape_name(item.file), item.reason, escape_name(item.message)] for item in bad)
-    return buffer.getvalue()
+    rows = ([escape_name(item.file), item.reason, escape_name(item.message)] for item in bad)
+    return csv_text([["file", "reason", "message"], *rows])

@@ -15,7 +15,7 @@ from dsrface.data.folders import HIGH_FOLDER, low_folder
 from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION
 from dsrface.errors import RunError
 from dsrface.events import Emit, Progress
-from dsrface.runtime.files import TMP_SUFFIX, disk_error, read_json, sha256_file
+from dsrface.runtime.files import TMP_SUFFIX, disk_error, read_json, replace, sha256_file
 from dsrface.types import SPLITS
 
 BAD_IMAGES_FILE = "bad_images.csv"
@@ -90,7 +90,7 @@ def move_into_place(tree: Path, data: Path) -> int:
         for name in SPLITS:
             if (tree / name).is_dir() and not (data / name).exists():
                 changed += sum(len(files) for _, _, files in os.walk(tree / name))
-                os.replace(tree / name, data / name)
+                replace(tree / name, data / name)
         for folder, _, files in os.walk(tree):
             for name in sorted(files):
                 fresh = Path(folder) / name
@@ -98,7 +98,7 @@ def move_into_place(tree: Path, data: Path) -> int:
                 if target.is_file() and target.read_bytes() == fresh.read_bytes():
                     continue
                 target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(fresh, target)
+                replace(fresh, target)
                 changed += 1
     except OSError as error:
         raise disk_error(error, data) from error
