@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ class Pairs:
     """Pairs of pictures of one split.
 
     Args:
-        first: int64 [P], positions in the split; the HR picture where HR is compared with VLR.
+        first: int64 [P], positions in the split.
         second: int64 [P].
         is_same: bool [P], whether both show one person.
         origin: Where they come from, in words.
@@ -80,11 +80,22 @@ def all_pairs(persons: NDArray[np.int64], *, max_pairs: int, seed: int) -> Pairs
     return _unfolded(both[:, 0], both[:, 1], persons, origin)
 
 
+def both_ways(pairs: Pairs) -> Pairs:
+    """Return every pair and its reverse, in the same fold."""
+    return replace(
+        pairs,
+        first=np.concatenate([pairs.first, pairs.second]),
+        second=np.concatenate([pairs.second, pairs.first]),
+        is_same=np.tile(pairs.is_same, 2),
+        fold=None if pairs.fold is None else np.tile(pairs.fold, 2),
+    )
+
+
 def generate_pairs(split: FaceSplit, *, seed: int) -> Pairs:
     """Return as many genuine as impostor pairs in ten folds that share no person.
 
     There are fewer folds when there are not two persons, one with two pictures, for each; and at most 300
-    pairs of a kind in a fold.
+    pairs of a kind in a fold, or as many as its persons can give of the rarer kind.
 
     Args:
         split: At least two persons, one of them with two pictures.
@@ -111,12 +122,12 @@ def generate_pairs(split: FaceSplit, *, seed: int) -> Pairs:
         genuine = [
             (a, b) for label in labels for n, a in enumerate(members[label]) for b in members[label][n + 1 :]
         ]
-        if len(genuine) > _MAX_PER_FOLD:
-            genuine = [
-                genuine[item] for item in sorted(rng.choice(len(genuine), _MAX_PER_FOLD, replace=False))
-            ]
+        impostor = _impostors(labels, members, min(len(genuine), _MAX_PER_FOLD), rng)
+        if len(genuine) > len(impostor):
+            kept = rng.choice(len(genuine), len(impostor), replace=False)
+            genuine = [genuine[item] for item in sorted(kept)]
         rows += [(int(a), int(b), True, fold) for a, b in genuine]
-        rows += [(a, b, False, fold) for a, b in _impostors(labels, members, len(genuine), rng)]
+        rows += [(a, b, False, fold) for a, b in impostor]
     return folded(rows, f"{num_folds} folds that share no person (seed {seed})", num_folds=num_folds)
 
 

@@ -24,7 +24,7 @@ from tests.commands.networks import write_dsr, write_recogniser
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    return make_data(tmp_path_factory.mktemp("evaluate") / "data", persons=(2, 2, 7), images=4)
+    return make_data(tmp_path_factory.mktemp("evaluate") / "data", persons=(2, 2, 10), images=4)
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,8 @@ def test_full__has_every_cell_and_its_baselines(full) -> None:
     expected |= {(p, k, role) for p in ("HR-LR", "LR-LR") for k in ("bicubic", "DSR") for role in roles}
     assert {(cell.protocol, cell.images, cell.recogniser) for cell in found.cells} == expected
     assert len(found.cells) == len(expected)
-    assert (found.counts.images, found.counts.persons) == (28, 7)
-    assert (found.counts.genuine, found.counts.impostor) == (7 * 6, 28 * 27 // 2 - 7 * 6)
+    assert (found.counts.images, found.counts.persons) == (40, 10)
+    assert (found.counts.genuine, found.counts.impostor) == (10 * 6, 40 * 39 // 2 - 10 * 6)
     for cell in found.cells:
         assert cell.eer.low <= cell.eer.value <= cell.eer.high
         assert [item.support for item in cell.tars] == ["good", "weak", "none", "none"]
@@ -155,7 +155,7 @@ def test_full__images_csv_matches_skimage(full, data) -> None:
     from skimage.metrics import peak_signal_noise_ratio
 
     rows = list(csv.DictReader((full[2] / "images.csv").open()))
-    assert len(rows) == 28
+    assert len(rows) == 40
     row = rows[5]
     low = Image.open(data / "test" / "vlr_images_16x16" / row["image"])
     high = np.asarray(Image.open(data / "test" / "hr_images" / row["image"]))
@@ -167,7 +167,7 @@ def test_full__images_csv_matches_skimage(full, data) -> None:
 
 def test_full__identification_keeps_the_probes_photo_out(full) -> None:
     found = full[0].evaluation
-    assert found.gallery.num_enrolled + found.gallery.num_known + found.gallery.num_unknown == 28
+    assert found.gallery.num_enrolled + found.gallery.num_known + found.gallery.num_unknown == 40
     assert found.gallery.num_known == 3 * found.gallery.num_enrolled
     ceiling = next(i for i in found.identification if (i.images, i.recogniser) == ("HR", "frozen"))
     assert ceiling.rank1.value < 1  # with its own photo in the gallery, every HR probe would be found
@@ -243,7 +243,7 @@ def test_only_a_recogniser__bicubic_alone(data, networks, tmp_path) -> None:
     assert {cell.images for cell in found.cells} == {"HR", "bicubic"}
     assert found.winner == "bicubic + frozen"
     assert found.cells[0].eer.low is None
-    assert any("No bootstrap" in line for line in found.limits)
+    assert any("bootstrap draws, so no intervals" in line for line in found.limits)
     assert "train-dsr" in result.next_command
 
 
@@ -402,3 +402,28 @@ def test_packed_outputs__give_what_the_network_gives(data, networks, tmp_path) -
         assert first.psnr_db.value == pytest.approx(second.psnr_db.value, abs=0.01)
     for first, second in zip(stored.cells, live.cells, strict=True):
         assert first.auc.value == pytest.approx(second.auc.value, abs=0.01)
+
+
+def test_few_persons__are_measured_and_not_judged(networks, tmp_path) -> None:
+    few = make_data(tmp_path / "data", persons=(2, 2, 3), images=3)
+    result, _ = evaluate(few, tmp_path / "out", dsr=networks["noisy"], recogniser=networks["frozen"])
+    found = result.evaluation
+    assert {item.verdict for item in found.comparisons} == {"not judged"}
+    assert all(cell.eer.low is None for cell in found.cells)
+    assert found.limits[0].startswith("Only 3 persons: below 10 no interval")
+    assert not any("wins" in line or "better" in line for line in (found.headline, *found.details))
+
+
+def test_hr_lr__takes_every_pair_both_ways(data, networks, tmp_path) -> None:
+    (tmp_path / "pairs.txt").write_text(
+        "p10/0.png p10/1.png 1\np11/0.png p12/1.png 0\np13/0.png p13/2.png 1\n"
+    )
+    swapped = "p10/1.png p10/0.png 1\np12/1.png p11/0.png 0\np13/2.png p13/0.png 1\n"
+    (tmp_path / "swapped.txt").write_text(swapped)
+    figures = []
+    for name in ("pairs", "swapped"):
+        pairs = tmp_path / f"{name}.txt"
+        result, _ = evaluate(data, tmp_path / name, recogniser=networks["frozen"], pairs=pairs)
+        cell = cell_of(result.evaluation, "HR-LR", "bicubic", "frozen")
+        figures.append((cell.eer.value, cell.auc.value, cell.d_prime.value))
+    assert figures[0] == pytest.approx(figures[1])

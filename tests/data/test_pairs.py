@@ -96,3 +96,10 @@ def test_small_splits_give_fewer_folds_and_tiny_ones_none(tmp_path: Path) -> Non
             generate_pairs(make_split("test", tmp_path, few, low_folders={}), seed=0)
         assert caught.value.id == "too-few-persons"
     assert torch.is_tensor(make_split("test", tmp_path, names, low_folders={}).labels)
+
+
+def test_generated_folds_are_balanced_when_persons_cannot_give_enough_impostors(tmp_path: Path) -> None:
+    names = [f"p{person}/{image}.png" for person in range(14) for image in range(8)]
+    pairs = generate_pairs(make_split("test", tmp_path, names, low_folders={}), seed=0)
+    for fold in range(pairs.num_folds):
+        assert pairs.is_same[pairs.fold == fold].mean() == 0.5

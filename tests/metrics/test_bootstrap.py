@@ -103,11 +103,11 @@ def test_interval__by_person_covers_the_truth_far_more_often_than_by_pair() -> N
         scores, is_same, a, b = people(20, 6, seed)
         value, trials = auc(scores, is_same), Trials(scores, is_same)
         counts = draw_persons(20, num_draws=100, seed=seed)
-        found = estimate(value, verification_draws(trials, a, b, counts)["auc"])
+        found = estimate(value, verification_draws(trials, a, b, counts)["auc"], num_persons=20)
         by_person += found.low <= truth <= found.high
         rng = np.random.default_rng(seed)
         weights = rng.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), 100)
-        wrong = estimate(value, trials.accepted(weights).auc())
+        wrong = estimate(value, trials.accepted(weights).auc(), num_persons=20)
         by_pair += wrong.low <= truth <= wrong.high
     # Of 60: seen 47 by person (percentile intervals of 20 persons are a little narrow), 23 by pair.
     assert by_person >= 44
@@ -118,17 +118,62 @@ def test_difference__is_paired() -> None:
     rng = np.random.default_rng(0)
     shared = rng.normal(0, 1, 2000)  # the same hard or easy persons in both figures
     first, second = shared + rng.normal(0.2, 0.01, 2000), shared
-    found = difference(0.2, 0.0, first, second)
+    found = difference(0.2, 0.0, first, second, num_persons=2000)
     assert found.low == pytest.approx(0.18, abs=0.01)
     assert not found.covers_zero
-    unpaired = difference(0.2, 0.0, first, rng.permutation(second))
+    unpaired = difference(0.2, 0.0, first, rng.permutation(second), num_persons=2000)
     assert unpaired.covers_zero
 
 
 def test_estimate__without_draws_or_with_mostly_undefined_ones_has_no_interval() -> None:
-    assert estimate(0.5, np.empty(0)) == Estimate(0.5)
-    assert estimate(0.5, np.array([np.nan, np.nan, 0.4])) == Estimate(0.5)
-    assert estimate(float("nan"), np.array([0.4])) == Estimate(None)
-    assert estimate(0.5, np.array([np.nan, 0.4, 0.6])).low == pytest.approx(0.405)
+    draws = np.linspace(0, 1, 1001)
+    mostly_undefined = np.concatenate([draws, np.full(1002, np.nan)])
+    assert estimate(0.5, np.empty(0), num_persons=50) == Estimate(0.5)
+    assert estimate(0.5, draws[:99], num_persons=50) == Estimate(0.5)
+    assert estimate(0.5, mostly_undefined, num_persons=50) == Estimate(0.5)
+    assert estimate(float("nan"), draws, num_persons=50) == Estimate(None)
+    assert estimate(0.5, draws, num_persons=10**9).low == pytest.approx(0.025, abs=1e-4)
     assert Estimate(0.5).covers_zero
     assert Estimate(0.5, 0.1, 0.9).covers_zero is False
+
+
+@pytest.mark.parametrize("num_persons", [10, 14, 30])
+def test_interval__reaches_as_far_out_as_students_t_says(num_persons: int) -> None:
+    from scipy.stats import norm, t
+
+    draws = np.linspace(0, 1, 100_001)
+    z = t.ppf(0.975, num_persons - 1) * (num_persons / (num_persons - 1)) ** 0.5
+    found = estimate(0.5, draws, num_persons=num_persons)
+    assert found.low == pytest.approx(norm.cdf(-z), abs=1e-4)
+    assert found.high == pytest.approx(norm.cdf(z), abs=1e-4)
+
+
+@pytest.mark.parametrize("num_persons", [2, 3, 9])
+def test_interval__few_persons_give_none(num_persons: int) -> None:
+    assert estimate(0.5, np.linspace(0, 1, 1001), num_persons=num_persons) == Estimate(0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_persons", [10, 14])
+def test_interval__of_two_equal_methods_neither_is_called_better_more_often_than_promised(
+    num_persons: int,
+) -> None:
+    alarms = dict.fromkeys(("eer", "mean"), 0)
+    for seed in range(200):
+        rng = np.random.default_rng(10_000 + seed)
+        scores, is_same, a, b = people(num_persons, 6, seed)
+        counts = draw_persons(num_persons, num_draws=300, seed=seed)
+        values, draws = [], []
+        for _ in range(2):  # the same persons, seen by two methods that err independently and equally
+            ease = rng.normal(0, 0.5, num_persons)
+            own = scores + np.where(is_same, ease[a], 0.0) + rng.normal(0, 0.3, len(scores))
+            values.append(eer(own, is_same))
+            draws.append(verification_draws(Trials(own, is_same), a, b, counts)["eer"])
+        alarms["eer"] += not difference(*values, *draws, num_persons=num_persons).covers_zero
+        persons = np.repeat(np.arange(num_persons), 6)
+        gains = rng.normal(0, 0.3, num_persons)[persons] + rng.normal(0, 0.1, len(persons))
+        mean = estimate(gains.mean(), mean_draws(gains, persons, counts), num_persons=num_persons)
+        alarms["mean"] += not mean.covers_zero
+    # 5 % of 200 is 10; 18 is reached by chance once in 100.
+    assert alarms["eer"] <= 18
+    assert alarms["mean"] <= 18

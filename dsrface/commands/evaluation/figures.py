@@ -27,7 +27,7 @@ from dsrface.commands.evaluation.result import (
     TarAtFar,
     Verdict,
 )
-from dsrface.data.pairs import Pairs
+from dsrface.data.pairs import Pairs, both_ways
 from dsrface.errors import DataError
 from dsrface.metrics.bootstrap import Estimate, difference, estimate, mean_draws, verification_draws
 from dsrface.metrics.identification import enrol, open_set_hits, rank_hits, search
@@ -51,16 +51,18 @@ class Scored:
     Args:
         cells: In the order of the table.
         draws: Cell to metric to values.
+        num_persons: Persons in the pairs.
     """
 
     cells: tuple[Cell, ...]
     draws: dict[tuple[str, str, str], Draws]
+    num_persons: int = 0
 
     def compare(self, first: Cell, second: Cell, metric: str) -> Comparison:
         """Return `first` minus `second`, paired."""
         values = [_value(getattr(cell, metric)) for cell in (first, second)]
         draws = [self.draws[_key(cell)][metric] for cell in (first, second)]
-        found = difference(values[0], values[1], draws[0], draws[1])
+        found = difference(values[0], values[1], draws[0], draws[1], num_persons=self.num_persons)
         return Comparison(first.name, second.name, first.protocol, metric, found, verdict(found, metric))
 
 
@@ -85,11 +87,15 @@ def score_cells(
     """
     cells: list[Cell] = []
     all_draws: dict[tuple[str, str, str], Draws] = {}
-    first, second = persons[pairs.first], persons[pairs.second]
+    num_persons = len(np.union1d(persons[pairs.first], persons[pairs.second]))
     for protocol, images, left, right, recogniser in _plan(measured):
         features = (measured.features[left, recogniser], measured.features[right, recogniser])
-        scores = cosines(*features, pairs)
-        trials = Trials(scores, pairs.is_same)
+        asked, asked_folds = pairs, folds
+        if left != right:  # both ways: which picture of a pair is the VLR one is an accident of the list
+            asked, asked_folds = both_ways(pairs), None if folds is None else both_ways(folds)
+        first, second = persons[asked.first], persons[asked.second]
+        scores = cosines(*features, asked)
+        trials = Trials(scores, asked.is_same)
         accepted = trials.accepted()
         values = {
             "eer": float(accepted.eer()[0]),
@@ -98,7 +104,9 @@ def score_cells(
         }
         values |= {f"tar@{far:g}": float(accepted.tar_at_far(far)[0]) for far in fars}
         draws = verification_draws(trials, first, second, counts, fars=fars)
-        figures = {name: estimate(value, draws[name]) for name, value in values.items()}
+        figures = {
+            name: estimate(value, draws[name], num_persons=num_persons) for name, value in values.items()
+        }
         cell = Cell(
             protocol=protocol,
             images=images,
@@ -106,14 +114,14 @@ def score_cells(
             eer=figures["eer"],
             auc=figures["auc"],
             d_prime=figures["d_prime"],
-            tars=tuple(_tar(far, figures[f"tar@{far:g}"], trials.num_impostor) for far in fars),
-            accuracy=None if folds is None else _accuracy(cosines(*features, folds), folds),
-            roc=_curve(roc(scores, pairs.is_same)),
-            histogram=_histogram(scores, pairs.is_same),
+            tars=tuple(_tar(far, figures[f"tar@{far:g}"], pairs.num_impostor) for far in fars),
+            accuracy=None if asked_folds is None else _accuracy(cosines(*features, asked_folds), asked_folds),
+            roc=_curve(roc(scores, asked.is_same)),
+            histogram=_histogram(scores, asked.is_same),
         )
         cells.append(cell)
         all_draws[_key(cell)] = draws
-    return Scored(tuple(cells), all_draws)
+    return Scored(tuple(cells), all_draws, num_persons)
 
 
 def compare_cells(scored: Scored) -> tuple[Comparison, ...]:
@@ -138,16 +146,18 @@ def image_quality(
     """Return mean PSNR and SSIM of each kind of picture, and DSR minus bicubic."""
     tables = {"psnr_db": measured.psnr_db, "ssim": measured.ssim}
     means: dict[str, dict[str, Estimate]] = {}
+    num_persons = len(np.unique(persons))
     for name, table in tables.items():
         for kind, values in table.items():
             drawn = mean_draws(values, persons, counts)
-            means.setdefault(kind, {})[name] = estimate(float(values.mean()), drawn)
+            means.setdefault(kind, {})[name] = estimate(float(values.mean()), drawn, num_persons=num_persons)
     quality = tuple(Quality(kind, figures["psnr_db"], figures["ssim"]) for kind, figures in means.items())
     comparisons = []
     if DSR in means:
         for name, table in tables.items():
             gain = table[DSR] - table[BICUBIC]
-            found = estimate(float(gain.mean()), mean_draws(gain, persons, counts))
+            drawn = mean_draws(gain, persons, counts)
+            found = estimate(float(gain.mean()), drawn, num_persons=num_persons)
             comparisons.append(Comparison(DSR, BICUBIC, "images", name, found, verdict(found, name)))
     return quality, tuple(comparisons)
 
@@ -179,7 +189,11 @@ def identify(
         with contextlib.suppress(DataError):  # too few unknown probes: the report shows how many there are
             hits["tpir"] = open_set_hits(result, fpir=FPIR)
         rates = {
-            name: estimate(float(values.mean()), mean_draws(values.astype(np.float64), owners, counts))
+            name: estimate(
+                float(values.mean()),
+                mean_draws(values.astype(np.float64), owners, counts),
+                num_persons=len(np.unique(owners)),
+            )
             for name, values in hits.items()
         }
         found.append(Identification(kind, recogniser, rates["rank1"], rates.get("rank5"), rates.get("tpir")))
@@ -197,7 +211,9 @@ def cosines(first: NDArray[np.float32], second: NDArray[np.float32], pairs: Pair
 
 
 def verdict(found: Estimate, metric: str) -> Verdict:
-    """Return what a difference shows; nothing when its interval covers 0."""
+    """Return what a difference shows; nothing when its interval covers 0, or when there is none."""
+    if found.low is None:
+        return "not judged"
     if found.value is None or found.covers_zero:
         return "no difference shown"
     return "better" if (found.value < 0) == (metric in _LOWER_IS_BETTER) else "worse"

@@ -15,7 +15,7 @@ from dsrface.commands.evaluation.result import (
     Counts,
     Quality,
 )
-from dsrface.metrics.bootstrap import Estimate
+from dsrface.metrics.bootstrap import MIN_DRAWS, MIN_PERSONS, Estimate
 
 NEVER_EVIDENCE = (
     "A super-resolved face is a reconstruction: the network drew what is likely, not what was there. "
@@ -48,6 +48,8 @@ def quality_answer(
     if gain is None:
         return f"Bicubic from {vlr_size} px has a PSNR of {decibel(bicubic.psnr_db)} against HR.", BICUBIC
     text = _with_interval(gain.difference, 1, 2, " dB", sign="+")
+    if gain.verdict == "not judged":
+        return f"Image quality at {vlr_size} px, not judged: DSR - bicubic = {text} PSNR.", ""
     if gain.verdict == "no difference shown":
         return (
             f"Image quality at {vlr_size} px: no difference shown between DSR and bicubic ({text} PSNR).",
@@ -128,14 +130,16 @@ def limits(
         found.append(
             "Checkpoints were chosen on the val persons: the figures flatter. Report the test split."
         )
-    if counts.persons < _FEW_PERSONS:
+    if counts.persons < MIN_PERSONS:
         found.append(
-            f"Only {counts.persons} persons. Intervals that come from few persons are too narrow: with 20 "
-            "persons a 95 % interval covers the truth about 8 times in 10."
+            f"Only {counts.persons} persons: below {MIN_PERSONS} no interval can be trusted, so none is "
+            "given and nothing is judged."
         )
-    if num_draws == 0:
-        found.append("No bootstrap draws, so no intervals: no difference can be shown.")
-    if cells and any(_is_pinned(cell.eer) for cell in cells):
+    elif counts.persons < _FEW_PERSONS:
+        found.append(f"Only {counts.persons} persons: differences must be large to show.")
+    if num_draws < MIN_DRAWS:
+        found.append(f"Fewer than {MIN_DRAWS} bootstrap draws, so no intervals: nothing is judged.")
+    if any(_is_pinned(cell.eer) for cell in cells):
         found.append(
             "An interval of width 0 means that no error was seen in any draw, not that none can happen."
         )
@@ -152,12 +156,12 @@ def limits(
 
 
 def _said(item: Comparison) -> str:
-    if item.verdict == "no difference shown":
-        return f"no difference shown, EER {points(item.difference)}"
     return f"{item.verdict}, EER {points(item.difference)}"
 
 
 def _margin(item: Comparison) -> str:
+    if item.verdict == "not judged":
+        return f"the difference is not judged ({points(item.difference)})"
     if item.verdict == "no difference shown":
         return f"no difference between the two is shown ({points(item.difference)})"
     return f"the difference is {points(item.difference)}"
@@ -171,7 +175,7 @@ def _merit(cell: Cell) -> tuple[float, float]:
 
 
 def _is_pinned(found: Estimate) -> bool:
-    return found.low is not None and found.low == found.high
+    return found.value == 0 and found.low == found.high == 0
 
 
 def _with_interval(found: Estimate, factor: float, digits: int, unit: str, *, sign: str = "") -> str:

@@ -12,7 +12,7 @@ SCHEMA_VERSION = 1
 HR, BICUBIC, DSR = "HR", "bicubic", "DSR"  # kinds of pictures
 FROZEN, TUNED, RAW = "frozen", "fine-tuned", "raw pixels"  # recognisers
 MAIN_PROTOCOL = "HR-LR"
-Verdict = Literal["better", "worse", "no difference shown"]
+Verdict = Literal["better", "worse", "no difference shown", "not judged"]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Comparison:
         protocol: `HR-LR`, ...; `images` for image quality.
         metric: `eer`, `auc`, `psnr_db` or `ssim`.
         difference: First minus second.
-        verdict: On `first`; "no difference shown" when the interval covers 0.
+        verdict: On `first`; "no difference shown" when the interval covers 0, "not judged" without one.
     """
 
     first: str
