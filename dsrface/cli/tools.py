@@ -22,7 +22,10 @@ def _print_table(result: Any, output: Output) -> None:
 
 def _show_doctor(result: Any, output: Output) -> None:
     """Print a report; an explanation is all summary."""
-    if hasattr(result, "report"):
+    if hasattr(result, "lines"):
+        for line in result.lines():
+            output.line(line)
+    elif hasattr(result, "report"):
         from dsrface.cli.doctor_report import render_report
 
         render_report(result.report, output.out, verbose=output.verbosity > 0)
@@ -114,7 +117,8 @@ def doctor(
     ] = None,
     strict: Annotated[bool | None, typer.Option("--strict", help="Warnings fail too.")] = None,
     report_file: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="Also write the JSON report to a file.")
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Also write the JSON report to a file."),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="Make only this check, or those of a prefix: ds.")
@@ -125,7 +129,13 @@ def doctor(
     probe: Annotated[
         bool | None, typer.Option("--probe/--no-probe", help="Start real workers, or only look.")
     ] = None,
-    explain: Annotated[str | None, typer.Option(metavar="ID", help="Explain a check.")] = None,
+    scan: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Read sources, run nothing, find what breaks workers."),
+    ] = None,
+    explain: Annotated[
+        str | None, typer.Option(metavar="ID", help="Explain a check, or a rule of --scan.")
+    ] = None,
     allow_cuda: Annotated[
         bool | None, typer.Option("--allow-cuda", help="Let the data set see CUDA while it is examined.")
     ] = None,

@@ -52,10 +52,16 @@ class DoctorConfig(Config):
         None, ge=1, description="Processes on this machine that load data; unset: LOCAL_WORLD_SIZE or 1."
     )
     strict: bool = Field(False, description="Warnings count as failures.")
-    output: Path | None = Field(None, description="Also write the JSON report to this file.")
+    output: Path | None = Field(
+        None,
+        description="Also write the report to this file, as JSON; of --scan as SARIF when it ends in .sarif.",
+    )
     only: tuple[str, ...] = Field((), description="Make only these checks, by id or prefix such as `ds.`.")
     skip: tuple[str, ...] = Field((), description="Leave out these checks, by id or prefix.")
     probe: bool = Field(True, description="Start real workers; false looks only.")
+    scan: tuple[Path, ...] = Field(
+        (), description="Read these source files and folders, run nothing, and find what breaks workers."
+    )
     explain: str | None = Field(None, description="Explain this check, and do nothing else.")
     allow_cuda: bool = Field(False, description="Let the data set see CUDA devices while it is examined.")
 
@@ -66,6 +72,8 @@ class DoctorConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.scan and (self.data is not None or self.dataset is not None):
+            raise ValueError("--scan reads sources and examines no data set")
         if self.data is not None and self.dataset is not None:
             raise ValueError("give DATA with --for, or --dataset, not both")
         if (self.data is None) != (self.purpose is None):

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dsrface.commands.doctor.scanning import ScanResult, rule, run_scan
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.examination import examine
 from dsrface.doctor.explain import Explanation, explain
 from dsrface.doctor.report import Report
 from dsrface.doctor.request import parse_arguments, target_request
+from dsrface.doctor.scan.rule import Rule
 from dsrface.events import Emit
 from dsrface.runtime.files import write_json
 
@@ -64,9 +66,9 @@ class DoctorResult:
 
 @dataclass(frozen=True)
 class ExplainResult:
-    """The explanation of one check."""
+    """The explanation of one check, or of a rule of the scanner."""
 
-    explanation: Explanation
+    explanation: Explanation | Rule
     exit_code: int = 0
     location: str = ""
     next_command: str = ""
@@ -81,14 +83,17 @@ class ExplainResult:
         return self.explanation.to_dict()
 
 
-def run(config: DoctorConfig, *, emit: Emit) -> DoctorResult | ExplainResult:
-    """Examine, or explain a check.
+def run(config: DoctorConfig, *, emit: Emit) -> DoctorResult | ExplainResult | ScanResult:
+    """Examine, scan sources, or explain a check.
 
     Raises:
         UsageError: a check or a target that does not exist.
     """
     if config.explain is not None:
-        return ExplainResult(explain(config.explain))
+        is_rule = config.explain.startswith("scan.")
+        return ExplainResult(rule(config.explain) if is_rule else explain(config.explain))
+    if config.scan:
+        return run_scan(config)
     report = examine(config, target=_target(config), emit=emit)
     if config.output is not None:
         write_json(config.output, report.to_dict())

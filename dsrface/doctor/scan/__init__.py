@@ -1,0 +1,1 @@
+"""Read a source tree, run nothing of it, and find what breaks DataLoader workers."""
