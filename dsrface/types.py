@@ -8,6 +8,7 @@ loaders an image is uint8 HWC RGB; on the device, inside networks, float BCHW in
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 HIGH_SIZE_PX = 112
+MAX_SIZE_PX = 4096
 VLR_SIZES_PX = (16, 24, 32)
 SPLITS = ("train", "val", "test")
 
@@ -41,9 +43,22 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, text: str) -> Preprocess:
-        """Rebuild from `to_json`."""
+        """Rebuild from `to_json`.
+
+        Raises:
+            ValueError: values that no network can want.
+            KeyError, TypeError: not what `to_json` writes.
+        """
         raw: dict[str, Any] = json.loads(text)
-        return cls(raw["size_px"], tuple(raw["mean"]), tuple(raw["std"]), raw["colour"])
+        size, colour = raw["size_px"], raw["colour"]
+        mean, std = (tuple(float(value) for value in raw[key]) for key in ("mean", "std"))
+        if type(size) is not int or not 1 <= size <= MAX_SIZE_PX:
+            raise ValueError(f"size_px is {size!r}, not a whole number from 1 to {MAX_SIZE_PX}")
+        if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+            raise ValueError("mean and std must be three finite numbers, those of std above 0")
+        if colour not in ("RGB", "BGR"):
+            raise ValueError(f"colour is {colour!r}, neither RGB nor BGR")
+        return cls(size, mean, std, colour)
 
 
 @dataclass

@@ -137,7 +137,8 @@ def _look(folder: Path) -> CacheEntry:
         if is_complete:
             fmt.check_files(folder, manifest)
     except RunError as error:
-        return CacheEntry(str(folder), "?", error.id, num_bytes=num_bytes, problems=(error.message,))
+        problem = f"{Path(error.where).name}: {error.message}"
+        return CacheEntry(str(folder), "?", error.id, num_bytes=num_bytes, problems=(problem,))
     made_by = str(manifest.key.get("dsr_sha256", ""))[:12]
     return CacheEntry(
         str(folder), manifest.column, state, manifest.num_images, manifest.num_variants, num_bytes, made_by
@@ -180,6 +181,8 @@ def _result(
     following = f"dsrface cache verify {shlex.quote(str(config.path))}" if config.action == "ls" else ""
     if exit_code:
         following = "dsrface precompute, as before: it makes what is damaged anew, and only that"
+        if any(entry.kind == "?" for entry in entries):
+            following = "dsrface precompute --force: without its manifest nothing tells what a cache holds"
     return CacheResult("\n".join([summary, *lines]), str(config.path), following, tuple(entries), exit_code)
 
 

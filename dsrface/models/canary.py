@@ -42,11 +42,18 @@ def canary_recogniser(model: nn.Module, preprocess: Preprocess, *, where: object
 
 @torch.no_grad()
 def canary_dsr(model: nn.Module, vlr_size: int, *, where: object = "") -> None:
-    """Run two fixed images through a DSR and refuse an output that is not finite or not 112x112.
+    """Run two fixed images through a DSR; refuse weights of zero, an output not finite or not 112x112.
 
     Raises:
         WeightsError: id `canary`.
     """
+    if not any(bool(parameter.any()) for parameter in model.parameters()):
+        raise WeightsError(
+            "The network does not work: every weight is zero.",
+            id="canary",
+            where=where,
+            hint="The file was written but never filled; use another checkpoint.",
+        )
     output = model(canary_images(vlr_size))
     if tuple(output.shape[-2:]) != (HIGH_SIZE_PX, HIGH_SIZE_PX) or not bool(torch.isfinite(output).all()):
         raise WeightsError("The network does not work: its output is not finite.", id="canary", where=where)

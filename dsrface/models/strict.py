@@ -27,10 +27,19 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], *, where: obj
     Raises:
         WeightsError: id `weights-mismatch`.
     """
-    expected, found = shapes_of(model.state_dict()), shapes_of(tensors)
+    require_shapes(shapes_of(model.state_dict()), tensors, where=where, what=what)
+    model.load_state_dict(dict(tensors), strict=True)
+
+
+def require_shapes(expected: Shapes, tensors: Mapping[str, Tensor], *, where: object, what: str) -> None:
+    """Refuse tensors of other names or shapes, before a network as large as the file says is built.
+
+    Raises:
+        WeightsError: id `weights-mismatch`.
+    """
+    found = shapes_of(tensors)
     if expected != found:
         raise key_difference(expected, found, where=where, what=what)
-    model.load_state_dict(dict(tensors), strict=True)
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:

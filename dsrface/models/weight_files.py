@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
+import pickletools
+import reprlib
 import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dsrface.errors import WeightsError
+from dsrface.runtime.files import read_bounded
+from dsrface.runtime.text import size_text
 
 MODEL_FILE = "model.safetensors"
 _WHAT_TO_GIVE = "Give a run folder that has saved a checkpoint, a checkpoint folder, or a weight file."
+_MAX_WRAPPERS = 3
+_MAX_POINTER_BYTES = 1024**2
 BEST, LAST = "best.json", "last.json"  # name the checkpoint in a run folder
 
 
@@ -87,36 +94,30 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
-    if _is_torchscript(path):
-        raise WeightsError(
-            "This is a TorchScript program, not a state dict.",
-            id="torchscript",
-            where=path,
-            hint="Programs are not run. If you trust it: "
-            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt').",
-        )
     try:
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
         # a handle, not the path: by the path's ending torch would choose another reader
         with path.open("rb") as handle, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle's protocol, of no use to anybody here
             value = torch.load(handle, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except pickle.UnpicklingError as error:
-        if (
-            "Unsupported" not in str(error)
-            and "WeightsUnpickler" not in str(error)
-            and "GLOBAL" not in str(error)
-        ):
+        if not _is_whole_pickle(path):
             raise _damaged(path, _first_line(error)) from None
         raise WeightsError(
             "The file would run code when opened: it holds pickled objects, not tensors alone.",
             id="unsafe-pickle",
             where=path,
-            hint="Nothing in it was run. Where you trust its source, make a plain file of it once: "
-            "torch.save(torch.load(FILE, weights_only=False).state_dict(), 'weights.pt').",
+            hint="Nothing in it was run. Ask its author for a safetensors file, or for what "
+            "torch.save(model.state_dict(), FILE) writes.",
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001 - a damaged pickle raises almost anything
         raise _damaged(path, _first_line(error)) from None
-    while isinstance(value, Mapping) and (inner := _wrapped(value)) is not None:
+    for _ in range(_MAX_WRAPPERS):
+        if not isinstance(value, Mapping) or (inner := _wrapped(value)) is None:
+            break
         value = inner
     if (
         not isinstance(value, Mapping)
@@ -140,18 +141,39 @@ def _wrapped(value: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
     return None
 
 
-def _is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        return False
+def _check_archive(path: Path) -> None:
+    """Refuse a zip archive that would unpack to more than it is: torch stores everything as it is."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    unpacked = sum(entry.file_size for entry in entries)
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or unpacked > path.stat().st_size:
+        raise _damaged(path, f"its archive is compressed, to {size_text(unpacked)}; torch compresses nothing")
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise WeightsError(
+            "This is a TorchScript program, not a state dict.",
+            id="torchscript",
+            where=path,
+            hint="Programs are not run. If you trust it: "
+            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt').",
+        )
+
+
+def _is_whole_pickle(path: Path) -> bool:
+    """Return whether the file's pickle can be followed to its end: bytes that are damaged cannot."""
+    with contextlib.suppress(Exception), contextlib.ExitStack() as stack:
+        source: IO[bytes] = stack.enter_context(path.open("rb"))
+        if zipfile.is_zipfile(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            [name] = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+            source = stack.enter_context(archive.open(name))
+        return sum(1 for _ in pickletools.genops(source)) > 1
+    return False
 
 
 def _pointed_at(pointer: Path) -> str:
     try:
-        return str(json.loads(pointer.read_text(encoding="utf-8"))["checkpoint"])
-    except (ValueError, KeyError, TypeError) as error:
+        return str(json.loads(read_bounded(pointer, max_bytes=_MAX_POINTER_BYTES))["checkpoint"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(
             f"The pointer file is damaged: {error!r}.", id="weights-damaged", where=pointer
         ) from None
@@ -172,5 +194,5 @@ def _first_line(error: Exception) -> str:
 
 def _describe(value: object) -> str:
     if isinstance(value, Mapping):
-        return f"a dict with {', '.join(map(repr, list(value)[:5])) or 'nothing'}"
+        return f"a dict with {', '.join(map(reprlib.repr, list(value)[:5])) or 'nothing'}"
     return f"a {type(value).__name__}"

@@ -22,6 +22,7 @@ from dsrface.runtime.text import json_text, size_text
 
 TMP_SUFFIX = ".tmp"
 MAX_JSON_BYTES = 256 * 1024**2
+MAX_TEXT_BYTES = 1024**3  # a list of ten million pictures
 _REPLACE_TRIES = 20
 _MAX_NAME_BYTES = 255
 _WINDOWS_PATH = 260  # longer ones need a setting of Windows

@@ -10,6 +10,7 @@ shard-00000.json         while unfinished: this shard's entry of the manifest to
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -28,6 +29,7 @@ MANIFEST = "manifest.json"
 PLAN = "plan.json"
 LOCK = ".lock"
 HASH_BYTES = 16
+_OWN_NAME = re.compile(r"shard-\d{5,9}\.u8|table-[0-9a-f]{12}\.safetensors")  # nothing outside the folder
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,12 @@ class Manifest:
         values["segments"] = tuple(Segment(**item) for item in raw["segments"])
         values["parts"] = tuple(Part(**item) for item in raw["parts"])
         values["shards"] = tuple(Shard(**item) for item in raw["shards"])
-        return cls(**values)
+        manifest = cls(**values)
+        names = [str(raw["table"]["file"]), *(shard.file for shard in manifest.shards)]
+        foreign = next((name for name in names if not _OWN_NAME.fullmatch(name)), None)
+        if foreign is not None:
+            raise damaged(f"The manifest names {foreign!r}, which no cache has.", where, repairable=False)
+        return manifest
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -215,13 +215,17 @@ def read_tree_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_images(folder: Path) -> list[dict[str, Any]]:
-    """Read `images.jsonl`; a line that is no object ends it."""
+    """Read `images.jsonl`; a line that is no object, or names no picture inside the folder, ends it."""
     rows: list[dict[str, Any]] = []
     with (
-        contextlib.suppress(FileNotFoundError, ValueError),
+        contextlib.suppress(FileNotFoundError, ValueError, RecursionError),
         (folder / IMAGES).open(encoding="utf-8") as handle,
     ):
-        rows.extend(json.loads(line) for line in handle)
+        for line in handle:
+            row = json.loads(line)
+            if not isinstance(row, dict) or not _is_own_name(row.get("name")):
+                break
+            rows.append(row)
     return rows
 
 
@@ -273,3 +277,11 @@ def _write_images(folder: Path, rows: Iterator[Mapping[str, Any]]) -> None:
     with atomic_writer(folder / IMAGES, mode="w") as handle:
         for row in rows:
             handle.write(json.dumps(row) + "\n")
+
+
+def _is_own_name(name: object) -> bool:
+    """Return whether a list names a picture inside the tree; another name is somebody else's work."""
+    if not isinstance(name, str) or "\0" in name:
+        return False
+    path = PurePath(name)
+    return not path.anchor and ".." not in path.parts and path.suffix == ".png"

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsrface.errors import DataError
+from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded
 
 Points = NDArray[np.float64]
 
@@ -61,7 +62,7 @@ def read_landmarks(path: Path) -> dict[str, Points]:
 
 def _text(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, max_bytes=MAX_TEXT_BYTES)
     except OSError as error:
         raise _bad(f"Cannot read the landmarks: {error.strerror or error}.", path) from None
     if content.startswith(b"\x93NUMPY"):
@@ -120,7 +121,7 @@ def _widerface_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tu
 def _json_rows(text: str, path: Path) -> Iterator[tuple[str, Points]]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _bad(f"The landmarks file is no JSON: {error}.", path) from None
     if not isinstance(content, dict):
         raise _bad("The JSON must be an object of picture to faces.", path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from dsrface.errors import DataError
+from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded
 from dsrface.types import SPLITS
 
 _SPLIT_WORDS = {
@@ -60,7 +61,7 @@ def read_file_list(path: Path, *, what: str) -> FileTable[str]:
         DataError: unreadable, empty, or a line of another form, with its number.
     """
     try:
-        text = path.read_text("utf-8-sig")
+        text = read_bounded(path, max_bytes=MAX_TEXT_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Cannot read the list: {error}.", id="bad-list-file", where=path) from None
     values: dict[str, str] = {}

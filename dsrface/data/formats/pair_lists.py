@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsrface.errors import DataError
+from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded
 
 Key = tuple[str, int] | str
 _ANSWERS = {"1": True, "0": False, "-1": False, "true": True, "false": False}
+_MAX_DIGITS = 18
 _FORMS = (
     "Known are LFW's form (a first line such as `10 300`, then `name i j` and `name1 i name2 j`), the same "
     "without its first line, and `path path label` with 0 or 1."
@@ -61,7 +63,7 @@ def read_pair_list(path: Path) -> PairList:
     """
     lines = _lines(path)
     first = lines[0][1]
-    if len(first) in (1, 2) and all(field.isdecimal() and int(field) > 0 for field in first):
+    if len(first) in (1, 2) and all(_is_number(field) and int(field) > 0 for field in first):
         return _lfw(lines, path)
     if _lfw_keys(first) is not None:
         return _lfw_without_counts(lines, path)
@@ -78,14 +80,16 @@ def read_pair_list(path: Path) -> PairList:
 
 def _lines(path: Path) -> _Lines:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bounded(path, max_bytes=MAX_TEXT_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read the pairs file: {error}.", id="bad-pairs", where=path) from None
+        raise DataError(
+            f"Cannot read the pairs file: {error}.", id="bad-pairs", where=path, hint=_FORMS
+        ) from None
     numbered = [
         (number, _fields(line)) for number, line in enumerate(text.splitlines(), start=1) if line.strip()
     ]
     if not numbered:
-        raise DataError("The pairs file is empty.", id="bad-pairs", where=path)
+        raise DataError("The pairs file is empty.", id="bad-pairs", where=path, hint=_FORMS)
     return numbered
 
 
@@ -139,6 +143,7 @@ def _by_path(lines: _Lines, path: Path) -> PairList:
                 f"Expected 'path path label' with the label 0 or 1, not {' '.join(fields)!r}.",
                 id="bad-pairs",
                 where=f"{path}, line {line}",
+                hint=_FORMS,
             )
         pairs.append(PairLine(fields[0], fields[1], answer, 0))
     return PairList(tuple(pairs), 1)
@@ -147,19 +152,27 @@ def _by_path(lines: _Lines, path: Path) -> PairList:
 def _checked_keys(fields: Sequence[str], *, is_same: bool, where: str) -> tuple[Key, Key]:
     wanted = "name i j" if is_same else "name1 i name2 j"
     if len(fields) != (3 if is_same else 4):
-        raise DataError(f"Expected {wanted!r}, not {' '.join(fields)!r}.", id="bad-pairs", where=where)
+        raise DataError(
+            f"Expected {wanted!r}, not {' '.join(fields)!r}.", id="bad-pairs", where=where, hint=_FORMS
+        )
     keys = _lfw_keys(fields)
     if keys is None:
-        text = next(text for text in (fields[1:] if is_same else fields[1::2]) if not text.isdecimal())
-        raise DataError(f"{text!r} is not the number of a picture.", id="bad-pairs", where=where)
+        text = next(text for text in (fields[1:] if is_same else fields[1::2]) if not _is_number(text))
+        raise DataError(f"{text!r} is not the number of a picture.", id="bad-pairs", where=where, hint=_FORMS)
     if not is_same and keys[0][0] == keys[1][0]:
-        raise DataError(f"An impostor pair names {keys[0][0]!r} twice.", id="bad-pairs", where=where)
+        raise DataError(
+            f"An impostor pair names {keys[0][0]!r} twice.", id="bad-pairs", where=where, hint=_FORMS
+        )
     return keys
 
 
 def _lfw_keys(fields: Sequence[str]) -> tuple[tuple[str, int], tuple[str, int]] | None:
     if len(fields) == 3:
         fields = [fields[0], fields[1], fields[0], fields[2]]
-    if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
+    if len(fields) != 4 or not (_is_number(fields[1]) and _is_number(fields[3])):
         return None
     return (fields[0], int(fields[1])), (fields[2], int(fields[3]))
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _MAX_DIGITS
