@@ -238,7 +238,7 @@ def _evaluation(
             judged.counts,
             is_drawn=is_drawn(data.info),
             split=split.name,
-            trained_on=bool(networks.dsr or networks.dsr_outputs or config.finetuned),
+            trained_on=_trained_on(config, networks, data.source_digest),
             is_untuned=_is_untuned(networks.recognisers),
             num_draws=config.bootstrap,
             cells=judged.scored.cells,
@@ -262,6 +262,14 @@ def _evaluation(
             "measured_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         },
     )
+
+
+def _trained_on(config: EvaluateConfig, networks: Networks, data_sha256: str) -> bool | None:
+    """Return whether a network was trained on this data set, as its file says; None where it says nothing."""
+    trained = [networks.dsr, networks.recognisers.get(TUNED) if config.finetuned else None]
+    origins = [loaded.metadata.get("data_sha256") for loaded in trained if loaded is not None]
+    origins += [None] if networks.dsr_outputs is not None else []
+    return True if data_sha256 in origins else None if None in origins else False
 
 
 def _is_untuned(recognisers: dict[str, LoadedModel]) -> bool:

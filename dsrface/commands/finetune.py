@@ -93,6 +93,7 @@ def _train(
         images=RecognitionImages(faces.val_images(), faces.holdout_images(), faces.train.names),
         device=where.device,
         is_from_scratch=start.is_from_scratch,
+        extra=where.folder.origin,
     )
     if not start.is_from_scratch and find_last(where.folder.path) is None:
         _initialise_head(config, task, faces)

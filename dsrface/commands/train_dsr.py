@@ -127,6 +127,7 @@ def _task(config: TrainDsrConfig, train: FaceSplit, val: FaceSplit, where: Where
         device=where.device,
         eval_batch_size=config.eval.batch_size,
         num_strips=config.eval.num_strips,
+        extra=where.folder.origin,
     )
 
 

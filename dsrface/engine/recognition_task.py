@@ -87,6 +87,7 @@ class RecognitionTask(Task):
         images: For validation.
         device: Where it runs.
         is_from_scratch: The trunk has nothing to be gentle with: one phase, one learning rate.
+        extra: More facts for the weight file's metadata.
     """
 
     def __init__(
@@ -101,8 +102,10 @@ class RecognitionTask(Task):
         images: RecognitionImages,
         device: Device,
         is_from_scratch: bool,
+        extra: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
+        self._extra = extra or {}
         self.trunk, self.head = trunk, head
         self._config, self._preprocess, self._device = config, preprocess, device
         self._make_inputs = make_inputs
@@ -188,7 +191,12 @@ class RecognitionTask(Task):
             kind="recogniser",
             config={"variant": self._config.backbone},
             preprocess=self._preprocess,
-            extra={"step": str(step), "mode": self._config.mode, "vlr_size": str(self._config.vlr_size)},
+            extra={
+                **self._extra,
+                "step": str(step),
+                "mode": self._config.mode,
+                "vlr_size": str(self._config.vlr_size),
+            },
         )
 
     def memory(self) -> dict[str, bool]:

@@ -61,6 +61,11 @@ class RunFolder:
         """Folder of the pictures."""
         return self.path / "samples"
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """What a weight file says of where it came from: the digest of the data set, as in run.json."""
+        return {key: str(self.record[key]) for key in ("data_sha256",) if key in self.record}
+
     def pin(self, name: str, value: str) -> None:
         """Record what a run depends on besides its settings, such as the hash of starting weights.
 

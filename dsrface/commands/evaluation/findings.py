@@ -22,6 +22,10 @@ NEVER_EVIDENCE = (
     "It is never evidence of who somebody is."
 )
 _FEW_PERSONS = 50
+_SEEN_SPLITS = {
+    "train": "A network was trained on these persons: expect far worse figures on others.",
+    "val": "Checkpoints were chosen on the val persons: the figures flatter. Report the test split.",
+}
 
 
 def percent(found: Estimate) -> str:
@@ -99,7 +103,7 @@ def limits(
     *,
     is_drawn: bool,
     split: str,
-    trained_on: bool,
+    trained_on: bool | None,
     is_untuned: bool,
     num_draws: int,
     cells: Sequence[Cell],
@@ -110,7 +114,7 @@ def limits(
         counts: What was measured on.
         is_drawn: Whether the data set holds drawn faces.
         split: Its split.
-        trained_on: Whether a network was trained on this very data set.
+        trained_on: Whether a network was trained on this very data set; None where that is not recorded.
         is_untuned: Whether the fine-tuned recogniser holds the same numbers as the frozen one.
         num_draws: Bootstrap draws.
         cells: Verification.
@@ -124,12 +128,12 @@ def limits(
         found.append(
             "The frozen and the fine-tuned recogniser hold the same numbers: no fine-tuning is measured here."
         )
-    if split == "train" and trained_on:
-        found.append("The networks were trained on these persons: expect far worse figures on others.")
-    if split == "val":
+    if split in _SEEN_SPLITS and trained_on is None:
         found.append(
-            "Checkpoints were chosen on the val persons: the figures flatter. Report the test split."
+            f"Which data set the networks were trained on is not recorded: was it this one, {split} flatters."
         )
+    elif split in _SEEN_SPLITS and trained_on:
+        found.append(_SEEN_SPLITS[split])
     if counts.persons < MIN_PERSONS:
         found.append(
             f"Only {counts.persons} persons: below {MIN_PERSONS} no interval can be trusted, so none is "

@@ -20,6 +20,7 @@ from dsrface.metrics.verification import min_impostors
 from dsrface.runtime.files import write_text
 
 _SHOWN_PX = 112
+_NOTHING_FROM_OUTSIDE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _TITLES = {  # in this order
     "HR-LR": "HR gallery against VLR probes",
     "LR-LR": "VLR against VLR",
@@ -56,6 +57,7 @@ def render(evaluation: Evaluation, strips: Sequence[Strip]) -> str:
     title = f"dsrface evaluation, {evaluation.vlr_size} px"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_NOTHING_FROM_OUTSIDE}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f"<title>{escape(title)}</title><style>{style}</style></head>\n<body><main>\n"
