@@ -30,7 +30,7 @@ shared = functools.partial(nox.session, venv_backend="none", requires=["environm
 def environment(session: nox.Session) -> None:
     """Install the package and every tool of the sessions below, at the tested versions."""
     tools = nox.project.dependency_groups(PROJECT, "test", "lint", "types")
-    session.install("-c", "constraints.txt", "-e", ".[onnx,tensorboard]", *tools)
+    session.install("-c", "constraints.txt", "-e", ".[onnx,spandrel,tensorboard]", *tools)
 
 
 @shared()

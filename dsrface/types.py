@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HIGH_SIZE_PX = 112
 MAX_SIZE_PX = 4096
 VLR_SIZES_PX = (16, 24, 32)
+EMBEDDING_DIM = 512  # of every recogniser that is trained here
 SPLITS = ("train", "val", "test")
 
 

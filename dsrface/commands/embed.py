@@ -20,7 +20,8 @@ from dsrface.data.decode import ImageU8, read_sized, walk_images
 from dsrface.engine.inference import embed
 from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Note, Progress
-from dsrface.models.weights import LoadedModel, load_recogniser
+from dsrface.models.loaded import LoadedModel
+from dsrface.models.weights import load_recogniser
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device, choose_device
 from dsrface.runtime.files import atomic_writer

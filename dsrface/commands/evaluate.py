@@ -40,7 +40,8 @@ from dsrface.engine.run_folder import new_run_path
 from dsrface.errors import DataError, RunError
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import draw_persons
-from dsrface.models.weights import LoadedModel, load_dsr, load_recogniser
+from dsrface.models.loaded import LoadedModel
+from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device, choose_device
 from dsrface.runtime.files import read_json, write_json, write_text
@@ -276,7 +277,11 @@ def _is_untuned(recognisers: dict[str, LoadedModel]) -> bool:
     if len(recognisers) < 2:
         return False
     frozen, tuned = (recognisers[role].model.state_dict() for role in (FROZEN, TUNED))
-    return frozen.keys() == tuned.keys() and all(torch.equal(frozen[name], tuned[name]) for name in frozen)
+    return (
+        bool(frozen)
+        and frozen.keys() == tuned.keys()
+        and all(torch.equal(frozen[name], tuned[name]) for name in frozen)
+    )
 
 
 def is_drawn(info: dict[str, Any]) -> bool:
@@ -295,8 +300,7 @@ def _described(networks: Networks) -> dict[str, dict[str, str]]:
 
 
 def _network(loaded: LoadedModel) -> dict[str, str]:
-    name = str(loaded.config.get("variant") or loaded.config.get("arch"))
-    return {"name": name, "path": str(loaded.path), "sha256": loaded.sha256}
+    return {"name": loaded.name, "path": str(loaded.path), "sha256": loaded.sha256}
 
 
 def _images_csv(split: FaceSplit, measured: Measured) -> str:

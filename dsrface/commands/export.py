@@ -26,8 +26,9 @@ from dsrface import __version__
 from dsrface.config.export import ExportConfig
 from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, MachineError, RunError
 from dsrface.events import Emit, Note, Progress
+from dsrface.models.loaded import LoadedModel
 from dsrface.models.preprocess import normalise
-from dsrface.models.weights import LoadedModel, load_any, save_model
+from dsrface.models.weights import load_any, save_model
 from dsrface.runtime.files import replace, sha256_file, write_bytes
 from dsrface.runtime.text import size_text
 from dsrface.runtime.versions import how_to_install

@@ -25,7 +25,8 @@ from dsrface.errors import UsageError
 from dsrface.events import Emit, Note
 from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.heads import MarginHead, build_head, reachable_probability
-from dsrface.models.weights import LoadedModel, load_dsr, load_recogniser
+from dsrface.models.loaded import LoadedModel
+from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.threads import limit_torch_threads
 from dsrface.types import Preprocess
 
@@ -123,6 +124,7 @@ def _start(config: FinetuneConfig, where: Where) -> _Start:
         trunk = build_edgeface(config.backbone, layer_scale=config.trunk.layer_scale)
         return _Start(trunk.to(device), EDGEFACE_PREPROCESS, is_from_scratch=True)
     loaded = load_recogniser(config.backbone_weights, device=device)
+    loaded.require_gradient("tuned")
     variant = loaded.config["variant"]
     if variant != config.backbone:
         raise UsageError(

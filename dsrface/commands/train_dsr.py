@@ -101,6 +101,7 @@ def _task(config: TrainDsrConfig, train: FaceSplit, val: FaceSplit, where: Where
     identity = None
     if config.identity_weights is not None:
         loaded = load_recogniser(config.identity_weights, device=device)
+        loaded.require_gradient("what the identity loss learns from")
         where.folder.pin("identity_weights", loaded.sha256)
         identity = IdentityLoss(loaded.model, loaded.preprocess).to(device)
     vgg = (

@@ -21,7 +21,7 @@ from dsrface.config.precompute import PrecomputeConfig
 from dsrface.engine.context import BatchSource
 from dsrface.engine.recognition_task import InputMaker
 from dsrface.events import Note
-from dsrface.models.weights import LoadedModel
+from dsrface.models.loaded import LoadedModel
 from dsrface.runtime.devices import Device
 from dsrface.types import HIGH_SIZE_PX, Batch
 

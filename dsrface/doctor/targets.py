@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import ast
-import difflib
-import importlib
-import importlib.util
 import inspect
 import json
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from dsrface.errors import UsageError
+from dsrface.runtime.user_callable import named_object
 
 _STARTS = {"main", "train", "run", "fit"}
 
@@ -66,30 +61,8 @@ def build(request: Mapping[str, Any]) -> Target:
 
 
 def _from_spec(spec: str, args: Any) -> Target:
-    module_name, separator, name = spec.rpartition(":")
-    if not separator or not module_name or not name:
-        raise UsageError(
-            f"{spec!r} does not name a data set.",
-            id="bad-target",
-            hint="Write --dataset package.module:callable or --dataset path/file.py:callable.",
-        )
-    module = _import_file(Path(module_name)) if module_name.endswith(".py") else _import_module(module_name)
-    value: Any = module
-    for part in name.split("."):
-        if not hasattr(value, part):
-            known = [
-                key
-                for key, found in vars(module).items()
-                if getattr(found, "__module__", "") == module.__name__ and not key.startswith("_")
-            ]
-            near = difflib.get_close_matches(part, known, n=3)
-            raise UsageError(
-                f"{module_name} has no {name!r}.",
-                id="bad-target",
-                hint=f"Did you mean {' or '.join(near)}?" if near else f"It has: {', '.join(known[:12])}.",
-            )
-        value = getattr(value, part)
-    return _unpack(_call(value, args), spec, str(getattr(module, "__file__", "") or ""))
+    value, file = named_object(spec, flag="--dataset", wanted="a data set")
+    return _unpack(_call(value, args), spec, file)
 
 
 def _call(value: Any, args: Any) -> Any:
@@ -157,38 +130,6 @@ def _unpack(value: Any, spec: str, file: str) -> Target:
         file,
         str(options.get("flags", "")),
     )
-
-
-def _import_module(name: str) -> ModuleType:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and name.startswith(error.name):
-            raise UsageError(
-                f"There is no module {name!r}.",
-                id="bad-target",
-                hint="It is looked for in the working folder and the installed packages.",
-            ) from None
-        raise
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Import a file under its own name, so that a spawned worker can import it again."""
-    path = path.resolve()
-    if not path.is_file():
-        raise UsageError("The file does not exist.", id="bad-target", where=path)
-    known = sys.modules.get(path.stem)
-    if known is not None and Path(getattr(known, "__file__", None) or "/").resolve() != path:
-        raise UsageError(
-            f"The file's name hides the module {path.stem!r}; workers would import the wrong one.",
-            id="bad-target",
-            where=path,
-            hint="Rename the file.",
-        )
-    sys.path.insert(0, str(path.parent))
-    return importlib.import_module(path.stem)
 
 
 def unguarded_lines(file: str) -> list[int]:

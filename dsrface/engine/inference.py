@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dsrface.data.augment import to_image01, to_image_u8
-from dsrface.models.preprocess import normalise
+from dsrface.models.preprocess import network_input
 from dsrface.runtime.devices import Device, autocast
 from dsrface.types import Batch, Preprocess, to_device
 
@@ -102,6 +102,6 @@ def embed(
     """
     with torch.inference_mode():
         with autocast(device):
-            embeddings: Tensor = recogniser(normalise(images, preprocess))
+            embeddings: Tensor = recogniser(network_input(images, preprocess))
         embeddings = embeddings.float()
         return nn.functional.normalize(embeddings, dim=1) if is_normalised else embeddings

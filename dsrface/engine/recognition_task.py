@@ -25,7 +25,7 @@ from dsrface.engine.pictures import write_strips
 from dsrface.engine.task import ParamGroup, Task, Validation
 from dsrface.metrics.verification import auc, d_prime, eer
 from dsrface.models.heads import MarginHead
-from dsrface.models.preprocess import normalise
+from dsrface.models.preprocess import network_input
 from dsrface.models.resize import upsample_bicubic
 from dsrface.models.weights import save_model
 from dsrface.runtime.devices import Device
@@ -122,7 +122,7 @@ class RecognitionTask(Task):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the classification loss plus the anchor's, and each alone."""
         inputs, high = self._pixels(batch)
-        images = normalise(inputs, self._preprocess)
+        images = network_input(inputs, self._preprocess)
         with torch.set_grad_enabled(self._trains_trunk):
             embeddings = self.trunk(images).float()
         logits = self.head(embeddings, batch.labels)
@@ -131,7 +131,7 @@ class RecognitionTask(Task):
         teacher = self._teacher[0]
         if teacher is not None and self._trains_trunk and self._config.anchor.weight > 0:
             with torch.no_grad():
-                wanted = teacher(normalise(high, self._preprocess)).float()
+                wanted = teacher(network_input(high, self._preprocess)).float()
             anchor = (1 - functional.cosine_similarity(embeddings, wanted, dim=1)).mean()
             total = total + self._config.anchor.weight * anchor
             metrics["loss/anchor"] = anchor.detach()

@@ -21,7 +21,9 @@ def canary_recogniser(model: nn.Module, preprocess: Preprocess, *, where: object
     Raises:
         WeightsError: id `canary`.
     """
-    embeddings = model(normalise(canary_images(preprocess.size_px), preprocess)).float()
+    embeddings = _answer(model, normalise(canary_images(preprocess.size_px), preprocess), where)
+    if embeddings.ndim != 2 or len(embeddings) != 2:
+        raise _no_interface(f"it gives {list(embeddings.shape)} for two images, not two rows", where)
     norms = embeddings.norm(dim=1)
     cosine = float(torch.nn.functional.cosine_similarity(embeddings[0], embeddings[1], dim=0))
     reason = ""
@@ -47,16 +49,35 @@ def canary_dsr(model: nn.Module, vlr_size: int, *, where: object = "") -> None:
     Raises:
         WeightsError: id `canary`.
     """
-    if not any(bool(parameter.any()) for parameter in model.parameters()):
+    weights = list(model.parameters())
+    if weights and not any(bool(weight.any()) for weight in weights):
         raise WeightsError(
             "The network does not work: every weight is zero.",
             id="canary",
             where=where,
             hint="The file was written but never filled; use another checkpoint.",
         )
-    output = model(canary_images(vlr_size))
+    output = _answer(model, canary_images(vlr_size), where)
     if tuple(output.shape[-2:]) != (HIGH_SIZE_PX, HIGH_SIZE_PX) or not bool(torch.isfinite(output).all()):
         raise WeightsError("The network does not work: its output is not finite.", id="canary", where=where)
+
+
+def _answer(model: nn.Module, images: Tensor, where: object) -> Tensor:
+    """Return what a network makes of images, which code of others may refuse in any way."""
+    try:
+        return torch.as_tensor(model(images)).float()
+    except Exception as error:
+        shape = list(images.shape)
+        raise _no_interface(f"given images as {shape} it stops with {error!r}", where) from error
+
+
+def _no_interface(problem: str, where: object) -> WeightsError:
+    return WeightsError(
+        f"The network cannot be used here: {problem}.",
+        id="network-interface",
+        where=where,
+        hint="It takes floats [B, 3, H, W]; a recogniser gives [B, D], a super-resolution network images.",
+    )
 
 
 def canary_images(size_px: int) -> Float[Tensor, "2 3 {size_px} {size_px}"]:

@@ -8,20 +8,15 @@ works).
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dsrface.errors import UsageError, WeightsError
-from dsrface.models.strict import Shapes, key_difference, plain_name, shapes_of
-from dsrface.types import HIGH_SIZE_PX, Preprocess
+from dsrface.errors import UsageError
+from dsrface.types import EMBEDDING_DIM, HIGH_SIZE_PX, Preprocess
 
-EMBEDDING_DIM = 512
 EDGEFACE_PREPROCESS = Preprocess(HIGH_SIZE_PX, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 FROM_SCRATCH_LAYER_SCALE = 0.1
 
@@ -116,67 +111,6 @@ def build_edgeface(variant: str, *, layer_scale: float | None = None) -> EdgeFac
     if spec.rank_ratio is not None:
         _replace_linears(trunk, spec.rank_ratio)
     return EdgeFace(variant, trunk)
-
-
-def infer_variant(tensors: Mapping[str, Tensor], *, where: object = "") -> str:
-    """Return the variant whose tensors these are, judged by names and shapes alone.
-
-    Args:
-        tensors: Under the official names.
-        where: The file, for the error.
-
-    Raises:
-        WeightsError: no variant fits; the difference to the nearest one is listed.
-    """
-    shapes = shapes_of(tensors)
-    best, best_score = "", -1
-    for variant in EDGEFACE_VARIANTS:
-        expected = expected_shapes(variant)
-        if expected == shapes:
-            return variant
-        score = sum(shapes.get(name) == shape for name, shape in expected.items())
-        if score > best_score:
-            best, best_score = variant, score
-    what = f"No EdgeFace variant has these tensors; the nearest is {best}."
-    raise key_difference(expected_shapes(best), shapes, where=where, what=what)
-
-
-def load_edgeface_state(state_dict: Mapping[str, Tensor], *, where: object = "") -> EdgeFace:
-    """Build the variant that `state_dict` belongs to and load it, every tensor of it.
-
-    Args:
-        state_dict: Tensors, perhaps below `state_dict` or `model`, with or without `module.`, `_orig_mod.`,
-            `model.`.
-        where: The file, for the error.
-
-    Raises:
-        WeightsError: a tensor is missing, left over or of another shape.
-    """
-    tensors = _official_names(state_dict, where)
-    network = build_edgeface(infer_variant(tensors, where=where))
-    network.load_state_dict(tensors, strict=True)
-    return network.eval()
-
-
-def _official_names(state_dict: Mapping[str, Tensor], where: object) -> dict[str, Tensor]:
-    """Return the tensors with wrappers' prefixes gone and `model.` in front."""
-    tensors: dict[str, Tensor] = {}
-    for raw, tensor in state_dict.items():
-        name = f"model.{plain_name(raw).removeprefix('model.')}"
-        if name in tensors:
-            raise WeightsError(
-                f"Two tensors of the file are both called {name}.", id="weights-mismatch", where=where
-            )
-        tensors[name] = tensor
-    return tensors
-
-
-@functools.cache
-def expected_shapes(variant: str) -> Shapes:
-    """Return name and shape of every tensor of a variant."""
-    with torch.device("meta"):
-        network = build_edgeface(variant)
-    return shapes_of(network.state_dict())
 
 
 def _replace_linears(module: nn.Module, rank_ratio: float) -> None:

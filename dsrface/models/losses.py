@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dsrface.errors import WeightsError
-from dsrface.models.preprocess import normalise
+from dsrface.models.preprocess import network_input, normalise
 from dsrface.models.strict import key_difference, shapes_of
 from dsrface.models.weight_files import read_tensors
 from dsrface.types import Preprocess
 
 _IMAGENET = Preprocess(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _VGG_DEPTHS = {13: "vgg16", 16: "vgg19"}  # number of convolutions -> torchvision's name
+_VGG_ROOT = "features."
 _VGG_LAYER = {"vgg16": "features.28", "vgg19": "features.34"}  # conv5_3 and conv5_4, before their activation
 
 
@@ -65,8 +66,8 @@ class IdentityLoss(nn.Module):
     ) -> Float[Tensor, " b"]:
         """Return each pair's cosine, differentiable with respect to `output`."""
         with torch.no_grad():
-            wanted = self.recogniser(normalise(target, self.preprocess)).float()
-        found = self.recogniser(normalise(output, self.preprocess)).float()
+            wanted = self.recogniser(network_input(target, self.preprocess)).float()
+        found = self.recogniser(network_input(output, self.preprocess)).float()
         return functional.cosine_similarity(found, wanted, dim=1)
 
     def train(self, mode: bool = True) -> IdentityLoss:  # noqa: FBT001, FBT002 - torch's own signature
@@ -109,7 +110,7 @@ def _load_vgg(path: Path) -> nn.Module:
     import torchvision
 
     tensors, _ = read_tensors(path)
-    tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("features.")}
+    tensors = {name[name.index(_VGG_ROOT) :]: tensor for name, tensor in tensors.items() if _VGG_ROOT in name}
     num_convolutions = sum(tensor.ndim == 4 for tensor in tensors.values())
     name = _VGG_DEPTHS.get(num_convolutions)
     if name is None:

@@ -54,8 +54,18 @@ def plain_name(name: str) -> str:
     return name
 
 
-def key_difference(expected: Shapes, found: Shapes, *, where: object, what: str) -> WeightsError:
-    """Return the error that lists missing, unexpected and wrongly shaped tensors, with the nearest names."""
+def key_difference(
+    expected: Shapes, found: Shapes, *, where: object, what: str, prefix: str = ""
+) -> WeightsError:
+    """Return the error that lists missing, unexpected and wrongly shaped tensors, with the nearest names.
+
+    Args:
+        expected: Shapes of the network.
+        found: Shapes of the file, by the same names.
+        where: The file.
+        what: The error's first sentence.
+        prefix: What stands before each name in the file.
+    """
     missing = [name for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected]
     shapes = [name for name in expected if name in found and expected[name] != found[name]]
@@ -66,13 +76,15 @@ def key_difference(expected: Shapes, found: Shapes, *, where: object, what: str)
             name: difflib.get_close_matches(name, unexpected, n=1, cutoff=0.8)
             for name in missing[:_MAX_NAMES_SHOWN]
         }
-        shown = [name + (f" (the file has {near[name][0]})" if near[name] else "") for name in near]
+        shown = [name + (f" (the file has {prefix}{near[name][0]})" if near[name] else "") for name in near]
         lines.append(_listed("missing", shown, len(missing)))
     if unexpected:
-        lines.append(_listed("unexpected", unexpected[:_MAX_NAMES_SHOWN], len(unexpected)))
+        lines.append(
+            _listed("unexpected", [prefix + name for name in unexpected[:_MAX_NAMES_SHOWN]], len(unexpected))
+        )
     if shapes:
         shown = [
-            f"{name}: {list(found[name])}, wanted {list(expected[name])}"
+            f"{prefix}{name}: {list(found[name])}, wanted {list(expected[name])}"
             for name in shapes[:_MAX_NAMES_SHOWN]
         ]
         lines.append(_listed("other shape", shown, len(shapes)))

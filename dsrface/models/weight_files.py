@@ -9,9 +9,9 @@ import pickletools
 import reprlib
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,9 +23,13 @@ from dsrface.runtime.text import size_text
 
 MODEL_FILE = "model.safetensors"
 _WHAT_TO_GIVE = "Give a run folder that has saved a checkpoint, a checkpoint folder, or a weight file."
-_MAX_WRAPPERS = 3
 _MAX_POINTER_BYTES = 1024**2
 BEST, LAST = "best.json", "last.json"  # name the checkpoint in a run folder
+# What trainers write beside the tensors: hyper-parameters, callbacks, scores. None of it is needed.
+_TRAINERS_NOTES = (
+    "pytorch_lightning.", "lightning.", "lightning_fabric.", "argparse.Namespace", "omegaconf.", "easydict.",
+    "yacs.", "pathlib.", "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar",
+)  # fmt: skip
 
 
 def resolve_source(source: Path) -> Path:
@@ -62,8 +66,8 @@ def resolve_source(source: Path) -> Path:
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return tensors and metadata of a .safetensors file, or tensors of a .pt file; runs no code from it.
 
-    The format is told by the content, not by the name. A .pt file may hold its tensors below `state_dict` or
-    `model`.
+    The format is told by the content, not by the name. Tensors of a .pt file that are below other names get
+    these in front, with dots: `state_dict.module.stem.0.weight`; `models.checkpoints` finds networks there.
 
     Raises:
         WeightsError: missing (`weights-missing`), unreadable or cut short (`weights-damaged`), a pickle that
@@ -97,10 +101,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         if zipfile.is_zipfile(path):
             _check_archive(path)
-        # a handle, not the path: by the path's ending torch would choose another reader
-        with path.open("rb") as handle, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle's protocol, of no use to anybody here
-            value = torch.load(handle, map_location="cpu", weights_only=True)
+        value = _unpickled(path)
     except WeightsError:
         raise
     except pickle.UnpicklingError as error:
@@ -115,30 +116,66 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         ) from None
     except Exception as error:  # noqa: BLE001 - a damaged pickle raises almost anything
         raise _damaged(path, _first_line(error)) from None
-    for _ in range(_MAX_WRAPPERS):
-        if not isinstance(value, Mapping) or (inner := _wrapped(value)) is None:
-            break
-        value = inner
-    if (
-        not isinstance(value, Mapping)
-        or not value
-        or not all(isinstance(item, Tensor) for item in value.values())
-    ):
+    tensors = dict(_tensors_below(value))
+    if not tensors:
         raise WeightsError(
             f"The file holds no state dict but {_describe(value)}.",
             id="weights-no-tensors",
             where=path,
-            hint="A state dict maps names to tensors, at the top or below `state_dict` or `model`.",
+            hint="A state dict maps names to tensors; it may be below other names, such as `state_dict`.",
         )
-    return {str(name): tensor for name, tensor in value.items()}
+    return tensors
 
 
-def _wrapped(value: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
-    for key in ("state_dict", "model"):
-        if isinstance(value.get(key), Mapping):
-            inner: Mapping[Any, Any] = value[key]
-            return inner
-    return None
+def _unpickled(path: Path) -> Any:
+    """Return what torch's weights-only reader makes of a file; notes of trainers become empty objects."""
+    with path.open("rb") as handle, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the pickle's protocol, of no use to anybody here
+        try:
+            # a handle, not the path: by the path's ending torch would choose another reader
+            return torch.load(handle, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            stand_ins = _stand_ins(path)
+            if not stand_ins:
+                raise
+            handle.seek(0)
+            with torch.serialization.safe_globals(stand_ins):
+                return torch.load(handle, map_location="cpu", weights_only=True)
+
+
+def _stand_ins(path: Path) -> list[Any]:
+    """Return an empty class for every foreign one in a file; none when one is not a trainer's note."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except (ValueError, RuntimeError, OSError, pickle.UnpicklingError):
+        return []
+    if not all(name.startswith(_TRAINERS_NOTES) for name in names):
+        return []
+    return [(dict if name.endswith("Dict") else type(name, (_Empty,), {}), name) for name in names]
+
+
+class _Empty:
+    """Takes whatever a pickle gives to it, and keeps nothing."""
+
+    def __new__(cls, *_: object) -> Self:
+        return super().__new__(cls)
+
+    def __setstate__(self, state: object) -> None:
+        del state
+
+
+def _tensors_below(value: object) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor of nested mappings, with the names on the way joined by dots; none of them twice."""
+    seen: set[int] = set()
+    waiting = [("", value)]
+    while waiting:
+        prefix, item = waiting.pop()
+        if isinstance(item, Tensor):
+            yield prefix, item
+        elif isinstance(item, Mapping) and id(item) not in seen:
+            seen.add(id(item))  # a mapping may hold itself
+            start = f"{prefix}." if prefix else ""
+            waiting += [(f"{start}{key}", below) for key, below in reversed(item.items())]
 
 
 def _check_archive(path: Path) -> None:
@@ -153,8 +190,7 @@ def _check_archive(path: Path) -> None:
             "This is a TorchScript program, not a state dict.",
             id="torchscript",
             where=path,
-            hint="Programs are not run. If you trust it: "
-            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt').",
+            hint="Programs are not run unless asked for. If you trust it, name it torchscript:FILE.",
         )
 
 

@@ -6,15 +6,14 @@
         tensors   the network's state dict
 
 A source is a run folder (`best.json`, else `last.json`, names the checkpoint), a checkpoint folder, or a
-file. Official EdgeFace files (.pt) are read with torch's weights-only reader, which runs no code from the
-file.
+file. Checkpoints of others (.pt) are read with torch's weights-only reader, which runs no code from the file.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,43 +27,19 @@ from dsrface.config.dsr_model import DsrConfig
 from dsrface.errors import UsageError, WeightsError
 from dsrface.models.canary import canary_dsr, canary_recogniser
 from dsrface.models.dsr import build_dsr
-from dsrface.models.edgeface import (
-    EDGEFACE_PREPROCESS,
-    EDGEFACE_VARIANTS,
-    build_edgeface,
-    load_edgeface_state,
-)
+from dsrface.models.foreign import open_foreign
+from dsrface.models.loaded import LoadedModel
+from dsrface.models.preprocess import read_preprocess
+from dsrface.models.recognisers import ARCHITECTURES, build_recogniser, is_known, load_recogniser_state
 from dsrface.models.strict import load_strictly, plain_name, require_shapes, shapes_of
+from dsrface.models.upscaler import Upscaler112, load_spandrel
 from dsrface.models.weight_files import read_tensors, resolve_source
 from dsrface.runtime.files import sha256_file, write_bytes
-from dsrface.types import Preprocess
+from dsrface.types import VLR_SIZES_PX, Preprocess
 
 FORMAT = "dsrface"
 SCHEMA = "1"
 KINDS = ("dsr", "recogniser")
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A network that passed every check, in evaluation mode.
-
-    Args:
-        model: The network, on the device that was asked for.
-        kind: `"dsr"` or `"recogniser"`.
-        config: What rebuilds it: DsrConfig's fields, or `{"variant": ...}`.
-        preprocess: How it wants its images; the size is that of its input.
-        sha256: Of the file's bytes, in hex.
-        path: The file.
-        metadata: Everything the file says about itself; empty for an official EdgeFace file.
-    """
-
-    model: nn.Module
-    kind: str
-    config: dict[str, Any]
-    preprocess: Preprocess
-    sha256: str
-    path: Path
-    metadata: dict[str, str]
 
 
 def save_model(
@@ -108,7 +83,9 @@ def save_model(
 
 
 def load_dsr(source: Path, *, vlr_size: int | None = None, device: str | torch.device = "cpu") -> LoadedModel:
-    """Load a super-resolution network: a run folder, a checkpoint folder or a file.
+    """Load a super-resolution network: a run folder, a file of ours or of others, or a name.
+
+    Names are those of `models.foreign`; checkpoints of others are read by spandrel, where it is installed.
 
     Args:
         source: Where it is.
@@ -116,11 +93,29 @@ def load_dsr(source: Path, *, vlr_size: int | None = None, device: str | torch.d
         device: Where it goes.
 
     Raises:
-        WeightsError: missing, damaged, not ours, not a DSR, or not complete to the last tensor.
+        WeightsError: missing, damaged, not a DSR, or not complete to the last tensor.
         UsageError: it takes images of another size.
     """
+    loaded = _load_dsr(source)
+    if vlr_size is not None and loaded.vlr_size not in (None, vlr_size):
+        raise UsageError(
+            f"The DSR was trained for {loaded.vlr_size} px, not for {vlr_size} px.",
+            id="wrong-vlr-size",
+            where=loaded.path,
+            hint=f"Use --vlr-size {loaded.vlr_size}, or a DSR of the size you mean.",
+        )
+    canary_dsr(loaded.model, loaded.vlr_size or vlr_size or VLR_SIZES_PX[0], where=loaded.path)
+    return replace(loaded, model=loaded.model.to(device))
+
+
+def _load_dsr(source: Path) -> LoadedModel:
+    foreign = open_foreign(source, "dsr")
+    if foreign is not None:
+        return replace(foreign, model=Upscaler112(foreign.model).eval())
     path = resolve_source(source)
     tensors, metadata = read_tensors(path)
+    if "format" not in metadata:
+        return load_spandrel(path)
     _require_kind(metadata, "dsr", path)
     preprocess = _preprocess(metadata, path)
     try:
@@ -128,13 +123,6 @@ def load_dsr(source: Path, *, vlr_size: int | None = None, device: str | torch.d
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise _bad_metadata("config", problems, path) from None
-    if vlr_size not in (None, config.vlr_size):
-        raise UsageError(
-            f"The DSR was trained for {config.vlr_size} px, not for {vlr_size} px.",
-            id="wrong-vlr-size",
-            where=path,
-            hint=f"Use --vlr-size {config.vlr_size}, or a DSR of the size you mean.",
-        )
     with torch.device("meta"):  # takes no memory: the file's word for its size is not believed yet
         expected = shapes_of(build_dsr(config).state_dict())
     what = f"These are not the tensors of the {config.arch} network."
@@ -143,45 +131,57 @@ def load_dsr(source: Path, *, vlr_size: int | None = None, device: str | torch.d
     load_strictly(model, tensors, where=path, what=what)
     # Forward passes are 10 to 18 % faster this way on a CPU, the uint8 pictures the same.
     model.eval().to(memory_format=torch.channels_last)
-    canary_dsr(model, config.vlr_size, where=path)
-    return LoadedModel(
-        model.to(device), "dsr", config.model_dump(), preprocess, sha256_file(path), path, metadata
-    )
+    return LoadedModel(model, "dsr", config.model_dump(), preprocess, sha256_file(path), path, metadata)
 
 
 def load_recogniser(source: Path, *, device: str | torch.device = "cpu") -> LoadedModel:
-    """Load a recogniser: a run folder, a checkpoint folder, a file of ours or an official EdgeFace file.
+    """Load a recogniser: a run folder, a file of ours, a checkpoint of a known architecture, or a name.
+
+    Names are those of `models.foreign`, such as `judge`. How a checkpoint of others wants its images is what
+    its architecture is published with, unless a note beside the file says otherwise (`read_preprocess`).
+
+    Args:
+        source: Where it is.
+        device: Where it goes.
 
     Raises:
-        WeightsError: missing, unsafe, damaged, or not an EdgeFace to the last tensor.
+        WeightsError: missing, unsafe, damaged, or no recogniser to the last tensor.
     """
+    loaded = open_foreign(source, "recogniser") or _load_recogniser(source)
+    loaded.model.eval()
+    canary_recogniser(loaded.model, loaded.preprocess, where=loaded.path)
+    return replace(loaded, model=loaded.model.to(device))
+
+
+def _load_recogniser(source: Path) -> LoadedModel:
     path = resolve_source(source)
     tensors, metadata = read_tensors(path)
     if metadata.get("format") == FORMAT:
         _require_kind(metadata, "recogniser", path)
         preprocess = _preprocess(metadata, path)
         variant = _json(metadata, "config", path).get("variant")
-        if variant not in EDGEFACE_VARIANTS:
+        if not is_known(variant):
             raise _bad_metadata("config", f"unknown variant {variant!r}", path)
-        model = build_edgeface(variant)
+        model = build_recogniser(variant)
         load_strictly(model, tensors, where=path, what=f"These are not the tensors of {variant}.")
     else:
-        preprocess, metadata = EDGEFACE_PREPROCESS, {}
-        model = load_edgeface_state(tensors, where=path)
-    model.eval()
-    canary_recogniser(model, preprocess, where=path)
-    config = {"variant": model.variant}
-    return LoadedModel(model.to(device), "recogniser", config, preprocess, sha256_file(path), path, metadata)
+        variant, model = load_recogniser_state(tensors, where=path)
+        preprocess, metadata = read_preprocess(path, ARCHITECTURES[variant].preprocess), {}
+    config = {"variant": variant}
+    return LoadedModel(model, "recogniser", config, preprocess, sha256_file(path), path, metadata)
 
 
 def load_any(source: Path) -> LoadedModel:
-    """Load whichever network a source holds, on the CPU; a file that is not ours is taken for an EdgeFace.
+    """Load whichever network a source holds, on the CPU; what is not ours is taken for a recogniser.
 
     Raises:
         WeightsError: as `load_dsr` and `load_recogniser`.
     """
-    _, metadata = read_tensors(resolve_source(source))
-    return (load_dsr if metadata.get("kind") == "dsr" else load_recogniser)(source)
+    if source.exists() and source.suffix != ".onnx":
+        _, metadata = read_tensors(resolve_source(source))
+        if metadata.get("kind") == "dsr":
+            return load_dsr(source)
+    return load_recogniser(source)
 
 
 def _with_sorted_header(data: bytes) -> bytes:

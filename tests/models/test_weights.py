@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import sys
 import zipfile
 
 import pytest
@@ -205,7 +206,8 @@ def test_format__is_told_by_content_not_by_name(tmp_path, edgeface):
     assert load_recogniser(tmp_path / "b.pt").metadata["kind"] == "recogniser"
 
 
-def test_wrong_kind_foreign_file_other_schema(tmp_path, edgeface):
+def test_wrong_kind_foreign_file_other_schema(tmp_path, edgeface, monkeypatch):
+    monkeypatch.setitem(sys.modules, "spandrel", None)  # which might know the file
     recogniser = save_recogniser(tmp_path / "r.safetensors", edgeface)
     assert refused(load_dsr, recogniser).id == "weights-wrong-kind"
     assert refused(load_recogniser, save_dsr(tmp_path / "d.safetensors")).id == "weights-wrong-kind"

@@ -24,8 +24,8 @@ from dsrface.data.samplers import in_order
 from dsrface.engine.inference import embed, super_resolve
 from dsrface.events import Emit, Note, Progress
 from dsrface.metrics.image_quality import psnr_db, ssim
+from dsrface.models.loaded import LoadedModel
 from dsrface.models.resize import upsample_bicubic
-from dsrface.models.weights import LoadedModel
 from dsrface.runtime.devices import Device
 from dsrface.types import Batch, to_device
 

@@ -24,7 +24,7 @@ from dsrface.engine.batch_size import BatchChoice, choose_batch_size
 from dsrface.engine.distributed import Ranks
 from dsrface.errors import MachineError
 from dsrface.events import Emit, Note
-from dsrface.models.weights import LoadedModel
+from dsrface.models.loaded import LoadedModel
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device
 from dsrface.runtime.locks import exclusive

@@ -1,0 +1,211 @@
+"""Networks of others, by name: an ONNX file, TorchScript, code of the user, timm, the judge.
+
+    arcface.onnx              an ONNX graph
+    torchscript:model.pt      a TorchScript program
+    nets.py:make_network      a callable that returns a torch module, or a function on batches
+    timm:NAME                 a network of timm with the weights that timm has for it
+    timm:NAME@weights.pt      the same with weights from a file
+    judge                     `models.judge`
+
+State dicts of known recognisers are the business of `models.recognisers`, super-resolution checkpoints that
+of `models.upscaler`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dsrface.errors import MachineError, UsageError, WeightsError
+from dsrface.models.checkpoints import Layout, find_network
+from dsrface.models.judge import JUDGE, load_judge
+from dsrface.models.loaded import LoadedModel
+from dsrface.models.onnx_network import OnnxNetwork
+from dsrface.models.preprocess import adjusted, read_preprocess
+from dsrface.models.strict import shapes_of
+from dsrface.models.weight_files import read_tensors
+from dsrface.runtime.files import sha256_file
+from dsrface.runtime.user_callable import named_object
+from dsrface.types import EMBEDDING_DIM, HIGH_SIZE_PX, Preprocess
+
+TIMM = "timm:"
+_TORCHSCRIPT = "torchscript:"
+_CALLABLE = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.\w+)*):[A-Za-z_]\w*(\.\w+)*")
+_RECOGNISER_INPUT = Preprocess(HIGH_SIZE_PX, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def open_foreign(source: Path, kind: str) -> LoadedModel | None:
+    """Load what a name of the list above stands for, on the CPU; None for anything else.
+
+    A recogniser's note (`read_preprocess`) is looked for beside its file; a callable may return
+    `(network, {"colour": "BGR", ...})` instead. A super-resolution network takes and gives Image01.
+
+    Args:
+        source: As the user names it.
+        kind: `"dsr"` or `"recogniser"`.
+
+    Raises:
+        DsrfaceError: it is such a name, but what it leads to cannot be used.
+    """
+    text = str(source)
+    if source.is_file():
+        return _onnx(source, kind) if source.suffix == ".onnx" else None
+    if source.exists():
+        return None
+    if text == JUDGE and kind == "recogniser":
+        return load_judge()
+    if text.startswith(_TORCHSCRIPT):
+        return _torchscript(Path(text.removeprefix(_TORCHSCRIPT)), kind)
+    if text.startswith(TIMM) and kind == "recogniser":
+        return _timm(text)
+    if _CALLABLE.fullmatch(text):
+        return _called(text, kind)
+    return None
+
+
+def build_timm(name: str) -> nn.Module:
+    """Return a network of timm with random weights and an embedding layer of 512.
+
+    Args:
+        name: `timm:NAME`.
+
+    Raises:
+        UsageError: timm has none of that name.
+    """
+    return _create(name.removeprefix(TIMM), pretrained=False, num_classes=EMBEDDING_DIM)
+
+
+def _onnx(path: Path, kind: str) -> LoadedModel:
+    network = OnnxNetwork(path)
+    size_px = network.size_px
+    if kind == "dsr":
+        default = Preprocess(size_px or HIGH_SIZE_PX)
+        config = {"arch": path.name, "vlr_size": size_px}
+    else:
+        default = Preprocess(size_px or HIGH_SIZE_PX, _RECOGNISER_INPUT.mean, _RECOGNISER_INPUT.std)
+        config = {"variant": path.name}
+    if "preprocess" in network.metadata:
+        default = Preprocess.from_json(network.metadata["preprocess"])
+    preprocess = default if kind == "dsr" else read_preprocess(path, default)
+    return LoadedModel(
+        network, kind, config, preprocess, sha256_file(path), path, network.metadata, has_gradient=False
+    )
+
+
+def _torchscript(path: Path, kind: str) -> LoadedModel:
+    if not path.is_file():
+        raise WeightsError("There is no such file.", id="weights-missing", where=path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the format is old
+            program = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as error:
+        raise WeightsError(
+            f"torch cannot load the program: {str(error).splitlines()[0]}", id="weights-damaged", where=path
+        ) from None
+    preprocess = read_preprocess(path, _default_input(kind))
+    return LoadedModel(
+        program.eval(), kind, _config(kind, path.name), preprocess, sha256_file(path), path, {}
+    )
+
+
+def _called(spec: str, kind: str) -> LoadedModel:
+    make, file = named_object(spec, flag="the network as", wanted="a network")
+    value = make if isinstance(make, nn.Module) else make()
+    note: dict[str, Any] = {}
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], dict):
+        value, note = value
+    if not callable(value):
+        raise UsageError(
+            f"{spec} gives a {type(value).__name__}, which is no network.",
+            id="bad-target",
+            hint="Return a torch module, a function on batches, or one of them and a dict with the colour "
+            "order, mean, std and size_px of its images.",
+        )
+    network = value.eval() if isinstance(value, nn.Module) else FunctionNetwork(value)
+    default = _default_input(kind)
+    try:
+        preprocess = adjusted(default, note)
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"What {spec} says about its images cannot be used: {error}.", id="bad-target"
+        ) from None
+    digest = _digest(network, Path(file).read_bytes() if file else b"")
+    return LoadedModel(network, kind, _config(kind, spec), preprocess, digest, Path(spec), {})
+
+
+class FunctionNetwork(nn.Module):
+    """A function on batches as a module.
+
+    Args:
+        function: Takes and returns tensors.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._function = function
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return what the function makes of a batch."""
+        return self._function(image)
+
+
+def _timm(spec: str) -> LoadedModel:
+    name, _, file = spec.removeprefix(TIMM).replace("\\", "/").partition("@")
+    config = {"variant": f"{TIMM}{name}"}
+    if not file:
+        try:
+            network = _create(name, pretrained=True)
+        except (OSError, RuntimeError) as error:
+            raise MachineError(
+                f"timm cannot get the weights of {name}: {str(error).splitlines()[0]}",
+                id="weights-unreachable",
+                hint=f"Give a file: {TIMM}{name}@weights.pt",
+            ) from None
+        known: Any = network.pretrained_cfg
+        preprocess = Preprocess(int(known["input_size"][-1]), tuple(known["mean"]), tuple(known["std"]))
+        return LoadedModel(network.eval(), "recogniser", config, preprocess, _digest(network), Path(spec), {})
+    path = Path(file)
+    tensors, _ = read_tensors(path)
+    network = _create(name, pretrained=False, num_classes=EMBEDDING_DIM)
+    _, state = find_network(tensors, {name: Layout(shapes_of(network.state_dict()))}, where=path)
+    network.load_state_dict(state, strict=True)
+    preprocess = read_preprocess(path, _RECOGNISER_INPUT)
+    return LoadedModel(network.eval(), "recogniser", config, preprocess, sha256_file(path), path, {})
+
+
+def _create(name: str, **options: Any) -> nn.Module:
+    import timm
+
+    if not name.startswith("hf_hub:") and not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_', maxsplit=1)[0]}*")[:5]
+        raise UsageError(
+            f"timm has no network {name!r}.",
+            id="unknown-backbone",
+            hint=f"Near are: {', '.join(near)}." if near else "timm.list_models() lists them.",
+        )
+    network: nn.Module = timm.create_model(name, **options)
+    return network
+
+
+def _default_input(kind: str) -> Preprocess:
+    return _RECOGNISER_INPUT if kind == "recogniser" else Preprocess(HIGH_SIZE_PX)
+
+
+def _config(kind: str, name: str) -> dict[str, Any]:
+    return {"variant": name} if kind == "recogniser" else {"arch": name, "vlr_size": None}
+
+
+def _digest(network: nn.Module, data: bytes = b"") -> str:
+    digest = hashlib.sha256(data)
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

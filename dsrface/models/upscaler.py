@@ -1,0 +1,119 @@
+"""Super-resolution networks of others, made to give 112x112."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dsrface.errors import WeightsError
+from dsrface.models.loaded import LoadedModel
+from dsrface.models.resize import resize_bicubic
+from dsrface.models.weight_files import read_tensors
+from dsrface.runtime.files import sha256_file
+from dsrface.runtime.versions import how_to_install
+from dsrface.types import HIGH_SIZE_PX, Preprocess
+
+# Averaged weights before the others, as their authors take them.
+_WRAPPERS = (
+    "params_ema.", "params-ema.", "params.", "model_state_dict.", "state_dict.", "model_ema.", "model.",
+    "net.", "netG.", "generator.", "module.",
+)  # fmt: skip
+_RESTORERS_SIZE_PX = 512  # what networks that restore faces at their own size were trained with
+
+
+class Upscaler112(nn.Module):
+    """A network of another factor, between a resize before it and one after it.
+
+    Args:
+        network: Maps Image01 to Image01, at any factor.
+        input_px: Side that images are enlarged to beforehand; None gives them as they are.
+    """
+
+    def __init__(self, network: Callable[[Tensor], Tensor], *, input_px: int | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self._input_px = input_px
+
+    def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 112 112"]:
+        """Return the batch at 112x112, not clamped."""
+        image = low if self._input_px is None else resize_bicubic(low, size_px=self._input_px).clamp(0, 1)
+        return resize_bicubic(self.network(image), size_px=HIGH_SIZE_PX)
+
+
+def load_spandrel(path: Path) -> LoadedModel:
+    """Load a super-resolution or face restoration checkpoint, with the optional extra `spandrel`.
+
+    Real-ESRGAN, SwinIR, GFPGAN and some forty other architectures; told by their tensors. A network that
+    restores faces without enlarging them gets the face at 512 px.
+
+    Raises:
+        WeightsError: unreadable, of no architecture that spandrel knows, or the extra is missing.
+    """
+    try:
+        import spandrel
+    except ImportError:
+        raise WeightsError(
+            "The file does not say which network it belongs to: it was not written by dsrface.",
+            id="weights-no-metadata",
+            where=path,
+            hint="A DSR is loaded from a run of `dsrface train-dsr` or a file that `dsrface export` wrote. "
+            f"Checkpoints of other projects need the extra spandrel: {how_to_install('spandrel')}",
+        ) from None
+    tensors, _ = read_tensors(path)
+    found: Any = _told_by(tensors, spandrel.ModelLoader())
+    if found is None:
+        raise WeightsError(
+            "No super-resolution network has these tensors: neither dsrface nor spandrel knows them.",
+            id="weights-mismatch",
+            where=path,
+        )
+    if not isinstance(found, spandrel.ImageModelDescriptor) or found.input_channels != 3:
+        raise WeightsError(
+            f"{found.architecture.name} does not map colour images to images.",
+            id="network-interface",
+            where=path,
+        )
+    input_px = None
+    if found.scale == 1:
+        input_px = _RESTORERS_SIZE_PX if found.purpose == "FaceSR" else HIGH_SIZE_PX
+    model = Upscaler112(SpandrelNetwork(found), input_px=input_px).eval()
+    config = {"arch": f"{found.architecture.name} x{found.scale}", "vlr_size": None}
+    return LoadedModel(model, "dsr", config, Preprocess(HIGH_SIZE_PX), sha256_file(path), path, {})
+
+
+def _told_by(tensors: Mapping[str, Tensor], loader: Any) -> Any:
+    """Return what spandrel makes of tensors, as they are or below a wrapper's prefix; None when nothing."""
+    import spandrel
+
+    with contextlib.suppress(spandrel.UnsupportedModelError, RuntimeError, KeyError):
+        return loader.load_from_state_dict(dict(tensors))
+    for wrapper in _WRAPPERS:
+        below = {
+            name.removeprefix(wrapper): item for name, item in tensors.items() if name.startswith(wrapper)
+        }
+        if below and (found := _told_by(below, loader)) is not None:
+            return found
+    return None
+
+
+class SpandrelNetwork(nn.Module):
+    """spandrel's descriptor as a module: its padding, its clamp, its network.
+
+    Args:
+        descriptor: An ImageModelDescriptor.
+    """
+
+    def __init__(self, descriptor: Any) -> None:
+        super().__init__()
+        self.network: nn.Module = descriptor.model
+        self._descriptor = descriptor
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h2 w2"]:
+        """Return the batch, enlarged by the network's factor."""
+        enlarged: Tensor = self._descriptor(image)
+        return enlarged
