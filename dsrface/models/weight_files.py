@@ -175,16 +175,13 @@ def _tensors_below(value: object) -> Iterator[tuple[str, Tensor]]:
         elif isinstance(item, Mapping) and id(item) not in seen:
             seen.add(id(item))  # a mapping may hold itself
             start = f"{prefix}." if prefix else ""
-            waiting += [(f"{start}{key}", below) for key, below in reversed(item.items())]
+            waiting += [(f"{start}{key}", below) for key, below in reversed(list(item.items()))]
 
 
 def _check_archive(path: Path) -> None:
     """Refuse a zip archive that would unpack to more than it is: torch stores everything as it is."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    unpacked = sum(entry.file_size for entry in entries)
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or unpacked > path.stat().st_size:
-        raise _damaged(path, f"its archive is compressed, to {size_text(unpacked)}; torch compresses nothing")
     if any(entry.filename.endswith("/constants.pkl") for entry in entries):
         raise WeightsError(
             "This is a TorchScript program, not a state dict.",
@@ -192,6 +189,9 @@ def _check_archive(path: Path) -> None:
             where=path,
             hint="Programs are not run unless asked for. If you trust it, name it torchscript:FILE.",
         )
+    unpacked = sum(entry.file_size for entry in entries)
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or unpacked > path.stat().st_size:
+        raise _damaged(path, f"its archive is compressed, to {size_text(unpacked)}; torch compresses nothing")
 
 
 def _is_whole_pickle(path: Path) -> bool:
