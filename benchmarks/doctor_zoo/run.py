@@ -1,0 +1,246 @@
+"""Give every case of the zoo to the doctor, and judge the answers.
+
+    python benchmarks/doctor_zoo/run.py [--method fork|spawn|forkserver|all] [--only NAME ...]
+                                        [--kind KIND ...] [--budget 20] [--json FILE] [--markdown]
+                                        [--plain] [--list]
+
+Every case runs in a process of its own with a temporary folder of its own, and is ended after twice its
+budget. One line a case is printed as it comes, then the confusion table. `--plain` shows instead what a
+plain DataLoader does, with which the declarations were checked. A case whose libraries are absent is skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "cases"))
+
+import judge  # noqa: E402 - its folder and the declarations' are on the path only now
+from declare import ALL, CASES, Case  # noqa: E402
+
+MARK = "DSRFACE_ZOO_CASE"
+
+
+def catalogue() -> list[Case]:
+    """Return all cases, in the order of their files."""
+    if not CASES:
+        for file in sorted((HERE / "cases").glob("*.py")):
+            if file.stem not in ("declare", "inputs"):
+                importlib.import_module(file.stem)
+    return CASES
+
+
+def main() -> int:
+    """Run the chosen cases; returns 0 when every answer is right."""
+    options = _options()
+    chosen = [
+        (case, method)
+        for method in (ALL if options.method == "all" else (options.method,))
+        for case in catalogue()
+        if method in case.methods
+        and (not options.only or case.name in options.only)
+        and (not options.kind or case.kind in options.kind)
+    ]
+    if options.list:
+        for case, method in chosen:
+            sort = "fault" if case.is_fault else "healthy"
+            print(f"{case.kind:14} {case.name:40} {method:10} {sort:7} {case.about}")
+        return 0
+    ask = plain if options.plain else examine
+    answers = []
+    for case, method in chosen:
+        absent = case.absent()
+        skipped = judge.Verdict(
+            case.name, case.kind, method, case.is_fault, case.is_silent, "skipped", "no " + ", ".join(absent)
+        )
+        verdict, report = (skipped, None) if absent else ask(case, method, options.budget)
+        answers.append((verdict, report))
+        print(_line(verdict), flush=True)
+    verdicts = [verdict for verdict, _ in answers]
+    if options.json:
+        document = [dataclasses.asdict(verdict) | {"report": report} for verdict, report in answers]
+        Path(options.json).write_text(json.dumps(document, indent=1))
+    if not options.plain:
+        print(f"\n{judge.as_text(judge.table(verdicts), is_markdown=options.markdown)}")
+        skips = sum(verdict.outcome == "skipped" for verdict in verdicts)
+        seconds = sum(verdict.seconds for verdict in verdicts)
+        print(f"\n{skips} skipped for absent libraries; {seconds:.0f} s in all")
+    return 0 if all(verdict.is_good for verdict in verdicts) else 1
+
+
+def examine(case: Case, method: str, budget_s: float) -> tuple[judge.Verdict, dict[str, Any] | None]:
+    """Let the doctor examine a case."""
+    command = [
+        sys.executable,
+        "-m",
+        "dsrface",
+        "doctor",
+        "--dataset",
+        case.target,
+        "--start-method",
+        method,
+        "--json",
+        "--budget",
+        f"{budget_s:g}",
+    ]
+    done = _run(command, case, method, 2 * budget_s)
+    try:
+        report = json.loads(done.stdout)
+    except ValueError:
+        report = None
+    outcome, why = judge.judge(case, report)
+    if report is None:
+        why = (
+            f"ended after {done.seconds:.0f} s"
+            if done.code is None
+            else f"exit {done.code}: {done.stderr[-200:]}"
+        )
+    verdict = judge.Verdict(
+        case.name,
+        case.kind,
+        method,
+        case.is_fault,
+        case.is_silent,
+        outcome,
+        why,
+        round(done.seconds, 1),
+        done.code is None or done.seconds > judge.BUDGET_TOLERANCE * budget_s,
+        bool(done.left_behind),
+    )
+    return verdict, report
+
+
+def plain(case: Case, method: str, budget_s: float) -> tuple[judge.Verdict, dict[str, Any] | None]:
+    """See what a plain DataLoader does with a case: 0 workers against 2."""
+    done = _run(
+        [sys.executable, str(HERE / "plain.py"), case.target, method],
+        case,
+        method,
+        4 * budget_s,
+        ZOO_PAUSE_S="0.001",
+    )
+    try:
+        seen = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        seen = {"word": "hangs" if done.code is None else "dies", "text": done.stderr.strip()[-200:]}
+    is_declared = seen["word"] in case.plain
+    why = seen["text"] if is_declared else f"declared {' or '.join(case.plain)}: {seen['text']}"
+    verdict = judge.Verdict(
+        case.name,
+        case.kind,
+        method,
+        case.is_fault,
+        case.is_silent,
+        seen["word"] if is_declared else f"NOT {seen['word']}",
+        why,
+        round(done.seconds, 1),
+    )
+    return verdict, seen
+
+
+@dataclasses.dataclass(frozen=True)
+class _Done:
+    code: int | None  # None: ended here, for it took too long
+    stdout: str
+    stderr: str
+    seconds: float
+    left_behind: list[int]
+
+
+def _run(command: list[str], case: Case, method: str, limit_s: float, **variables: str) -> _Done:
+    """Run a command for a case; whatever it starts is ended with it."""
+    mark = f"{case.name}-{method}-{os.getpid()}-{time.monotonic_ns()}"
+    with tempfile.TemporaryDirectory(prefix="zoo-", ignore_cleanup_errors=True) as folder:
+        paths = [str(HERE.parents[1]), str(HERE / "cases"), os.environ.get("PYTHONPATH", "")]
+        environment = {
+            **os.environ,
+            **case.environment,
+            **variables,
+            MARK: mark,
+            "TMPDIR": folder,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        }
+        start = time.monotonic()
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        code: int | None = None
+        try:
+            stdout, stderr = process.communicate(timeout=limit_s)
+            code = process.returncode
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(3)
+            _end(mark)
+            process.kill()
+            stdout, stderr = process.communicate()
+        seconds = time.monotonic() - start
+        left_behind = _end(mark) if code is not None else []
+    return _Done(code, stdout, stderr, seconds, left_behind)
+
+
+def _end(mark: str) -> list[int]:
+    """End the processes that carry the mark of a case; returns their ids."""
+    found = list(_marked(mark))
+    for pid in found:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    return found
+
+
+def _marked(mark: str) -> Iterator[int]:
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+                yield process.pid
+
+
+def _line(verdict: judge.Verdict) -> str:
+    late = " OVER BUDGET" if verdict.is_late else ""
+    left = " LEFT PROCESSES" if verdict.is_littered else ""
+    sort = "fault" if verdict.is_fault else "healthy"
+    head = f"{verdict.outcome:11} {verdict.method:10} {sort:7} {verdict.case:40} {verdict.seconds:5.1f} s"
+    return f"{head}{late}{left}  {verdict.why}".rstrip()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--method", choices=(*ALL, "all"), default="fork", help="start method of the workers")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these cases")
+    parser.add_argument("--kind", nargs="+", default=[], metavar="KIND", help="the cases of these files")
+    parser.add_argument("--budget", type=float, default=20.0, metavar="S", help="seconds for one examination")
+    parser.add_argument("--json", metavar="FILE", help="write the verdicts with the whole reports")
+    parser.add_argument("--markdown", action="store_true", help="print the table for docs/doctor.md")
+    parser.add_argument("--plain", action="store_true", help="what a plain DataLoader does")
+    parser.add_argument("--list", action="store_true", help="name the cases only")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
