@@ -7,7 +7,7 @@ Its word is one of
     twins    0 workers do not repeat themselves, workers do: within an epoch, or from epoch to epoch
     raises   an exception with workers, none without
     broken   an exception without workers too
-    hangs    no batch within 15 seconds
+    hangs    no batch within 8 seconds
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 EPOCH_S = 6.0
-PATIENCE_S = 15
+PATIENCE_S = 8
 
 
 def main(target: str, method: str) -> None:

@@ -130,7 +130,7 @@ def plain(case: Case, method: str, budget_s: float) -> tuple[judge.Verdict, dict
         [sys.executable, str(HERE / "plain.py"), case.target, method],
         case,
         method,
-        4 * budget_s,
+        2 * budget_s,
         ZOO_PAUSE_S="0.001",
     )
     try:
@@ -165,7 +165,7 @@ def _run(command: list[str], case: Case, method: str, limit_s: float, **variable
     """Run a command for a case; whatever it starts is ended with it."""
     mark = f"{case.name}-{method}-{os.getpid()}-{time.monotonic_ns()}"
     with tempfile.TemporaryDirectory(prefix="zoo-", ignore_cleanup_errors=True) as folder:
-        paths = [str(HERE.parents[1]), str(HERE / "cases"), os.environ.get("PYTHONPATH", "")]
+        paths = [str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
         environment = {
             **os.environ,
             **case.environment,
@@ -175,30 +175,39 @@ def _run(command: list[str], case: Case, method: str, limit_s: float, **variable
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         }
         start = time.monotonic()
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        code: int | None = None
-        try:
-            stdout, stderr = process.communicate(timeout=limit_s)
-            code = process.returncode
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(3)
-            _end(mark)
-            process.kill()
-            stdout, stderr = process.communicate()
-        seconds = time.monotonic() - start
-        left_behind = _end(mark) if code is not None else []
-    return _Done(code, stdout, stderr, seconds, left_behind)
+        # Files, for a pipe would stay open in whatever a case leaves behind.
+        with open(f"{folder}/stdout", "w+") as stdout, open(f"{folder}/stderr", "w+") as stderr:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+            code = _wait(process, limit_s)
+            seconds = time.monotonic() - start
+            if code is not None and any(_marked(mark)):
+                time.sleep(1)  # what is just ending is not left behind
+            left_behind = _end(mark)
+            for file in (stdout, stderr):
+                file.seek(0)
+            texts = stdout.read(), stderr.read()
+    return _Done(code, *texts, seconds, left_behind if code is not None else [])
+
+
+def _wait(process: subprocess.Popen[bytes], limit_s: float) -> int | None:
+    """Return the exit code; None for a process that had to be ended, which may first end what it started."""
+    try:
+        return process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(3)
+    process.kill()
+    process.wait()
+    return None
 
 
 def _end(mark: str) -> list[int]:

@@ -66,7 +66,7 @@ class Socket(Rows):
         return torch.tensor(int(self.connection.recv(8, socket.MSG_WAITALL))), index
 
 
-@shared(where=r"dataset\.connection", plain="differs equal raises hangs")
+@shared(where=r"dataset\.connection", plain="differs equal raises hangs broken")
 def tcp_socket():
     """One TCP connection to a feature server."""
     return Socket()
@@ -80,7 +80,7 @@ class UnixSocket(Socket):
         self.connection.connect(str(place))
 
 
-@shared(where=r"dataset\.connection", plain="differs equal raises hangs")
+@shared(where=r"dataset\.connection", plain="differs equal raises hangs broken")
 def unix_socket():
     """One connection by a socket file."""
     return UnixSocket()
@@ -100,7 +100,7 @@ class Http(Rows):
         return torch.tensor(int(self.get(index))), index
 
 
-@shared(where=r"dataset\.connection", plain="differs equal raises hangs")
+@shared(where=r"dataset\.connection", plain="differs equal raises hangs broken")
 def http_connection():
     """An HTTP connection that is kept alive."""
     return Http()
@@ -121,7 +121,7 @@ class Session(Rows):
         return torch.tensor(int(self.session.get(f"http://127.0.0.1:{self.port}/{index}").content)), index
 
 
-@shared(where=r"dataset\.session", plain="differs equal raises hangs", needs=("requests", "urllib3"))
+@shared(where=r"dataset\.session", plain="differs equal raises hangs broken", needs=("requests", "urllib3"))
 def requests_session():
     """A session that already holds a connection. psf/requests#4323"""
     return Session()
@@ -145,7 +145,7 @@ class Decoder(Rows):
         return torch.tensor(int(self.decoder.stdout.read(9))), index
 
 
-@shared(where=r"dataset\.decoder", plain="differs equal raises hangs")
+@shared(where=r"dataset\.decoder", plain="differs equal raises hangs broken")
 def decoder_process():
     """Pipes to one child process: a position that never moves, an answer that another worker takes."""
     return Decoder()
@@ -168,7 +168,7 @@ def answer(connection):
         connection.send(3 * connection.recv())
 
 
-@shared(where=r"dataset\.connection", plain="differs equal raises hangs")
+@shared(where=r"dataset\.connection", plain="differs equal raises hangs broken")
 def multiprocessing_pipe():
     """One end of a multiprocessing.Pipe, the other in a helper process."""
     return Pipe()

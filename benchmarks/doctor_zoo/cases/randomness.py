@@ -147,20 +147,6 @@ def torch_generator_member():
     return Torch()
 
 
-JITTER = np.random.default_rng(7)
-
-
-class Global(Rows):
-    def __getitem__(self, index):
-        return torch.from_numpy(JITTER.random(4)), index
-
-
-@repeats(where="JITTER")
-def module_generator():
-    """A generator as a module variable."""
-    return Global()
-
-
 class ClassWide(Rows):
     rng = random.Random(3)
 
