@@ -82,8 +82,10 @@ def main() -> int:
     return 0 if all(verdict.is_good for verdict in verdicts) else 1
 
 
-def examine(case: Case, method: str, budget_s: float) -> tuple[judge.Verdict, dict[str, Any] | None]:
-    """Let the doctor examine a case."""
+def examine(
+    case: Case, method: str, budget_s: float, *, limit_s: float | None = None
+) -> tuple[judge.Verdict, dict[str, Any] | None]:
+    """Let the doctor examine a case; it is ended after `limit_s`, by default twice the budget."""
     command = [
         sys.executable,
         "-m",
@@ -97,7 +99,7 @@ def examine(case: Case, method: str, budget_s: float) -> tuple[judge.Verdict, di
         "--budget",
         f"{budget_s:g}",
     ]
-    done = _run(command, case, method, 2 * budget_s)
+    done = _run(command, case, method, limit_s or 2 * budget_s)
     try:
         report = json.loads(done.stdout)
     except ValueError:
