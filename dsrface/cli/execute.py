@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from dsrface.cli.options import CONFIG_OPTIONS, OUTPUT_OPTIONS
-from dsrface.cli.output import Output, guarded, listen_to_logs, terminate_on_sigterm
+from dsrface.cli.output import Output, end_in_order, guarded, listen_to_logs
 from dsrface.errors import MachineError, UsageError
 
 Render = Callable[[Any, Output], None]
@@ -201,7 +201,7 @@ def _register(
         common = {key: values.pop(key) for key in added}
         output = Output(json=common["json"], verbosity=-1 if common["quiet"] else min(common["verbose"], 2))
         listen_to_logs(output)
-        terminate_on_sigterm()
+        end_in_order()
         with guarded(output):
             body(values, output, common)
 

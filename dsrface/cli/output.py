@@ -23,6 +23,7 @@ import typer
 
 from dsrface.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, DsrfaceError, MachineError
 from dsrface.runtime.devices import is_out_of_memory, out_of_memory
+from dsrface.runtime.ending import ending_signals
 from dsrface.runtime.text import json_text, printable
 
 if TYPE_CHECKING:
@@ -143,14 +144,19 @@ def guarded(output: Output) -> Iterator[None]:
         raise typer.Exit(found.exit_code) from None
 
 
-def terminate_on_sigterm() -> None:
-    """Make SIGTERM end the program in order, with exit code 143; training installs a gentler handler."""
+def end_in_order() -> None:
+    """Make SIGTERM and a closed terminal end the program in order, with exit code 143.
+
+    Training installs a gentler handler.
+    """
 
     def handle(*_: object) -> None:
         raise SystemExit(EXIT_TERMINATED)
 
     with contextlib.suppress(ValueError):  # not the main thread, as in some test runners
-        signal.signal(signal.SIGTERM, handle)
+        for signum in ending_signals():
+            if signum != signal.SIGINT:  # Python's KeyboardInterrupt does
+                signal.signal(signum, handle)
 
 
 def listen_to_logs(output: Output) -> None:

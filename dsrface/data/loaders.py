@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from dsrface.data.datasets import Sample
 from dsrface.data.samplers import Key, RankedSampler
 from dsrface.errors import DsrfaceError
+from dsrface.runtime.ending import ending_signals
+from dsrface.runtime.worker_queue import telling_context
 from dsrface.types import Batch
 
 
@@ -67,7 +69,15 @@ class Loader:
                 raise
             from dsrface.runtime.worker_death import explain
 
-            raise explain(error, num_workers=self.num_workers, dataset=self._name) from error
+            codes = self._exit_codes()
+            raise explain(
+                error, num_workers=self.num_workers, dataset=self._name, exit_codes=codes
+            ) from error
+
+    def _exit_codes(self) -> list[int]:
+        """Return how the workers that are gone ended; torch names a signal, but no exit code of Windows."""
+        workers = getattr(getattr(self._loader, "_iterator", None), "_workers", ())
+        return [worker.exitcode for worker in workers if worker.exitcode is not None]
 
     def close(self) -> None:
         """Stop the workers and wait for them; the loader cannot be used afterwards."""
@@ -118,7 +128,7 @@ def make_loader(
         pin_memory=pin_memory,
         timeout=timeout_s if num_workers else 0,
         worker_init_fn=start_worker if num_workers else None,
-        multiprocessing_context=start_method if num_workers else None,
+        multiprocessing_context=telling_context(start_method) if num_workers else None,
         prefetch_factor=prefetch_factor if num_workers else None,
         persistent_workers=num_workers > 0,
     )
@@ -159,6 +169,6 @@ class _Guarded(Dataset[Any]):
 def start_worker(worker_id: int) -> None:
     """Leave Ctrl-C and a job's cancellation to the main process, which stops its workers after its step."""
     del worker_id
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in ending_signals():
         signal.signal(signum, signal.SIG_IGN)
     torch.set_num_threads(1)

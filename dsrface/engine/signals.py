@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that the loop answers between two steps."""
+"""Ctrl-C, SIGTERM and a closed terminal as a request that the loop answers between two steps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from dsrface.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
+from dsrface.runtime.ending import ending_signals
 
 
 @dataclass
@@ -17,7 +18,7 @@ class Stop:
     """Whether a signal has come in, and which.
 
     Args:
-        signum: 0, SIGINT or SIGTERM.
+        signum: 0, or one of `ending_signals`.
     """
 
     signum: int = 0
@@ -27,7 +28,7 @@ class Stop:
         """Exit code of a process that was stopped this way; 0 when it was not."""
         if not self.signum:
             return 0
-        return EXIT_TERMINATED if self.signum == signal.SIGTERM else EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED if self.signum == signal.SIGINT else EXIT_TERMINATED
 
 
 @contextlib.contextmanager
@@ -47,7 +48,7 @@ def stop_signals() -> Iterator[Stop]:
             raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(EXIT_TERMINATED)
         stop.signum = signum
 
-    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+    before = {signum: signal.signal(signum, handle) for signum in ending_signals()}
     try:
         yield stop
     finally:

@@ -6,9 +6,10 @@ the doctor check that would have told before the launch.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dsrface.errors import WorkerError
@@ -21,6 +22,29 @@ _SIGNAL = re.compile(r"killed by signal: ([^.]+)\.")
 _EXIT_CODE = re.compile(r"exit code (-?\d+)")
 _TIMEOUT = re.compile(r"DataLoader timed out after (\S+) seconds")
 _FURTHER = ("During handling of the above", "The above exception was")
+SENDING = "while it sent a batch"  # see `worker_queue`
+_HAS_FORK = hasattr(os, "fork")
+_START_CHECK = "worker.fork" if _HAS_FORK else "worker.spawn"
+_HANGS = "Often a lock was held, or OpenMP had threads, at the fork. " if _HAS_FORK else ""
+_UNPICKLABLE = (
+    "Can't pickle",
+    "Can't get local object",
+    "cannot pickle",
+    "cannot be pickled",
+    "Can't get attribute",
+    "Cowardly refusing to serialize",
+    "Serialization of parametrized modules",
+)
+# Exit codes of Windows, which has no signals: NTSTATUS values (learn.microsoft.com, [MS-ERREF] 2.3.1).
+_WINDOWS_DEATHS = {
+    0xC0000005: ("worker-crashed", "crashed (access violation) in native code"),
+    0xC0000374: ("worker-crashed", "crashed (damaged heap) in native code"),
+    0xC0000409: ("worker-crashed", "was ended by a check of native code (fast fail or abort)"),
+    0xC00000FD: ("worker-crashed", "overflowed its stack: a recursion without an end"),
+    0xC0000017: ("worker-out-of-memory", "got no memory from the system"),
+    0xC000012D: ("worker-out-of-memory", "met the commit limit: RAM and page file are promised away"),
+    0xC000013A: ("worker-crashed", "was ended by Ctrl-C or by its window being closed"),
+}
 _PLAIN_RUN = "See the worker's last lines above; --workers 0 shows the fault in this process."
 
 
@@ -35,22 +59,41 @@ class _Case:
     hint: Callable[[int], str]
 
 
-def explain(error: BaseException, *, num_workers: int, dataset: str = "") -> WorkerError:
+def explain(
+    error: BaseException, *, num_workers: int, dataset: str = "", exit_codes: Sequence[int] = ()
+) -> WorkerError:
     """Translate what a DataLoader raised into an error with the cause, the fix and the doctor check.
 
     Args:
         error: The exception as raised while iterating; its chain of causes is read.
         num_workers: Workers of that loader.
         dataset: What was being read, e.g. the folder; the place when the worker does not name one.
+        exit_codes: Those of the workers that are gone, where they are known.
     """
     chain = _chain(error)
-    text = "\n".join(str(link) for link in chain)
+    text = "\n".join([*(str(link) for link in chain), *(f"exit code {code}" for code in exit_codes if code)])
+    if SENDING in text and any(needle in text for needle in _UNPICKLABLE):
+        return _error(
+            f"A batch cannot be sent to this process: {_said(text)}",
+            id="worker-batch-unpicklable",
+            where=dataset,
+            hint="Let the data set return tensors, arrays, numbers and texts; no functions, locks, handles.",
+            check="ds.items",
+        )
     for case in _CASES:
         if any(needle in text for needle in case.needles):
             return _error(
                 case.message, id=case.id, where=dataset, hint=case.hint(num_workers), check=case.check
             )
     caught = _CAUGHT.search(text)
+    if caught is not None and SENDING in text:
+        return _error(
+            f"Worker {caught.group(2)} could not send a batch: {_said(text)}",
+            id="worker-died",
+            where=dataset,
+            hint=_PLAIN_RUN,
+            check="worker.spawn",
+        )
     if caught is not None:
         return _from_exception(text, caught, dataset)
     timeout = _TIMEOUT.search(text)
@@ -59,8 +102,8 @@ def explain(error: BaseException, *, num_workers: int, dataset: str = "") -> Wor
             f"No batch from {num_workers} workers in {timeout.group(1)} s: they hang or are far too slow.",
             id="worker-hung",
             where=dataset,
-            hint="Often a lock was held, or OpenMP had threads, at the fork; the doctor shows the line.",
-            check="worker.fork",
+            hint=f"{_HANGS}The doctor shows the line.",
+            check=_START_CHECK,
         )
     if not _signal_name(text) and any(isinstance(link, (ConnectionError, EOFError)) for link in chain):
         return _error(
@@ -71,6 +114,12 @@ def explain(error: BaseException, *, num_workers: int, dataset: str = "") -> Wor
             check="env.ram",
         )
     return _from_death(text, num_workers, dataset)
+
+
+def _said(text: str) -> str:
+    """Return the last line of a traceback, which says what went wrong."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("exit code")]
+    return lines[-1] if lines else "no message"
 
 
 def _from_exception(text: str, caught: re.Match[str], dataset: str) -> WorkerError:
@@ -121,9 +170,15 @@ def _from_death(text: str, num_workers: int, dataset: str) -> WorkerError:
             id="worker-crashed",
             where=dataset,
             hint=_PLAIN_RUN,
-            check="worker.fork",
+            check=_START_CHECK,
         )
     code = _EXIT_CODE.search(text)
+    if code is not None and int(code.group(1)) % 2**32 in _WINDOWS_DEATHS:
+        id, what = _WINDOWS_DEATHS[int(code.group(1)) % 2**32]
+        hint = f"Use fewer workers, e.g. --workers {num_workers // 2}. " if "memory" in id else ""
+        return _error(
+            f"A worker {what}.", id=id, where=dataset, hint=f"{hint}{_PLAIN_RUN}", check="worker.spawn"
+        )
     detail = f" with exit code {code.group(1)}" if code else ""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "no message")
     return _error(
@@ -131,7 +186,7 @@ def _from_death(text: str, num_workers: int, dataset: str) -> WorkerError:
         id="worker-died",
         where=dataset,
         hint=_PLAIN_RUN,
-        check="worker.fork",
+        check=_START_CHECK,
     )
 
 
@@ -173,6 +228,15 @@ def _shm_hint(num_workers: int) -> str:
 
 
 _CASES = (
+    _Case(
+        id="worker-out-of-memory",
+        check="env.commit",
+        needles=("WinError 1455", "paging file is too small", "WinError 1450"),
+        message="Windows has promised away all of RAM and page file, so a worker got no memory.",
+        hint=lambda num_workers: (
+            f"Use fewer workers, e.g. --workers {num_workers // 2}, or let Windows choose a larger page file."
+        ),
+    ),
     _Case(
         id="worker-shared-memory",
         check="env.shm",
@@ -216,14 +280,7 @@ _CASES = (
     _Case(
         id="worker-unpicklable",
         check="ds.unpicklable",
-        needles=(
-            "Can't pickle",
-            "cannot pickle",
-            "cannot be pickled",
-            "Can't get attribute",
-            "Cowardly refusing to serialize",
-            "Serialization of parametrized modules",
-        ),
+        needles=_UNPICKLABLE,
         message="The data set cannot be sent to a worker process: one of its members cannot be pickled.",
         hint=lambda _: "`dsrface doctor --dataset ...` lists every such member by its path.",
     ),

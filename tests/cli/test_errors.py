@@ -253,35 +253,62 @@ def test_user_text_never_reaches_markup(call, path):
     assert path in done.err
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.slow
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_process_in_order(tmp_path, signum, code):
-    program = (
-        "import sys, time\n"
-        "from dsrface.cli import execute, main\n"
-        "class Module:\n"
-        "    @staticmethod\n"
-        "    def run(config, *, emit):\n"
-        "        print('ready', flush=True); time.sleep(60)\n"
-        "execute.import_command = lambda name: Module\n"
-        "main(['export', 'x'])\n"
-    )
+SLEEPER = (
+    "import sys, time\n"
+    "from dsrface.cli import execute, main\n"
+    "class Module:\n"
+    "    @staticmethod\n"
+    "    def run(config, *, emit):\n"
+    "        print('ready', flush=True); time.sleep(60)\n"
+    "execute.import_command = lambda name: Module\n"
+    "main(['export', 'x'])\n"
+)
+
+
+def start_sleeper(folder: Path, **options) -> subprocess.Popen[str]:
     child = subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", SLEEPER],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=tmp_path,
+        cwd=folder,
+        **options,
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     time.sleep(0.2)
-    child.send_signal(signum)
+    return child
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 143)])
+def test_a_signal_ends_the_process_in_order(tmp_path, name, code):
+    child = start_sleeper(tmp_path)
+    child.send_signal(getattr(signal, name))
     _, err = child.communicate(timeout=30)
     assert child.returncode == code
-    assert "Traceback" not in err
     assert err.strip() in ("interrupted", "terminated")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.slow
+def test_a_closed_terminal_ends_nothing_under_nohup_and_a_stop_is_a_pause(tmp_path):
+    child = start_sleeper(tmp_path, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    for signum in (signal.SIGHUP, signal.SIGSTOP, signal.SIGCONT):
+        child.send_signal(signum)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(1)
+    child.terminate()
+    assert child.wait(30) == 143
+
+
+@pytest.mark.skipif(os.name != "nt", reason="Windows' console events")
+def test_ctrl_break_and_a_closed_window_end_the_process_in_order(tmp_path):
+    child = start_sleeper(tmp_path, creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)
+    child.send_signal(signal.CTRL_BREAK_EVENT)
+    _, err = child.communicate(timeout=30)
+    assert (child.returncode, err.strip()) == (143, "terminated")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")

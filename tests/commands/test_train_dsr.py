@@ -191,8 +191,8 @@ def test_sigkill_and_resume_give_the_uninterrupted_weights(tiny_data, tmp_path, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no SIGTERM to catch")
-@pytest.mark.parametrize("workers", [0, 2])
-def test_sigterm_is_an_interruption(tiny_data, tmp_path, workers):
+@pytest.mark.parametrize(("name", "workers"), [("SIGTERM", 0), ("SIGTERM", 2), ("SIGHUP", 0)])
+def test_a_request_to_end_is_an_interruption(tiny_data, tmp_path, name, workers):
     """Also when it goes to the workers too, as it does when a scheduler cancels a job."""
     run = tmp_path / "run"
     endless = {"epochs": 5000, "engine.eval_every_epochs": 5000, "workers": workers}
@@ -202,7 +202,9 @@ def test_sigterm_is_an_interruption(tiny_data, tmp_path, workers):
             if (run / "checkpoints" / "step_000003").exists() or process.poll() is not None:
                 break
             time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGTERM) if workers else process.terminate()
+        os.killpg(process.pid, getattr(signal, name)) if workers else process.send_signal(
+            getattr(signal, name)
+        )
         assert process.wait(timeout=60) == 143, process.stderr.read()
     finally:
         process.kill()
