@@ -133,6 +133,9 @@ def doctor(
         list[Path] | None,
         typer.Option(metavar="PATH", help="Read sources, run nothing, find what breaks workers."),
     ] = None,
+    attach: Annotated[
+        int | None, typer.Option(metavar="PID", help="Say what the loaders of a running job wait for.")
+    ] = None,
     explain: Annotated[
         str | None, typer.Option(metavar="ID", help="Explain a check, or a rule of --scan.")
     ] = None,

@@ -62,6 +62,9 @@ class DoctorConfig(Config):
     scan: tuple[Path, ...] = Field(
         (), description="Read these source files and folders, run nothing, and find what breaks workers."
     )
+    attach: int | None = Field(
+        None, ge=1, description="Say what the DataLoaders of this running process wait for."
+    )
     explain: str | None = Field(None, description="Explain this check, and do nothing else.")
     allow_cuda: bool = Field(False, description="Let the data set see CUDA devices while it is examined.")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dsrface.commands.doctor.attaching import AttachResult, run_attach
 from dsrface.commands.doctor.scanning import ScanResult, rule, run_scan
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.examination import examine
@@ -83,8 +84,8 @@ class ExplainResult:
         return self.explanation.to_dict()
 
 
-def run(config: DoctorConfig, *, emit: Emit) -> DoctorResult | ExplainResult | ScanResult:
-    """Examine, scan sources, or explain a check.
+def run(config: DoctorConfig, *, emit: Emit) -> DoctorResult | ExplainResult | ScanResult | AttachResult:
+    """Examine, scan sources, look at a running job, or explain a check.
 
     Raises:
         UsageError: a check or a target that does not exist.
@@ -94,6 +95,8 @@ def run(config: DoctorConfig, *, emit: Emit) -> DoctorResult | ExplainResult | S
         return ExplainResult(rule(config.explain) if is_rule else explain(config.explain))
     if config.scan:
         return run_scan(config)
+    if config.attach is not None:
+        return run_attach(config)
     report = examine(config, target=_target(config), emit=emit)
     if config.output is not None:
         write_json(config.output, report.to_dict())

@@ -1,0 +1,123 @@
+"""--attach: planted hangs are named by worker, line and items, quickly, and the job goes on unharmed."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dsrface.cli.app import run
+from dsrface.commands.doctor.attaching import run_attach
+from dsrface.config.doctor import DoctorConfig
+from dsrface.doctor.attach import stacks
+
+if sys.platform == "linux":
+    from hangs import EXPECTED
+else:
+    EXPECTED = {}
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+HERE = Path(__file__).parent
+
+
+def attach(pid):
+    return run_attach(DoctorConfig(attach=pid))
+
+
+@pytest.fixture(scope="module")
+def hanging(tmp_path_factory):
+    """One training process for each kind of hang, all of them blocked."""
+    folder = tmp_path_factory.mktemp("hangs")
+    environ = {**os.environ, "OMP_NUM_THREADS": "2"}
+    driver = subprocess.Popen(
+        [sys.executable, HERE / "hangs.py", folder, *EXPECTED],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environ,
+        start_new_session=True,
+    )
+    pids = dict(driver.stdout.readline().split() for _ in EXPECTED)
+    try:
+        deadline = time.monotonic() + 120
+        while not all((folder / kind).exists() for kind in EXPECTED):
+            assert time.monotonic() < deadline, [k for k in EXPECTED if not (folder / k).exists()]
+            time.sleep(0.2)
+        time.sleep(1)
+        yield {kind: int(pid) for kind, pid in pids.items()}
+    finally:
+        for process in psutil.Process(driver.pid).children(recursive=True):
+            process.kill()
+        driver.kill()
+        driver.wait()
+
+
+@pytest.mark.skipif(not stacks.can_see_stacks(), reason="needs py-spy")
+@pytest.mark.slow
+def test_every_planted_hang_is_named_within_two_seconds(hanging):
+    wrong, seconds = {}, []
+    for kind, pid in hanging.items():
+        result = attach(pid)
+        seconds.append(result.report.duration_s)
+        [loading] = result.report.loadings
+        culprit = loading.culprit
+        if culprit is None:
+            wrong[kind] = result.summary
+            continue
+        seen = (culprit.doing.kind, culprit.number, culprit.keys, "hangs.py" in culprit.place)
+        if seen != (EXPECTED[kind], 1, "[20, 21, 22, 23]", True) or result.exit_code != 1:
+            wrong[kind] = (seen, result.summary)
+    assert not wrong
+    assert statistics.median(seconds) <= 2
+
+
+@pytest.mark.slow
+def test_without_py_spy_the_kernel_still_tells_what_a_worker_waits_for(hanging, monkeypatch):
+    monkeypatch.setattr(stacks, "_py_spy", lambda: None)
+    result = attach(hanging["recv"])
+    kinds = [worker.doing.kind for loading in result.report.loadings for worker in loading.workers]
+    assert "network" in kinds
+    assert "pip install py-spy" in "\n".join(result.lines())
+
+
+@pytest.mark.skipif(not stacks.can_see_stacks(), reason="needs py-spy")
+def test_a_job_that_runs_is_told_so_and_goes_on(tmp_path, capsys):
+    script = tmp_path / "train.py"
+    script.write_text(
+        textwrap.dedent("""
+        import time
+        from torch.utils.data import DataLoader
+        done = 0
+        for x in DataLoader(range(10**7), num_workers=1, batch_size=4, multiprocessing_context="fork"):
+            time.sleep(0.05)
+            done += 1
+            print(done, flush=True)
+        """),
+        encoding="utf-8",
+    )
+    job = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    try:
+        for _ in range(5):
+            job.stdout.readline()
+        assert run(["doctor", "--attach", str(job.pid)]) == 0
+        out = capsys.readouterr().out
+        assert "worker 0" in out
+        assert "waits for no worker" in out or "train.py" in out
+        before = int(job.stdout.readline())
+        assert int([job.stdout.readline() for _ in range(20)][-1]) == before + 20
+    finally:
+        job.kill()
+        job.wait()
+
+
+def test_no_such_process_is_a_usage_error(capsys):
+    assert run(["doctor", "--attach", "999999999"]) == 2
+    assert "no-such-process" in capsys.readouterr().err
