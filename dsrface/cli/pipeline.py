@@ -52,14 +52,31 @@ def demo(
 
 @command(app, "prepare")
 def prepare(
-    source: Annotated[Path | None, typer.Argument(metavar="SOURCE", help="Folder of photos.")] = None,
+    source: Annotated[
+        Path | None, typer.Argument(metavar="SOURCE", help="Folder of photos, or .rec file.")
+    ] = None,
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Data set folder to make.")] = None,
     *,
     vlr_sizes: Annotated[
         str | None, typer.Option(metavar="16,24,32", help="Low-resolution sizes to make, in pixels.")
     ] = None,
     align: Annotated[
-        str | None, typer.Option(metavar="auto|none|FILE.csv", help="Where the five landmarks come from.")
+        str | None, typer.Option(metavar="auto|none|resize|FILE", help="Where the five landmarks come from.")
+    ] = None,
+    faces: Annotated[
+        Literal["largest", "central", "refuse"] | None,
+        typer.Option(help="Which of several faces in a photo is taken."),
+    ] = None,
+    persons: Annotated[
+        str | None,
+        typer.Option(metavar="auto|LEVEL|PATTERN|FILE", help="How it is told whose a photo is."),
+    ] = None,
+    split_from: Annotated[
+        str | None,
+        typer.Option(metavar="auto|none|FILE", help="Where a split that is given already comes from."),
+    ] = None,
+    native: Annotated[
+        bool | None, typer.Option("--native", help="Low-resolution faces without HR twins.")
     ] = None,
     split: Annotated[
         str | None, typer.Option(metavar="0.8,0.1,0.1", help="Shares of persons in train, val and test.")
@@ -77,7 +94,7 @@ def prepare(
     """Turn photos into a data set.
 
     Aligns, crops to 112x112, makes low-resolution twins and splits by person. SOURCE has one folder per
-    person, or flat `<person>_<rest>.png` files.
+    person, or flat `<person>_<rest>.png` files, or is a RecordIO file; --persons tells other layouts.
 
     Example:
 

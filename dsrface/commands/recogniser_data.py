@@ -195,6 +195,7 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
     Raises:
         DataError: a twin is missing, or the validation persons allow no verification.
     """
+    data.require_twins()
     train, val = data.split("train"), data.split("val")
     if config.mode in ("live", "bicubic"):
         for doubt in data.check_twins(config.vlr_size, "train", "val"):

@@ -17,13 +17,35 @@ class PrepareConfig(Config):
 
     command: ClassVar[str] = "prepare"
 
-    source: Path = Field(description="Folder of photos: one folder per person, or flat <person>_<rest>.png.")
+    source: Path = Field(
+        description="Folder of photos (one folder per person, or flat <person>_<rest>.png) or RecordIO file."
+    )
     data: Path = Field(description="Folder of the data set to make.")
     vlr_sizes: tuple[int, ...] = Field(VLR_SIZES_PX, description="Sides of the VLR faces, in pixels.")
     align: str = Field(
         "auto",
-        description="Where the five landmarks come from: a CSV file, none (faces are aligned already), or "
-        "auto (landmarks.csv in the source, else none when the faces are 112x112, else the detector extra).",
+        description="Where the five landmarks come from: a file (CSV, RetinaFace, MTCNN, CelebA), none (the "
+        "faces are aligned), resize (aligned squares larger than 112 px are reduced), or auto (landmarks.csv "
+        "in the source, else none when the faces are 112x112, else the detector extra).",
+    )
+    faces: Literal["largest", "central", "refuse"] = Field(
+        "largest", description="Which of several faces that the detector finds in a photo is taken."
+    )
+    persons: str = Field(
+        "auto",
+        description="How persons are told: auto, a folder level (1 is the uppermost), a regular expression "
+        "with (?P<person>...), or a list file of a photo and a person a line.",
+    )
+    split_from: str = Field(
+        "auto",
+        description="Where a given split comes from: auto (top folders called train, val and test), none, or "
+        "a list file of a photo and 0, 1, 2 or train, val, test a line. A split that is missing there comes "
+        "out of train.",
+    )
+    native: bool = Field(
+        False,
+        description="The photos are low-resolution faces without HR twins: each goes to the nearest of the "
+        "VLR sizes, those nearest to 112 px to the HR faces.",
     )
     split: tuple[float, float, float] = Field(
         (0.8, 0.1, 0.1), description="Shares of persons in train, val and test, each in [0, 1]."
@@ -55,6 +77,6 @@ class PrepareConfig(Config):
     @classmethod
     def _shares(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
         # Asked so that nan, which is neither below nor above anything, is refused as well.
-        if not (all(share >= 0 for share in value) and value[0] > 0 and abs(sum(value) - 1) < 1e-6):
-            raise ValueError("the three shares must not be negative and must sum to 1, train above 0")
+        if not (all(share >= 0 for share in value) and abs(sum(value) - 1) < 1e-6):
+            raise ValueError("the three shares must not be negative and must sum to 1")
         return value

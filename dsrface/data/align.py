@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from dsrface.data.decode import ImageU8
+from dsrface.data.formats.landmarks import Points
 from dsrface.errors import DataError
 from dsrface.types import HIGH_SIZE_PX
-
-Points = NDArray[np.float64]
 
 # Eye and mouth corner at the viewer's left, then right, around the nose tip; for 112 px. Source: ArcFace
 # (insightface).
 ARCFACE_TEMPLATE: Points = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-LANDMARK_COLUMNS = ("lx", "ly", "rx", "ry", "nx", "ny", "mlx", "mly", "mrx", "mry")
 _MAX_SUPERSAMPLING = 8
 
 
@@ -58,8 +53,8 @@ def similarity_transform(source: Points, target: Points) -> Points:
     return matrix
 
 
-def align_face(image: ImageU8, landmarks: Points) -> ImageU8:
-    """Return the face on the template, uint8 [112, 112, 3], black where the picture ends.
+def align_face(image: ImageU8, landmarks: Points, *, size_px: int = HIGH_SIZE_PX) -> ImageU8:
+    """Return the face on the template, uint8 [size_px, size_px, 3], black where the picture ends.
 
     The picture is sampled at least as finely as its own pixels and then reduced, so that a large photo gives
     no aliasing.
@@ -67,12 +62,14 @@ def align_face(image: ImageU8, landmarks: Points) -> ImageU8:
     Args:
         image: uint8 [H, W, 3] RGB.
         landmarks: [5, 2] in pixels of `image`, (0, 0) the centre of the first pixel, in the template's order.
+        size_px: Side of the result; the template is scaled with it.
 
     Raises:
         DataError: landmarks that fall together, lie outside the picture, or are mirrored by their order.
     """
     _check_points(landmarks, width=image.shape[1], height=image.shape[0])
-    matrix = similarity_transform(landmarks, ARCFACE_TEMPLATE)
+    template = (ARCFACE_TEMPLATE + 0.5) * (size_px / HIGH_SIZE_PX) - 0.5
+    matrix = similarity_transform(landmarks, template)
     picture = Image.fromarray(image)
     zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))  # result pixels per picture pixel
     halvings = 1
@@ -87,45 +84,12 @@ def align_face(image: ImageU8, landmarks: Points) -> ImageU8:
     to_reduced = np.array([[1 / halvings, 0, 0.5 / halvings], [0, 1 / halvings, 0.5 / halvings], [0, 0, 1]])
     whole = to_reduced @ inverse @ to_result
     big = picture.transform(
-        (HIGH_SIZE_PX * fine, HIGH_SIZE_PX * fine),
+        (size_px * fine, size_px * fine),
         Image.Transform.AFFINE,
         tuple(whole[:2].reshape(-1)),
         resample=Image.Resampling.BICUBIC,
     )
-    return np.array(big.resize((HIGH_SIZE_PX, HIGH_SIZE_PX), Image.Resampling.LANCZOS))
-
-
-def read_landmarks(path: Path) -> dict[str, Points]:
-    """Read five points a picture from a CSV file.
-
-    The header names the columns `file, lx, ly, rx, ry, nx, ny, mlx, mly, mrx, mry` in any order; others are
-    ignored. `file` is relative to the photo folder, with `/`.
-
-    Returns:
-        File to float64 [5, 2].
-
-    Raises:
-        DataError: no such file, missing columns, or a row that is no numbers, with its line.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            rows = csv.DictReader(handle)
-            missing = [name for name in ("file", *LANDMARK_COLUMNS) if name not in (rows.fieldnames or ())]
-            if missing:
-                raise DataError(
-                    f"The landmarks file has no column {', '.join(missing)}.",
-                    id="bad-landmarks",
-                    where=path,
-                    hint="Its first line must be: file,lx,ly,rx,ry,nx,ny,mlx,mly,mrx,mry",
-                )
-            return {_file(row["file"]): _points(row, path, rows.line_num) for row in rows}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"Cannot read the landmarks: {getattr(error, 'strerror', None) or error}.",
-            id="bad-landmarks",
-            where=path,
-            hint="--align takes auto, none, or a CSV file of landmarks.",
-        ) from None
+    return np.array(big.resize((size_px, size_px), Image.Resampling.LANCZOS))
 
 
 def _check_points(landmarks: Points, *, width: int, height: int) -> None:
@@ -141,17 +105,3 @@ def _check_points(landmarks: Points, *, width: int, height: int) -> None:
         raise DataError(
             "The landmarks are mirrored: left is the side at the viewer's left.", id="bad-landmarks"
         )
-
-
-def _file(text: str) -> str:
-    return text.replace("\\", "/").removeprefix("./")
-
-
-def _points(row: dict[str, str], path: Path, line: int) -> Points:
-    try:
-        points = np.array([float(row[name]) for name in LANDMARK_COLUMNS]).reshape(5, 2)
-    except (TypeError, ValueError):
-        points = np.full((5, 2), np.nan)
-    if not np.isfinite(points).all():
-        raise DataError("A landmark is not a number.", id="bad-landmarks", where=f"{path}, line {line}")
-    return points

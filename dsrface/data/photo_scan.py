@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from dsrface.data.decode import IMAGE_SUFFIXES, image_size, walk_images
+from dsrface.data.decode import IMAGE_SUFFIXES, unread_images, walk_images
 from dsrface.data.folders import is_data_folder
+from dsrface.data.formats.lists import majority_splits
+from dsrface.data.formats.recordio import RECORD_SUFFIX, RecordFile, person_name
+from dsrface.data.photo_persons import PersonRule, SplitRule, Told, choose_person_rule, choose_split_rule
+from dsrface.data.photo_source import is_record_file, open_source, record_name
 from dsrface.data.splits import doubts_of_flat_names
-from dsrface.errors import DataError, ImageError
+from dsrface.errors import DataError, UsageError
 from dsrface.runtime.names import original_name, portable_name, same_file_key
 from dsrface.types import HIGH_SIZE_PX
 
 _NAMING = "Put them in one folder per person, or name them <person>_<rest>.png."
+_SIZES_LOOKED_AT = 2000  # to tell aligned faces from photos
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Photo:
     """One photo of the source.
 
@@ -28,14 +32,16 @@ class Photo:
         file: Relative to the source, with `/`.
         person: Name of the person, safe as a folder name everywhere.
         name: `<person>/<image>.png`, the name in the data set.
+        conditions: What else a pattern says of it, e.g. camera and distance.
     """
 
     file: str
     person: str
     name: str
+    conditions: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BadPhoto:
     """A photo that was left out, with the reason (an error id) and a sentence for people."""
 
@@ -46,14 +52,16 @@ class BadPhoto:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a source folder holds.
+    """What a source holds.
 
     Args:
         photos: Sorted by file.
-        strays: Photos whose person cannot be told.
+        strays: Photos whose person or split cannot be told, and pictures of formats that are not read.
         rule: How the persons were told, for people.
         doubts: What may be wrong with that, for people.
         merged: Persons whose photos lie in folders of one name in several places.
+        splits: Split that the user gave each person; empty when splits are not given.
+        split_rule: Where those come from, for people.
     """
 
     photos: list[Photo]
@@ -61,46 +69,95 @@ class Scan:
     rule: str
     doubts: list[str]
     merged: list[str]
+    splits: dict[str, str] = field(default_factory=dict)
+    split_rule: str = ""
 
 
-def scan_photos(source: Path) -> Scan:
-    """Find the photos and whose they are.
+def scan_photos(source: Path, *, persons: str = "auto", split_from: str = "auto") -> Scan:
+    """Find the photos, whose they are, and the splits that they were given.
 
     With folders, the person is the name of the folder at the level where most photos lie, so that the folders
     which archives put around their persons do not matter; without, the text before the first underscore of
-    `<person>_<rest>.png`.
+    `<person>_<rest>.png`. A RecordIO file says the person as a number.
+
+    Args:
+        source: A folder; or a `.rec` file, or a folder that holds one and no photo.
+        persons: See `photo_persons.choose_person_rule`.
+        split_from: See `photo_persons.choose_split_rule`.
 
     Raises:
-        DataError: the source is not a folder, holds no photo or a data set, or tells no person.
+        DataError: nothing of that, no photo, a data set, or a source that tells no person.
+        UsageError: another `persons`.
     """
+    if is_record_file(source):
+        return _scan_records(source, persons, split_from)
     files = _find(source)
-    level = _level_of_persons(files)
-    owned, strays = _tell_persons(files, level)
+    split_rule = choose_split_rule(split_from, files)
+    rule = choose_person_rule(persons, files, num_skipped=split_rule.num_folders)
+    owned, strays = _tell_all(files, rule, split_rule)
     if not owned:
         raise DataError(
-            f"Nobody can say whose the {len(files)} photos are, e.g. {files[0]!r}.",
+            f"Nobody can say whose the {len(files)} photos are, e.g. {files[0]!r}: it {rule.why_not}.",
             id="no-person",
             where=source,
-            hint=_NAMING,
+            hint=f"{_NAMING} --persons takes a folder level, a pattern or a list file.",
         )
-    places: dict[str, set[str]] = {}
-    for item in owned:
-        places.setdefault(item.person, set()).add(item.place)
+    strays += [_unread(name) for name in unread_images(source)]
     photos = list(_named(owned))
-    rule = f"folders of level {level}" if level else "the name up to the first underscore"
+    splits, several = majority_splits([(item.person, item.split) for item in owned if item.split])
+    doubts = doubts_of_flat_names(files) if rule.is_flat else []
+    if several:
+        doubts.append(
+            f"{len(several)} persons are in several of the given splits, e.g. {several[0]!r}; each goes to "
+            "the one of most of their photos"
+        )
     example = f"e.g. {photos[0].file!r} is of {photos[0].person!r}"
-    merged = sorted(person for person, found in places.items() if len(found) > 1)
-    doubts = doubts_of_flat_names(files) if level == 0 else []
-    return Scan(photos, strays, f"persons: {rule}, {example}", doubts, merged)
+    return Scan(
+        photos, strays, f"persons: {rule.text}, {example}", doubts, _merged(owned), splits, split_rule.text
+    )
+
+
+def record_source(source: Path) -> Path:
+    """Return the one `.rec` file of a folder without photos, else the source itself."""
+    if source.is_dir():
+        records = sorted(source.glob(f"*{RECORD_SUFFIX}"))
+        if len(records) == 1 and next(walk_images(source), None) is None:
+            return records[0]
+    return source
+
+
+def _scan_records(source: Path, persons: str, split_from: str) -> Scan:
+    if persons != "auto" or split_from not in {"auto", "none"}:
+        raise UsageError(
+            "A RecordIO file says itself whose each picture is; --persons and --split-from are for photos.",
+            id="bad-persons",
+        )
+    photos: list[Photo] = []
+    bad: list[BadPhoto] = []
+    for place in RecordFile(source).places():
+        name = record_name(place.key, place.offset)
+        if place.label is None:
+            bad.append(BadPhoto(name, "damaged-record", place.problem))
+        else:
+            person = person_name(place.label)
+            photos.append(Photo(name, person, f"{person}/{place.key:08d}.png"))
+    if not photos:
+        raise DataError("The file holds no picture.", id="no-photos", where=source)
+    rule = f"persons: the labels of {source.name}, e.g. record {photos[0].file} is of {photos[0].person!r}"
+    return Scan(photos, bad, rule, [], [])
 
 
 def count_finished_faces(source: Path, photos: Sequence[Photo]) -> tuple[int, int]:
-    """Return how many photos are 112x112 by their headers, and how many are readable at all."""
+    """Return how many photos are 112x112 by their headers, and how many are readable at all.
+
+    Of more than 2000 photos, some of everywhere are looked at.
+    """
     finished = readable = 0
-    for photo in photos:
+    opened = open_source(source)
+    for photo in photos[:: max(1, len(photos) // _SIZES_LOOKED_AT)]:
         try:
-            size = image_size(source / photo.file)
-        except ImageError:
+            size = opened.size(photo.file)
+        except DataError:
             continue
         readable += 1
         finished += size == (HIGH_SIZE_PX, HIGH_SIZE_PX)
@@ -119,12 +176,12 @@ def alike_persons(photos: Sequence[Photo]) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class _Owned:
-    """A photo whose person is known, with the place of the person's folder and a name without suffix."""
+    """A photo whose person is known."""
 
     file: str
     person: str
-    place: str
-    stem: str
+    told: Told
+    split: str
 
 
 def _find(source: Path) -> list[str]:
@@ -146,50 +203,50 @@ def _find(source: Path) -> list[str]:
     return files
 
 
-def _level_of_persons(files: Sequence[str]) -> int:
-    """Return the level of folders that holds most photos, of two as common the upper one; 0 without."""
-    levels = Counter(file.count("/") for file in files if "/" in file)
-    return min(levels, key=lambda item: (-levels[item], item)) if levels else 0
-
-
-def _tell_persons(files: Sequence[str], level: int) -> tuple[list[_Owned], list[BadPhoto]]:
+def _tell_all(
+    files: Sequence[str], rule: PersonRule, split_rule: SplitRule
+) -> tuple[list[_Owned], list[BadPhoto]]:
     owned, strays = [], []
     persons = _Unique()
     for file in files:
-        place, raw, rest = _parts(file, level)
-        if raw:
-            owned.append(_Owned(file, persons.name(raw), place, portable_name(os.path.splitext(rest)[0])))
-            continue
-        home = f"is in no person's folder (persons are the folders of level {level})"
-        what = home if level else "has no underscore in its name"
-        strays.append(BadPhoto(file, "no-person", f"The photo {what}: nobody can say whose it is."))
+        told = rule.tell(file)
+        split = split_rule.split(file) or ""
+        if told is None:
+            message = f"The photo {rule.why_not}: nobody can say whose it is."
+            strays.append(BadPhoto(file, "no-person", message))
+        elif split_rule.text and not split:
+            strays.append(BadPhoto(file, "no-split", "The list of splits does not name the photo."))
+        else:
+            owned.append(_Owned(file, persons.name(told.person), told, split))
     return owned, strays
+
+
+def _merged(owned: Sequence[_Owned]) -> list[str]:
+    places: dict[str, set[str]] = {}
+    for item in owned:
+        places.setdefault(item.person, set()).add(item.told.place)
+    return sorted(person for person, found in places.items() if len(found) > 1)
+
+
+def _unread(file: str) -> BadPhoto:
+    message = "The file looks like a picture of a format that is not read; convert it to PNG or JPEG."
+    return BadPhoto(file, "unread-format", message)
 
 
 def _named(owned: Sequence[_Owned]) -> Iterator[Photo]:
     """Yield the photos under names that no other has on any system."""
-    names = Counter(same_file_key(f"{item.person}/{item.stem}") for item in owned)
+    stems = [portable_name(item.told.stem) for item in owned]
+    names = Counter(same_file_key(f"{item.person}/{stem}") for item, stem in zip(owned, stems, strict=True))
     used: set[str] = set()
-    for item in owned:
+    for item, stem in zip(owned, stems, strict=True):
         # a.jpg beside a.png: the suffix goes into the name.
-        is_alone = names[same_file_key(f"{item.person}/{item.stem}")] == 1
-        own = base = item.stem if is_alone else f"{item.stem}_{portable_name(item.file.rpartition('.')[2])}"
+        is_alone = names[same_file_key(f"{item.person}/{stem}")] == 1
+        own = base = stem if is_alone else f"{stem}_{portable_name(item.file.rpartition('.')[2])}"
         number = 2
         while same_file_key(f"{item.person}/{own}") in used:
             own, number = f"{base}_{number}", number + 1
         used.add(same_file_key(f"{item.person}/{own}"))
-        yield Photo(item.file, item.person, f"{item.person}/{own}.png")
-
-
-def _parts(file: str, level: int) -> tuple[str, str, str]:
-    """Return the place of the person's folder, the person (empty when untold) and the rest."""
-    *folders, name = file.split("/")
-    if level == 0:
-        person, underscore, _ = name.partition("_")
-        return "", person if underscore else "", name
-    if len(folders) < level:
-        return "", "", ""
-    return "/".join(folders[: level - 1]), folders[level - 1], "_".join([*folders[level:], name])
+        yield Photo(item.file, item.person, f"{item.person}/{own}.png", item.told.conditions)
 
 
 def _refuse_data_set(source: Path, files: Sequence[str]) -> None:

@@ -1,4 +1,7 @@
-"""One picture that shows what a data set holds: a row a person, the HR face and its VLR faces enlarged."""
+"""One picture that shows what a data set holds: a row a person, the HR face and its VLR faces enlarged.
+
+Native faces are there in one size only; the other places stay white.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,11 @@ def preview_sheet(root: Path, names: Sequence[str], sizes_px: Sequence[int]) -> 
     shape = (len(names) * step + _GAP_PX, (len(sizes_px) + 1) * step + _GAP_PX, 3)
     sheet = np.full(shape, 255, np.uint8)
     for row, name in enumerate(names):
-        pictures = [read_image(root / HIGH_FOLDER / name)]
-        pictures += [read_image(root / low_folder(size) / name) for size in sizes_px]
-        for column, picture in enumerate(pictures):
+        paths = [root / HIGH_FOLDER / name, *(root / low_folder(size) / name for size in sizes_px)]
+        for column, path in enumerate(paths):
+            if not path.exists():
+                continue
+            picture = read_image(path)
             top, left = _GAP_PX + row * step, _GAP_PX + column * step
             nearest = (np.arange(HIGH_SIZE_PX) * picture.shape[0]) // HIGH_SIZE_PX
             sheet[top : top + HIGH_SIZE_PX, left : left + HIGH_SIZE_PX] = picture[nearest][:, nearest]

@@ -54,6 +54,27 @@ def split_persons(
     return result
 
 
+def complete_splits(
+    given: Mapping[str, str], *, fractions: Mapping[str, float], seed: int = 0
+) -> dict[str, str]:
+    """Return given splits, with those that are missing and have a share taken out of the train persons.
+
+    Args:
+        given: Split of each person.
+        fractions: Share of each split.
+        seed: As in `split_persons`.
+
+    Raises:
+        DataError: too few train persons to share.
+    """
+    missing = [name for name in SPLITS if name not in given.values() and fractions.get(name, 0.0) > 0]
+    if not missing or "train" not in given.values():
+        return dict(given)
+    shares = {name: fractions[name] for name in ("train", *missing)}
+    train = [person for person, split in given.items() if split == "train"]
+    return {**given, **split_persons(train, fractions=shares, seed=seed)}
+
+
 def doubts_of_flat_names(files: Iterable[str]) -> list[str]:
     """Return what may be wrong with taking the text before the first underscore as the person, for people."""
     full = [file for file in files if _FULL_NAME.match(file)]

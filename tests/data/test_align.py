@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsrface.data.align import ARCFACE_TEMPLATE, align_face, read_landmarks, similarity_transform
+from dsrface.data.align import ARCFACE_TEMPLATE, align_face, similarity_transform
 from dsrface.data.decode import read_image
+from dsrface.data.formats.landmarks import read_landmarks
 from dsrface.errors import DataError
 
 SETS = ("london", "caltech", "lisa")
@@ -109,7 +110,8 @@ def test_the_detector_finds_the_given_landmarks(faces_dir: Path) -> None:
     detector = Detector()
     errors_px = []
     for file, points in list(read_landmarks(faces_dir / "unaligned" / "landmarks.csv").items())[::6]:
-        found = detector.landmarks(read_image(faces_dir / "unaligned" / file))
+        found, num_faces = detector.landmarks(read_image(faces_dir / "unaligned" / file))
+        assert num_faces == 1
         zoom = np.sqrt(np.linalg.det(similarity_transform(points, ARCFACE_TEMPLATE)[:, :2]))
         errors_px.append(np.linalg.norm(found - points, axis=1).mean() * zoom)
     assert np.median(errors_px) < 3  # of 112

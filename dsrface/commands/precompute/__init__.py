@@ -95,15 +95,18 @@ def make_jobs(config: PrecomputeConfig, size_px: int) -> list[Job]:
         return [Job(config.input, config.output, (("", names),))]
     data = open_data(config.data)
     by_folder: dict[Path, list[FaceSplit]] = {}
-    for split in data.splits.values():
+    for whole in data.splits.values():
+        if data.is_native and size_px not in whole.low_folders:
+            continue
+        split = whole.at(size_px) if data.is_native else whole
         by_folder.setdefault(split.outputs_dir(size_px), []).append(split)
     return [
         Job(
             splits[0].low_dir(size_px),
             folder,
             tuple((split.name, split.names) for split in splits),
-            splits[0].high_dir,
-            splits[0].hr_column_dir,
+            None if data.is_native else splits[0].high_dir,
+            None if data.is_native else splits[0].hr_column_dir,
             data.degradation(size_px),
         )
         for folder, splits in by_folder.items()

@@ -15,24 +15,28 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dsrface.commands.prepare.alignment import Alignment, choose_alignment
-from dsrface.commands.prepare.build import build, check_persons, escape_name, listed
+from dsrface.commands.prepare.build import build, check_persons, listed
 from dsrface.commands.prepare.folder import (
     BAD_IMAGES_FILE,
     LOCK_FILE,
+    NATIVE_FILE,
+    SEVERAL_FACES_FILE,
     content_sha256,
     digest,
     find_existing,
     move_into_place,
     staging_folder,
 )
+from dsrface.commands.prepare.records import escape_name
 from dsrface.config.prepare import PrepareConfig
 from dsrface.data.decode import walk_images
 from dsrface.data.faces import DRAWN_MARK
 from dsrface.data.folders import HIGH_FOLDER
 from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION, person_of
-from dsrface.data.photo_scan import scan_photos
+from dsrface.data.photo_scan import record_source, scan_photos
 from dsrface.errors import RunError, UsageError
 from dsrface.events import Emit, Note
+from dsrface.metrics.bootstrap import MIN_PERSONS
 from dsrface.runtime.files import sha256_json, write_json
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.text import count_text
@@ -47,7 +51,7 @@ class PrepareResult:
         summary: The result in a line or two.
         location: The data set.
         next_command: What to run next.
-        status: `made`, `up to date` or `repaired`.
+        status: `made`, `up to date`, `repaired` or `sizes added`.
         align: Where the landmarks came from, and why.
         counts: Persons and images of each split.
         bad_images: Photos left out, by reason.
@@ -79,14 +83,20 @@ def run(config: PrepareConfig, *, emit: Emit) -> PrepareResult:
             `on_bad_image="fail"`.
         RunError: DATA holds something else; the difference is named.
     """
+    config = config.model_copy(update={"source": record_source(config.source)})
     _check_places(config.source, config.data)
-    scan = scan_photos(config.source)
+    scan = scan_photos(config.source, persons=config.persons, split_from=config.split_from)
     emit(Note(scan.rule))
+    if scan.split_rule:
+        emit(Note(f"split: {scan.split_rule}"))
     for doubt in scan.doubts:
         emit(Note(doubt, is_warning=True))
     alignment = choose_alignment(config, scan.photos)
     emit(Note(f"align: {alignment.reason}"))
-    check_persons(config, {photo.person for photo in scan.photos}, scan.strays)
+    if alignment.doubt:
+        emit(Note(alignment.doubt, is_warning=True))
+    if not scan.splits:
+        check_persons(config, {photo.person for photo in scan.photos}, scan.strays)
     settings = _settings(config, alignment)
     files = sorted([photo.file for photo in scan.photos] + [item.file for item in scan.strays])
     source = {
@@ -97,7 +107,8 @@ def run(config: PrepareConfig, *, emit: Emit) -> PrepareResult:
     }
     with exclusive(config.data / LOCK_FILE, what="data set"):
         info = find_existing(config.data, settings, source)
-        if info and info["content_sha256"] == content_sha256(config.data, info, emit):
+        has_all_sizes = info.get("settings", {}).get("vlr_sizes") == settings["vlr_sizes"]
+        if info and has_all_sizes and info["content_sha256"] == content_sha256(config.data, info, emit):
             return _result(config, info, "up to date", alignment, emit)
         fingerprint = sha256_json({"settings": settings, "source": source["sha256"]})
         staging = staging_folder(config.data, fingerprint)
@@ -108,9 +119,10 @@ def run(config: PrepareConfig, *, emit: Emit) -> PrepareResult:
         new_info["content_sha256"] = content_sha256(config.data, new_info, emit)
         write_json(config.data / DATASET_FILE, new_info)
         shutil.rmtree(staging)
-        if info:
+        if info and has_all_sizes:
             emit(Note(f"{changed} damaged or missing files were made again", is_warning=True))
-        return _result(config, new_info, "repaired" if info else "made", alignment, emit)
+        status = "made" if not info else "repaired" if has_all_sizes else "sizes added"
+        return _result(config, new_info, status, alignment, emit)
 
 
 def _check_places(source: Path, data: Path) -> None:
@@ -134,6 +146,10 @@ def _settings(config: PrepareConfig, alignment: Alignment) -> dict[str, Any]:
         "split": list(config.split),
         "align": alignment.kind,
         "landmarks_sha256": alignment.sha256,
+        "faces": config.faces,
+        "persons": config.persons,
+        "split_from": config.split_from,
+        "native": config.native,
     }
 
 
@@ -168,7 +184,7 @@ def _result(
 def _next_command(config: PrepareConfig, counts: Mapping[str, Any]) -> str:
     data = shlex.quote(str(config.data))
     size_px = next((size for size in VLR_SIZES_PX if size in config.vlr_sizes), config.vlr_sizes[0])
-    if size_px in VLR_SIZES_PX and "val" in counts:
+    if size_px in VLR_SIZES_PX and {"train", "val"} <= counts.keys() and not config.native:
         return f"dsrface train-dsr {data} --vlr-size {size_px}"
     return f"dsrface evaluate {data} --vlr-size {size_px} --split {list(counts)[-1]}"
 
@@ -176,8 +192,9 @@ def _next_command(config: PrepareConfig, counts: Mapping[str, Any]) -> str:
 def _without_pairs(data: Path, splits: Iterable[str]) -> Iterable[str]:
     """Yield a warning for each split that recognition cannot be measured on."""
     for split in (name for name in splits if name != "train"):
-        persons = Counter(person_of(name) for name in walk_images(data / split / HIGH_FOLDER))
-        if max(persons.values()) < 2:
+        folder = data / split / HIGH_FOLDER
+        persons = Counter(person_of(name) for name in walk_images(folder)) if folder.is_dir() else Counter()
+        if max(persons.values(), default=2) < 2:
             yield f"nobody in the {split} split has two pictures: there is no pair of one person to recognise"
 
 
@@ -186,6 +203,13 @@ def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
     num_bad, num_good = sum(bad.values()), sum(item["images"] for item in info["counts"].values())
     if num_bad > num_good / 4:
         yield f"{num_bad} of {num_bad + num_good} photos were left out: {listed(bad)}; see {BAD_IMAGES_FILE}"
+    if unread := bad.get("unread-format", 0):
+        yield f"{unread} files look like pictures of formats that are not read; {BAD_IMAGES_FILE} lists them"
+    if several := info["num_several_faces"]:
+        rule = info["settings"]["faces"]
+        yield f"{several} photos show several faces; the {rule} was taken: see {SEVERAL_FACES_FILE}"
+    if loose := info["num_not_aligned"]:
+        yield f"{loose} faces were not found by the detector and taken as they are: see {NATIVE_FILE}"
     for group in info["persons_alike"]:
         yield f"these persons differ only in spelling: {', '.join(map(escape_name, group))}"
     if merged := info["persons_in_several_folders"]:
@@ -201,10 +225,16 @@ def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
             f"see near_duplicates in {DATASET_FILE}"
         )
     other = [str(size) for size in info["sizes"]["vlr_px"] if size not in VLR_SIZES_PX]
-    if other:
+    if other and not info["native"]:
         taken = ", ".join(map(str, VLR_SIZES_PX))
         yield f"VLR faces of {', '.join(other)} px: only evaluate takes them, training only {taken} px"
-    if "val" not in info["counts"]:
+    if info["native"]:
+        sizes = ", ".join(f"{count} of {size} px" for size, count in info["native_sizes"].items())
+        yield f"native faces without HR twins ({sizes}): evaluate takes them; train-dsr needs HR photos"
+    elif "val" not in info["counts"]:
         yield "there is no val split: train-dsr and finetune need one to choose checkpoints on"
-    if info["counts"].get("test", {}).get("persons", 2) < 2:
+    num_test = info["counts"].get("test", {}).get("persons", MIN_PERSONS)
+    if num_test < 2:
         yield "the test split has a single person: nobody to tell apart"
+    elif num_test < MIN_PERSONS:
+        yield f"the test split has {num_test} persons: evaluate judges nothing below {MIN_PERSONS}"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dsrface.config.prepare import PrepareConfig
 from dsrface.data import detect
-from dsrface.data.align import Points, read_landmarks
+from dsrface.data.formats.landmarks import Points, read_landmarks, turn_round
+from dsrface.data.formats.lists import FileTable
 from dsrface.data.photo_scan import Photo, count_finished_faces
 from dsrface.errors import DataError
 from dsrface.runtime.files import sha256_file
@@ -20,8 +21,9 @@ class Alignment:
     """How the faces are aligned.
 
     Args:
-        kind: `none`, `landmarks` or `detect`.
+        kind: `none`, `resize`, `landmarks` or `detect`.
         reason: Why, for people.
+        doubt: What may be wrong with it, for people.
         landmarks: Points by file, for `landmarks`.
         sha256: Of the landmarks file.
     """
@@ -30,6 +32,7 @@ class Alignment:
     reason: str
     landmarks: dict[str, Points] = field(default_factory=dict)
     sha256: str = ""
+    doubt: str = ""
 
 
 def choose_alignment(config: PrepareConfig, photos: Sequence[Photo]) -> Alignment:
@@ -38,16 +41,22 @@ def choose_alignment(config: PrepareConfig, photos: Sequence[Photo]) -> Alignmen
     Raises:
         DataError: an unreadable landmarks file, or no way to align the photos.
     """
-    if config.align not in {"auto", "none"}:
-        path = Path(config.align)
-        return Alignment("landmarks", f"landmarks of {path.name}", read_landmarks(path), sha256_file(path))
     if config.align == "none":
-        return Alignment("none", "none: the faces are taken as they are, 112x112")
+        kept = "as they are" if config.native else "as they are, 112x112"
+        return Alignment("none", f"none: the faces are taken {kept}")
+    if config.align == "resize":
+        return Alignment("resize", "resize: aligned squares are reduced to 112x112")
+    if config.align != "auto":
+        return _from_file(Path(config.align), photos, f"landmarks of {Path(config.align).name}")
     found = config.source / "landmarks.csv"
     if found.is_file():
-        return Alignment(
-            "landmarks", "auto: landmarks.csv is in the source", read_landmarks(found), sha256_file(found)
-        )
+        return _from_file(found, photos, "auto: landmarks.csv is in the source")
+    if config.native:
+        if detect.is_available():
+            return Alignment(
+                "detect", "auto: by the detector; faces that it does not find are taken as they are"
+            )
+        return Alignment("none", "auto: no detector is here, so the faces are taken as they are")
     finished, readable = count_finished_faces(config.source, photos)
     if 2 * finished >= readable:
         return Alignment("none", f"auto: {finished} of {readable} readable photos are 112x112 already")
@@ -59,7 +68,19 @@ def choose_alignment(config: PrepareConfig, photos: Sequence[Photo]) -> Alignmen
         f"The photos must be aligned: only {finished} of {readable} are 112x112, and there are no landmarks.",
         id="cannot-align",
         where=config.source,
-        hint="Three ways out: (1) --align FILE.csv with five points a photo "
+        hint="Four ways out: (1) --align FILE with five points a photo "
         "(file,lx,ly,rx,ry,nx,ny,mlx,mly,mrx,mry); (2) a detector that finds the points: "
-        f"{how_to_install('detect')}; (3) align the faces to 112x112 yourself.",
+        f"{how_to_install('detect')}; (3) --align resize, when they are aligned squares larger than 112x112; "
+        "(4) --native, when they are low-resolution faces.",
     )
+
+
+def _from_file(path: Path, photos: Sequence[Photo], reason: str) -> Alignment:
+    """Return the landmarks by photo; a file may name photos by a path of its own, as CelebA's does."""
+    read = read_landmarks(path)
+    turned = turn_round(read)
+    doubt = f"{path.name} has left and right as the person has them; they were turned round" if turned else ""
+    table = FileTable({file: file for file in read})
+    found = {photo.file: key for photo in photos if (key := table.get(photo.file)) is not None}
+    landmarks = {file: (turned or read)[key] for file, key in found.items()}
+    return Alignment("landmarks", reason, landmarks, sha256_file(path), doubt)

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from dsrface.commands.prepare import records
 from dsrface.commands.prepare.alignment import Alignment
-from dsrface.commands.prepare.folder import BAD_IMAGES_FILE, PREVIEW_FILE
+from dsrface.commands.prepare.folder import BAD_IMAGES_FILE
+from dsrface.commands.prepare.records import escape_name
 from dsrface.commands.workers import announced
 from dsrface.config.prepare import PrepareConfig
-from dsrface.data.decode import encode_png
 from dsrface.data.degrade import Degradation
-from dsrface.data.duplicates import equal_across_persons, near_across_persons
+from dsrface.data.duplicates import equal_across_persons
+from dsrface.data.face_maker import FaceDone, FaceJob
 from dsrface.data.folders import HIGH_FOLDER, low_folder
 from dsrface.data.photo_scan import BadPhoto, Photo, Scan, alike_persons
-from dsrface.data.photos import CHUNK_PHOTOS, FaceDone, FaceJob, PhotoWork, process_photos
-from dsrface.data.preview import preview_sheet
-from dsrface.data.splits import split_persons
+from dsrface.data.photos import CHUNK_PHOTOS, PhotoWork, process_photos
+from dsrface.data.splits import complete_splits, split_persons
 from dsrface.doctor.sizing.loader_model import WorkerChoice
 from dsrface.doctor.sizing.recommend import auto_workers
 from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Progress
-from dsrface.runtime.files import replace, write_bytes, write_text
-from dsrface.runtime.text import csv_text, printable
+from dsrface.runtime.files import replace as replace_file
+from dsrface.runtime.files import write_text
 from dsrface.types import HIGH_SIZE_PX, SPLITS
 
-_PREVIEW_ROWS = 8
-_MAX_LISTED = 100
+_THUMBS_FILE = "thumbs"
 _INLINE_BELOW = 64  # starting processes costs more than so few photos
 
 
@@ -43,14 +42,15 @@ def build(
 ) -> dict[str, Any]:
     """Fill `staging / "tree"` with the whole data set and return its part of `dataset.json`."""
     degradations = tuple(Degradation(config.degradation, size, config.seed) for size in config.vlr_sizes)
-    job = FaceJob(config.source, staging, degradations, alignment.kind)
+    job = FaceJob(config.source, staging, degradations, alignment.kind, config.faces, config.native)
     done, bad = _process_all(config, job, scan, alignment, emit)
     folders = [HIGH_FOLDER, *(low_folder(size) for size in config.vlr_sizes)]
-    done, twins = _drop_twins(done, staging, folders)
+    kept, twins = _drop_twins(done, staging, folders)
     if twins and config.on_bad_image == "fail":
         _fail(config, twins[0])
+    done = [done[row] for row in kept]
     bad = sorted([*bad, *twins], key=lambda item: item.file)
-    write_text(config.data / BAD_IMAGES_FILE, _bad_csv(bad))  # also for a run that fails now
+    write_text(config.data / BAD_IMAGES_FILE, records.bad_images_csv(bad))  # also for a run that fails now
     if not done:
         raise DataError(
             f"None of {len(bad)} photos can be used: {listed(Counter(item.reason for item in bad))}.",
@@ -59,37 +59,29 @@ def build(
             hint="That file says for each photo why."
             + (" Raw photos need --align auto or landmarks." if alignment.kind == "none" else ""),
         )
-    check_persons(config, {item.photo.person for item in done}, bad)
-    near = near_across_persons(np.stack([item.thumb for item in done]), [item.photo.person for item in done])
-    fractions = dict(zip(SPLITS, config.split, strict=True))
-    splits = split_persons((item.photo.person for item in done), fractions=fractions, seed=config.seed)
+    splits = _splits(config, scan, done, bad)
     tree = staging / "tree"
-    for person, split in splits.items():
-        for folder in folders:
-            target = tree / split / folder / person
-            target.parent.mkdir(parents=True, exist_ok=True)
-            replace(staging / folder / person, target)
-    _write_preview(tree, done, splits, config.vlr_sizes)
+    _move_persons(staging, tree, splits, folders)
+    records.write_preview(tree, done, splits, config.vlr_sizes)
+    if config.native:
+        records.write_native_faces(tree, done, splits)
+    by_hash = "whole persons, by a hash of seed and name against the shares"
     return {
+        "native": config.native,
         "sizes": {"high_px": HIGH_SIZE_PX, "vlr_px": list(config.vlr_sizes)},
-        "degradations": {str(item.size_px): item.to_dict() for item in degradations},
-        "split_rule": "whole persons, by a hash of seed and name against the shares",
-        "counts": _counts(done, splits),
+        "degradations": {} if config.native else {str(i.size_px): i.to_dict() for i in degradations},
+        "split_rule": scan.split_rule or by_hash,
+        "counts": records.count_images(done, splits),
+        "native_sizes": records.count_sizes(done) if config.native else {},
+        "num_not_aligned": sum(not item.is_aligned for item in done),
+        "num_several_faces": records.write_several_faces(config.data, done),
         "bad_images": dict(sorted(Counter(item.reason for item in bad).items())),
-        "persons_alike": alike_persons([item.photo for item in done])[:_MAX_LISTED],
-        "persons_in_several_folders": scan.merged[:_MAX_LISTED],
-        "near_duplicates": {
-            "num_pairs": len(near),
-            "listed": [
-                {
-                    "first": done[a].photo.name,
-                    "second": done[b].photo.name,
-                    "correlation": round(value, 4),
-                    "splits": [splits[done[a].photo.person], splits[done[b].photo.person]],
-                }
-                for a, b, value in near[:_MAX_LISTED]
-            ],
-        },
+        "persons_alike": alike_persons([item.photo for item in done])[: records.MAX_LISTED],
+        "persons_in_several_folders": scan.merged[: records.MAX_LISTED],
+        # Native faces of a few pixels look alike whoever they are.
+        "near_duplicates": {"num_pairs": 0, "listed": []}
+        if config.native
+        else records.near_duplicates(staging / _THUMBS_FILE, kept, done, splits),
     }
 
 
@@ -118,9 +110,26 @@ def listed(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {number}" for reason, number in Counter(reasons).most_common(4))
 
 
-def escape_name(name: str) -> str:
-    """Return a file name on one line: what a terminal would act on becomes an escape as Python writes it."""
-    return printable(name.replace("\\", "\\\\")).replace("\n", "\\n").replace("\t", "\\t")
+def _splits(
+    config: PrepareConfig, scan: Scan, done: Sequence[FaceDone], bad: Sequence[BadPhoto]
+) -> dict[str, str]:
+    persons = {item.photo.person for item in done}
+    fractions = dict(zip(SPLITS, config.split, strict=True))
+    if scan.splits:
+        given = {person: scan.splits[person] for person in persons}
+        return complete_splits(given, fractions=fractions, seed=config.seed)
+    check_persons(config, persons, bad)
+    return split_persons(persons, fractions=fractions, seed=config.seed)
+
+
+def _move_persons(staging: Path, tree: Path, splits: Mapping[str, str], folders: Sequence[str]) -> None:
+    for person, split in splits.items():
+        for folder in folders:
+            if not (staging / folder / person).is_dir():
+                continue  # a native person without a face of this size
+            target = tree / split / folder / person
+            target.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(staging / folder / person, target)
 
 
 def _process_all(
@@ -139,15 +148,17 @@ def _process_all(
         workers = _auto_workers(job, photos, alignment, emit)
     every = max(1, len(photos) // 200)
     results = process_photos(job, photos, alignment.landmarks, num_workers=workers)
-    for number, item in enumerate(results, start=1):
-        if isinstance(item, FaceDone):
-            done.append(item)
-        elif config.on_bad_image == "fail":
-            _fail(config, item)
-        else:
-            bad.append(item)
-        if number % every == 0 or number == len(photos):
-            emit(Progress("faces", number, len(photos)))
+    with (job.staging / _THUMBS_FILE).open("wb") as thumbs:
+        for number, item in enumerate(results, start=1):
+            if isinstance(item, FaceDone):
+                thumbs.write(item.thumb)
+                done.append(replace(item, thumb=b""))
+            elif config.on_bad_image == "fail":
+                _fail(config, item)
+            else:
+                bad.append(item)
+            if number % every == 0 or number == len(photos):
+                emit(Progress("faces", number, len(photos)))
     return done, bad
 
 
@@ -170,9 +181,9 @@ def _fail(config: PrepareConfig, bad: BadPhoto) -> None:
 
 def _drop_twins(
     done: list[FaceDone], staging: Path, folders: Sequence[str]
-) -> tuple[list[FaceDone], list[BadPhoto]]:
-    """Leave out pictures that lie under two persons: nobody can say whose they are."""
-    groups = equal_across_persons([item.high_sha256 for item in done], [item.photo.person for item in done])
+) -> tuple[list[int], list[BadPhoto]]:
+    """Leave out pictures that lie under two persons: nobody can say whose they are; return the rows kept."""
+    groups = equal_across_persons([item.digest for item in done], [item.photo.person for item in done])
     bad: dict[int, BadPhoto] = {}
     for group in groups:
         for position in group:
@@ -181,27 +192,4 @@ def _drop_twins(
             bad[position] = BadPhoto(done[position].photo.file, "same-picture-two-persons", message)
             for folder in folders:
                 (staging / folder / done[position].photo.name).unlink(missing_ok=True)
-    return [item for position, item in enumerate(done) if position not in bad], list(bad.values())
-
-
-def _counts(done: Iterable[FaceDone], splits: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    images = Counter(splits[item.photo.person] for item in done)
-    persons = Counter(splits.values())
-    return {name: {"persons": persons[name], "images": images[name]} for name in SPLITS if persons[name]}
-
-
-def _write_preview(
-    tree: Path, done: Sequence[FaceDone], splits: Mapping[str, str], sizes: Sequence[int]
-) -> None:
-    first: dict[str, str] = {}
-    for item in done:
-        if splits[item.photo.person] == "train":
-            first.setdefault(item.photo.person, item.photo.name)
-    names = sorted(first.values())[:_PREVIEW_ROWS]
-    write_bytes(tree / PREVIEW_FILE, encode_png(preview_sheet(tree / "train", names, sizes), level=6))
-
-
-def _bad_csv(bad: Iterable[BadPhoto]) -> str:
-    """Return one line a photo; names are escaped, so a line feed in one cannot start a line."""
-    rows = ([escape_name(item.file), item.reason, escape_name(item.message)] for item in bad)
-    return csv_text([["file", "reason", "message"], *rows])
+    return [row for row in range(len(done)) if row not in bad], list(bad.values())

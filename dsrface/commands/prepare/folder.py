@@ -20,18 +20,24 @@ from dsrface.types import SPLITS
 
 BAD_IMAGES_FILE = "bad_images.csv"
 PREVIEW_FILE = "preview.png"
+SEVERAL_FACES_FILE = "several_faces.csv"
+NATIVE_FILE = "native_faces.csv"
 LOCK_FILE = ".prepare.lock"
+_FILES = (BAD_IMAGES_FILE, PREVIEW_FILE, SEVERAL_FACES_FILE, NATIVE_FILE)
 _STAGING = ".prepare-"
+# What data sets were made with before these could be chosen.
+_EARLIER_SETTINGS = {"faces": "largest", "persons": "auto", "split_from": "auto", "native": False}
 
 
 def find_existing(data: Path, settings: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the `dataset.json` of an equal data set, or nothing when DATA is free."""
+    """Return the `dataset.json` of an equal data set or one with fewer VLR sizes; else nothing."""
     if (data / DATASET_FILE).exists():
         info = read_json(data / DATASET_FILE)
+        before = _EARLIER_SETTINGS | info.get("settings", {})
         differences = [
-            f"{key}: there {info.get('settings', {}).get(key)}, asked for {value}"
+            f"{key}: there {before.get(key)}, asked for {value}"
             for key, value in settings.items()
-            if info.get("settings", {}).get(key) != value
+            if _differs(key, before.get(key), value)
         ]
         there = info.get("source", {})
         if there.get("sha256") != source["sha256"]:
@@ -53,7 +59,7 @@ def find_existing(data: Path, settings: Mapping[str, Any], source: Mapping[str, 
         return info
     entries = [name for name in os.listdir(data) if not name.startswith(LOCK_FILE)]
     was_interrupted = any(name.startswith(_STAGING) for name in entries)
-    own = (*SPLITS, BAD_IMAGES_FILE, PREVIEW_FILE) if was_interrupted else ()
+    own = (*SPLITS, *_FILES) if was_interrupted else ()
     foreign = [name for name in entries if name not in own and not name.startswith(_STAGING)]
     if foreign:
         raise RunError(
@@ -65,6 +71,13 @@ def find_existing(data: Path, settings: Mapping[str, Any], source: Mapping[str, 
     for name in SPLITS:  # moved there by the run that was interrupted; they are made again
         shutil.rmtree(data / name, ignore_errors=True)
     return {}
+
+
+def _differs(key: str, there: Any, asked: Any) -> bool:
+    """Return whether a setting asks for other files than there are; sizes may be added."""
+    if key == "vlr_sizes" and isinstance(there, list):
+        return not set(there) <= set(asked)
+    return bool(there != asked)
 
 
 def staging_folder(data: Path, fingerprint: str) -> Path:
@@ -129,7 +142,12 @@ def content_sha256(data: Path, info: Mapping[str, Any], emit: Emit) -> str:
 
 
 def digest(root: Path, files: Sequence[str], emit: Emit, label: str) -> str:
-    """Return one hash over names and contents; threads help, because hashing leaves Python's lock."""
+    """Return one hash over names and contents; threads help, because hashing leaves Python's lock.
+
+    A root that is a file, such as a `.rec`, is hashed as it is.
+    """
+    if root.is_file():
+        return sha256_file(root)
     total = hashlib.sha256()
     every = max(1, len(files) // 100)
     with ThreadPoolExecutor(4) as pool:

@@ -38,6 +38,10 @@ class FileTable(Generic[T]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def values(self) -> Iterable[T]:
+        """Return all values."""
+        return self._values.values()
+
     def get(self, file: str) -> T | None:
         """Return the value of a picture by its path, by any end of its path, or by its name alone."""
         rest = file

@@ -1,0 +1,200 @@
+"""From one photo to staged faces; free of torch, for the worker processes of `prepare`.
+
+A photo's result depends on the photo, its name and the settings alone, so any number of processes writes the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dsrface.data import draws
+from dsrface.data.align import ARCFACE_TEMPLATE, align_face, similarity_transform
+from dsrface.data.decode import ImageU8, encode_png, read_image, write_picture_bytes
+from dsrface.data.degrade import Degradation, degrade
+from dsrface.data.folders import HIGH_FOLDER, low_folder
+from dsrface.data.formats.landmarks import Points
+from dsrface.data.photo_scan import BadPhoto, Photo
+from dsrface.data.photo_source import open_source
+from dsrface.errors import DataError, ImageError
+from dsrface.runtime.files import write_text
+from dsrface.types import HIGH_SIZE_PX
+
+MIN_SIDE_PX = 16
+MIN_NATIVE_SIDE_PX = 4
+THUMB_PX = 24
+_SEVERAL_FOLDER = (
+    "several_faces"  # in the staging folder: how many faces a photo has, where there are several
+)
+
+
+@dataclass(frozen=True)
+class FaceJob:
+    """What is done to every photo.
+
+    Args:
+        source: Folder of the photos, or RecordIO file.
+        staging: Folder that gets `hr_images/` and `vlr_images_SxS/`.
+        degradations: One for each VLR size.
+        align: `none`, `resize`, `landmarks` or `detect`.
+        faces: Of several faces in a photo: `largest`, `central` or `refuse`.
+        native: Small faces are low-resolution faces without HR twin, not photos to reduce.
+    """
+
+    source: Path
+    staging: Path
+    degradations: tuple[Degradation, ...]
+    align: str
+    faces: str = "largest"
+    native: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FaceDone:
+    """What is known of a finished photo.
+
+    Args:
+        photo: The photo.
+        digest: SHA-256 of the face's pixels; equal for equal faces.
+        thumb: int8 [THUMB_PX ** 2] as bytes, grey, zero mean; empty once it was stored.
+        size_px: Side of the face that was written; of a native face its VLR size.
+        native_px: Side of the face in the photo, in pixels of the photo; 0 unless `native`.
+        is_aligned: Whether landmarks brought it to the template.
+        num_faces: Faces that a detector found; 1 without one.
+    """
+
+    photo: Photo
+    digest: bytes
+    thumb: bytes
+    size_px: int = HIGH_SIZE_PX
+    native_px: float = 0.0
+    is_aligned: bool = True
+    num_faces: int = 1
+
+
+class FaceMaker:
+    """Makes the faces of one photo after another; a process keeps one, because a detector is slow to load.
+
+    Raises:
+        MachineError: the detector is missing.
+    """
+
+    def __init__(self, job: FaceJob) -> None:
+        self._job = job
+        self._source = open_source(job.source)
+        self._detector: Any = None
+        if job.align == "detect":
+            from dsrface.data.detect import Detector
+
+            self._detector = Detector()
+
+    def make(self, photo: Photo, points: Points | None) -> FaceDone | BadPhoto:
+        """Write the faces of a photo, unless an interrupted run has done so."""
+        try:
+            return self._native(photo, points) if self._job.native else self._twins(photo, points)
+        except DataError as error:
+            return BadPhoto(photo.file, error.id, error.message)
+
+    def _twins(self, photo: Photo, points: Points | None) -> FaceDone:
+        job = self._job
+        targets = {job.staging / low_folder(item.size_px) / photo.name: item for item in job.degradations}
+        target = job.staging / HIGH_FOLDER / photo.name
+        several = job.staging / _SEVERAL_FOLDER / f"{photo.name}.txt"
+        if target.exists() and all(item.exists() for item in targets):
+            num_faces = int(several.read_text("utf-8")) if several.exists() else 1
+            return _done(photo, read_image(target), num_faces=num_faces)
+        image = self._source.read(photo.file)
+        _check_side(image, MIN_SIDE_PX)
+        points, num_faces = self._points(image, points)
+        if num_faces > 1:
+            write_text(several, str(num_faces))
+        high = image if points is None else align_face(image, points)
+        if high.shape[0] != HIGH_SIZE_PX:
+            high = _resized(high, HIGH_SIZE_PX)
+        for low_target, degradation in targets.items():
+            stream = f"prepare-{degradation.size_px}"
+            rng = draws.generator(degradation.seed, 0, draws.name_index(photo.name), stream)
+            write_picture_bytes(low_target, encode_png(degrade(high, degradation, rng=rng)))
+        write_picture_bytes(target, encode_png(high))
+        return _done(photo, high, num_faces=num_faces)
+
+    def _native(self, photo: Photo, points: Points | None) -> FaceDone:
+        """Bring a face to the nearest of the VLR sizes and 112 px; what is nearest to 112 is an HR face."""
+        image = self._source.read(photo.file)
+        _check_side(image, MIN_NATIVE_SIDE_PX)
+        num_faces = 1
+        try:
+            points, num_faces = self._points(image, points)
+        except ImageError as error:
+            if error.id != "no-face":
+                raise
+        height, width = image.shape[:2]
+        native_px = math.sqrt(width * height) if points is None else face_side_px(points)
+        sizes = [*(item.size_px for item in self._job.degradations), HIGH_SIZE_PX]
+        size_px = min(sizes, key=lambda size: abs(math.log(size / native_px)))
+        face = _resized(image, size_px) if points is None else align_face(image, points, size_px=size_px)
+        folder = HIGH_FOLDER if size_px == HIGH_SIZE_PX else low_folder(size_px)
+        write_picture_bytes(self._job.staging / folder / photo.name, encode_png(face))
+        return _done(
+            photo,
+            face,
+            num_faces=num_faces,
+            native_px=native_px,
+            is_aligned=points is not None or self._job.align in {"none", "resize"},
+        )
+
+    def _points(self, image: ImageU8, points: Points | None) -> tuple[Points | None, int]:
+        """Return the landmarks, None for a face that is aligned already, and how many faces there are."""
+        height, width = image.shape[:2]
+        if points is not None:
+            return points, 1
+        if (height, width) == (HIGH_SIZE_PX, HIGH_SIZE_PX):
+            return None, 1
+        if self._detector is not None:
+            found: tuple[Points, int] = self._detector.landmarks(image, self._job.faces)
+            return found
+        align = self._job.align
+        if align == "landmarks":
+            raise ImageError("The landmarks file has no row for this photo.", id="no-landmarks")
+        if self._job.native or (align == "resize" and height == width > HIGH_SIZE_PX):
+            return None, 1
+        what = "not a square larger than 112" if align == "resize" else "not 112x112"
+        raise ImageError(
+            f"The picture is {width}x{height}, {what}, and there are no landmarks.", id="wrong-size"
+        )
+
+
+def face_side_px(points: Points) -> float:
+    """Return the side of the aligned face in pixels of the photo: what fills the 112 px of the template."""
+    matrix = similarity_transform(points, ARCFACE_TEMPLATE)
+    return float(HIGH_SIZE_PX / math.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+
+def _check_side(image: ImageU8, least_px: int) -> None:
+    height, width = image.shape[:2]
+    if min(height, width) < least_px:
+        raise ImageError(
+            f"The picture is only {width}x{height}; {least_px} px are needed a side.", id="too-small"
+        )
+
+
+def _resized(image: ImageU8, size_px: int) -> ImageU8:
+    return np.array(Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BICUBIC))
+
+
+def _done(
+    photo: Photo, face: ImageU8, *, num_faces: int, native_px: float = 0.0, is_aligned: bool = True
+) -> FaceDone:
+    small = Image.fromarray(face).convert("L").resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX)
+    values = np.asarray(small, np.float32).reshape(-1)
+    values = values - values.mean()
+    thumb = np.rint(values * (127 / max(float(np.abs(values).max()), 1e-6))).astype(np.int8).tobytes()
+    digest = hashlib.sha256(face.tobytes()).digest()
+    return FaceDone(photo, digest, thumb, face.shape[0], native_px, is_aligned, num_faces)
