@@ -6,6 +6,7 @@ This process never imports torch and runs no foreign code; each stage has a guar
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,35 +14,35 @@ from typing import Any
 
 from dsrface import __version__
 from dsrface.config.doctor import DoctorConfig
+from dsrface.doctor.budget import Budget
 from dsrface.doctor.checks import machine
-from dsrface.doctor.checks.endings import proof_failed, survey_failed
+from dsrface.doctor.checks.endings import proof_failed, survey_failed, with_last_words
 from dsrface.doctor.facts import SurveyFacts
+from dsrface.doctor.findings import Findings
 from dsrface.doctor.lessons import lesson
 from dsrface.doctor.process.probe import Outcome, run_stage
 from dsrface.doctor.report import CHECK_IDS, Check, Report, in_order
 from dsrface.doctor.request import wanted_checks
 from dsrface.doctor.sizing.limits import open_files_limit
-from dsrface.doctor.sizing.loader_model import LoaderFacts, Window
+from dsrface.doctor.sizing.loader_model import LoaderFacts, Recommendation, Window
 from dsrface.doctor.sizing.measure import ItemCost
-from dsrface.doctor.sizing.recommend import candidates, launch_check, recommend
+from dsrface.doctor.sizing.recommend import candidates, launch_check, overlap_cap, recommend
 from dsrface.errors import UsageError
 from dsrface.events import Event, Progress
 from dsrface.runtime.cpu import effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import available_start_methods, default_start_method
 
-_PLATFORM_S = 60.0
-_SURVEY_S = 150.0
-_MEASURE_S = 2.0
-_PROOF_S = 20.0
-_HANG_S = 8.0
-# Longest time without a word while items are loaded; building a data set may take the whole limit.
-_SILENCE_S = {"load items": 20.0, "measure items": 40.0}
-_LEAST_SILENCE_S = 5.0
-_LEAST_SWEEP_S = 4.0
+# Longest time without a sign of life, by step; building a data set may take as long as there is.
+_LOAD_SILENCE_S = 12.0
+_WORKER_SILENCE_S = 5.0
+_PATIENCE = 4.0  # times as long as an item takes
+_LEAST_STAGE_S = 1.5
+_LEAST_SWEEP_S = 3.0
 _LEAST_WORKER_BYTES = 32 << 20
 _SAFE_SHARE = 0.8
 _STEPS = 4
 _NEED_TORCH = {"env.torch", "env.torchvision", "env.threads", "env.decoder", "mp.cuda_poison"}
+_ALTERNATIVES = ("forkserver", "spawn")
 
 
 def examine(
@@ -72,21 +73,26 @@ class _Examination:
         self.methods = machine.methods_to_prove(config.start_method)
         self.cores = effective_cores(world_size=config.world_size)
         self.memory = memory_limit()
-        self.checks: list[Check] = []
+        self.findings = Findings()
+        self.budget = Budget(config.budget_s)
         self.import_s = 2.0
         self.torch_version = ""
         self.has_cuda_build = False
-        self.start = time.monotonic()
+        self.overlap: dict[str, int] = {}
 
     def run(self) -> Report:
-        self.checks += machine.platform_checks(self.config.start_method, world_size=self.config.world_size)
+        self.findings.add(
+            *machine.platform_checks(self.config.start_method, world_size=self.config.world_size)
+        )
         self._say("look at the installation", 0)
         facts = self._survey()
         recommendation = None
         if facts is not None and (cost := facts.cost) is not None and not facts.batch_fails:
             if self.config.probe:
                 facts = self._prove(facts, cost)
-            self.checks += machine.limit_checks(facts, self.num_workers, world_size=self.cores.world_size)
+            self.findings.add(
+                *machine.limit_checks(facts, self.num_workers, world_size=self.cores.world_size)
+            )
             recommendation = self._recommend(facts, cost)
         self._skipped()
         platform = machine.facts(self.config.start_method, self.cores, self.memory)
@@ -94,10 +100,10 @@ class _Examination:
             version=__version__,
             target=self.target["label"] if self.target is not None else "",
             platform={**platform, "torch": self.torch_version},
-            checks=in_order(check for check in self.checks if check.id in self.wanted),
+            checks=in_order(check for check in self.findings if check.id in self.wanted),
             recommendation=recommendation,
             lesson=self._lesson(facts),
-            duration_s=time.monotonic() - self.start,
+            duration_s=self.budget.spent_s,
             is_strict=self.config.strict,
         )
 
@@ -117,23 +123,26 @@ class _Examination:
             "memory_bytes": self.memory.available_bytes,
             "batch_size": self.config.batch_size,
             "allow_cuda": self.config.allow_cuda,
-            "measure_s": min(_MEASURE_S, self.config.budget_s / 4),
+            "load_s": self.budget.load_s,
+            "measure_s": self.budget.measure_s,
         }
         if self.target is not None:
             request["target"] = self.target
-        outcome = self._stage(request, _SURVEY_S if self.target is not None else _PLATFORM_S)
+        silence = max(_WORKER_SILENCE_S, min(_LOAD_SILENCE_S, 0.5 * self.budget.seconds))
+        steps = ("load items", "load items again", "measure items", "see which workers get items")
+        outcome = self._stage(request, silence_s=dict.fromkeys(steps, silence))
         imported, torch = outcome.last("imported"), outcome.last("torch")
         if imported is not None:
             self.import_s = imported["import_s"]
         if torch is not None:
             self.torch_version, self.has_cuda_build = torch["version"], bool(torch["cuda"])
         if outcome.ending != "done":
-            self.checks += survey_failed(outcome)
+            self.findings.add(*survey_failed(outcome))
         found = outcome.last("facts")
         if found is None:
             return None
         facts = SurveyFacts.from_dict(found)
-        self.checks.append(machine.storage_check(facts.data_paths, facts.cost))
+        self.findings.add(machine.storage_check(facts.data_paths, facts.cost))
         return facts
 
     def _prove(self, facts: SurveyFacts, cost: ItemCost) -> SurveyFacts:
@@ -142,46 +151,86 @@ class _Examination:
         if number == 0:
             return facts
         for count, method in enumerate(self.methods):
-            id = f"worker.{method}"
-            if not self.wanted & {id, "worker.consistency", "ds.iterable_shard", "perf.recommend"}:
-                continue
-            self._say(f"start workers by {method}", 1 + count / len(self.methods))
-            if method not in available_start_methods():
-                self.checks.append(Check(id, "skip", f"{method} does not exist here"))
-            else:
+            if self._wants(method):
+                self._say(f"start workers by {method}", 1 + count / len(self.methods))
                 facts = self._prove_method(method, number, facts, cost)
+        if self.findings.against(self.method) is None:
+            self._settle_threads()
+            return facts
+        for method in _ALTERNATIVES:
+            is_open = method in available_start_methods() and method not in self.methods
+            if is_open and not facts.blocks[method] and self.findings.against(method) is None:
+                self._say(f"start workers by {method}", 1.5)
+                proved = self._prove_method(method, number, facts, cost)
+                made = self.findings.get(f"worker.{method}")
+                if made is not None and made.status == "pass" and self.findings.against(method) is None:
+                    self.method = method
+                    return proved
         return facts
 
+    def _wants(self, method: str) -> bool:
+        id = f"worker.{method}"
+        if not self.wanted & {id, "worker.consistency", "ds.iterable_shard", "perf.recommend"}:
+            return False
+        if method not in available_start_methods():
+            self.findings.add(Check(id, "skip", f"{method} does not exist here"))
+            return False
+        finalizer = self.findings.get("ds.finalizer")
+        if finalizer is not None and method in finalizer.data.get("blocks", ()):
+            self.findings.add(Check(id, "skip", "not started: see ds.finalizer"))
+            return False
+        return True
+
     def _prove_method(self, method: str, number: int, facts: SurveyFacts, cost: ItemCost) -> SurveyFacts:
-        request = {
-            "stage": "prove",
-            "target": self.target,
-            "method": method,
-            "num_workers": number,
-            "item_s": cost.cpu_s + cost.blocked_s,
-        }
-        # The process itself imports torch and builds; so does every worker that is not forked.
-        starts = 3 if method == "fork" else 10
-        limit = _PROOF_S + starts * self.import_s + 2 * facts.build_s
-        if facts.batch_hangs:
-            limit = _HANG_S + (4 * self.import_s if method != "fork" else self.import_s)
-        outcome = self._stage(request, limit)
-        crowded = machine.worker_threads_check(outcome.worker_notes, self.cores.affinity)
-        if crowded is not None:
-            self.checks.append(crowded)
-        if outcome.ending != "done":
-            self.checks += proof_failed(outcome, method, number, limit)
+        item_s = cost.own_s
+        with tempfile.TemporaryDirectory(prefix="dsrface-doctor-") as folder:
+            request = {
+                "stage": "prove",
+                "target": self.target,
+                "method": method,
+                "num_workers": number,
+                "item_s": item_s,
+                "load_s": self.budget.proof_s,
+                "folder": folder,
+                "survey": facts.for_proof(),
+            }
+            patience = max(_WORKER_SILENCE_S, _PATIENCE * item_s + 2)
+            steps = (
+                f"start {number} workers by {method}",
+                f"read batches from {method} workers",
+                "compare with num_workers=0",
+                f"change the epoch between two passes of {method} workers",
+            )
+            outcome = self._stage(request, silence_s=dict.fromkeys(steps, patience), evidence=folder)
+            if outcome.ending != "done":
+                self.findings.add(*proof_failed(outcome, method, number, folder))
+        notes, rate = outcome.last("notes"), outcome.last("rate")
+        if notes is not None:
+            crowded = machine.worker_threads_check(notes["notes"], self.cores.affinity, cost)
+            if crowded is not None:
+                self.findings.add(crowded)
+        if rate is not None and method in (self.method, *_ALTERNATIVES):
+            self.overlap = overlap_cap(cost, rate)
         told = outcome.last("workers")
-        if told is None or method != self.method:
+        if told is None:
             return facts
         worker_bytes = max(told["worker_bytes"], _LEAST_WORKER_BYTES)
         return replace(facts, startup_s=told["startup_s"], worker_bytes=worker_bytes)
+
+    def _settle_threads(self) -> None:
+        """Soften the warning for a library's thread when forked workers delivered everything all the same."""
+        threads, proof = self.findings.get("mp.threads"), self.findings.get("worker.fork")
+        if threads is None or threads.status != "warn" or proof is None or proof.status != "pass":
+            return
+        if not threads.data.get("users"):
+            text = f"{threads.summary}; {proof.data.get('items', 0)} items came through all the same"
+            self.findings.replace(replace(threads, status="info", summary=text))
 
     def _recommend(self, found: SurveyFacts, cost: ItemCost) -> dict[str, Any]:
         facts = self._loader_facts(found, cost)
         recommendation = recommend(facts)
         if self.config.workers is not None:
-            self.checks.append(launch_check(facts, self.config.workers))
+            self.findings.add(launch_check(facts, self.config.workers))
         elif self._can_time(facts):
             settings = candidates(facts)
             if len(settings) > 1:
@@ -191,29 +240,43 @@ class _Examination:
                 if not windows:
                     reason = f"{recommendation.reason}; not timed within --budget {self.config.budget_s:g}"
                     recommendation = replace(recommendation, reason=reason)
-        context = self._context(found, must_be_zero=bool(facts.must_be_zero))
-        recommendation = replace(recommendation, multiprocessing_context=context)
+        recommendation = self._obeying(recommendation, must_be_zero=bool(facts.must_be_zero))
         summary = (
             f"{recommendation.flags()} (confidence {recommendation.confidence}): {recommendation.reason}"
         )
-        self.checks.append(Check("perf.recommend", "info", summary))
+        self.findings.add(Check("perf.recommend", "info", summary))
         return recommendation.to_dict() | {
             "per_item_ms": {
                 "cpu": round(1e3 * cost.cpu_s, 3),
+                "other_processors": round(1e3 * cost.helper_s, 3),
                 "wait_core": round(1e3 * cost.wait_s, 3),
                 "blocked": round(1e3 * cost.blocked_s, 3),
             }
         }
 
+    def _obeying(self, recommendation: Recommendation, *, must_be_zero: bool) -> Recommendation:
+        """Return the settings with what the findings forbid taken out of them."""
+        context = None
+        if recommendation.num_workers and not must_be_zero and self.method != default_start_method():
+            context = self.method
+        objection = self.findings.against_persistent()
+        persistent = recommendation.persistent_workers and objection is None
+        reason = recommendation.reason
+        if objection is not None and recommendation.num_workers:
+            reason += f"; workers are not kept between epochs: see {objection.id}"
+        return replace(
+            recommendation, multiprocessing_context=context, persistent_workers=persistent, reason=reason
+        )
+
     def _can_time(self, facts: LoaderFacts) -> bool:
         """Items that raise would end the timing; what cannot have workers needs none."""
         is_asked = self.config.probe and "perf.recommend" in self.wanted
-        return is_asked and not facts.must_be_zero and self._failed("ds.items") is None
+        return is_asked and not facts.must_be_zero and self.findings.failed("ds.items") is None
 
     def _sweep(self, settings: list[int], facts: LoaderFacts, build_s: float) -> list[Window]:
-        spent = time.monotonic() - self.start
-        budget_s = self.config.budget_s - spent - self.import_s - build_s
-        if budget_s < _LEAST_SWEEP_S:
+        ready_s = self.import_s + build_s
+        until = self.budget.sweep_until(ready_s)
+        if until - time.monotonic() - ready_s < _LEAST_SWEEP_S:
             return []  # timings in a hurry mislead; the model stands without them
         request = {
             "stage": "sweep",
@@ -221,10 +284,10 @@ class _Examination:
             "method": self.method,
             "batch_size": facts.batch_size,
             "candidates": settings,
-            "until": self.start + self.config.budget_s,
+            "until": until,
             "consumer_rate": facts.consumer_rate,
         }
-        outcome = self._stage(request, budget_s + _PROOF_S + 10 * self.import_s)
+        outcome = self._stage(request, silence_s={})
         rates: dict[int, list[float]] = {}
         for event in outcome.events:
             if event["event"] == "window":
@@ -235,6 +298,11 @@ class _Examination:
         rate = self.config.consumer_rate
         if self.config.step_ms is not None:
             rate = found.batch_size * 1e3 / self.config.step_ms
+        caps = dict(self.overlap)
+        if self.findings.failed("ds.iterable_shard"):
+            caps["unsharded stream"] = 1
+        if found.shards is not None:
+            caps["shards"] = found.shards
         return LoaderFacts(
             cost=cost,
             batch_size=found.batch_size,
@@ -251,7 +319,7 @@ class _Examination:
             worker_bytes=found.worker_bytes,
             has_gpu=self._sees_gpu(),
             must_be_zero=self._obstacle(found),
-            extra_caps={"unsharded iterable": 1} if self._failed("ds.iterable_shard") else {},
+            extra_caps=caps,
         )
 
     def _sees_gpu(self) -> bool:
@@ -263,26 +331,20 @@ class _Examination:
         """Return why workers cannot be used at all, or an empty text."""
         network = found.network
         if network is not None and network.is_on_gpu:
-            return f"{network.path} lies on {network.device}, where workers cannot use it"
+            return f"{network.path} is on {network.device}, where workers cannot use it"
         blocked = found.blocks.get(self.method)
         if blocked:
             return f"{blocked[0]} cannot be sent to {self.method} workers"
-        for id in (f"worker.{self.method}", "worker.consistency", "ds.output"):
-            check = self._failed(id)
-            if check is not None:
-                return f"{id}: {check.summary}"
-        return ""
+        check = self.findings.against(self.method) or self.findings.failed("ds.output")
+        return f"{check.id}: {check.summary}" if check is not None else ""
 
-    def _context(self, found: SurveyFacts, *, must_be_zero: bool) -> str | None:
-        """Return the start method to pass to the loader when the platform's own is not the one to use."""
-        if self.method != default_start_method():
-            return self.method
-        is_threaded = any(check.id == "mp.threads" and check.status == "warn" for check in self.checks)
-        if self.method == "fork" and is_threaded and not found.blocks["forkserver"] and not must_be_zero:
-            return "forkserver"
-        return None
+    def _stage(
+        self, request: dict[str, Any], *, silence_s: dict[str, float], evidence: str | None = None
+    ) -> Outcome:
+        if self.budget.left_s < _LEAST_STAGE_S:
+            return Outcome(ending="no time")
+        held: list[Check] = []
 
-    def _stage(self, request: dict[str, Any], limit_s: float) -> Outcome:
         def on_event(event: dict[str, Any]) -> None:
             if event["event"] == "check":
                 check = Check.from_dict(event)
@@ -290,46 +352,41 @@ class _Examination:
                     raise UsageError(
                         check.data["message"], id="bad-target", where=check.where, hint=check.fix
                     )
-                self.checks.append(self._told_once(check))
+                held.append(check)
 
-        patience_s = max(_LEAST_SILENCE_S, self.config.budget_s)
-        return run_stage(
+        outcome = run_stage(
             request,
-            timeout_s=limit_s,
-            silence_s={step: min(longest, patience_s) for step, longest in _SILENCE_S.items()},
+            timeout_s=self.budget.left_s,
+            silence_s=silence_s,
+            evidence=evidence,
             memory_limit_bytes=int(_SAFE_SHARE * self.memory.available_bytes),
             allow_cuda=self.config.allow_cuda,
             on_event=on_event,
         )
-
-    def _told_once(self, check: Check) -> Check:
-        """A worker that only met an item which raises anywhere adds nothing to ds.items."""
-        if check.data.get("explained_as") == "worker-exception" and self._failed("ds.items"):
-            return Check(check.id, "skip", "a worker met an item that raises: see ds.items")
-        return check
-
-    def _failed(self, id: str) -> Check | None:
-        return next((check for check in self.checks if check.id == id and check.status == "fail"), None)
+        self.findings.add(*(with_last_words(check, outcome.log) for check in held))
+        return outcome
 
     def _skipped(self) -> None:
         """Name the checks that were asked for and not made."""
-        made = {check.id for check in self.checks}
+        made = {check.id for check in self.findings}
         reason = "no data set given" if self.target is None else "not reached"
+        if self.target is not None and self.budget.left_s < _LEAST_STAGE_S:
+            reason = f"left out: --budget {self.config.budget_s:g} was spent"
         proofs = {"worker.fork", "worker.spawn", "worker.forkserver"}
         for id in CHECK_IDS:
             if id in made or (id in proofs and id.partition(".")[2] not in self.methods):
                 continue
-            if id in ("ds.iterable_shard", "perf.launch"):
+            if id in ("ds.iterable_shard", "ds.epoch", "perf.launch"):
                 continue
             if self.target is None and id.startswith(("ds.", "worker.", "perf.", "mp.")):
                 continue
             why = "--no-probe" if not self.config.probe and id.startswith(("worker.", "perf.")) else reason
-            self.checks.append(Check(id, "skip", why))
+            self.findings.add(Check(id, "skip", why))
 
     def _lesson(self, facts: SurveyFacts | None) -> tuple[str, ...]:
         if facts is not None and (network := facts.network) is not None:
             return lesson(network.path, network.device, is_on_gpu=network.is_on_gpu)
-        if any(check.id == "ds.build" and check.data.get("needs_cuda") for check in self.checks):
+        if any(check.id == "ds.build" and check.data.get("needs_cuda") for check in self.findings):
             return lesson("the network", "cuda:0", is_on_gpu=True)
         return ()
 

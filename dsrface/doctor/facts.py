@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from dsrface.doctor.sizing.limits import ASSUMED_WORKER_BYTES
@@ -41,6 +41,14 @@ class SurveyFacts:
         tensors_per_batch: Tensors in one.
         batch_fails: Items do not collate to a batch.
         batch_hangs: A batch cannot be pickled, so workers will hang.
+        handles: Open handles that the tracer saw: path, kind, source.
+        rngs: Generators that items draw from, by path.
+        states: Numbers that items change and depend on.
+        counters: Those of them that count items.
+        epoch_setters: What the main program calls or sets between epochs.
+        finalizers: Members whose class has `__del__`.
+        removing: Those of them that remove files.
+        shards: For a stream: the most workers that all get something; None when unknown.
         startup_s: Seconds until the first batch of real workers; 0 before any were started.
         worker_bytes: Memory of a worker's own; assumed before any were started.
     """
@@ -56,8 +64,21 @@ class SurveyFacts:
     tensors_per_batch: int = 1
     batch_fails: bool = False
     batch_hangs: bool = False
+    handles: list[dict[str, Any]] = field(default_factory=list)
+    rngs: list[str] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    counters: list[str] = field(default_factory=list)
+    epoch_setters: list[str] = field(default_factory=list)
+    finalizers: list[str] = field(default_factory=list)
+    removing: list[str] = field(default_factory=list)
+    shards: int | None = None
     startup_s: float = 0.0
     worker_bytes: int = ASSUMED_WORKER_BYTES
+
+    def for_proof(self) -> dict[str, Any]:
+        """Return what the proof with workers needs of the survey."""
+        names = ("handles", "rngs", "states", "counters", "epoch_setters", "finalizers")
+        return {name: getattr(self, name) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts as JSON-able values."""

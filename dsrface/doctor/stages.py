@@ -8,8 +8,10 @@ from typing import Any
 import torch
 
 from dsrface.doctor import survey
-from dsrface.doctor.checks import installation, workers
+from dsrface.doctor.checks import installation
+from dsrface.doctor.proof import prove
 from dsrface.doctor.reporter import Reporter
+from dsrface.doctor.sizing import sweep
 
 
 def run(request: Mapping[str, Any], report: Reporter) -> None:
@@ -22,6 +24,6 @@ def run(request: Mapping[str, Any], report: Reporter) -> None:
         if "target" in request:
             survey.survey(request, report)
     elif stage == "prove":
-        workers.prove(request, report)
+        prove.prove(request, report)
     elif stage == "sweep":
-        workers.sweep(request, report)
+        sweep.sweep(request, report)

@@ -6,15 +6,18 @@ import os
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dsrface.doctor import targets
-from dsrface.doctor.checks import items, members, startup
-from dsrface.doctor.checks.installation import num_threads, torchvision_check
+from dsrface.doctor.checks import items, members, shards, startup
+from dsrface.doctor.checks.installation import torchvision_check
+from dsrface.doctor.code_facts import epoch_setters, finalizers
 from dsrface.doctor.facts import SurveyFacts
+from dsrface.doctor.observe import num_threads
 from dsrface.doctor.report import Check
 from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.targets import Target
@@ -31,13 +34,19 @@ def device_of(tensor: torch.Tensor) -> str:
     return str(tensor.device)
 
 
-def survey(request: Mapping[str, Any], report: Reporter) -> None:
-    """Examine the target of a request; reports checks and one `facts` event, a `SurveyFacts`."""
+def survey(request: Mapping[str, Any], report: Reporter, target: Target | None = None) -> None:
+    """Examine a target without workers; reports checks and one `facts` event, a `SurveyFacts`.
+
+    Args:
+        request: `methods`, `num_workers`, `memory_bytes`, `batch_size`, `load_s`, `measure_s`, `allow_cuda`.
+        report: Takes checks and events.
+        target: What to examine; built from `request["target"]` when not given.
+    """
     threads_before = num_threads()
     report("stage", name="build the data set")
     start = time.perf_counter()
     try:
-        target = targets.build(request["target"])
+        target = target or targets.build(request["target"])
     except Exception as error:  # noqa: BLE001 - foreign code
         report.check(_build_failed(error, request))
         if "torchvision" in str(error):
@@ -62,20 +71,30 @@ def survey(request: Mapping[str, Any], report: Reporter) -> None:
         *startup.checks(target, found, methods, threads_before=threads_before),
     ]:
         report.check(check)
+    roots = {"dataset": target.dataset, "collate_fn": target.collate_fn}
+    having, removing = finalizers(roots)
+    report.check(startup.finalizer_check(having, removing, methods))
     facts = SurveyFacts(
-        num_items=target.num_items(),
+        num_items=target.num_keys(),
         build_s=build_s,
-        batch_size=request["batch_size"] or target.batch_size or 32,
+        batch_size=request["batch_size"] or target.batch_items() or 32,
         blocks={
             method: [member.path for member in found.blocks(method)]
             for method in ("fork", "spawn", "forkserver")
         },
         data_paths=data_paths(target.dataset),
         network=startup.network_in(found),
+        handles=[
+            {"path": member.path, "kind": member.kind, "source": member.source}
+            for member in members.outermost(found.handles, found.handles)
+        ],
+        epoch_setters=epoch_setters(roots),
+        finalizers=having,
+        removing=removing,
     )
-    facts = items.examine(
-        target, facts, report=report, device_of=device_of, measure_s=float(request["measure_s"])
-    )
+    facts = items.examine(target, facts, report=report, device_of=device_of, request=request)
+    if target.is_iterable:
+        facts = replace(facts, shards=shards.most_workers(target, report))
     report("facts", **facts.to_dict())
 
 
@@ -96,6 +115,8 @@ def _built(target: Target, build_s: float) -> Check:
     size = target.num_items()
     length = "no length" if size is None else count_text(size, "item")
     summary = f"{type(target.dataset).__name__}, {length}, built in {build_s:.1f} s"
+    if target.note:
+        summary += f" ({target.note})"
     return Check("ds.build", "pass", summary, data={"flags": target.flags}, duration_s=build_s)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ _STARTS = {"main", "train", "run", "fit"}
 
 @dataclass
 class Target:
-    """What a DataLoader would be made of.
+    """What a DataLoader would be made of, or one that was given.
 
     Args:
         dataset: Map-style or iterable data set.
@@ -27,6 +29,8 @@ class Target:
         batch_size: As the target states it; None when it does not.
         file: The source file, for looking at its top level; may be empty.
         flags: Of the command that builds this very data set, for the line to launch; may be empty.
+        loader: The DataLoader that was given; its sampler and options count.
+        note: How the target was got out of what the callable returned; may be empty.
     """
 
     dataset: Any
@@ -35,6 +39,8 @@ class Target:
     batch_size: int | None = None
     file: str = ""
     flags: str = ""
+    loader: Any = None
+    note: str = ""
 
     @property
     def is_iterable(self) -> bool:
@@ -43,12 +49,74 @@ class Target:
 
         return isinstance(self.dataset, IterableDataset)
 
+    @property
+    def is_batched(self) -> bool:
+        """Whether the loader collates items; with batch_size=None it hands over what the data set returns."""
+        return self.loader is None or self.loader.batch_sampler is not None
+
+    @property
+    def batch_sampler(self) -> Any:
+        """The loader's batch sampler, or None."""
+        return None if self.loader is None or self.is_iterable else self.loader.batch_sampler
+
+    @property
+    def has_own_batches(self) -> bool:
+        """Whether batches come from a class of the user's, so that they cannot be cut otherwise."""
+        from torch.utils.data import BatchSampler
+
+        return self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler
+
+    @property
+    def sampler(self) -> Any:
+        """The sampler that yields the keys, where it is not all of them in order or shuffled; else None."""
+        from torch.utils.data import RandomSampler, SequentialSampler
+
+        if self.loader is None or self.is_iterable:
+            return None
+        sampler = self.loader.sampler
+        is_whole = isinstance(sampler, (RandomSampler, SequentialSampler))
+        return None if self.is_batched and is_whole else sampler
+
+    @property
+    def persistent_workers(self) -> bool:
+        """Whether the loader that was given keeps its workers."""
+        return bool(getattr(self.loader, "persistent_workers", False))
+
     def num_items(self) -> int | None:
         """Return the length, or None where there is none."""
         try:
             return len(self.dataset)
         except (TypeError, NotImplementedError):
             return None
+
+    def num_keys(self) -> int | None:
+        """Return how many items an epoch loads: the sampler's number, else the data set's."""
+        with contextlib.suppress(TypeError, NotImplementedError):
+            if self.sampler is not None:
+                return len(self.sampler)
+        return self.num_items()
+
+    def batch_items(self) -> int | None:
+        """Return the items of a batch; None where nothing says."""
+        if not self.has_own_batches:
+            return self.batch_size
+        first = self.own_batches(1)
+        return len(first[0]) if first and isinstance(first[0], (list, tuple)) else self.batch_size
+
+    def own_batches(self, count: int) -> list[Any]:
+        """Return the first batches of the loader's own batch sampler."""
+        return list(itertools.islice(iter(self.batch_sampler), count))
+
+    def first_keys(self, count: int) -> list[Any]:
+        """Return up to `count` keys that the loader asks for, in its own order where it has one."""
+        if self.has_own_batches:
+            batches = self.own_batches(count)
+            return [
+                key for batch in batches for key in (batch if isinstance(batch, (list, tuple)) else [batch])
+            ][:count]
+        if self.sampler is not None:
+            return list(itertools.islice(iter(self.sampler), count))
+        return list(range(min(count, self.num_items() or 0)))
 
 
 def build(request: Mapping[str, Any]) -> Target:
@@ -61,12 +129,28 @@ def build(request: Mapping[str, Any]) -> Target:
 
 
 def _from_spec(spec: str, args: Any) -> Target:
+    spec, _, key = spec.partition("[")
     value, file = named_object(spec, flag="--dataset", wanted="a data set")
-    return _unpack(_call(value, args), spec, file)
+    made = _call(value, args)
+    return _unpack(_part(made, key.rstrip("]").strip("'\""), spec) if key else made, spec, file)
+
+
+def _part(value: Any, key: str, spec: str) -> Any:
+    """Return one of several loaders.
+
+    Raises:
+        UsageError: there is none under this key.
+    """
+    for found in (key, int(key) if key.isdigit() else key):
+        with contextlib.suppress(LookupError, TypeError):
+            return value[found]
+    known = ", ".join(map(repr, value)) if isinstance(value, Mapping) else f"0 to {len(value) - 1}"
+    raise UsageError(f"{spec}: there is no {key!r}.", id="bad-target", hint=f"There are: {known}.")
 
 
 def _call(value: Any, args: Any) -> Any:
-    if isinstance(value, type) or not (hasattr(value, "__getitem__") or hasattr(value, "__iter__")):
+    known = ("__getitem__", "__iter__", "train_dataloader")
+    if isinstance(value, type) or not any(hasattr(value, name) for name in known):
         if not callable(value):
             raise UsageError(f"{value!r} is neither a data set nor callable.", id="bad-target")
         positional, named = (args, {}) if isinstance(args, list) else ([], args or {})
@@ -104,8 +188,9 @@ def _bind(value: Callable[..., Any], positional: list[Any], named: dict[str, Any
 def _unpack(value: Any, spec: str, file: str) -> Target:
     from torch.utils.data import DataLoader
 
+    value, note = _choose(value, spec)
     if isinstance(value, DataLoader):
-        return Target(value.dataset, value.collate_fn, value.worker_init_fn, value.batch_size, file)
+        return from_loader(value, file=file, note=note)
     options: Mapping[str, Any] = {}
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping):
         value, options = value
@@ -114,11 +199,11 @@ def _unpack(value: Any, spec: str, file: str) -> Target:
             raise UsageError(
                 f"{spec} returns unknown loader options: {', '.join(sorted(unknown))}.",
                 id="bad-target",
-                hint="Known are collate_fn, worker_init_fn and batch_size.",
+                hint="Known are collate_fn, worker_init_fn and batch_size; or return the DataLoader itself.",
             )
     if not hasattr(value, "__getitem__") and not hasattr(value, "__iter__"):
         raise UsageError(
-            f"{spec} returned a {type(value).__name__}, which is no data set.",
+            f"{spec} returned a {type(value).__name__}, which is not a Dataset.",
             id="bad-target",
             hint="Return a Dataset, a DataLoader, or (dataset, dict(collate_fn=..., batch_size=...)).",
         )
@@ -129,7 +214,63 @@ def _unpack(value: Any, spec: str, file: str) -> Target:
         options.get("batch_size"),
         file,
         str(options.get("flags", "")),
+        note=note,
     )
+
+
+def from_loader(loader: Any, *, file: str = "", note: str = "") -> Target:
+    """Return the target that a DataLoader is: its data set, its sampler and its options."""
+    return Target(
+        loader.dataset,
+        loader.collate_fn,
+        loader.worker_init_fn,
+        loader.batch_size or getattr(loader.batch_sampler, "batch_size", None),
+        file,
+        loader=loader,
+        note=note,
+    )
+
+
+def _choose(value: Any, spec: str) -> tuple[Any, str]:
+    """Take the training loader out of a data module, or one loader out of several.
+
+    Raises:
+        UsageError: a data module without one.
+    """
+    from torch.utils.data import DataLoader, Dataset
+
+    if not isinstance(value, DataLoader) and callable(getattr(value, "train_dataloader", None)):
+        kind = type(value).__name__
+        for name, args in (("prepare_data", ()), ("setup", ("fit",))):
+            if callable(getattr(value, name, None)):
+                getattr(value, name)(*args)
+        chosen, note = _choose(value.train_dataloader(), spec)
+        return chosen, f"{kind}.train_dataloader() after setup('fit'); {note}".rstrip("; ")
+    named: dict[Any, Any] = {}
+    if isinstance(value, Mapping):
+        is_split = all(isinstance(key, str) for key in value)
+        kinds = (DataLoader, Dataset) if is_split else (DataLoader,)
+        named = {
+            key: part
+            for key, part in value.items()
+            if isinstance(part, kinds)
+            or (is_split and hasattr(part, "__getitem__") and hasattr(part, "features"))
+        }
+        if is_split and value and not named:
+            raise UsageError(
+                f"{spec} returned a dict with the keys {', '.join(map(repr, value))}, which is not a "
+                "Dataset.",
+                id="bad-target",
+                hint="Return a Dataset or a DataLoader, or a dict of them.",
+            )
+    elif isinstance(value, (list, tuple)):
+        named = {index: part for index, part in enumerate(value) if isinstance(part, DataLoader)}
+    if not named or len(named) < len(value):
+        return value, ""
+    first = "train" if "train" in named else next(iter(named))
+    others = ", ".join(f"{spec}[{key}]" for key in named if key != first)
+    rest = f"; for the others: --dataset {others}" if others else ""
+    return named[first], f"{first!r} of {len(named)}{rest}"
 
 
 def unguarded_lines(file: str) -> list[int]:

@@ -23,6 +23,12 @@ def is_users(file: str) -> bool:
     return not any(Path(file).is_relative_to(folder) for folder in (_STANDARD_LIBRARY, _OWN))
 
 
+def raised_by_us(error: BaseException) -> bool:
+    """Return whether an exception was raised by a line of this package, not by what it called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(_OWN)
+
+
 def short_path(file: str) -> str:
     """Return the file relative to the working folder when it lies below it."""
     try:

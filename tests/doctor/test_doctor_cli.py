@@ -74,7 +74,7 @@ def test_this_process_and_the_parent_need_no_torch():
 
 @pytest.mark.slow
 def test_a_fault_through_the_whole_command_in_a_narrow_pipe():
-    done = command("--dataset", target("LockFault"), "--start-method", "spawn", "--budget", "3")
+    done = command("--dataset", target("LockFault"), "--start-method", "spawn", "--budget", "25")
     assert done.returncode == 1
     assert "FAIL  ds.unpicklable" in done.stdout
     assert "dataset.cache['lock']" in done.stdout
@@ -116,7 +116,7 @@ def test_the_classic_case_teaches(monkeypatch):
 
 @pytest.mark.slow
 def test_a_hanging_batch_ends_as_a_failure():
-    result = run(dataset=target("HangFault"), start_method="fork", budget_s=2)
+    result = run(dataset=target("HangFault"), start_method="fork", budget_s=20)
     check = result.report.check("worker.fork")
     assert (check.status, result.exit_code) == ("fail", 1)
     assert "doctor_faults.py" in check.where
@@ -125,7 +125,7 @@ def test_a_hanging_batch_ends_as_a_failure():
 
 @pytest.mark.slow
 def test_an_item_that_raises_is_told_once_and_speaks_for_no_number_of_workers():
-    report = run(dataset=target("ItemFault"), start_method="fork", budget_s=2).report
+    report = run(dataset=target("ItemFault"), start_method="fork", budget_s=20).report
     assert report.check("ds.items").status == "fail"
     assert report.check("worker.fork").status == "skip"
     assert "worker.fork" not in report.recommendation["reason"]
@@ -143,7 +143,7 @@ def test_the_lesson_of_a_network_on_the_cpu_speaks_of_what_would_be():
 def test_memory_is_pinned_where_the_launch_will_see_a_gpu(monkeypatch, hardware, visible, pins):
     monkeypatch.setattr(machine, "has_gpu", lambda: hardware)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    report = run(dataset=target("NetworkFixed"), probe=False, budget_s=1).report
+    report = run(dataset=target("NetworkFixed"), probe=False, budget_s=15).report
     assert report.recommendation["pin_memory"] is (pins and torch.version.cuda is not None)
 
 
@@ -181,7 +181,7 @@ def test_usage_errors():
 
 
 def test_judging_a_launch():
-    result = run(dataset=target("HandleFixed"), workers=1, budget_s=1, probe=False)
+    result = run(dataset=target("HandleFixed"), workers=1, budget_s=15, probe=False)
     assert result.report.check("perf.launch").status in ("pass", "warn")
 
 
@@ -281,7 +281,9 @@ def seen(**values):
         (machine.files_check(256, seen(tensors_per_batch=4), 8), "warn"),
         (machine.files_check(65_536, seen(tensors_per_batch=4), 8), "pass"),
         (machine.files_check(1024, None, 0), "warn"),
-        (machine.storage_check([], ItemCost(0.001, 0, 0.004, 1, 9)), "warn"),
+        (machine.storage_check([], ItemCost(0.001, 0, 0.004, 1, 9)), "info"),
+        (machine.storage_check([], ItemCost(0.001, 0, 0.004, 1, 9, 0, 0, 8192, 0.3)), "warn"),
+        (machine.storage_check([], ItemCost(0.001, 0, 0.004, 1, 9, 0, 0, 8192, 0.9)), "info"),
         (machine.storage_check([], ItemCost(0.001, 0, 0, 1, 9)), "pass"),
         (machine.worker_threads_check([{"cv2_threads": 8, "torch_threads": 1, "affinity": 8}], 8), "warn"),
         (machine.worker_threads_check([{"cv2_threads": None, "torch_threads": 1, "affinity": 2}], 8), "warn"),
@@ -289,7 +291,7 @@ def seen(**values):
 )
 def test_limits(check, status):
     assert check.status == status
-    assert check.fix or status in ("pass", "skip")
+    assert check.fix or status in ("pass", "skip", "info")
 
 
 @pytest.mark.parametrize(

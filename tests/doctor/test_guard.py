@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -62,8 +63,10 @@ def wait_until_gone(mark, seconds=20):
 
 
 def request(name, **more):
-    spec = {"kind": "spec", "spec": f"{HERE / 'doctor_faults.py'}:{name}", "args": None}
-    return {"stage": "prove", "target": spec, "method": "fork", "num_workers": 2, "item_s": 0.01, **more}
+    spec = {"spec": f"{HERE / 'doctor_faults.py'}:{name}", "args": None}
+    folder = tempfile.mkdtemp(prefix="doctor-evidence-")
+    options = {"num_workers": 2, "item_s": 0.01, "load_s": 0.5, "folder": folder, "survey": {}, **more}
+    return {"stage": "prove", "target": spec, "method": "fork", **options}
 
 
 @pytest.fixture
@@ -129,7 +132,7 @@ def test_killed_at_a_random_moment_nothing_is_left(sent, seed):
     before = shared_files()
     moment = random.Random(f"{sent}{seed}").uniform(0.2, 14)
     method = ["all", "fork", "forkserver", "spawn"][seed]
-    doctor = start_doctor(mark, "--start-method", method, "--budget", "6")
+    doctor = start_doctor(mark, "--start-method", method, "--budget", "20")
     try:
         time.sleep(moment)
         is_running = doctor.poll() is None
@@ -144,7 +147,7 @@ def test_killed_at_a_random_moment_nothing_is_left(sent, seed):
 
 
 def test_prints_of_the_examined_code_stay_out_of_the_json(mark):
-    command = [sys.executable, "-m", "dsrface", "doctor", "--json", "--no-probe", "--budget", "1"]
+    command = [sys.executable, "-m", "dsrface", "doctor", "--json", "--no-probe", "--budget", "15"]
     target = f"{HERE / 'doctor_faults.py'}:NoisyFault"
     done = subprocess.run(
         [*command, "--dataset", target], capture_output=True, text=True, timeout=120, check=False

@@ -29,7 +29,7 @@ def examine(name=None, *args, **values):
     if name is not None:
         values["dataset"] = f"{HERE / 'doctor_shapes.py'}:{name}"
         values["dataset_args"] = json.dumps([str(arg) for arg in args])
-    result = doctor.run(DoctorConfig(budget_s=4, **values), emit=lambda event: None)
+    result = doctor.run(DoctorConfig(budget_s=40, **values), emit=lambda event: None)
     jsonschema.validate(json.loads(json.dumps(result.to_dict())), SCHEMA)
     return result.report
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from dsrface.doctor.process.probe import Outcome
+from dsrface.doctor.proof.evidence import read
 from dsrface.doctor.report import Check
 from dsrface.runtime.user_code import innermost_in
 
@@ -21,6 +27,9 @@ _STEPS = {
 
 def survey_failed(outcome: Outcome) -> list[Check]:
     """Return the checks that tell which step of the survey its process did not survive."""
+    crash = outcome.last("crash")
+    if crash is not None and crash["ours"]:
+        return [broken(_STEPS.get(outcome.stage, ("ds.unpicklable", "", ""))[0], crash)]
     id, what, fix = _STEPS.get(outcome.stage, ("ds.unpicklable", "looking at the members", ""))
     item = outcome.last("item")
     if item is not None and outcome.stage == "load items":
@@ -36,24 +45,109 @@ def survey_failed(outcome: Outcome) -> list[Check]:
     )
 
 
-def proof_failed(outcome: Outcome, method: str, num_workers: int, limit_s: float) -> list[Check]:
+def proof_failed(outcome: Outcome, method: str, num_workers: int, folder: str) -> list[Check]:
     """Return the checks that tell how real workers ended.
 
     Args:
         outcome: Of the process that started them.
         method: Start method.
         num_workers: How many there were.
-        limit_s: Seconds they were given.
+        folder: Where workers left their evidence.
     """
+    id = f"worker.{method}"
+    if outcome.ending == "no time":
+        return [Check(id, "skip", "left out: --budget was spent")]
+    crash = outcome.last("crash")
+    if crash is not None and crash["ours"]:
+        return [broken(id, crash)]
+    starts = [read(folder, number) for number in (0, 1)]
+    if outcome.ending == "timeout" and not outcome.is_silent:
+        loaded = sum(start.num_items for start in starts)
+        text = f"not proved within --budget: {num_workers} {method} workers were busy after {loaded} items"
+        return [Check(id, "skip", text, data={"items": loaded, "ending": outcome.ending})]
+    error = next((start.error for start in starts if start.error is not None), None)
+    if outcome.ending == "timeout" and error is not None and not error["travels"]:
+        return [_waits_for_an_exception(error, method, outcome)]
     if outcome.ending == "timeout":
         matters, fix = _hang(outcome, method)
-        summary = f"{num_workers} workers by {method} hang: no batch within {limit_s:.0f} s"
+        loaded = sum(start.num_items for start in starts)
+        summary = (
+            f"{num_workers} workers by {method} hang after {loaded} items: no sign of life, no processor time"
+        )
     else:
         matters, fix = "", "Run with num_workers=0 to see the fault itself."
         summary = f"a process with {method} workers {outcome.death()}"
-    return _failed(
-        outcome, f"worker.{method}", summary, status="fail", where=place(outcome), matters=matters, fix=fix
+    checks = _failed(outcome, id, summary, status="fail", where=place(outcome), matters=matters, fix=fix)
+    checks[0] = replace(checks[0], data={**checks[0].data, "blocks": [method]})
+    return checks
+
+
+def _waits_for_an_exception(error: Mapping[str, Any], method: str, outcome: Outcome) -> Check:
+    return Check(
+        f"worker.{method}",
+        "fail",
+        f"a worker raised {error['type']}, which cannot be pickled, so the loader waits for ever: "
+        f"{error['text']}",
+        where=error["where"],
+        matters="torch sends an exception to the training process by its class, and that fails in the "
+        "queue's thread.",
+        fix=f"Define {error['type']} at module level, with a constructor that takes what is in its args.",
+        data={
+            "error": error["text"],
+            "traceback": error["traceback"],
+            "blocks": [method],
+            "stacks": outcome.stacks,
+        },
     )
+
+
+def broken(id: str, crash: Mapping[str, Any]) -> Check:
+    """Return the check that broke by a fault of this program: it says nothing about the data set."""
+    return Check(
+        id,
+        "error",
+        f"this check broke: {crash['error']}",
+        fix="Please report it, with the output of `dsrface doctor --json`.",
+        data={"traceback": crash["traceback"][-2000:]},
+    )
+
+
+def with_last_words(check: Check, log: str) -> Check:
+    """Give a check on a worker that ended without a word the exception that stands in the log."""
+    if check.status != "fail" or check.data.get("explained_as") != "worker-died":
+        return check
+    said = _EXCEPTION.findall(log)
+    if not said:
+        return check
+    method = check.id.partition(".")[2]
+    return replace(
+        check,
+        summary=f"a {method} worker cannot start: {said[-1]}",
+        where=innermost_in(log) or check.where,
+        matters=f"A {method} worker unpickles the data set and imports its modules; that raised.",
+        fix=_START_FIXES.get(said[-1].partition(":")[0], _START_FIX),
+        data={**check.data, "log": log[-4000:]},
+    )
+
+
+_EXCEPTION = re.compile(
+    r"^((?:[A-Za-z_][\w.]*)(?:Error|Exception|Interrupt|Exit|Warning)\b.*)$", re.MULTILINE
+)
+_FIND_THE_MODULE = (
+    "Import the class from a module that workers find too: installed, or in a folder on PYTHONPATH; not "
+    "from a "
+    "file that was loaded by its path."
+)
+_START_FIX = "Correct the line above: a worker runs it when it unpickles the data set or imports its modules."
+_START_FIXES = {
+    "ModuleNotFoundError": _FIND_THE_MODULE,
+    "ImportError": _FIND_THE_MODULE,
+    "AttributeError": "Define the class or function at module level, where a worker's import finds it.",
+    "RecursionError": (
+        "A __getattr__ that delegates must not ask for its own attribute while it is unpickled: raise "
+        "AttributeError for names that start with an underscore, or define __getstate__ and __setstate__."
+    ),
+}
 
 
 def place(outcome: Outcome) -> str:

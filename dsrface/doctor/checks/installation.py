@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import threading
 import time
 from importlib import metadata
 from pathlib import Path
@@ -35,12 +34,6 @@ def platform_checks(*, import_s: float, method: str) -> list[Check]:
         guarded("mp.cuda_poison", lambda: _poison(method)),
         guarded("env.decoder", _decoder),
     ]
-
-
-def num_threads() -> int:
-    """Return the threads of this process, those of C libraries included where the system tells."""
-    tasks = Path("/proc/self/task")
-    return len(list(tasks.iterdir())) if tasks.is_dir() else threading.active_count()
 
 
 def _torch(import_s: float, method: str) -> Check:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import random
 import sqlite3
+import sys
 import types
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
 # (module prefix, type name) -> kind; by name, so that no library is imported for the question.
@@ -44,6 +44,14 @@ _FAULTS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("CUDA", "cuda"), "cuda"),
 )
 
+# Handles that their makers forbid to carry across a fork, whatever a trial shows.
+CONTRACTS: Mapping[str, str] = {
+    "sqlite": "SQLite: a connection must not be carried across a fork (sqlite.org/howtocorrupt.html, 2.6).",
+    "socket": "Two processes on one connection read each other's answers.",
+    "process": "Two processes on one pipe read each other's answers.",
+    "video": "A decoder's state is copied, its file position is shared.",
+}
+
 # What to do, by kind of fault.
 ADVICE: Mapping[str, str] = {
     "lambda": "Write it as a function at module level, or a small class with __call__.",
@@ -53,6 +61,11 @@ ADVICE: Mapping[str, str] = {
     "h5py": "Keep the path and open the HDF5 file at first use in __getitem__, keyed by os.getpid().",
     "lmdb": "Keep the path and open the environment at first use in __getitem__, keyed by os.getpid().",
     "sqlite": "Keep the path and connect at first use in __getitem__, keyed by os.getpid().",
+    "descriptor": "Use os.pread(fd, size, offset), which has no position; or open at first use in "
+    "__getitem__, keyed by os.getpid().",
+    "socket": "Connect at first use in the worker, keyed by os.getpid().",
+    "process": "Start it at first use in the worker, keyed by os.getpid().",
+    "video": "Keep the path and open the video at first use in __getitem__, keyed by os.getpid().",
     "archive": "Keep the path and open the archive at first use in __getitem__, keyed by os.getpid().",
     "generator": "Keep what makes the generator, and make it in __iter__ or at first use in the worker.",
     "module-object": "Import the module at the top of the file instead of keeping it as a member.",
@@ -70,6 +83,8 @@ def handle_kind(obj: Any) -> str:
     if isinstance(obj, type):
         return ""
     if isinstance(obj, io.IOBase):
+        if obj in (sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__):
+            return ""
         return "" if isinstance(obj, (io.BytesIO, io.StringIO)) or _is_closed(obj) else "file"
     if isinstance(obj, sqlite3.Connection):
         return "sqlite"
@@ -87,11 +102,14 @@ def repeats_in_workers(obj: Any) -> bool:
     """
     if isinstance(obj, random.Random):
         return obj is not random._inst and not isinstance(obj, random.SystemRandom)  # noqa: SLF001
-    if isinstance(obj, np.random.RandomState):
-        return obj is not np.random.mtrand._rand  # noqa: SLF001
     if isinstance(obj, torch.Generator):
         return obj is not torch.default_generator
-    return isinstance(obj, np.random.Generator)
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return False
+    if isinstance(obj, numpy.random.RandomState):
+        return obj is not numpy.random.mtrand._rand  # noqa: SLF001
+    return isinstance(obj, numpy.random.Generator)
 
 
 def fault_kind(obj: Any, error: str) -> str:

@@ -41,6 +41,7 @@ _SLOW_FILE_SYSTEMS = (
 _FEW_FILES = 4096
 _SMALL_SHM = 1 << 30
 _WARN_SHARE = 0.8
+_MUCH_HELP = 0.2
 
 
 def start_method(asked: str) -> tuple[str, str]:
@@ -208,16 +209,29 @@ def storage_check(
     kinds = {path: file_system(path, mounts=mounts) for path in paths}
     slow = {path: kind for path, kind in kinds.items() if kind.startswith(_SLOW_FILE_SYSTEMS)}
     blocked, fraction = (cost.blocked_s, cost.blocked_fraction) if cost else (0.0, 0.0)
-    data = {"file_systems": kinds, "blocked_fraction": round(fraction, 3)}
+    data = {
+        "file_systems": kinds,
+        "blocked_fraction": round(fraction, 3),
+        "read_bytes_per_item": round(cost.read_bytes) if cost else 0,
+    }
     where = "\n".join(f"{path} ({kind})" for path, kind in (slow or kinds).items())
+    is_disk = bool(slow) or (cost is not None and cost.waits_for_disk)
     if fraction > 0.3 and blocked > 2e-4:
+        said = f"items wait {blocked * 1e3:.1f} ms, {fraction:.0%} of their time"
+        if not is_disk:
+            return Check(
+                "env.storage",
+                "info",
+                f"{said}, but not for a disk: none was read (a lock, a sleep, a network or another process)",
+                data=data,
+            )
         return Check(
             "env.storage",
             "warn",
-            f"items wait {blocked * 1e3:.1f} ms for a disk, network or lock: {fraction:.0%} of their time",
+            f"{said}, for {next(iter(slow.values()), 'a disk')}",
             where=where,
             matters="Then more workers than cores are right, and packed data would be better.",
-            fix="Copy the data to a local disk, or pack it into shards (`dsrface precompute`).",
+            fix="Copy the data to a local disk, or pack many small files into a few large ones.",
             data=data,
         )
     if slow:
@@ -225,7 +239,7 @@ def storage_check(
         return Check(
             "env.storage",
             "info",
-            f"the data lies on {kind}; items were quick this time, a cold cache will not be",
+            f"the data is on {kind}; items were quick this time, a cold cache will not be",
             where=where,
             fix="Copy it to a local disk before a long run.",
             data=data,
@@ -242,10 +256,21 @@ def storage_check(
     )
 
 
-def worker_threads_check(notes: Sequence[Mapping[str, Any]], cores: int) -> Check | None:
-    """Check the threads that workers report; None when they are as they should be."""
+def worker_threads_check(
+    notes: Sequence[Mapping[str, Any]], cores: int, cost: ItemCost | None = None
+) -> Check | None:
+    """Check the threads that workers report; None when they are as they should be.
+
+    Args:
+        notes: What each worker said.
+        cores: That this process may use.
+        cost: Of an item; OpenCV that is loaded and not used has threads too, which then cost nothing.
+    """
+    is_used = cost is None or cost.helper_s > _MUCH_HELP * cost.processor_s
     crowded = [
-        note for note in notes if (note.get("cv2_threads") or 0) > 1 or (note.get("torch_threads") or 0) > 1
+        note
+        for note in notes
+        if ((note.get("cv2_threads") or 0) > 1 and is_used) or (note.get("torch_threads") or 0) > 1
     ]
     shrunk = [note for note in notes if note.get("affinity") and note["affinity"] < cores]
     if crowded:

@@ -57,7 +57,7 @@ def places(members: Sequence[Member]) -> str:
 
 
 def _unpicklable(trace: Trace, pickles: list[str]) -> Check:
-    members = _outermost(trace.unpicklable, trace.handles)
+    members = outermost(trace.unpicklable, trace.handles)
     if not pickles:  # under fork an open handle is worse than unpicklable
         others = _without(members, trace.handles)
         if members and not others:
@@ -189,7 +189,7 @@ def _cuda_outcome(method: str) -> tuple[str, str]:
 
 def _handles(trace: Trace, methods: Sequence[str]) -> Check:
     members = [member for member in trace.handles if not member.is_hidden or "fork" in methods]
-    members = _outermost(members, members)
+    members = outermost(members, members)
     matters = "Every worker gets the same connection."
     if "fork" in methods:
         matters = (
@@ -197,7 +197,7 @@ def _handles(trace: Trace, methods: Sequence[str]) -> Check:
             "Other start methods cannot send it."
         )
     else:
-        sent = _without(members, _outermost(trace.unpicklable, trace.handles))
+        sent = _without(members, outermost(trace.unpicklable, trace.handles))
         if members and not sent:
             return _told_by("ds.unpicklable", "ds.open_handles", members)
         members = sent
@@ -306,7 +306,7 @@ def _refcounts(trace: Trace, methods: Sequence[str], num_workers: int) -> Check:
     )
 
 
-def _outermost(members: Sequence[Member], handles: Sequence[Member]) -> list[Member]:
+def outermost(members: Sequence[Member], handles: Sequence[Member]) -> list[Member]:
     """Name the handle that the user opened in place of what lies inside it, e.g. the file of a ZipFile."""
     named: dict[str, Member] = {}
     for member in members:

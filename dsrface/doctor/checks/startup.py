@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from dsrface.doctor.checks.installation import num_threads
 from dsrface.doctor.checks.members import places
 from dsrface.doctor.facts import Network
+from dsrface.doctor.observe import num_threads
 from dsrface.doctor.report import Check, guarded
 from dsrface.doctor.targets import Target, unguarded_lines
 from dsrface.doctor.trace.pickling import Trace
 from dsrface.runtime.text import count_text
+from dsrface.runtime.user_code import is_users
 
 
 def checks(target: Target, found: Trace, methods: Sequence[str], *, threads_before: int) -> list[Check]:
@@ -30,6 +32,33 @@ def checks(target: Target, found: Trace, methods: Sequence[str], *, threads_befo
         guarded("mp.cuda_fork", lambda: _cuda_fork(found, methods)),
         guarded("mp.threads", lambda: _live_threads(threads_before, methods)),
     ]
+
+
+def finalizer_check(having: Sequence[str], removing: Sequence[str], methods: Sequence[str]) -> Check:
+    """Return `ds.finalizer`: whether the end of a worker removes what the data set needs.
+
+    Args:
+        having: Members whose class has `__del__`.
+        removing: Those of them that remove files.
+        methods: Start methods the user means to use.
+    """
+    copies = [method for method in methods if method != "fork"]
+    if not removing:
+        text = f"{having[0]} removes no files" if having else "no member acts when it is destroyed"
+        return Check("ds.finalizer", "pass", text)
+    return Check(
+        "ds.finalizer",
+        "fail" if copies else "info",
+        f"{removing[0].partition(' ')[0]} removes files when the object is destroyed",
+        where="\n".join(removing),
+        matters="A worker that is not forked has a copy of the data set, which is destroyed when the "
+        "worker ends: "
+        "after the first epoch the files are gone. No worker was started so, to keep them.",
+        fix="Act only in the process that made the files: remember os.getpid() in __init__, compare in "
+        "__del__; "
+        "or clean up in the main program, e.g. with tempfile.TemporaryDirectory.",
+        data={"members": list(removing), "blocks": ["spawn", "forkserver"]},
+    )
 
 
 def network_in(found: Trace) -> Network | None:
@@ -84,9 +113,19 @@ def _cuda_fork(found: Trace, methods: Sequence[str]) -> Check:
     return Check("mp.cuda_fork", "pass", "no worker inherits CUDA")
 
 
+def _threads_of_user() -> list[str]:
+    """Return the names of the threads that run a function of the user's."""
+    found = []
+    for thread in threading.enumerate():
+        code = getattr(getattr(thread, "_target", None), "__code__", None)
+        if code is not None and is_users(code.co_filename):
+            found.append(thread.name)
+    return found
+
+
 def _live_threads(before: int, methods: Sequence[str]) -> Check:
     extra = max(0, num_threads() - before)
-    data = {"threads": extra}
+    data = {"threads": extra, "users": _threads_of_user()}
     if extra and "fork" in methods:
         return Check(
             "mp.threads",

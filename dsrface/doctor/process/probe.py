@@ -27,7 +27,7 @@ _MEMORY_POLL_S = 0.25
 _LOG_TAIL_BYTES = 16_000
 _STACKS_S = 3.0
 _END_S = 8.0
-MARK = "@@dsrface "  # a worker's line in the log that is for us, not for the user
+_A_SIGN_S = 0.05  # processor seconds within the silence that show that work goes on
 
 
 @dataclass
@@ -40,8 +40,8 @@ class Outcome:
         code: Exit code of the child, negative for a signal; None when it was killed by us.
         stage: The last step the child said it began.
         log: The end of what it wrote to stdout and stderr.
+        is_silent: It was ended because it gave no sign of life; otherwise its time was up.
         stacks: Where each process stood when the time was up.
-        worker_notes: Facts that workers reported about themselves.
         duration_s: Seconds from start to end.
     """
 
@@ -50,8 +50,8 @@ class Outcome:
     code: int | None = None
     stage: str = ""
     log: str = ""
+    is_silent: bool = False
     stacks: str = ""
-    worker_notes: list[dict[str, Any]] = field(default_factory=list)
     duration_s: float = 0.0
 
     def last(self, event: str) -> dict[str, Any] | None:
@@ -75,6 +75,7 @@ def run_stage(
     *,
     timeout_s: float,
     silence_s: Mapping[str, float] = MappingProxyType({}),
+    evidence: str | None = None,
     memory_limit_bytes: int | None = None,
     allow_cuda: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
@@ -84,7 +85,9 @@ def run_stage(
     Args:
         request: What the child shall do; JSON-able.
         timeout_s: The processes are killed then, after they wrote their stacks.
-        silence_s: By step, the longest time without an event; the same happens then.
+        silence_s: By step, the longest time without an event, a line from a worker, or processor time used;
+            the same happens then.
+        evidence: Folder in which workers leave their signs of life.
         memory_limit_bytes: Sum of the processes' own memory at which they are killed.
         allow_cuda: Let the child see CUDA devices; hidden otherwise.
         on_event: Called with each event as it comes.
@@ -98,7 +101,8 @@ def run_stage(
     ):
         events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=_read_events, args=(guardian, events), daemon=True).start()
-        next_memory, heard = start + _MEMORY_POLL_S, start
+        next_memory = start + _MEMORY_POLL_S
+        life = _Life(guardian.pid, evidence)
         while True:
             try:
                 event = events.get(timeout=_POLL_S)
@@ -110,10 +114,12 @@ def run_stage(
                 _take(event, outcome, on_event)
                 if event["event"] == "ended":
                     break
-                heard = time.monotonic()
+                life.heard()
                 continue
             now = time.monotonic()
-            if now - start > timeout_s or now - heard > silence_s.get(outcome.stage, timeout_s):
+            patience_s = silence_s.get(outcome.stage, timeout_s)
+            outcome.is_silent = now - life.last > patience_s and not life.goes_on()
+            if now - start > timeout_s or outcome.is_silent:
                 outcome.ending = "timeout"
                 _ask_for_stacks(guardian, events, outcome, log)
                 break
@@ -123,7 +129,7 @@ def run_stage(
                     outcome.ending = "memory"
                     break
         _close(guardian)
-        outcome.log, outcome.worker_notes = _split_log(_tail(log))
+        outcome.log = _tail(log)[-_LOG_TAIL_BYTES:]
     outcome.duration_s = time.monotonic() - start
     return outcome
 
@@ -222,15 +228,55 @@ def _tail(log: IO[bytes]) -> str:
     return log.read().decode("utf-8", "replace")
 
 
-def _split_log(text: str) -> tuple[str, list[dict[str, Any]]]:
-    notes, lines = [], []
-    for line in text.splitlines():
-        if MARK in line:
-            with contextlib.suppress(ValueError):
-                notes.append(json.loads(line.partition(MARK)[2]))
-        else:
-            lines.append(line)
-    return "\n".join(lines)[-_LOG_TAIL_BYTES:], notes
+class _Life:
+    """Signs of life of a process tree: events, lines that workers write, processor time.
+
+    Args:
+        pid: The guardian's.
+        evidence: Folder in which workers write; None when there are none.
+    """
+
+    def __init__(self, pid: int, evidence: str | None) -> None:
+        self.last = time.monotonic()
+        self._pid = pid
+        self._evidence = evidence
+        self._seen = (-1.0, -1)
+
+    def heard(self) -> None:
+        """Note an event."""
+        self.last = time.monotonic()
+
+    def goes_on(self) -> bool:
+        """Return whether anything has happened since this was last asked; if so, the silence begins again."""
+        now = (_tree_processor_s(self._pid), self._evidence_bytes())
+        before, self._seen = self._seen, now
+        if now[0] - before[0] > _A_SIGN_S or now[1] != before[1]:
+            self.last = time.monotonic()
+            return True
+        return False
+
+    def _evidence_bytes(self) -> int:
+        if self._evidence is None:
+            return 0
+        total = 0
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(self._evidence):
+                total += entry.stat().st_size
+        return total
+
+
+def _tree_processor_s(pid: int) -> float:
+    """Return the processor seconds of all processes below one, those of their ended children included."""
+    import psutil
+
+    total = 0.0
+    with contextlib.suppress(psutil.Error):
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                total += times.user + times.system
+                total += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return total
 
 
 def _tree_bytes(pid: int) -> int:

@@ -1,8 +1,9 @@
 """The model of a loader: what it rests on, what it predicts, and what is recommended from it.
 
-One item costs c processor seconds, b blocked seconds, and o processor seconds more when it comes
-from another process, of which this process spends r on receiving it. n workers on C cores supply
-X(n) = min(n / (c + b + o), C / (c + o), 1 / r) items a second, none supply X(0) = 1 / (c + b). With a
+One item takes l seconds, of which c processor seconds (its own, and those of other threads and processes) are
+spent; it costs o seconds more on either side when it comes from another process, which receives at most one
+in r. n workers on C cores supply X(n) = min(n / (l + o), C / (c + 2 o), 1 / r) items a second, none supply
+X(0) = 1 / l. With a
 consumer of R items a second an item takes T(0) = 1/X(0) + 1/R without workers, for then loading and consuming
 take turns, and T(n) = max(1/X(n), 1/R) with them. The fewest workers within 5 % of the best T win, below caps
 that each carry a name.
@@ -69,10 +70,10 @@ class LoaderFacts:
 
     def supply(self, num_workers: int) -> float:
         """Return X(n) in items per second, on an otherwise idle machine."""
-        own = max(self.cost.cpu_s + self.cost.blocked_s, 1e-9)
+        own = max(self.cost.own_s, 1e-9)
         if num_workers == 0:
             return 1 / own
-        busy = self.cost.cpu_s + self.ipc_s()
+        busy = self.cost.processor_s + 2 * self.ipc_s()  # sending and receiving
         receive = self.batch_size / _BATCH_OVERHEAD_S
         return min(num_workers / (own + self.ipc_s()), self.cores.effective / busy, receive)
 

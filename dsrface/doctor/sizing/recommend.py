@@ -20,7 +20,8 @@ from dsrface.doctor.sizing.limits import (
     shm_needed_bytes,
 )
 from dsrface.doctor.sizing.loader_model import LoaderFacts, Recommendation, Window, WorkerChoice
-from dsrface.doctor.sizing.measure import at_least, measure_items, spread_indices
+from dsrface.doctor.sizing.measure import ItemCost, at_least, measure_items, spread_indices
+from dsrface.doctor.sizing.memory import tensor_sizes
 from dsrface.runtime.cpu import effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import effective_start_method
 
@@ -28,6 +29,8 @@ _TOLERANCE = 0.05
 _NO_WORKERS_MARGIN = 1.25  # 0 workers must be this much faster when nobody said what consumes the batches
 _BEYOND_NOISE = 2.0  # times as fast: a lead that noise does not explain
 _MOST_WORKERS = 32
+_QUICK_BATCH_S = 1e-3  # a batch that loads faster than this costs more to hand over than to load
+_OVERLAPS = 1.3  # times the rate of one worker that two must reach, for waiting that overlaps
 _SAFE_SHARE = 0.8
 
 
@@ -111,6 +114,9 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
             reason = f"measured: {medians[number]:.0f} items/s"
     elif facts.must_be_zero:
         confidence = "high"
+    elif number > facts.cores.effective:
+        confidence = "low"
+        reason = "more workers than cores, and not timed"
     elif facts.cost.wait_fraction > 0.3:
         confidence = "low"
         reason = f"the machine is busy: items waited {facts.cost.wait_fraction:.0%} of their time for a core"
@@ -138,6 +144,20 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
             workers: facts.supply(workers) for workers in sorted({0, 1, 2, 4, 8, number}) if workers <= most
         },
     )
+
+
+def overlap_cap(cost: ItemCost, rate: Mapping[str, Any]) -> dict[str, int]:
+    """Return a limit of one worker where items wait, and wait no less with two workers than with one.
+
+    Args:
+        cost: Of one item, measured alone.
+        rate: What the proof saw: `num_workers` and the mean seconds of an item in one of them, `item_s`.
+    """
+    workers, item_s = rate["num_workers"], rate["item_s"]
+    if workers < 2 or not item_s or cost.blocked_fraction < 0.3 or cost.own_s < 1e-3:
+        return {}
+    gain = workers * cost.own_s / item_s
+    return {"waiting that does not overlap": 1} if gain < _OVERLAPS else {}
 
 
 def auto_workers(
@@ -192,23 +212,6 @@ def _measured_choice(dataset: Any, batch_size: int, budget_s: float) -> WorkerCh
     return WorkerChoice(number, _why(facts, number))
 
 
-def tensor_sizes(value: Any) -> tuple[int, int]:
-    """Return the bytes and the number of the tensors and arrays in an item or a batch."""
-    if hasattr(value, "element_size"):
-        return int(value.numel() * value.element_size()), 1
-    if hasattr(value, "nbytes"):
-        return int(value.nbytes), 1
-    parts: Sequence[Any] = ()
-    if isinstance(value, Mapping):
-        parts = list(value.values())
-    elif isinstance(value, (list, tuple)):
-        parts = value
-    elif hasattr(value, "__dict__"):
-        parts = list(vars(value).values())
-    sizes = [tensor_sizes(part) for part in parts]
-    return sum(size for size, _ in sizes), sum(count for _, count in sizes)
-
-
 def judge(facts: LoaderFacts, num_workers: int) -> tuple[str, list[str]]:
     """Judge a launch with a given number of workers.
 
@@ -255,10 +258,14 @@ def launch_check(facts: LoaderFacts, num_workers: int) -> Check:
 def _fewest(rates: Mapping[int, float], facts: LoaderFacts) -> int:
     """Return the fewest workers within 5 % of the best rate.
 
-    With an unknown consumer, workers are preferred even at equal speed: they load while the device computes.
+    With an unknown consumer, workers are preferred even at equal speed: they load while the device
+    computes. None
+    are taken where 0 is 1.25 times as fast, or where a whole batch loads in less than a millisecond.
     """
     with_workers = {number: rate for number, rate in rates.items() if number}
     if facts.consumer_rate is None and with_workers and 0 in rates:
+        if facts.cost.own_s * facts.batch_size < _QUICK_BATCH_S:
+            return 0
         if rates[0] >= _NO_WORKERS_MARGIN * max(with_workers.values()):
             return 0
         rates = with_workers
@@ -277,7 +284,9 @@ def _why(facts: LoaderFacts, number: int) -> str:
     cost = facts.cost
     if facts.must_be_zero:
         return facts.must_be_zero
-    item = f"an item takes {cost.cpu_s * 1e3:.2g} ms of processor, {cost.blocked_s * 1e3:.2g} ms of I/O"
+    item = (
+        f"an item takes {cost.processor_s * 1e3:.2g} ms of processor and waits {cost.blocked_s * 1e3:.2g} ms"
+    )
     if number == 0:
         return f"{item}: handing it over from another process costs more than loading it"
     limits = caps(facts)

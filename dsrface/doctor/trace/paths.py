@@ -25,9 +25,9 @@ def render(root: str, stack: list[Any]) -> tuple[str, Any, str]:
     holder: Any = owner
     via: Any = None
     for obj in stack[1:]:
-        step = _step(owner, obj)
+        step = step_to(owner, obj)
         if step is None and via is not None:
-            step = _step(via, obj)
+            step = step_to(via, obj)
             if step is not None and isinstance(via, dict) and step.startswith("['"):
                 step = f".{step[2:-2]}"  # a key of the state is an attribute of the owner
             elif step is not None and isinstance(via, (tuple, list)):
@@ -62,7 +62,8 @@ def locate(owner: Any, name: str, obj: Any) -> str:
     return _class_line(type(owner), None) if type(owner).__module__ != "builtins" else ""
 
 
-def _step(owner: Any, obj: Any) -> str | None:
+def step_to(owner: Any, obj: Any) -> str | None:
+    """Return what leads from an owner to an object that it holds, e.g. `.name` or `[0]`, or None."""
     if isinstance(owner, dict):
         for key, value in owner.items():
             if value is obj:

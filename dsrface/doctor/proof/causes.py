@@ -1,0 +1,176 @@
+"""Why an item that loads here fails or differs in a worker, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dsrface.doctor.proof.seeding import users_modules
+
+if TYPE_CHECKING:
+    from dsrface.doctor.proof.compare import Comparison
+    from dsrface.doctor.proof.prove import Start
+
+_SIMPLE = (bool, int, float, str, bytes, type(None))
+_FORKSERVER = 'pass multiprocessing_context="forkserver" to the DataLoader'
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A cause in words.
+
+    Args:
+        name: One word for programs.
+        summary: To stand after the finding; may be empty.
+        matters: What happens.
+        fix: What to do.
+        where: The member, variable or line; may be empty.
+    """
+
+    name: str
+    summary: str
+    matters: str
+    fix: str
+    where: str = ""
+
+
+def cause_of_exception(error: Mapping[str, Any], method: str, *, num_moved: int) -> Cause:
+    """Return why a worker raised on an item that loads here.
+
+    Args:
+        error: What the worker wrote: type, text, traceback.
+        method: Start method.
+        num_moved: Shared positions that workers moved.
+    """
+    text = f"{error['type']}: {error['text']}"
+    if "daemonic processes are not allowed" in text:
+        return Cause(
+            "pool",
+            "",
+            "A worker is a daemonic process, and those may not start processes of their own.",
+            "No multiprocessing.Pool or Process in __getitem__: the workers are the pool. Do the work in "
+            "the item "
+            "itself, or with threads, and raise num_workers.",
+        )
+    if num_moved:
+        return Cause(
+            "handle",
+            "",
+            "The workers share the position of an open file and read each other's bytes.",
+            "See ds.open_handles, which names the file. Open it at first use in __getitem__, keyed by "
+            "os.getpid().",
+        )
+    if method == "fork" and any(
+        word in text.lower() for word in ("fork-safe", "fork safe", "after fork", "forked")
+    ):
+        return Cause(
+            "fork",
+            "",
+            "The library says itself that it cannot be used in a forked process.",
+            f"Make the object at first use in the worker, or {_FORKSERVER}.",
+        )
+    if "shards" in text and ("workers" in text or "worker" in text):
+        return Cause(
+            "shards",
+            "",
+            "The stream has fewer shards than there are workers.",
+            "Use at most as many workers as there are shards, or cut the data into more shards.",
+        )
+    if method != "fork":
+        return Cause(
+            "state",
+            "",
+            f"A {method} worker starts fresh and imports the modules again: what the main program has set "
+            "since "
+            "is not there (module variables, flags of libraries such as PIL.ImageFile.LOAD_TRUNCATED_IMAGES, "
+            "os.chdir, registered classes).",
+            "Set it in worker_init_fn or where the module is imported, or keep it as an attribute of the "
+            "data set.",
+        )
+    return Cause(
+        "inherited",
+        "",
+        "The item loads in this process: the worker fails on what it inherited (an open file, a "
+        "connection, a lock, "
+        "a thread that does not exist there).",
+        f"Make it at first use in the worker, keyed by os.getpid(), or {_FORKSERVER}.",
+    )
+
+
+def cause_of_wrong_items(found: Comparison, starts: list[Start], method: str, *, moved: bool) -> Cause:
+    """Return why items of workers differ from those of this process."""
+    if moved:
+        return Cause(
+            "handle",
+            "a file position is shared",
+            "Forked workers read each other's bytes.",
+            "See ds.open_handles, which names the file. Open files at first use in __getitem__, keyed by "
+            "os.getpid().",
+        )
+    variable = _other_variable(starts)
+    if method != "fork" and variable is not None:
+        return Cause(
+            "variable",
+            f"{variable} has another value in a worker",
+            f"A {method} worker imports the module again and finds the value of the import, not the one "
+            "that was "
+            "set later.",
+            "Set it in worker_init_fn, or keep the value as an attribute of the data set.",
+            where=variable,
+        )
+    if method != "fork" and found.agree:
+        return Cause(
+            "state",
+            "state of this process is missing there",
+            f"All {method} workers agree with each other: they lack something that the main program has set "
+            "(a flag of a library, the working folder, a member that __getstate__ drops).",
+            "Set it in worker_init_fn or where the module is imported, or keep it as an attribute of the "
+            "data set.",
+        )
+    if method != "fork":
+        return Cause(
+            "hash",
+            "each worker gives another one",
+            f"The order of a set and hash() of texts differ between {method} processes, unless "
+            "PYTHONHASHSEED is set.",
+            "Use sorted() where a set or a listing is turned into numbers (labels, indices), and no hash().",
+        )
+    if found.agree:
+        return Cause(
+            "process",
+            "all workers give the same other one",
+            "The item depends on being in a worker (get_worker_info, the number of threads, what was "
+            "inherited).",
+            "Let __getitem__ depend on the index alone; draw random numbers from torch.initial_seed().",
+        )
+    return Cause(
+        "process",
+        "each worker gives another one",
+        "The item depends on the process (its id, an object that forked copies share), or workers race.",
+        "Let __getitem__ depend on the index alone. Open files, connections and shared buffers at first "
+        "use in "
+        "the worker, keyed by os.getpid().",
+    )
+
+
+def module_variables() -> dict[str, str]:
+    """Return the simple values of the user's modules, as text: what a fresh worker may have otherwise."""
+    found = {}
+    for module in users_modules():
+        name = "__main__" if module.__name__ == "__mp_main__" else module.__name__
+        for key, value in list(vars(module).items()):
+            if not key.startswith("__") and isinstance(value, _SIMPLE):
+                found[f"{name}.{key}"] = repr(value)[:120]
+    return dict(list(found.items())[:2000])
+
+
+def _other_variable(starts: list[Start]) -> str | None:
+    notes = [note for start in starts for note in start.evidence.notes if note.get("variables")]
+    if not notes:
+        return None
+    here = module_variables()
+    for name, value in notes[0]["variables"].items():
+        if name in here and here[name] != value:
+            return f"{name} ({here[name]} here, {value} in a worker)"
+    return None

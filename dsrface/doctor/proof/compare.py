@@ -1,0 +1,254 @@
+"""Items of workers against those of this process, under equal generators.
+
+An item is wrong only when this process reads it the same way each time, seconds apart, when the worker's item
+differs from that by more than the last bits of a sum, and when it happens in more than one start.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dsrface.doctor.proof.fingerprint import almost_equal, fingerprint
+from dsrface.doctor.proof.transport import first_difference
+
+if TYPE_CHECKING:
+    from dsrface.doctor.proof.prove import Start
+    from dsrface.doctor.proof.reference import Reference
+
+_LOOKED_INTO = 48
+_A_CLOCK_S = 1.1  # many seed with whole seconds
+_STREAM_ITEMS = 64
+
+
+@dataclass
+class Comparison:
+    """What came of it.
+
+    Args:
+        compared: Items of workers held against this process.
+        equal: Equal ones.
+        rounded: Equal but for the last bits of floating-point numbers.
+        varying: Those that this process does not read the same way twice.
+        by_clock: Those of them that only change with the time.
+        wrong: Keys whose items are wrong.
+        once: Keys that differed in one start only.
+        agree: Whether different workers gave the same wrong items.
+        lost: What got lost on the way to this process; empty when nothing did.
+        num_sent: Batches compared before and after they were sent.
+        gone: What this process raised after the workers had ended, where it loaded before.
+        repeated: For a stream: share of a worker's items that another one delivered too.
+        idle: For a stream: workers that delivered nothing.
+    """
+
+    compared: int = 0
+    equal: int = 0
+    rounded: int = 0
+    varying: int = 0
+    by_clock: int = 0
+    wrong: list[Any] = field(default_factory=list)
+    once: list[Any] = field(default_factory=list)
+    agree: bool = False
+    lost: str = ""
+    num_sent: int = 0
+    gone: str = ""
+    repeated: float = 0.0
+    idle: int = 0
+
+
+def compare_keys(starts: list[Start], reference: Reference, *, until: float) -> Comparison:
+    """Compare the items of a map-style data set.
+
+    Args:
+        starts: What workers delivered.
+        reference: This process.
+        until: On the monotonic clock; what is left then is not compared.
+    """
+    found = Comparison()
+    suspects: dict[str, _Suspect] = {}
+    here: dict[str, list[str]] = {}
+    began = time.monotonic()
+    for start in starts:
+        for number, keys in enumerate(start.batches):
+            batch = start.evidence.batches.get(number)
+            if batch is None or batch.is_natural or not batch.items:
+                continue
+            if repr(keys) not in here:
+                if time.monotonic() > until and found.compared:
+                    continue
+                try:
+                    here[repr(keys)] = reference.digests(keys)
+                except Exception as error:  # noqa: BLE001 - it loaded before and in workers
+                    found.gone = f"{type(error).__name__}: {error}"
+                    return found
+            _count(found, suspects, start, number, keys, here[repr(keys)])
+    if suspects:
+        _look_into(found, suspects, starts, reference, began)
+    _look_at_transport(found, starts, reference)
+    return found
+
+
+@dataclass
+class _Suspect:
+    """One place in one batch whose item differs."""
+
+    keys: Any
+    row: int
+    here: set[str]
+    workers: dict[int, str] = field(default_factory=dict)
+    numbers: dict[int, int] = field(default_factory=dict)
+
+
+def _count(
+    found: Comparison, suspects: dict[str, _Suspect], start: Start, number: int, keys: Any, here: list[str]
+) -> None:
+    there = start.evidence.batches[number].items
+    for row, digest in enumerate(there):
+        expected = here[row] if row < len(here) else ""
+        found.compared += 1
+        if digest == expected:
+            found.equal += 1
+            continue
+        suspect = suspects.setdefault(f"{keys!r}/{row}", _Suspect(keys, row, {expected}))
+        suspect.workers[start.number] = digest
+        suspect.numbers[start.number] = number
+
+
+def _look_into(
+    found: Comparison, suspects: dict[str, _Suspect], starts: list[Start], reference: Reference, began: float
+) -> None:
+    """Read the differing items again, at once and after more than a second, and judge each."""
+    chosen = list(suspects.values())[:_LOOKED_INTO]
+    soon = [_again(reference, suspect) for suspect in chosen]
+    time.sleep(max(0.0, _A_CLOCK_S - (time.monotonic() - began)) if len(chosen) else 0.0)
+    later = [_again(reference, suspect) for suspect in chosen]
+    judged: list[_Suspect] = []
+    varying = clock = 0
+    for suspect, second, third in zip(chosen, soon, later):
+        if second not in suspect.here:
+            varying += 1
+        elif third not in suspect.here:
+            varying += 1
+            clock += 1
+        else:
+            judged.append(suspect)
+    rounded = [suspect for suspect in judged if _is_rounding(suspect, starts, reference)]
+    wrong = [suspect for suspect in judged if suspect not in rounded]
+    scale = len(suspects) / max(1, len(chosen))
+    found.varying, found.by_clock = round(varying * scale), round(clock * scale)
+    found.rounded = round(len(rounded) * scale)
+    in_starts = {number for suspect in wrong for number in suspect.workers}
+    told = [_key(suspect) for suspect in wrong]
+    if len(in_starts) > 1 or len(starts) == 1:
+        found.wrong = told
+        found.agree = all(len(set(s.workers.values())) == 1 and len(s.workers) > 1 for s in wrong)
+    else:
+        found.once = told
+
+
+def _again(reference: Reference, suspect: _Suspect) -> str:
+    try:
+        if reference.target.is_batched and not getattr(reference.target.dataset, "__getitems__", None):
+            return fingerprint(reference.item(suspect.keys[suspect.row]))
+        return reference.digests(suspect.keys)[suspect.row]
+    except Exception as error:  # noqa: BLE001 - an item that raises now varies
+        return f"raised {type(error).__name__}"
+
+
+def _is_rounding(suspect: _Suspect, starts: list[Start], reference: Reference) -> bool:
+    """Return whether the worker's batch equals this process's but for the last bits."""
+    for start in starts:
+        number = suspect.numbers.get(start.number)
+        if number is None:
+            continue
+        if number not in start.kept:
+            return False
+        try:
+            if not almost_equal(start.kept[number], reference.batch(suspect.keys)):
+                return False
+        except Exception:  # noqa: BLE001 - what cannot be compared is not equal
+            return False
+    return True
+
+
+def _key(suspect: _Suspect) -> Any:
+    return suspect.keys[suspect.row] if isinstance(suspect.keys, (list, tuple)) else suspect.keys
+
+
+def _look_at_transport(found: Comparison, starts: list[Start], reference: Reference) -> None:
+    """See whether batches arrive as they were sent."""
+    for start in starts:
+        for number, received in enumerate(start.received):
+            batch = start.evidence.batches.get(number)
+            if batch is None or not batch.digest:
+                continue
+            found.num_sent += 1
+            if received != batch.digest and not found.lost and number in start.kept:
+                found.lost = _loss(start.batches[number], start.kept[number], reference)
+
+
+def _loss(keys: Any, received: Any, reference: Reference) -> str:
+    try:
+        return first_difference(reference.batch(keys), received)
+    except Exception:  # noqa: BLE001 - then nothing certain can be said
+        return ""
+
+
+def compare_streams(starts: list[Start], reference: Reference, num_workers: int) -> Comparison:
+    """Compare the items of an iterable data set: each worker's with those it gets when simulated here."""
+    found = Comparison()
+    natural, controlled = starts[0], starts[-1]
+    found.repeated = _repeated(natural)
+    found.idle = num_workers - len(natural.evidence.busy_workers())
+    try:
+        alone = reference.stream(_STREAM_ITEMS)
+    except Exception as error:  # noqa: BLE001
+        found.gone = f"{type(error).__name__}: {error}"
+        return found
+    if len(set(alone)) < len(alone):
+        found.repeated = max(0.0, found.repeated - (1 - len(set(alone)) / len(alone)))
+    elif not found.repeated:
+        found.repeated = _repeated(controlled) if controlled is not natural else 0.0
+    if controlled is natural:
+        return found
+    for worker in range(num_workers):
+        there = _items_of(controlled, worker)
+        if not there:
+            continue
+        expected = _simulated(reference, worker, num_workers, len(there))
+        again = _simulated(reference, worker, num_workers, len(there))
+        if expected is None or again is None:
+            continue
+        for row, digest in enumerate(there[: len(expected)]):
+            found.compared += 1
+            if digest == expected[row]:
+                found.equal += 1
+            elif row >= len(again) or expected[row] != again[row]:
+                found.varying += 1
+            else:
+                found.once.append(f"item {row} of worker {worker}")
+    return found
+
+
+def _simulated(reference: Reference, worker: int, num_workers: int, count: int) -> list[str] | None:
+    try:
+        return reference.stream(count, worker=worker, num_workers=num_workers)
+    except Exception:  # noqa: BLE001 - a stream that knows that this is no worker
+        return None
+
+
+def _items_of(start: Start, worker: int) -> list[str]:
+    batches = sorted(start.evidence.batches.values(), key=lambda batch: batch.number)
+    return [digest for batch in batches if batch.worker == worker for digest in batch.items]
+
+
+def _repeated(start: Start) -> float:
+    """Return the share of items that another worker delivered too."""
+    by_worker: dict[int, set[str]] = {}
+    for batch in start.evidence.batches.values():
+        by_worker.setdefault(batch.worker, set()).update(batch.items)
+    if len(by_worker) < 2:
+        return 0.0
+    sets = list(by_worker.values())
+    return max(len(a & b) / max(1, min(len(a), len(b))) for n, a in enumerate(sets) for b in sets[n + 1 :])

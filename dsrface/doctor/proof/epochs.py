@@ -1,0 +1,90 @@
+"""Whether workers that stay see what the main process changes between epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dsrface.doctor.proof import evidence as written
+from dsrface.doctor.proof.keys import natural_batch, proof_batches
+from dsrface.doctor.proof.loaders import make_loader
+from dsrface.doctor.proof.reference import Reference
+from dsrface.doctor.proof.worker import Plan
+from dsrface.doctor.targets import Target
+
+_START = 7  # number of this start among the evidence
+_STREAM_ITEMS = 8
+
+
+def epoch_is_stale(target: Target, request: Mapping[str, Any]) -> bool | None:
+    """Return whether workers that stay repeat the first epoch; None when epochs do not differ here.
+
+    Args:
+        target: What to load.
+        request: Of the proof.
+    """
+    change = setter(target, request["survey"]["epoch_setters"][0])
+    if change is None:
+        return None
+    num_workers = request["num_workers"]
+    batches: list[Any] = []
+    if not target.is_iterable:
+        options = {"num_workers": num_workers, "item_s": request["item_s"], "load_s": request["load_s"]}
+        batches = [natural_batch(target, proof_batches(target, **options))] * num_workers
+    plan = Plan(request["folder"], _START, num_workers, is_forked=False)
+    change(0)
+    loader = make_loader(
+        target,
+        num_workers=num_workers,
+        method=request["method"],
+        batches=batches,
+        batch_size=_STREAM_ITEMS,
+        plan=plan,
+        persistent=True,
+    )
+    passes: list[list[str]] = []
+    for epoch in (0, 1):
+        change(epoch)
+        for number, _ in enumerate(loader):
+            if target.is_iterable and number >= num_workers:
+                break
+        passes.append(_first_items(request["folder"], seen=len(passes[0]) if passes else 0))
+    del loader
+    reference = Reference(target)
+    here = []
+    for epoch in (0, 1):
+        change(epoch)
+        here.append(_here(reference, target, batches, num_workers))
+    if here[0] == here[1] or not passes[0]:
+        return None
+    return passes[0][: len(passes[1])] == passes[1]
+
+
+def setter(target: Target, name: str) -> Callable[[int], None] | None:
+    """Return what sets the epoch, for a path such as `dataset.set_epoch` or `dataset.transform.epoch`."""
+    owner: Any = target.dataset
+    parts = name.split(".")[1:]
+    for part in parts[:-1]:
+        owner = getattr(owner, part, None)
+    if owner is None:
+        return None
+    value = getattr(owner, parts[-1], None)
+    if callable(value):
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, int):
+        return lambda epoch: setattr(owner, parts[-1], value + epoch)
+    return None
+
+
+def _first_items(folder: str, *, seen: int) -> list[str]:
+    """Return the fingerprints of worker 0's items that were written since the last call."""
+    found = written.read(folder, _START)
+    mine = [batch for batch in found.batches.values() if batch.worker == 0]
+    items = [digest for batch in sorted(mine, key=lambda batch: batch.number) for digest in batch.items]
+    return items[seen:]
+
+
+def _here(reference: Reference, target: Target, batches: list[Any], num_workers: int) -> list[str]:
+    if target.is_iterable:
+        return reference.stream(_STREAM_ITEMS, worker=0, num_workers=num_workers)
+    return reference.digests(batches[0])

@@ -1,0 +1,183 @@
+"""Who holds an object: the path a user would write to it, wherever it is held.
+
+Members are found, and so are module variables, class attributes, closures and the results of lru_cache.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import gc
+import io
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import CellType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from dsrface.doctor.checks.kinds import handle_kind
+from dsrface.doctor.proof.seeding import users_modules
+from dsrface.doctor.trace.paths import locate, step_to
+from dsrface.runtime.user_code import is_users
+
+_MOST_OBJECTS = 200_000
+_LONG = 10_000
+_NAMED_FOR_IT = re.compile(r"fd|fileno|handle|desc|file", re.IGNORECASE)
+_CACHE = type(functools.lru_cache(lambda: None))
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Where an object is held.
+
+    Args:
+        path: E.g. `dataset.handle`, `train.HANDLE`, `train.open_file (its cache)`.
+        source: `file:line` of the assignment; may be empty.
+        kind: Kind of handle, as `kinds.handle_kind` has it; `descriptor` for a bare number.
+    """
+
+    path: str
+    source: str = ""
+    kind: str = "file"
+
+
+def owner_of_descriptor(fd: int, roots: Mapping[str, Any]) -> Owner | None:
+    """Return who holds an open descriptor; None when no Python object does (a C library, perhaps).
+
+    Args:
+        fd: The descriptor's number.
+        roots: Name to object, e.g. `{"dataset": ..., "collate_fn": ...}`; the user's modules come after them.
+    """
+    chain = find(roots, lambda value: _fileno(value) == fd)
+    if chain is not None:
+        return _named(chain)
+    return _bare_number(fd, roots)
+
+
+def find(roots: Mapping[str, Any], is_it: Callable[[Any], bool]) -> list[tuple[str, Any]] | None:
+    """Return the way to the first object that fits, as (path, object) from its root on."""
+    queue: collections.deque[tuple[Any, int, str]] = collections.deque()
+    links: list[tuple[int, str, Any]] = []
+    for name, root in roots.items():
+        if root is not None:
+            queue.append((root, -1, name))
+    for module in users_modules():
+        queue.extend((value, -1, f"{module.__name__}.{key}") for key, value in list(vars(module).items()))
+    seen: set[int] = set()
+    while queue and len(links) < _MOST_OBJECTS:
+        value, parent, path = queue.popleft()
+        if id(value) in seen or not _is_entered(value):
+            continue
+        seen.add(id(value))
+        links.append((parent, path, value))
+        if is_it(value):
+            return _chain(links)
+        number = len(links) - 1
+        for part in _parts(value):
+            if not isinstance(part, (str, bytes, int, float, type(None))):
+                queue.append((part, number, _path(path, value, part)))
+    return None
+
+
+def _chain(links: list[tuple[int, str, Any]]) -> list[tuple[str, Any]]:
+    number, way = len(links) - 1, []
+    while number >= 0:
+        parent, path, value = links[number]
+        way.append((path, value))
+        number = parent
+    return way[::-1]
+
+
+def _named(chain: list[tuple[str, Any]]) -> Owner:
+    """Name the handle that the user opened rather than the file inside it."""
+    at = next((n for n, (_, value) in enumerate(chain) if handle_kind(value)), len(chain) - 1)
+    path, value = chain[at]
+    holder = next(
+        (v for _, v in reversed(chain[:at]) if not isinstance(v, (dict, list, tuple, CellType))), None
+    )
+    name = re.split(r"[.\[ ]", path)[-1]
+    source = locate(holder, name, value) if holder is not None else _module_line(path)
+    return Owner(path, source, handle_kind(value) or "file")
+
+
+def _bare_number(fd: int, roots: Mapping[str, Any]) -> Owner | None:
+    """Find an attribute or a module variable that holds the descriptor's number."""
+    found: list[Owner] = []
+    spaces = [(name, vars(root), root) for name, root in roots.items() if hasattr(root, "__dict__")]
+    spaces += [(module.__name__, vars(module), None) for module in users_modules()]
+    for path, names, holder in spaces:
+        for name, value in list(names.items()):
+            if type(value) is int and value == fd:
+                source = locate(holder, name, value) if holder is not None else _module_line(f"{path}.{name}")
+                found.append(Owner(f"{path}.{name}", source, "descriptor"))
+    likely = [owner for owner in found if _NAMED_FOR_IT.search(owner.path.rpartition(".")[2])]
+    return (likely or found or [None])[0]  # type: ignore[list-item]
+
+
+def _fileno(value: Any) -> int:
+    if not isinstance(value, (io.IOBase, socket.socket)):
+        return -1
+    try:
+        return int(value.fileno())
+    except (OSError, ValueError):
+        return -1
+
+
+def _is_entered(value: Any) -> bool:
+    if isinstance(value, ModuleType) or (isinstance(value, dict) and "__builtins__" in value):
+        return False
+    if isinstance(value, (type, FunctionType)):
+        return _is_users_code(value)
+    return True
+
+
+def _is_users_code(value: Any) -> bool:
+    import sys
+
+    module = sys.modules.get(value.__module__ or "")
+    return is_users(str(getattr(module, "__file__", None) or ""))
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, (list, tuple, dict, set, frozenset)) and len(value) > _LONG:
+        return list(value.values() if isinstance(value, dict) else value)[:200]
+    return gc.get_referents(value)
+
+
+def _path(path: str, owner: Any, part: Any) -> str:
+    """Return the path of an object that another one refers to; the same path for what nobody would write."""
+    if isinstance(part, type):
+        return part.__name__
+    if isinstance(owner, FunctionType):
+        cells = dict(zip(owner.__code__.co_freevars, owner.__closure__ or ()))
+        name = next((name for name, cell in cells.items() if cell is part), "")
+        return f"{path} (its variable {name})" if name else path
+    if isinstance(owner, _CACHE):
+        return f"{path} (its cache)"
+    if isinstance(owner, type):
+        name = next((name for name, value in vars(owner).items() if value is part), "")
+        return f"{path}.{name}" if name else path
+    if isinstance(owner, MethodType):
+        return path
+    return f"{path}{step_to(owner, part) or ''}"
+
+
+def _module_line(path: str) -> str:
+    """Return `file:line` of the assignment of a module's variable."""
+    import sys
+
+    from dsrface.runtime.user_code import short_path
+
+    module_name, _, name = path.split(" ", maxsplit=1)[0].rpartition(".")
+    module = sys.modules.get(module_name)
+    file = str(getattr(module, "__file__", None) or "")
+    assignment = re.compile(rf"^\s*(?:async\s+)?(?:def\s+|class\s+)?{re.escape(name)}\s*(?::[^=]+)?[=(:]")
+    try:
+        with open(file, encoding="utf-8", errors="replace") as lines:
+            for number, line in enumerate(lines, start=1):
+                if assignment.search(line):
+                    return f"{short_path(file)}:{number}"
+    except OSError:
+        pass
+    return ""

@@ -1,0 +1,94 @@
+"""What this process loads for the same keys, under the same state of all generators and one thread."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch.utils.data import default_collate
+from torch.utils.data._utils import worker as torch_worker
+from torch.utils.data._utils.collate import default_convert
+
+from dsrface.doctor.proof.fingerprint import fingerprint
+from dsrface.doctor.proof.seeding import Seeder
+from dsrface.doctor.proof.worker import STREAM_KEY
+from dsrface.doctor.targets import Target
+
+
+class Reference:
+    """Loads in this process what workers load.
+
+    Args:
+        target: The target; torch gets one thread from here on, as in a worker.
+    """
+
+    def __init__(self, target: Target) -> None:
+        torch.set_num_threads(1)
+        self.target = target
+        self.seed = Seeder([target.dataset, target.collate_fn])
+
+    def items(self, keys: Any) -> list[Any]:
+        """Load the items of one batch of keys (or the one of a single key)."""
+        dataset = self.target.dataset
+        if not self.target.is_batched:
+            self.seed(keys)
+            return [dataset[keys]]
+        if getattr(dataset, "__getitems__", None):
+            self.seed(keys)
+            return list(dataset.__getitems__(keys))
+        return [self.item(key) for key in keys]
+
+    def item(self, key: Any) -> Any:
+        """Load one item."""
+        self.seed(key)
+        return self.target.dataset[key]
+
+    def digests(self, keys: Any) -> list[str]:
+        """Return the fingerprints of the items of a batch, each taken before the next is loaded."""
+        if self.target.is_batched and not getattr(self.target.dataset, "__getitems__", None):
+            return [fingerprint(self.item(key)) for key in keys]
+        return [fingerprint(item) for item in self.items(keys)]
+
+    def batch(self, keys: Any) -> Any:
+        """Load and collate a batch."""
+        items = self.items(keys)
+        self.seed(("collate", repr(keys)))
+        if not self.target.is_batched:
+            return (self.target.collate_fn or default_convert)(items[0])
+        return (self.target.collate_fn or default_collate)(items)
+
+    def stream(self, count: int, *, worker: int | None = None, num_workers: int = 1) -> list[str]:
+        """Return the fingerprints of the first items of a stream, alone or as a worker would get them."""
+        dataset = self.target.dataset
+        found: list[str] = []
+        with _as_worker(dataset, worker, num_workers) as seen:
+            init = self.target.worker_init_fn
+            if worker is not None and init is not None:
+                init(worker)
+            iterator = iter(seen)
+            with suppress(StopIteration):
+                for _ in itertools.repeat(None, count):
+                    self.seed(STREAM_KEY)
+                    found.append(fingerprint(next(iterator)))
+        return found
+
+
+@contextmanager
+def _as_worker(dataset: Any, worker: int | None, num_workers: int) -> Iterator[Any]:
+    """Let `get_worker_info()` say that this is a worker, with a copy of the data set that it may change."""
+    if worker is None:
+        yield dataset
+        return
+    own = copy.copy(dataset)
+    before = torch_worker._worker_info  # noqa: SLF001 - torch has no other way to say it
+    torch_worker._worker_info = torch_worker.WorkerInfo(  # noqa: SLF001
+        id=worker, num_workers=num_workers, seed=0, dataset=own
+    )
+    try:
+        yield own
+    finally:
+        torch_worker._worker_info = before  # noqa: SLF001

@@ -1,0 +1,124 @@
+"""Put every random generator into a state that follows from an item's key alone.
+
+The same key then draws the same numbers in every process, so that random augmentation can be compared.
+What still varies draws from somewhere else: a clock, the operating system, a state of its own.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import random
+import sys
+from collections.abc import Iterable
+from types import FunctionType, ModuleType
+from typing import Any
+
+import torch
+
+from dsrface.runtime.user_code import is_users
+
+_MOST_OBJECTS = 100_000
+_LONG = 10_000
+_HEAD = 200
+_LOOKS = 3
+_ATOMS = (str, bytes, bytearray, int, float, complex, bool, type(None), torch.Tensor)
+
+
+class Seeder:
+    """Sets the global generators of random, numpy and torch, and those that the roots hold.
+
+    Args:
+        roots: The data set and the functions that go with it.
+    """
+
+    def __init__(self, roots: Iterable[Any]) -> None:
+        self.roots = list(roots)
+        self.generators: list[Any] = []
+        self._looks_left = _LOOKS
+
+    def __call__(self, key: object) -> None:
+        """Put all of them into the state of a key."""
+        if self._looks_left:  # generators are often made at first use
+            self._looks_left -= 1
+            self.generators = generators_in(self.roots)
+        text = repr(key).encode("utf-8", "replace")
+        seed = int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
+        random.seed(seed)
+        torch.default_generator.manual_seed(seed)
+        numpy = sys.modules.get("numpy")
+        if numpy is not None:
+            numpy.random.seed(seed)
+        for generator in self.generators:
+            set_state(generator, seed)
+
+
+def set_state(generator: Any, seed: int) -> None:
+    """Seed one generator in place."""
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    elif hasattr(generator, "bit_generator"):
+        bits = generator.bit_generator
+        bits.state = type(bits)(seed).state
+    else:
+        generator.seed(seed)
+
+
+def is_generator(value: Any) -> bool:
+    """Return whether a value is a random generator with a state of its own."""
+    if isinstance(value, random.Random):
+        return value is not random._inst and not isinstance(value, random.SystemRandom)  # noqa: SLF001
+    if isinstance(value, torch.Generator):
+        return value is not torch.default_generator and value.device.type == "cpu"
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return False
+    if isinstance(value, numpy.random.RandomState):
+        return value is not numpy.random.mtrand._rand  # noqa: SLF001
+    return isinstance(value, numpy.random.Generator)
+
+
+def generators_in(roots: Iterable[Any]) -> list[Any]:
+    """Return the generators that can be reached from the roots and from the user's own modules."""
+    return [value for value in reachable(roots) if is_generator(value)]
+
+
+def reachable(roots: Iterable[Any]) -> Iterable[Any]:
+    """Yield every object below the roots and the user's modules, breadth first; very long containers in part.
+
+    Modules, classes and functions that belong to installed packages are not entered.
+    """
+    queue = [*roots, *(vars(module) for module in users_modules())]
+    seen: dict[int, Any] = {}
+    for value in queue:  # grows while it is walked
+        if id(value) in seen or len(seen) > _MOST_OBJECTS:
+            continue
+        seen[id(value)] = value
+        yield value
+        if isinstance(value, _ATOMS) or not _is_entered(value):
+            continue
+        if isinstance(value, (list, tuple, dict, set, frozenset)) and len(value) > _LONG:
+            parts: list[Any] = list(value.values() if isinstance(value, dict) else value)[:_HEAD]
+        else:
+            parts = gc.get_referents(value)
+        queue += [part for part in parts if not isinstance(part, _ATOMS)]
+
+
+def users_modules() -> list[ModuleType]:
+    """Return the loaded modules whose file is the user's own."""
+    return [
+        module
+        for module in list(sys.modules.values())
+        if isinstance(module, ModuleType) and is_users(str(getattr(module, "__file__", None) or ""))
+    ]
+
+
+def _is_entered(value: Any) -> bool:
+    if isinstance(value, ModuleType):
+        return False
+    if isinstance(value, dict) and "__builtins__" in value:
+        return is_users(str(value.get("__file__") or ""))
+    if isinstance(value, (type, FunctionType)):
+        module = sys.modules.get(value.__module__ or "")
+        return is_users(str(getattr(module, "__file__", None) or ""))
+    return True
