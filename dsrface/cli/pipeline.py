@@ -142,6 +142,7 @@ def precompute(
     weights: Annotated[
         Path | None, typer.Option(metavar="RUN_OR_FILE", help="DSR run folder or weight file.")
     ] = None,
+    vlr_size: VlrSize = None,
     input: Annotated[
         Path | None, typer.Option(metavar="VLR_DIR", help="Folder of VLR images, instead of a data set.")
     ] = None,

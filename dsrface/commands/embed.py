@@ -20,6 +20,7 @@ from dsrface.data.decode import ImageU8, read_sized, walk_images
 from dsrface.engine.inference import embed
 from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Note, Progress
+from dsrface.models.judge import judge_by_default
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.weights import load_recogniser
 from dsrface.runtime.cpu import effective_cores
@@ -75,7 +76,8 @@ def run(config: EmbedConfig, *, emit: Emit) -> EmbedResult:
     root, names = _find(config.images)
     device = choose_device(config.device, amp=config.amp)
     emit(Note(f"device: {device.reason}"))
-    loaded = load_recogniser(config.weights, device=device.torch_name)
+    weights = config.weights or judge_by_default("--weights")
+    loaded = load_recogniser(weights, device=device.torch_name)
     num_threads = effective_cores().effective if config.workers == "auto" else config.workers
     kept: list[str] = []
     skipped: list[dict[str, str]] = []

@@ -40,6 +40,8 @@ from dsrface.engine.run_folder import new_run_path
 from dsrface.errors import DataError, RunError
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import draw_persons
+from dsrface.models import judge
+from dsrface.models.foreign import is_name
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.cpu import effective_cores
@@ -184,7 +186,7 @@ def _networks(
     if config.dsr is not None:
         dsr = load_dsr(config.dsr, vlr_size=config.vlr_size, device=device.torch_name)
     sources = {
-        FROZEN: config.recogniser or _starting_weights(config.finetuned, emit),
+        FROZEN: config.recogniser or _starting_weights(config.finetuned, emit) or _judge_alone(config, emit),
         TUNED: config.finetuned,
     }
     loaded = {
@@ -202,6 +204,14 @@ def _networks(
     return Networks(dsr, outputs, loaded)
 
 
+def _judge_alone(config: EvaluateConfig, emit: Emit) -> Path | None:
+    """Return the judge where it is installed and there is no recogniser beside which it would be confused."""
+    if config.finetuned is not None or not judge.is_available():
+        return None
+    emit(Note("frozen recogniser: the judge, as none is named; it was trained by others, on other people"))
+    return Path(judge.JUDGE)
+
+
 def _starting_weights(finetuned: Path | None, emit: Emit) -> Path | None:
     """Return what a fine-tuned run started from, as its run.json says."""
     if finetuned is None or not (finetuned / "run.json").is_file():
@@ -211,7 +221,7 @@ def _starting_weights(finetuned: Path | None, emit: Emit) -> Path | None:
         emit(Note("the fine-tuned run started from random weights: there is no frozen recogniser beside it"))
         return None
     path = Path(named)
-    if not path.exists():
+    if not path.exists() and not is_name(path):
         emit(Note(f"the weights it started from are gone: {path}; --recogniser names them", is_warning=True))
         return None
     emit(Note(f"frozen recogniser: {path}, which the fine-tuned run started from"))

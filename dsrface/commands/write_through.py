@@ -122,7 +122,13 @@ class WriteThroughSource:
         )
         recalling = functools.partial(_RecallingUpscaler, memo=self._memo)
         setting = Setting(
-            settings, self._loaded, where.device, where.ranks, where.emit, make_upscaler=recalling
+            settings,
+            self._loaded,
+            config.vlr_size,
+            where.device,
+            where.ranks,
+            where.emit,
+            make_upscaler=recalling,
         )
         where.emit(Note(f"write-through: {len(self._memo)} outputs of the first epoch go to {folder}"))
         for job in make_jobs(settings, config.vlr_size):

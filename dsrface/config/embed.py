@@ -17,7 +17,10 @@ class EmbedConfig(Config):
     command: ClassVar[str] = "embed"
 
     images: Path = Field(description="Folder of 112x112 faces, or one such picture.")
-    weights: Path = Field(description="Recogniser: a run folder, a weight file of ours or an EdgeFace file.")
+    weights: Path | None = Field(
+        None,
+        description="Recogniser: a run folder, a weight file or a network of others; None takes the judge.",
+    )
     out: Path = Field(description="The .npz file to write.")
     normalize: bool = Field(True, description="Scale each embedding to length 1.")
     on_bad_image: Literal["fail", "skip"] = Field(

@@ -22,7 +22,8 @@ class EvaluateConfig(Config):
     dsr_outputs: Path | None = Field(None, description="Or what `dsrface precompute` made with one.")
     recogniser: Path | None = Field(
         None,
-        description="Frozen recogniser, as before fine-tuning; by default what `finetuned` started from.",
+        description="Frozen recogniser, as before fine-tuning; by default what `finetuned` started from, and "
+        "without that the judge, where it is installed.",
     )
     finetuned: Path | None = Field(
         None, description="Recogniser after `dsrface finetune`: run folder or file."

@@ -28,7 +28,13 @@ class PrecomputeConfig(Config):
     data: Path | None = Field(None, description="Data set folder; all its splits are done.")
     input: Path | None = Field(None, description="Folder of VLR images, instead of a data set.")
     output: Path | None = Field(None, description="Where the outputs of `input` go.")
-    weights: Path = Field(description="DSR run folder or weight file.")
+    weights: Path = Field(description="DSR run folder or weight file, or a network of others.")
+    vlr_size: int | None = Field(
+        None,
+        ge=4,
+        le=112,
+        description="Side of the VLR images, in pixels; only for a network that takes any size.",
+    )
     format: Literal["cache", "png"] = Field(
         "cache", description="cache: packed shards; png: one file an image, same relative names."
     )

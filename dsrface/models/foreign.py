@@ -54,20 +54,23 @@ def open_foreign(source: Path, kind: str) -> LoadedModel | None:
     Raises:
         DsrfaceError: it is such a name, but what it leads to cannot be used.
     """
+    if not is_name(source):
+        return _onnx(source, kind) if source.suffix == ".onnx" and source.is_file() else None
     text = str(source)
-    if source.is_file():
-        return _onnx(source, kind) if source.suffix == ".onnx" else None
-    if source.exists():
-        return None
-    if text == JUDGE and kind == "recogniser":
-        return load_judge()
     if text.startswith(_TORCHSCRIPT):
         return _torchscript(Path(text.removeprefix(_TORCHSCRIPT)), kind)
-    if text.startswith(TIMM) and kind == "recogniser":
+    if kind == "recogniser" and text == JUDGE:
+        return load_judge()
+    if kind == "recogniser" and text.startswith(TIMM):
         return _timm(text)
-    if _CALLABLE.fullmatch(text):
-        return _called(text, kind)
-    return None
+    return _called(text, kind) if _CALLABLE.fullmatch(text) else None
+
+
+def is_name(source: Path) -> bool:
+    """Return whether a source is one of the names above, not a path."""
+    text = str(source)
+    has_form = text == JUDGE or text.startswith((_TORCHSCRIPT, TIMM)) or bool(_CALLABLE.fullmatch(text))
+    return has_form and not source.exists()
 
 
 def build_timm(name: str) -> nn.Module:

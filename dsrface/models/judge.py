@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dsrface.errors import MachineError
+from dsrface.errors import MachineError, UsageError
 from dsrface.models.loaded import LoadedModel
 from dsrface.runtime.files import sha256_file
 from dsrface.runtime.versions import how_to_install
@@ -31,6 +31,24 @@ _FILE = "dlib_face_recognition_resnet_model_v1.dat"
 def is_available() -> bool:
     """Return whether the extra is installed."""
     return importlib.util.find_spec("dlib") is not None and _weights() is not None
+
+
+def judge_by_default(flag: str) -> Path:
+    """Return the judge's name, for a command whose recogniser was not named.
+
+    Args:
+        flag: Option that names one, for the error.
+
+    Raises:
+        UsageError: the extra is not installed.
+    """
+    if not is_available():
+        raise UsageError(
+            "No recogniser is named, and the judge, which would be taken, is not installed.",
+            id="no-recogniser",
+            hint=f"Give {flag}, or install the judge: {how_to_install('judge')}",
+        )
+    return Path(JUDGE)
 
 
 def load_judge() -> LoadedModel:

@@ -6,6 +6,8 @@ import csv
 import json
 import re
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,16 @@ from dsrface.data.decode import read_image, walk_images, write_png
 from dsrface.data.pairs import all_pairs
 from dsrface.errors import DataError, RunError, UsageError
 from dsrface.events import Progress
+from dsrface.models import foreign, judge
+from dsrface.models.weights import load_recogniser
 from tests.commands.conftest import make_data
 from tests.commands.networks import write_dsr, write_recogniser
+
+
+@pytest.fixture(autouse=True)
+def no_judge(monkeypatch):
+    """Whether the extra is installed must not change what these tests see."""
+    monkeypatch.setattr(judge, "is_available", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -427,3 +437,45 @@ def test_hr_lr__takes_every_pair_both_ways(data, networks, tmp_path) -> None:
         cell = cell_of(result.evaluation, "HR-LR", "bicubic", "frozen")
         figures.append((cell.eer.value, cell.auc.value, cell.d_prime.value))
     assert figures[0] == pytest.approx(figures[1])
+
+
+OTHERS = """
+import torch
+
+def recogniser():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 8, 8), torch.nn.Flatten())
+    return network, {"colour": "BGR"}
+
+def upscaler():
+    return torch.nn.Upsample(scale_factor=7)
+"""
+
+
+def test_networks_of_others__are_measured_like_ours(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    code = tmp_path / "others_nets.py"
+    code.write_text(OTHERS)
+    result, _ = evaluate(
+        data,
+        tmp_path / "out",
+        recogniser=Path(f"{code}:recogniser"),
+        dsr=Path(f"{code}:upscaler"),
+        bootstrap=0,
+    )
+    names = {cell.name for cell in result.evaluation.main_cells}
+    assert {"bicubic + frozen", "DSR + frozen", "DSR + raw pixels"} <= names
+    assert result.evaluation.networks["frozen"]["name"] == f"{code}:recogniser"
+    assert result.evaluation.networks["DSR"]["name"] == f"{code}:upscaler"
+
+
+def test_judge__is_the_recogniser_when_none_is_named(data, networks, tmp_path, monkeypatch):
+    loaded = load_recogniser(networks["frozen"])
+    monkeypatch.setattr(judge, "is_available", lambda: True)
+    monkeypatch.setattr(foreign, "load_judge", lambda: replace(loaded, path=Path("judge")))
+    result, events = evaluate(data, tmp_path / "out", bootstrap=0)
+    assert result.evaluation.networks["frozen"]["path"] == "judge"
+    assert any("the judge, as none is named" in getattr(event, "message", "") for event in events)
+    monkeypatch.setattr(judge, "is_available", lambda: False)
+    result, _ = evaluate(data, tmp_path / "out", bootstrap=0)
+    assert result.evaluation.networks == {}

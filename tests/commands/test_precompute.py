@@ -507,3 +507,23 @@ def test_two_ranks_share_the_shards_and_write_the_same_bytes(root: Path) -> None
     assert done.returncode == 0, done.stderr
     both = tree(root / "data")
     assert both == alone
+
+
+NEAREST = """
+import torch
+
+def network():
+    return torch.nn.Upsample(scale_factor=7)
+"""
+
+
+def test_network_of_others__takes_the_size_that_is_asked_for(root: Path) -> None:
+    (root / "nearest_nets.py").write_text(NEAREST)
+    weights = Path(f"{root / 'nearest_nets.py'}:network")
+    with pytest.raises(UsageError) as caught:
+        run(PrecomputeConfig(data=root / "data", weights=weights, device="cpu"))
+    assert caught.value.id == "vlr-size-missing"
+    run(PrecomputeConfig(data=root / "data", weights=weights, vlr_size=16, format="png", device="cpu"))
+    low = read_image(root / "data/test/vlr_images_16x16/p20/0.png")
+    high = read_image(root / "data/test/dsr_outputs_16x16/p20/0.png")
+    np.testing.assert_array_equal(high, low.repeat(7, axis=0).repeat(7, axis=1))

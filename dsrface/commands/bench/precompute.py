@@ -30,7 +30,7 @@ from dsrface.engine.inference import super_resolve
 from dsrface.models.dsr import build_dsr
 from dsrface.models.weights import load_dsr
 from dsrface.runtime.devices import Device, choose_device
-from dsrface.types import HIGH_SIZE_PX
+from dsrface.types import HIGH_SIZE_PX, VLR_SIZES_PX
 
 BENCH = "precompute"
 BARE = "DSR alone, one batch after the other"
@@ -107,7 +107,7 @@ def dsr_for_bench(config: BenchConfig, device: Device) -> tuple[nn.Module, int]:
     """Return the DSR to measure with and the size it takes; by default an untrained one."""
     if config.weights is not None:
         loaded = load_dsr(config.weights, device=device.torch_name)
-        return loaded.model, int(loaded.config["vlr_size"])
+        return loaded.model, loaded.vlr_size or VLR_SIZES_PX[0]
     torch.manual_seed(0)
     shape = load_preset(TrainDsrConfig, config.preset)["model"]
     model = build_dsr(DsrConfig(**shape, vlr_size=16)).eval()

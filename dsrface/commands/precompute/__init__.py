@@ -17,8 +17,9 @@ from dsrface.data.decode import walk_images
 from dsrface.data.layout import FaceSplit, open_data
 from dsrface.data.names import PackedStrings
 from dsrface.engine.distributed import process_group
-from dsrface.errors import EXIT_ANSWER_IS_NO, DataError
+from dsrface.errors import EXIT_ANSWER_IS_NO, DataError, UsageError
 from dsrface.events import Emit, Event, Note, Progress
+from dsrface.models.loaded import LoadedModel
 from dsrface.models.weights import load_dsr
 from dsrface.runtime.devices import choose_device
 from dsrface.runtime.threads import limit_torch_threads
@@ -62,16 +63,30 @@ def run(config: PrecomputeConfig, *, emit: Emit) -> PrecomputeResult:
         DsrfaceError: stale outputs, another writer, no room on the disk, unreadable images or weights.
     """
     device = choose_device(config.device, amp=config.amp)
-    loaded = load_dsr(config.weights, device=device.torch_name)
-    jobs = make_jobs(config, int(loaded.config["vlr_size"]))
+    loaded = load_dsr(config.weights, vlr_size=config.vlr_size, device=device.torch_name)
+    vlr_size = _vlr_size(config, loaded)
+    jobs = make_jobs(config, vlr_size)
     if config.verify:
         return _verify(config, jobs, emit)
     with process_group(device) as ranks:
-        setting = Setting(config, loaded, device, ranks, emit if ranks.is_main else _silent)
+        setting = Setting(config, loaded, vlr_size, device, ranks, emit if ranks.is_main else _silent)
         setting.emit(Note(f"device: {device.reason}"))
         limit_torch_threads(0)
         folders = [result for job in jobs for result in _run_job(job, setting)]
     return _result(config, setting, folders)
+
+
+def _vlr_size(config: PrecomputeConfig, loaded: LoadedModel) -> int:
+    """Return the side of the inputs: what the DSR was made for, or what is asked for."""
+    size = loaded.vlr_size or config.vlr_size
+    if size is None:
+        raise UsageError(
+            f"{loaded.name} takes images of any size.",
+            id="vlr-size-missing",
+            where=loaded.path,
+            hint="Say which to take: --vlr-size 16.",
+        )
+    return size
 
 
 def make_jobs(config: PrecomputeConfig, size_px: int) -> list[Job]:

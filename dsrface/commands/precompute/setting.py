@@ -91,6 +91,7 @@ class Setting:
     Args:
         config: Complete configuration.
         loaded: The DSR.
+        vlr_size: Side of the images that it is given, in pixels.
         device: Where it runs.
         ranks: This job's processes.
         emit: Takes the events of rank 0.
@@ -99,15 +100,11 @@ class Setting:
 
     config: PrecomputeConfig
     loaded: LoadedModel
+    vlr_size: int
     device: Device
     ranks: Ranks
     emit: Emit
     make_upscaler: Callable[[nn.Module, Device], Upscaler] = Upscaler
-
-    @property
-    def vlr_size(self) -> int:
-        """Side of the images that the DSR takes, in pixels."""
-        return int(self.loaded.config["vlr_size"])
 
     @property
     def label(self) -> str:
