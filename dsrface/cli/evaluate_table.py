@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from dsrface.commands.evaluation.result import MAIN_PROTOCOL, RAW
+from dsrface.commands.evaluate.result import MAIN_PROTOCOL, RAW
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dsrface.commands.evaluation.result import Cell, EvaluateResult, Evaluation
+    from dsrface.commands.evaluate.result import Cell, EvaluateResult, Evaluation
     from dsrface.metrics.bootstrap import Estimate
 
 _PROTOCOLS = (MAIN_PROTOCOL, "LR-LR", "HR-HR")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dsrface.commands.evaluate import is_drawn, run
-from dsrface.commands.evaluation.images import Measured
+from dsrface.commands.evaluate.images import Measured
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.data.decode import read_image, walk_images, write_png
 from dsrface.data.pairs import all_pairs
@@ -386,7 +386,7 @@ def test_all_pairs__thins_out_genuine_pairs_of_a_huge_person() -> None:
 
 
 def test_infinite_psnr__is_not_a_number_in_json() -> None:
-    from dsrface.commands.evaluation.figures import image_quality
+    from dsrface.commands.evaluate.figures import image_quality
 
     values = np.array([np.inf, 30.0])
     measured = Measured({"bicubic": values}, {"bicubic": np.ones(2)}, {})

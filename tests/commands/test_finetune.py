@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from dsrface.commands import finetune, precompute, train_dsr
 from dsrface.commands.finetune import choose_scale
-from dsrface.commands.recogniser_data import first_per_person, hold_out, outputs_of, whole_persons
+from dsrface.commands.finetune.data import first_per_person, hold_out, whole_persons
+from dsrface.commands.shared.datasets import outputs_of
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.config.sources import resolve
@@ -133,7 +134,7 @@ def test_cached_outputs_train_like_live_ones(tiny_data, started, tmp_path, forma
 
 
 def test_write_through_caches_the_first_epoch_and_reads_it_after(tiny_data, started, tmp_path, monkeypatch):
-    from dsrface.commands.precompute.pipeline import Upscaler
+    from dsrface.commands.shared.outputs.pipeline import Upscaler
 
     shutil.copytree(tiny_data, tmp_path / "data")
     flags = {"live": started / "dsr", "backbone_weights": started / "hr", "stage2_epochs": 3}
@@ -368,7 +369,7 @@ def test_refusals(tiny_data, started, tmp_path):
 
 def test_what_does_not_fit_is_found_before_anything_is_measured(tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "dsrface.commands.recogniser_data.choose_workers", lambda *_, **__: pytest.fail("measured")
+        "dsrface.commands.finetune.data.choose_workers", lambda *_, **__: pytest.fail("measured")
     )
     other = write_dsr(tmp_path / "dsr24.safetensors", size_px=24)
     with pytest.raises(UsageError, match="trained for 24 px, not for 16 px") as caught:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from dsrface.commands import precompute
-from dsrface.commands.precompute import pipeline, setting
+from dsrface.commands.shared.outputs import pipeline, setting
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.augment import to_image01, to_image_u8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dsrface.commands.workers import announced, choose_workers
+from dsrface.commands.shared.workers import announced, choose_workers
 from dsrface.doctor.sizing.loader_model import WorkerChoice
 
 

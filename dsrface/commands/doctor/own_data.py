@@ -9,13 +9,13 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from dsrface.commands.shared.datasets import dsr_pairs, recogniser_pairs
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data import loaders
-from dsrface.data.augment import geometry_of
 from dsrface.data.cache.inputs import RowDataset
 from dsrface.data.cache.outputs import is_cache
-from dsrface.data.datasets import PairDataset, Sample
+from dsrface.data.datasets import Sample
 from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.errors import DataError
 
@@ -54,23 +54,19 @@ def build(data: str, purpose: str, vlr_size: int | None = None) -> tuple[Dataset
 
 
 def _train_dsr(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int, str]:
-    augment = TrainDsrConfig.model_fields["augment"].get_default(call_default_factory=True)
-    degradation = data.degradation(vlr_size)
-    geometry = geometry_of(augment) if augment.enabled else None
-    dataset = PairDataset(
-        train, inputs=train.low_dir(vlr_size), augment=geometry, seed=0, degradation=degradation
-    )
-    return dataset, int(TrainDsrConfig.model_fields["batch_size"].default), f"--vlr-size {vlr_size}"
+    config = TrainDsrConfig(data=data.root, vlr_size=vlr_size)
+    return dsr_pairs(config, data, train), config.batch_size, f"--vlr-size {vlr_size}"
 
 
 def _finetune(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int, str]:
-    del data
-    inputs, mode = train.low_dir(vlr_size), "--no-dsr"
+    config = FinetuneConfig(data=data.root, vlr_size=vlr_size, no_dsr=True)
+    mode = "--no-dsr"
     outputs = train.outputs_dir(vlr_size)
     if outputs.is_dir() and not is_cache(outputs):
-        inputs, mode = outputs, f"--dsr-outputs {shlex.quote(os.path.relpath(outputs))}"
-    batch_size = int(FinetuneConfig.model_fields["batch_size"].default)
-    return PairDataset(train, inputs=inputs), batch_size, f"--vlr-size {vlr_size} {mode}"
+        config = FinetuneConfig(data=data.root, vlr_size=vlr_size, dsr_outputs=outputs)
+        mode = f"--dsr-outputs {shlex.quote(os.path.relpath(outputs))}"
+    dataset = recogniser_pairs(config, data, train, is_training=True)
+    return dataset, config.batch_size, f"--vlr-size {vlr_size} {mode}"
 
 
 def _precompute(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[Sample], int, str]:

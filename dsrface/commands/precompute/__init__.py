@@ -8,16 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dsrface.commands.precompute.cache import run_column
-from dsrface.commands.precompute.png import run_png
-from dsrface.commands.precompute.setting import FolderResult, Job, Setting
+from dsrface.commands.shared.outputs.column import run_column
+from dsrface.commands.shared.outputs.jobs import Job, make_jobs
+from dsrface.commands.shared.outputs.png import run_png
+from dsrface.commands.shared.outputs.setting import FolderResult, Setting
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.cache.verify import verify
-from dsrface.data.decode import walk_images
-from dsrface.data.layout import FaceSplit, open_data
-from dsrface.data.names import PackedStrings
 from dsrface.engine.distributed import process_group
-from dsrface.errors import EXIT_ANSWER_IS_NO, DataError, UsageError
+from dsrface.errors import EXIT_ANSWER_IS_NO, UsageError
 from dsrface.events import Emit, Event, Note, Progress
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.weights import load_dsr
@@ -87,45 +85,6 @@ def _vlr_size(config: PrecomputeConfig, loaded: LoadedModel) -> int:
             hint="Say which to take: --vlr-size 16.",
         )
     return size
-
-
-def make_jobs(config: PrecomputeConfig, size_px: int) -> list[Job]:
-    """Return one job for each output folder of a data set, or the one of a bare folder.
-
-    Args:
-        config: What to run over.
-        size_px: Side of the VLR images.
-
-    Raises:
-        DataError: no such folder, or nothing in it.
-    """
-    if config.data is None:
-        assert config.input is not None
-        assert config.output is not None
-        if not config.input.is_dir():
-            raise DataError("The input folder does not exist.", id="folder-missing", where=config.input)
-        names = PackedStrings.from_list(walk_images(config.input))
-        if not len(names):
-            raise DataError("The input folder holds no images.", id="empty-split", where=config.input)
-        return [Job(config.input, config.output, (("", names),))]
-    data = open_data(config.data)
-    by_folder: dict[Path, list[FaceSplit]] = {}
-    for whole in data.splits.values():
-        if data.is_native and size_px not in whole.low_folders:
-            continue
-        split = whole.at(size_px) if data.is_native else whole
-        by_folder.setdefault(split.outputs_dir(size_px), []).append(split)
-    return [
-        Job(
-            splits[0].low_dir(size_px),
-            folder,
-            tuple((split.name, split.names) for split in splits),
-            None if data.is_native else splits[0].high_dir,
-            None if data.is_native else splits[0].hr_column_dir,
-            data.degradation(size_px),
-        )
-        for folder, splits in by_folder.items()
-    ]
 
 
 def _run_job(job: Job, setting: Setting) -> list[FolderResult]:

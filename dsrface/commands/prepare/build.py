@@ -12,7 +12,7 @@ from dsrface.commands.prepare import records
 from dsrface.commands.prepare.alignment import Alignment
 from dsrface.commands.prepare.folder import BAD_IMAGES_FILE
 from dsrface.commands.prepare.records import escape_name
-from dsrface.commands.workers import announced
+from dsrface.commands.shared.workers import announced
 from dsrface.config.prepare import PrepareConfig
 from dsrface.data.degrade import Degradation
 from dsrface.data.duplicates import equal_across_persons

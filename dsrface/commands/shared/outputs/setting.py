@@ -13,13 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from dsrface import __version__
-from dsrface.commands.precompute.pipeline import Reading, Upscaler
-from dsrface.commands.workers import choose_workers
+from dsrface.commands.shared.outputs.pipeline import Reading, Upscaler
+from dsrface.commands.shared.workers import choose_workers
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.cache import format as fmt
 from dsrface.data.cache.inputs import RowDataset
-from dsrface.data.degrade import Degradation
-from dsrface.data.names import PackedStrings
 from dsrface.engine.batch_size import BatchChoice, choose_batch_size
 from dsrface.engine.distributed import Ranks
 from dsrface.errors import MachineError
@@ -56,32 +54,6 @@ class FolderResult:
     num_images: int = 0
     images_per_s: float = 0.0
     problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Job:
-    """One output folder: all splits that share it.
-
-    Args:
-        low_dir: Folder of the VLR images.
-        outputs_dir: Where the outputs go.
-        parts: Name and images of each split.
-        high_dir: Folder of the HR twins; None for a bare folder.
-        hr_column_dir: Where a cache keeps them.
-        degradation: How VLR images are made from HR ones; None when unknown.
-    """
-
-    low_dir: Path
-    outputs_dir: Path
-    parts: tuple[tuple[str, PackedStrings], ...]
-    high_dir: Path | None = None
-    hr_column_dir: Path | None = None
-    degradation: Degradation | None = None
-
-    @property
-    def names(self) -> PackedStrings:
-        """All images, in the order of the parts."""
-        return PackedStrings.from_list(name for _, part in self.parts for name in part)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dsrface.commands.precompute import make_jobs
-from dsrface.commands.precompute.cache import run_column
-from dsrface.commands.precompute.pipeline import Get, Upscaler
-from dsrface.commands.precompute.setting import Setting
-from dsrface.commands.recogniser_data import RecogniserData
+from dsrface.commands.finetune.data import RecogniserData
+from dsrface.commands.shared.outputs.column import run_column
+from dsrface.commands.shared.outputs.jobs import make_jobs
+from dsrface.commands.shared.outputs.pipeline import Get, Upscaler
+from dsrface.commands.shared.outputs.setting import Setting
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.engine.context import BatchSource
 from dsrface.engine.recognition_task import InputMaker

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from dsrface.commands.evaluation.figures import Scored, compare_cells, identify, image_quality, score_cells
-from dsrface.commands.evaluation.findings import limits, quality_answer, verification_answer
-from dsrface.commands.evaluation.images import Measured, Networks, measure
-from dsrface.commands.evaluation.report import write_report
-from dsrface.commands.evaluation.result import (
+from dsrface.commands.evaluate.figures import Scored, compare_cells, identify, image_quality, score_cells
+from dsrface.commands.evaluate.findings import limits, quality_answer, verification_answer
+from dsrface.commands.evaluate.images import Measured, Networks, measure
+from dsrface.commands.evaluate.report import write_report
+from dsrface.commands.evaluate.result import (
     FROZEN,
     TUNED,
     Comparison,
@@ -29,8 +29,8 @@ from dsrface.commands.evaluation.result import (
     Identification,
     Quality,
 )
-from dsrface.commands.evaluation.strips import choose_strips
-from dsrface.commands.recogniser_data import outputs_of
+from dsrface.commands.evaluate.strips import choose_strips
+from dsrface.commands.shared.datasets import outputs_of
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import to_toml
 from dsrface.data.layout import FaceData, FaceSplit, open_data

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from dsrface.commands import doctor, evaluate, finetune, precompute, prepare, train_dsr
-from dsrface.commands.evaluation.result import EvaluateResult
+from dsrface.commands.evaluate.result import EvaluateResult
 from dsrface.config.demo import DemoConfig
 from dsrface.config.doctor import DoctorConfig
 from dsrface.config.evaluate import EvaluateConfig

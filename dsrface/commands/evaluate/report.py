@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrface.commands.evaluation.charts import difference_chart, histogram_chart, line_class, roc_chart
-from dsrface.commands.evaluation.result import HR, MAIN_PROTOCOL, RAW, Cell, Evaluation, TarAtFar
-from dsrface.commands.evaluation.strips import Strip
+from dsrface.commands.evaluate.charts import difference_chart, histogram_chart, line_class, roc_chart
+from dsrface.commands.evaluate.result import HR, MAIN_PROTOCOL, RAW, Cell, Evaluation, TarAtFar
+from dsrface.commands.evaluate.strips import Strip
 from dsrface.data.decode import encode_png
 from dsrface.metrics.bootstrap import Estimate
 from dsrface.metrics.verification import min_impostors
@@ -41,7 +41,7 @@ def write_report(path: Path, evaluation: Evaluation, strips: Sequence[Strip]) ->
 
 def render(evaluation: Evaluation, strips: Sequence[Strip]) -> str:
     """Return the report as HTML."""
-    style = (resources.files("dsrface.commands.evaluation") / "report.css").read_text(encoding="utf-8")
+    style = (resources.files("dsrface.commands.evaluate") / "report.css").read_text(encoding="utf-8")
     sections = [
         _head(evaluation),
         _verification(evaluation),

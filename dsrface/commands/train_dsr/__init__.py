@@ -7,11 +7,11 @@ import shlex
 import numpy as np
 import torch
 
-from dsrface.commands.training_result import TrainingResult, interrupted
-from dsrface.commands.workers import choose_workers
+from dsrface.commands.shared.datasets import dsr_pairs
+from dsrface.commands.shared.training_result import TrainingResult, interrupted
+from dsrface.commands.shared.workers import choose_workers
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.train_dsr import TrainDsrConfig
-from dsrface.data.augment import geometry_of
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.loaders import make_loader
@@ -52,7 +52,10 @@ def run(config: TrainDsrConfig, *, emit: Emit) -> TrainingResult:
 
 
 def _train(config: TrainDsrConfig, data: FaceData, train: FaceSplit, val: FaceSplit, where: Where) -> Outcome:
-    dataset = _dataset(config, data, train, where)
+    if config.augment.enabled and data.degradation(config.vlr_size) is None:
+        note = "How the VLR images were made is not recorded, so both twins are only mirrored, not moved."
+        where.emit(Note(note))
+    dataset = dsr_pairs(config, data, train)
     sampler = BatchSampler(
         EpochOrder(len(train), config.seed),
         batch_size=config.batch_size,
@@ -77,21 +80,6 @@ def _train(config: TrainDsrConfig, data: FaceData, train: FaceSplit, val: FaceSp
         return fit(
             task, loader, phase_epochs=(config.epochs,), optim=config.optim, engine=config.engine, where=where
         )
-
-
-def _dataset(config: TrainDsrConfig, data: FaceData, train: FaceSplit, where: Where) -> PairDataset:
-    degradation = data.degradation(config.vlr_size)
-    geometry = geometry_of(config.augment) if config.augment.enabled else None
-    if geometry is not None and degradation is None:
-        note = "How the VLR images were made is not recorded, so both twins are only mirrored, not moved."
-        where.emit(Note(note))
-    return PairDataset(
-        train,
-        inputs=train.low_dir(config.vlr_size),
-        augment=geometry,
-        seed=config.seed,
-        degradation=degradation,
-    )
 
 
 def _task(config: TrainDsrConfig, train: FaceSplit, val: FaceSplit, where: Where) -> DsrTask:

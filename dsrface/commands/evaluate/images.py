@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from dsrface.commands.evaluation.result import BICUBIC, DSR, HR, RAW
+from dsrface.commands.evaluate.result import BICUBIC, DSR, HR, RAW
 from dsrface.data.augment import to_image01, to_image_u8
 from dsrface.data.cache.outputs import open_outputs
 from dsrface.data.datasets import PairDataset

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dsrface.commands.evaluation.figures import Scored
-from dsrface.commands.evaluation.result import (
+from dsrface.commands.evaluate.figures import Scored
+from dsrface.commands.evaluate.result import (
     BICUBIC,
     DSR,
     MAIN_PROTOCOL,

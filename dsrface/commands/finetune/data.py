@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from dsrface.commands.workers import choose_workers
+from dsrface.commands.shared.datasets import outputs_of, recogniser_pairs
+from dsrface.commands.shared.workers import choose_workers
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data import draws
-from dsrface.data.augment import geometry_of
 from dsrface.data.cache.outputs import check_outputs, is_cache, make_order, open_outputs
-from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceData, FaceSplit
 from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import BatchSampler, EpochOrder, PersonSampler, RankedSampler, in_order
@@ -60,21 +58,6 @@ def whole_persons(split: FaceSplit, max_images: int, *, seed: int) -> list[int]:
     order = np.random.default_rng(seed).permutation(len(counts))
     num_persons = max(2, int(np.searchsorted(np.cumsum(counts[order]), max_images, side="right")))
     return np.flatnonzero(np.isin(split.labels.numpy(), order[:num_persons])).tolist()
-
-
-def outputs_of(split: FaceSplit, data: FaceData, folder: Path) -> Path:
-    """Return where the DSR outputs of a split lie, given the folder that the user named.
-
-    Named may be one split's folder (`DATA/train/dsr_outputs_16x16`, its twin in the other splits is found), a
-    folder with one sub-folder a split, or a folder that holds all images.
-    """
-    for root in {other.root for other in data.splits.values()}:
-        with contextlib.suppress(ValueError):
-            relative = folder.resolve().relative_to(root.resolve())
-            if relative.parts:
-                return split.root / relative
-    named = folder / split.name
-    return named if named.is_dir() else folder
 
 
 @dataclass
@@ -177,7 +160,7 @@ class RecogniserData:
             stack.callback(source.close)
             return source
         loader = make_loader(
-            dataset(config, self.data, split, is_training=is_training),
+            recogniser_pairs(config, self.data, split, is_training=is_training),
             sampler,
             num_workers=num_workers,
             start_method=settings.method,
@@ -220,36 +203,12 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
         num_workers = 0
         where.emit(Note("workers: 0 (a packed cache is read by a thread; it needs none)"))
     else:
-        sample = dataset(config, data, train, is_training=True)
+        sample = recogniser_pairs(config, data, train, is_training=True)
         num_workers = choose_workers(
             config.workers, sample, batch_size=config.batch_size, ranks=where.ranks, emit=where.emit
         )
     with contextlib.ExitStack() as stack:
         yield RecogniserData(config, data, train, holdout, val, num_workers, where, stack)
-
-
-def dataset(config: FinetuneConfig, data: FaceData, split: FaceSplit, *, is_training: bool) -> PairDataset:
-    """Return the pairs of a mode; live mode can draw its geometry here, before the DSR.
-
-    Raises:
-        DataError: `augment.before_dsr` on data whose degradation is unknown.
-    """
-    if config.dsr_outputs is not None:
-        return PairDataset(split, inputs=outputs_of(split, data, config.dsr_outputs))
-    inputs = split.high_dir if config.hr_only else split.low_dir(config.vlr_size)
-    if not (is_training and config.live is not None and config.augment.before_dsr):
-        return PairDataset(split, inputs=inputs)
-    degradation = data.degradation(config.vlr_size)
-    if degradation is None:
-        raise DataError(
-            "How the VLR images were made is not recorded, so they cannot be made anew from moved HR images.",
-            id="unknown-degradation",
-            where=data.root,
-            hint="Use --set augment.before_dsr=false, or make the data set with `dsrface prepare`.",
-        )
-    return PairDataset(
-        split, inputs=inputs, augment=geometry_of(config.augment), seed=config.seed, degradation=degradation
-    )
 
 
 def _check_val(val: FaceSplit, data: FaceData) -> None:

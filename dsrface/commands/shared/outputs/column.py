@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from dsrface import __version__
-from dsrface.commands.precompute.pipeline import write_column
-from dsrface.commands.precompute.setting import (
+from dsrface.commands.shared.outputs.jobs import Job
+from dsrface.commands.shared.outputs.pipeline import write_column
+from dsrface.commands.shared.outputs.setting import (
     PIPELINE_VERSION,
     FolderResult,
-    Job,
     Setting,
     locked,
     num_threads,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrface.commands.evaluation.images import Measured
-from dsrface.commands.evaluation.result import (
+from dsrface.commands.evaluate.images import Measured
+from dsrface.commands.evaluate.result import (
     BICUBIC,
     DSR,
     FROZEN,

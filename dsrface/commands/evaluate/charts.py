@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from dsrface.commands.evaluation.findings import points
-from dsrface.commands.evaluation.result import RAW, Cell, Comparison
+from dsrface.commands.evaluate.findings import points
+from dsrface.commands.evaluate.result import RAW, Cell, Comparison
 
 _WIDTH = 640
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 44

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from torch import nn
 
-from dsrface.commands.recogniser_data import RecogniserData, open_recogniser_data
-from dsrface.commands.training_result import TrainingResult, interrupted
-from dsrface.commands.write_through import Memo, WriteThroughSource, remembering
+from dsrface.commands.finetune.data import RecogniserData, open_recogniser_data
+from dsrface.commands.finetune.write_through import Memo, WriteThroughSource, remembering
+from dsrface.commands.shared.training_result import TrainingResult, interrupted
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data.layout import open_data
 from dsrface.engine.checkpoint import find_last

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dsrface.commands.precompute.pipeline import write_tree
-from dsrface.commands.precompute.setting import FolderResult, Job, Setting, locked, num_threads
+from dsrface.commands.shared.outputs.jobs import Job
+from dsrface.commands.shared.outputs.pipeline import write_tree
+from dsrface.commands.shared.outputs.setting import FolderResult, Setting, locked, num_threads
 from dsrface.data.cache import png_tree
 from dsrface.data.cache.inputs import RowDataset
 from dsrface.data.cache.table import hash_inputs, stat_sha256

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrface.commands.evaluation.images import Measured, Networks, batches, pictures
-from dsrface.commands.evaluation.result import BICUBIC, DSR, HR
+from dsrface.commands.evaluate.images import Measured, Networks, batches, pictures
+from dsrface.commands.evaluate.result import BICUBIC, DSR, HR
 from dsrface.data.layout import FaceSplit
 from dsrface.runtime.devices import Device
 

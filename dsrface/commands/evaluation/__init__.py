@@ -1,1 +1,0 @@
-"""The parts of `dsrface evaluate`: measure images, score pairs, judge, draw, report."""

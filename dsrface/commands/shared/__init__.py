@@ -1,0 +1,1 @@
+"""Parts that several commands share; no command imports another one."""

@@ -1,0 +1,68 @@
+"""The data sets that commands read; each is built here, and `dsrface doctor` examines the same ones."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from dsrface.config.finetune import FinetuneConfig
+from dsrface.config.train_dsr import TrainDsrConfig
+from dsrface.data.augment import geometry_of
+from dsrface.data.datasets import PairDataset
+from dsrface.data.layout import FaceData, FaceSplit
+from dsrface.errors import DataError
+
+
+def outputs_of(split: FaceSplit, data: FaceData, folder: Path) -> Path:
+    """Return where the DSR outputs of a split lie, given the folder that the user named.
+
+    Named may be one split's folder (`DATA/train/dsr_outputs_16x16`, its twin in the other splits is found), a
+    folder with one sub-folder a split, or a folder that holds all images.
+    """
+    for root in {other.root for other in data.splits.values()}:
+        with contextlib.suppress(ValueError):
+            relative = folder.resolve().relative_to(root.resolve())
+            if relative.parts:
+                return split.root / relative
+    named = folder / split.name
+    return named if named.is_dir() else folder
+
+
+def dsr_pairs(config: TrainDsrConfig, data: FaceData, train: FaceSplit) -> PairDataset:
+    """Return the pairs that a super-resolution network is trained on.
+
+    Both twins are only mirrored, not moved, where it is not recorded how the VLR images were made.
+    """
+    return PairDataset(
+        train,
+        inputs=train.low_dir(config.vlr_size),
+        augment=geometry_of(config.augment) if config.augment.enabled else None,
+        seed=config.seed,
+        degradation=data.degradation(config.vlr_size),
+    )
+
+
+def recogniser_pairs(
+    config: FinetuneConfig, data: FaceData, split: FaceSplit, *, is_training: bool
+) -> PairDataset:
+    """Return the pairs of a mode; live mode can draw its geometry here, before the DSR.
+
+    Raises:
+        DataError: `augment.before_dsr` on data whose degradation is unknown.
+    """
+    if config.dsr_outputs is not None:
+        return PairDataset(split, inputs=outputs_of(split, data, config.dsr_outputs))
+    inputs = split.high_dir if config.hr_only else split.low_dir(config.vlr_size)
+    if not (is_training and config.live is not None and config.augment.before_dsr):
+        return PairDataset(split, inputs=inputs)
+    degradation = data.degradation(config.vlr_size)
+    if degradation is None:
+        raise DataError(
+            "How the VLR images were made is not recorded, so they cannot be made anew from moved HR images.",
+            id="unknown-degradation",
+            where=data.root,
+            hint="Use --set augment.before_dsr=false, or make the data set with `dsrface prepare`.",
+        )
+    return PairDataset(
+        split, inputs=inputs, augment=geometry_of(config.augment), seed=config.seed, degradation=degradation
+    )

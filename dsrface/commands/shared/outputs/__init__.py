@@ -1,0 +1,1 @@
+"""Making the outputs of a DSR: for `precompute`, for `finetune --write-through`, and timed by `bench`."""
