@@ -12,7 +12,7 @@ def make_data(root: Path, *, persons=(4, 3, 2), images=4, size_px=16, is_flat=Fa
     from dsrface.data.decode import write_png
     from dsrface.data.degrade import Degradation, degrade
     from dsrface.data.draws import generator
-    from dsrface.data.face_drawing import draw_face
+    from dsrface.data.synthetic.drawing import draw_face
 
     degradation = Degradation("classic", size_px)
     number = 0

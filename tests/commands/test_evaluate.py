@@ -333,7 +333,7 @@ def test_out__never_covers_foreign_files(data, networks, tmp_path) -> None:
 def test_drawn_faces__are_called_so(networks, tmp_path) -> None:
     from dsrface.commands.prepare import run as prepare
     from dsrface.config.prepare import PrepareConfig
-    from dsrface.data.faces import draw_dataset
+    from dsrface.data.synthetic.photo_folder import draw_dataset
 
     draw_dataset(tmp_path / "photos", num_persons=6, images_per_person=2, seed=3)
     config = PrepareConfig(

@@ -8,7 +8,7 @@ import torch
 
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.data.degrade import Degradation, degrade
-from dsrface.data.face_drawing import draw_face
+from dsrface.data.synthetic.drawing import draw_face
 from dsrface.engine.inference import super_resolve
 from dsrface.models.dsr import build_dsr
 from dsrface.runtime.devices import choose_device

@@ -20,11 +20,12 @@ from PIL import Image
 
 from dsrface.commands import prepare
 from dsrface.config.prepare import PrepareConfig
-from dsrface.data import detect, draws
+from dsrface.data import draws
 from dsrface.data.decode import read_image, walk_images, write_png
 from dsrface.data.degrade import degrade
-from dsrface.data.faces import draw_dataset
 from dsrface.data.layout import open_data, person_of
+from dsrface.data.photos import detect
+from dsrface.data.synthetic.photo_folder import draw_dataset
 from dsrface.errors import DataError, ImageError, RunError, UsageError, WorkerError
 from dsrface.events import Event, Note, Progress
 
@@ -458,7 +459,7 @@ def test_a_killed_worker_is_no_bug_of_ours(
         def shutdown(self, **_: object) -> None:
             pass
 
-    monkeypatch.setattr("dsrface.data.photos.ProcessPoolExecutor", Broken)
+    monkeypatch.setattr("dsrface.data.photos.pool.ProcessPoolExecutor", Broken)
     with pytest.raises(WorkerError) as caught:
         run(photos, tmp_path / "data", workers=1)
     assert "finished photos are kept" in caught.value.hint
@@ -483,6 +484,6 @@ def test_what_training_will_not_take_is_said(photos: Path, tmp_path: Path) -> No
 
 
 def test_worker_processes_do_not_pay_for_torch() -> None:
-    code = "import sys, dsrface.data.photos; print('torch' in sys.modules)"
+    code = "import sys, dsrface.data.photos.pool; print('torch' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert output == "False\n"

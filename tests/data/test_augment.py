@@ -8,7 +8,7 @@ import torch
 
 from dsrface.data.augment import Colour, Geometry, augment_pair, to_image01, to_image_u8
 from dsrface.data.degrade import Degradation, degrade
-from dsrface.data.face_drawing import draw_face
+from dsrface.data.synthetic.drawing import draw_face
 
 FACES = np.stack([draw_face(number, 0) for number in range(6)])
 INDICES = np.arange(6)

@@ -8,8 +8,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from dsrface.data.decode import walk_images
-from dsrface.data.face_drawing import draw_face
-from dsrface.data.faces import draw_dataset
+from dsrface.data.synthetic.drawing import draw_face
+from dsrface.data.synthetic.photo_folder import draw_dataset
 
 
 def test_the_same_seeds_give_the_same_face_and_others_another() -> None:

@@ -77,7 +77,7 @@ FLAGS = {"train-dsr": "--vlr-size 16", "finetune": "--vlr-size 16 --no-dsr", "pr
 def test_our_own_data_sets(tmp_path, purpose):
     from dsrface.commands import prepare
     from dsrface.config.prepare import PrepareConfig
-    from dsrface.data.faces import draw_dataset
+    from dsrface.data.synthetic.photo_folder import draw_dataset
 
     draw_dataset(tmp_path / "photos", num_persons=6, images_per_person=4, seed=0)
     config = PrepareConfig(

@@ -23,8 +23,8 @@ from dsrface.config.precompute import PrecomputeConfig
 from dsrface.config.prepare import PrepareConfig
 from dsrface.config.sources import Config, resolve
 from dsrface.config.train_dsr import TrainDsrConfig
-from dsrface.data.faces import draw_dataset
 from dsrface.data.folders import outputs_folder
+from dsrface.data.synthetic.photo_folder import draw_dataset
 from dsrface.errors import RunError
 from dsrface.events import Emit, Note, Progress
 from dsrface.runtime.files import read_json, replace, write_json

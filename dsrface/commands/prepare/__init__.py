@@ -30,10 +30,10 @@ from dsrface.commands.prepare.folder import (
 from dsrface.commands.prepare.records import escape_name
 from dsrface.config.prepare import PrepareConfig
 from dsrface.data.decode import walk_images
-from dsrface.data.faces import DRAWN_MARK
 from dsrface.data.folders import HIGH_FOLDER
 from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION, person_of
-from dsrface.data.photo_scan import record_source, scan_photos
+from dsrface.data.photos.scan import record_source, scan_photos
+from dsrface.data.synthetic.photo_folder import DRAWN_MARK
 from dsrface.errors import RunError, UsageError
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import MIN_PERSONS

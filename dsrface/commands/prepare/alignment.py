@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dsrface.config.prepare import PrepareConfig
-from dsrface.data import detect
 from dsrface.data.formats.landmarks import Points, read_landmarks, turn_round
 from dsrface.data.formats.lists import FileTable
-from dsrface.data.photo_scan import Photo, count_finished_faces
+from dsrface.data.photos import detect
+from dsrface.data.photos.scan import Photo, count_finished_faces
 from dsrface.errors import DataError
 from dsrface.runtime.files import sha256_file
 from dsrface.runtime.versions import how_to_install

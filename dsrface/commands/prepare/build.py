@@ -15,11 +15,11 @@ from dsrface.commands.prepare.records import escape_name
 from dsrface.commands.shared.workers import announced
 from dsrface.config.prepare import PrepareConfig
 from dsrface.data.degrade import Degradation
-from dsrface.data.duplicates import equal_across_persons
-from dsrface.data.face_maker import FaceDone, FaceJob
 from dsrface.data.folders import HIGH_FOLDER, low_folder
-from dsrface.data.photo_scan import BadPhoto, Photo, Scan, alike_persons
-from dsrface.data.photos import CHUNK_PHOTOS, PhotoWork, process_photos
+from dsrface.data.photos.duplicates import equal_across_persons
+from dsrface.data.photos.faces import FaceDone, FaceJob
+from dsrface.data.photos.pool import CHUNK_PHOTOS, PhotoWork, process_photos
+from dsrface.data.photos.scan import BadPhoto, Photo, Scan, alike_persons
 from dsrface.data.splits import complete_splits, split_persons
 from dsrface.doctor.sizing.loader_model import WorkerChoice
 from dsrface.doctor.sizing.recommend import auto_workers

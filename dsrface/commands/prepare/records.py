@@ -15,10 +15,10 @@ from dsrface.commands.prepare.folder import (
     SEVERAL_FACES_FILE,
 )
 from dsrface.data.decode import encode_png
-from dsrface.data.duplicates import near_across_persons
-from dsrface.data.face_maker import THUMB_PX, FaceDone
-from dsrface.data.photo_scan import BadPhoto
-from dsrface.data.preview import preview_sheet
+from dsrface.data.photos.duplicates import near_across_persons
+from dsrface.data.photos.faces import THUMB_PX, FaceDone
+from dsrface.data.photos.preview import preview_sheet
+from dsrface.data.photos.scan import BadPhoto
 from dsrface.runtime.files import write_bytes, write_text
 from dsrface.runtime.text import csv_text, printable
 from dsrface.types import SPLITS

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dsrface.data import draws
 from dsrface.data.decode import encode_png, write_picture_bytes
-from dsrface.data.face_drawing import draw_face
+from dsrface.data.synthetic.drawing import draw_face
 
 DRAWN_MARK = ".drawn"  # a file in a photo folder: its pictures are drawn, not photographed
 

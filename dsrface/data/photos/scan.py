@@ -13,8 +13,8 @@ from dsrface.data.decode import IMAGE_SUFFIXES, unread_images, walk_images
 from dsrface.data.folders import is_data_folder
 from dsrface.data.formats.lists import majority_splits
 from dsrface.data.formats.recordio import RECORD_SUFFIX, RecordFile, person_name
-from dsrface.data.photo_persons import PersonRule, SplitRule, Told, choose_person_rule, choose_split_rule
-from dsrface.data.photo_source import is_record_file, open_source, record_name
+from dsrface.data.photos.persons import PersonRule, SplitRule, Told, choose_person_rule, choose_split_rule
+from dsrface.data.photos.source import is_record_file, open_source, record_name
 from dsrface.data.splits import doubts_of_flat_names
 from dsrface.errors import DataError, UsageError
 from dsrface.runtime.names import original_name, portable_name, same_file_key

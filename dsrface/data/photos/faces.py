@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from dsrface.data import draws
-from dsrface.data.align import ARCFACE_TEMPLATE, align_face, similarity_transform
 from dsrface.data.decode import ImageU8, encode_png, read_image, write_picture_bytes
 from dsrface.data.degrade import Degradation, degrade
 from dsrface.data.folders import HIGH_FOLDER, low_folder
 from dsrface.data.formats.landmarks import Points
-from dsrface.data.photo_scan import BadPhoto, Photo
-from dsrface.data.photo_source import open_source
+from dsrface.data.photos.align import ARCFACE_TEMPLATE, align_face, similarity_transform
+from dsrface.data.photos.scan import BadPhoto, Photo
+from dsrface.data.photos.source import open_source
 from dsrface.errors import DataError, ImageError
 from dsrface.runtime.files import write_text
 from dsrface.types import HIGH_SIZE_PX
@@ -91,7 +91,7 @@ class FaceMaker:
         self._source = open_source(job.source)
         self._detector: Any = None
         if job.align == "detect":
-            from dsrface.data.detect import Detector
+            from dsrface.data.photos.detect import Detector
 
             self._detector = Detector()
 

@@ -9,9 +9,9 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 
-from dsrface.data.face_maker import FaceDone, FaceJob, FaceMaker
 from dsrface.data.formats.landmarks import Points
-from dsrface.data.photo_scan import BadPhoto, Photo
+from dsrface.data.photos.faces import FaceDone, FaceJob, FaceMaker
+from dsrface.data.photos.scan import BadPhoto, Photo
 from dsrface.errors import WorkerError
 
 CHUNK_PHOTOS = 32  # photos handed to a worker process at once

@@ -1,0 +1,1 @@
+"""Faces drawn from numbers, for a first run without any photo."""
