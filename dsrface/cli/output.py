@@ -208,11 +208,11 @@ def _own_bug(error: Exception) -> DsrfaceError:
         from dsrface.runtime.files import disk_error
 
         return disk_error(error, Path(error.filename or "."))
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, OSError) and error.errno is not None:
         return MachineError(
             f"The system refused: {error.strerror or error}.",
             id="system-refused",
-            where=os.fsdecode(error.filename),
+            where=os.fsdecode(error.filename or ""),
             hint="Check that the file is there, that you may use it, and that its drive is well.",
         )
     if is_out_of_memory(error):

@@ -332,7 +332,6 @@ class _Loop:
             return
         found = None
         if self.where.ranks.is_main:
-            checkpoints.clean_leftovers(folder.path)
             found = checkpoints.find_last(folder.path)
         path: Path | None = self.where.ranks.share(found)
         if path is None:

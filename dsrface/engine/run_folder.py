@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,13 +25,16 @@ from pathlib import Path
 from typing import Any
 
 from dsrface.config.sources import Config, flatten, to_toml
-from dsrface.engine.checkpoint import find_last
+from dsrface.engine.checkpoint import clean_leftovers, find_last
 from dsrface.errors import DsrfaceError, RunError
-from dsrface.runtime.files import read_json, sha256_json, write_json, write_text
+from dsrface.runtime.files import read_json, remove_half_written, sha256_json, write_json, write_text
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.versions import gather_versions
 
 SCHEMA_VERSION = 1
+RUN_FILE, CONFIG_FILE, LOCK_FILE = "run.json", "config.toml", ".lock"
+SAMPLES, CHECKPOINTS = "samples", "checkpoints"
+_HALF_WRITTEN = re.compile(r"run\.json\.\d+\.tmp")
 RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
 # What may differ between a run and its resumption: how it runs, not what it computes.
 _FREE_ON_RESUME = ("data", "resume", "run", "workers", "device", "engine.", "loader.")
@@ -54,12 +58,17 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def samples(self) -> Path:
         """Folder of the pictures."""
-        return self.path / "samples"
+        return self.path / SAMPLES
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the folder is still what it was: nobody has removed it while the run goes on."""
+        return (self.path / RUN_FILE).exists()
 
     @property
     def origin(self) -> dict[str, str]:
@@ -85,7 +94,7 @@ class RunFolder:
     def update(self, **values: object) -> None:
         """Write `values` into run.json, atomically."""
         self.record |= values
-        write_json(self.path / "run.json", self.record)
+        write_json(self.path / RUN_FILE, self.record)
 
 
 @contextlib.contextmanager
@@ -117,7 +126,8 @@ def open_run(
             where=path,
             hint="Use another --run.",
         )
-    is_old = (path / "run.json").exists() and (resume or not _failed_at_once(path))
+    _refuse_used(path)
+    is_old = (path / RUN_FILE).exists() and (resume or not _failed_at_once(path))
     if resume and not is_old:
         raise RunError(
             "There is no run to resume here.",
@@ -125,19 +135,14 @@ def open_run(
             where=path,
             hint="Leave out --resume to start one.",
         )
-    if (
-        not resume
-        and path.exists()
-        and not _failed_at_once(path)
-        and any(entry.name not in (".lock", ".lock.pid") for entry in path.iterdir())
-    ):
+    if not resume and path.exists() and not _failed_at_once(path) and not _is_skeleton(path):
         hint = (
             "Use --resume to carry it on, or another --run." if is_old else "Choose an empty or new folder."
         )
         what = "The folder holds a run already" if is_old else "The folder is not empty"
         raise RunError(f"{what}; nothing is overwritten.", id="run-exists", where=path, hint=hint)
-    with exclusive(path / ".lock", what="run folder"):
-        folder = RunFolder(path, is_old, read_json(path / "run.json") if is_old else {})
+    with exclusive(path / LOCK_FILE, what="run folder"):
+        folder = RunFolder(path, is_old, _read_record(path) if is_old else {})
         if is_old:
             _check_same(folder, config, facts or {})
         _start(folder, config, seed, facts or {})
@@ -145,7 +150,8 @@ def open_run(
             yield folder
         except BaseException as error:
             status, reason = how_it_ended(error)
-            folder.update(status=status, error=reason, ended_utc=_now())
+            if folder.is_there:
+                folder.update(status=status, error=reason, ended_utc=_now())
             raise
         ended = folder.record["status"] if folder.record["status"] != RUNNING else DONE
         folder.update(status=ended, ended_utc=_now())
@@ -154,9 +160,39 @@ def open_run(
 def _failed_at_once(path: Path) -> bool:
     """Return whether an earlier run ended before its first checkpoint: a corrected command may begin anew."""
     with contextlib.suppress(RunError):
-        status = read_json(path / "run.json").get("status")
+        status = read_json(path / RUN_FILE).get("status")
         return status in (FAILED, INTERRUPTED) and find_last(path) is None
     return False
+
+
+def _is_skeleton(path: Path) -> bool:
+    """Return whether a folder holds no more than what a run makes before its run.json: such a one is new."""
+    for entry in path.iterdir():
+        if entry.name in (SAMPLES, CHECKPOINTS):
+            if not entry.is_dir() or any(entry.iterdir()):
+                return False
+        elif entry.name not in (LOCK_FILE, f"{LOCK_FILE}.pid") and not _HALF_WRITTEN.fullmatch(entry.name):
+            return False
+    return True
+
+
+def _refuse_used(path: Path) -> None:
+    """Say that a run is going on here before anything else is said of the folder."""
+    if (path / LOCK_FILE).exists():
+        with exclusive(path / LOCK_FILE, what="run folder"):
+            pass
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path / RUN_FILE)
+    except RunError as error:
+        raise RunError(
+            f"The run cannot be carried on, for its {RUN_FILE} is damaged: {error.message}",
+            id=error.id,
+            where=path / RUN_FILE,
+            hint="Start a new run in another folder; the checkpoints here can still be used as weights.",
+        ) from error
 
 
 def how_it_ended(error: BaseException) -> tuple[str, str]:
@@ -180,6 +216,9 @@ def new_run_path(config: Config) -> Path:
 def _start(folder: RunFolder, config: Config, seed: int, facts: Mapping[str, object]) -> None:
     folder.samples.mkdir(parents=True, exist_ok=True)
     folder.checkpoints.mkdir(exist_ok=True)
+    for place in (folder.path, folder.samples):
+        remove_half_written(place)
+    clean_leftovers(folder.path)
     attempts = [
         *folder.record.get("attempts", []),
         {"argv": sys.argv, "started_utc": _now(), "pid": os.getpid()},
@@ -199,10 +238,10 @@ def _start(folder: RunFolder, config: Config, seed: int, facts: Mapping[str, obj
         **facts,
     }
     folder.update()
-    if not folder.is_resumed:
+    if not (folder.path / CONFIG_FILE).exists() or not folder.is_resumed:
         # Without the folder itself: fed back, it must make a new run.
         again = config.model_copy(update={"run": None, "resume": False})
-        write_text(folder.path / "config.toml", to_toml(again))
+        write_text(folder.path / CONFIG_FILE, to_toml(again))
 
 
 def _check_same(folder: RunFolder, config: Config, facts: Mapping[str, object]) -> None:
@@ -225,7 +264,7 @@ def _check_same(folder: RunFolder, config: Config, facts: Mapping[str, object]) 
             "The run was started with other settings: " + "; ".join(changed) + ".",
             id="not-resumable",
             where=folder.path,
-            hint=f"Resume with --config {folder.path / 'config.toml'}, or start a new run.",
+            hint=f"Resume with --config {folder.path / CONFIG_FILE}, or start a new run.",
         )
 
 

@@ -14,6 +14,7 @@ from dsrface.engine.distributed import Ranks, process_group
 from dsrface.engine.run_folder import RunFolder, how_it_ended, open_run
 from dsrface.engine.signals import stop_signals
 from dsrface.engine.sinks import run_sinks
+from dsrface.errors import RunError
 from dsrface.events import Emit, Event, RunFinished
 from dsrface.runtime.devices import choose_device
 
@@ -59,6 +60,13 @@ def _recording(folder: RunFolder, engine: EngineConfig, ranks: Ranks, emit: Emit
 
     def record(event: Event) -> None:
         if ranks.is_main:
+            if not folder.is_there and not isinstance(event, RunFinished):
+                raise RunError(
+                    "The run folder was removed while the training went on.",
+                    id="run-removed",
+                    where=folder.path,
+                    hint="Start the training again; nothing of it can be kept.",
+                )
             for take in (*(sink.emit for sink in sinks), emit):
                 take(event)
 

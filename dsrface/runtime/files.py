@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from dsrface.runtime.text import json_text, size_text
 TMP_SUFFIX = ".tmp"
 MAX_JSON_BYTES = 256 * 1024**2
 MAX_TEXT_BYTES = 1024**3  # a list of ten million pictures
+_HALF_WRITTEN = re.compile(rf"(.+)\.\d+{re.escape(TMP_SUFFIX)}")
 _REPLACE_TRIES = 20
 _MAX_NAME_BYTES = 255
 _WINDOWS_PATH = 260  # longer ones need a setting of Windows
@@ -67,6 +69,19 @@ def temporary_path(path: Path) -> Path:
         digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
         name = f"{cut_to_bytes(name, _MAX_NAME_BYTES - len(suffix) - 13)}~{digest}"
     return path.with_name(name + suffix)
+
+
+def remove_half_written(folder: Path, *names: str) -> None:
+    """Delete the temporary files of killed writers in a folder, where nobody else is writing now.
+
+    Args:
+        folder: The folder; need not exist.
+        names: Only those of these files; of all when none is given.
+    """
+    for path in folder.glob(f"*{TMP_SUFFIX}"):
+        found = _HALF_WRITTEN.fullmatch(path.name)
+        if found is not None and (not names or found[1] in names):
+            path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

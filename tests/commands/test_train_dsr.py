@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -249,3 +250,16 @@ def test_a_killed_rank_ends_the_job_and_it_resumes(tiny_data, tmp_path):
     resumed = spawn("train-dsr", flags | {"resume": True}, torchrun=2)
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads((tmp_path / "run" / "last.json").read_text())["step"] == 6
+
+
+def test_a_run_folder_that_is_removed_ends_the_training(tiny_data, tmp_path):
+    run = tmp_path / "run"
+
+    def remove(event):
+        if isinstance(event, StepDone):
+            shutil.rmtree(run)
+
+    with pytest.raises(RunError) as caught:
+        train_dsr.run(config(tiny_data, run), emit=remove)
+    assert caught.value.id == "run-removed"
+    assert not (run / "run.json").exists()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
+import os
 import re
+import shutil
 
 import pytest
 
@@ -139,3 +142,66 @@ def test_refuses_a_file(tmp_path):
     with pytest.raises(RunError) as caught, open_run(config(), run=tmp_path / "run", resume=False, seed=0):
         pass
     assert caught.value.id == "run-exists"
+
+
+def skeleton(run):
+    """Make what a run that is killed before its run.json leaves behind."""
+    for name in ("samples", "checkpoints"):
+        (run / name).mkdir(parents=True)
+    (run / ".lock").touch()
+    (run / "run.json.123.tmp").write_text("{")
+
+
+def test_what_a_killed_start_leaves_is_a_new_folder(tmp_path):
+    skeleton(tmp_path)
+    with open_run(config(), run=tmp_path, resume=False, seed=0):
+        pass
+    assert record(tmp_path)["status"] == "done"
+    assert not (tmp_path / "run.json.123.tmp").exists()
+
+
+@pytest.mark.parametrize("foreign", ["samples/mine.png", "notes.txt", "run.json.tmp", "config.toml"])
+def test_a_skeleton_with_anything_of_somebody_is_not_touched(tmp_path, foreign):
+    skeleton(tmp_path)
+    (tmp_path / foreign).write_text("mine")
+    with pytest.raises(RunError) as caught, open_run(config(), run=tmp_path, resume=False, seed=0):
+        pass
+    assert caught.value.id == "run-exists"
+    assert (tmp_path / foreign).read_text() == "mine"
+
+
+def test_a_resumed_run_gets_the_configuration_that_a_kill_cost_it(tmp_path):
+    with pytest.raises(KeyboardInterrupt), open_run(config(), run=tmp_path, resume=False, seed=0):
+        raise KeyboardInterrupt
+    whole = (tmp_path / "config.toml").read_text()
+    (tmp_path / "config.toml").unlink()
+    with open_run(config(), run=tmp_path, resume=True, seed=0):
+        pass
+    assert (tmp_path / "config.toml").read_text() == whole
+
+
+def test_a_folder_in_use_is_called_so_whatever_else_it_is(tmp_path):
+    with open_run(config(), run=tmp_path, resume=False, seed=0):
+        for resume in (False, True):
+            with pytest.raises(RunError) as caught, open_run(config(), run=tmp_path, resume=resume, seed=0):
+                pass
+            assert caught.value.id == "locked"
+            assert f"pid {os.getpid()}" in caught.value.message
+
+
+def test_a_damaged_record_says_what_can_still_be_used(tmp_path):
+    with open_run(config(), run=tmp_path, resume=False, seed=0):
+        pass
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RunError) as caught, open_run(config(), run=tmp_path, resume=True, seed=0):
+        pass
+    assert (caught.value.id, "another folder" in caught.value.hint) == ("file-damaged", True)
+
+
+def test_a_removed_folder_is_not_made_again(tmp_path):
+    run = tmp_path / "run"
+    with contextlib.suppress(TrainingError), open_run(config(), run=run, resume=False, seed=0) as folder:
+        shutil.rmtree(run)
+        assert not folder.is_there
+        raise TrainingError("x")
+    assert not run.exists()

@@ -25,7 +25,7 @@ from dsrface.models.loaded import LoadedModel
 from dsrface.models.weights import load_recogniser
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device, choose_device
-from dsrface.runtime.files import atomic_writer
+from dsrface.runtime.files import atomic_writer, remove_half_written
 from dsrface.types import HIGH_SIZE_PX, to_device
 
 _AHEAD = 2  # batches that are read while one is embedded
@@ -157,6 +157,7 @@ def _embed(
 def _write(out: Path, names: Sequence[str], embeddings: NDArray[np.float32]) -> None:
     """Write a file that `np.load` opens without pickle: names are an array of fixed-width text."""
     shown = [name.encode("utf-8", "replace").decode("utf-8") for name in names]
+    remove_half_written(out.parent, out.name)
     with atomic_writer(out) as handle:
         np.savez(handle, names=np.array(shown, dtype=np.str_), embeddings=embeddings)
 

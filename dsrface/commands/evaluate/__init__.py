@@ -36,7 +36,7 @@ from dsrface.config.sources import to_toml
 from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.pairs import Pairs, all_pairs, generate_pairs
 from dsrface.data.pairs_file import read_pairs
-from dsrface.engine.run_folder import new_run_path
+from dsrface.engine.run_folder import CONFIG_FILE, LOCK_FILE, new_run_path
 from dsrface.errors import DataError, RunError
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import draw_persons
@@ -46,13 +46,15 @@ from dsrface.models.loaded import LoadedModel
 from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device, choose_device
-from dsrface.runtime.files import read_json, write_json, write_text
+from dsrface.runtime.files import TMP_SUFFIX, read_json, remove_half_written, write_json, write_text
+from dsrface.runtime.locks import exclusive
 from dsrface.runtime.text import csv_text
 from dsrface.types import VLR_SIZES_PX
 
 RESULT_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
 IMAGES_FILE = "images.csv"
+_OWN_FILES = (CONFIG_FILE, IMAGES_FILE, RESULT_FILE, REPORT_FILE)
 _WORKERS_FROM_IMAGES = 2000
 
 
@@ -90,10 +92,12 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult:
     judged = _judge(config, split, measured, pairs, emit)
     evaluation = _evaluation(config, data, split, networks, judged, device)
     strips = choose_strips(split, measured, networks, vlr_size=config.vlr_size, device=device)
-    write_text(out / "config.toml", to_toml(config))
-    write_text(out / IMAGES_FILE, _images_csv(split, measured))
-    write_json(out / RESULT_FILE, evaluation.to_dict())
-    write_report(out / REPORT_FILE, evaluation, strips)
+    with exclusive(out / LOCK_FILE, what="evaluation"):
+        remove_half_written(out)
+        write_text(out / CONFIG_FILE, to_toml(config))
+        write_text(out / IMAGES_FILE, _images_csv(split, measured))
+        write_json(out / RESULT_FILE, evaluation.to_dict())
+        write_report(out / REPORT_FILE, evaluation, strips)
     return EvaluateResult(
         evaluation.headline, str(out / REPORT_FILE), _next_command(config, evaluation), evaluation
     )
@@ -337,8 +341,7 @@ def _out(config: EvaluateConfig) -> Path:
     """Return the folder of the results; results of an earlier evaluation there are replaced, nothing else."""
     if config.out is None:
         return new_run_path(config)
-    is_foreign = config.out.is_dir() and any(config.out.iterdir()) and not (config.out / RESULT_FILE).exists()
-    if is_foreign or (config.out.exists() and not config.out.is_dir()):
+    if (config.out.is_dir() and _is_foreign(config.out)) or (config.out.exists() and not config.out.is_dir()):
         raise RunError(
             "The folder for the report is not empty, and no evaluation is in it.",
             id="folder-not-empty",
@@ -346,6 +349,15 @@ def _out(config: EvaluateConfig) -> Path:
             hint="Choose an empty or new folder.",
         )
     return config.out
+
+
+def _is_foreign(out: Path) -> bool:
+    """Return whether a folder holds anything but an evaluation, or the start of one that was cut off."""
+    names = {entry.name for entry in out.iterdir()}
+    if not names or RESULT_FILE in names:
+        return False
+    half_written = {name for name in names if name.startswith(_OWN_FILES) and name.endswith(TMP_SUFFIX)}
+    return LOCK_FILE not in names or not names - half_written <= {LOCK_FILE, f"{LOCK_FILE}.pid", *_OWN_FILES}
 
 
 def _next_command(config: EvaluateConfig, evaluation: Evaluation) -> str:

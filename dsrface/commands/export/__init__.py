@@ -29,7 +29,7 @@ from dsrface.events import Emit, Note, Progress
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.preprocess import normalise
 from dsrface.models.weights import load_any, save_model
-from dsrface.runtime.files import replace, sha256_file, write_bytes
+from dsrface.runtime.files import remove_half_written, replace, sha256_file, write_bytes
 from dsrface.runtime.text import size_text
 from dsrface.runtime.versions import how_to_install
 
@@ -140,6 +140,7 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
         )
     emit(Progress("export", 0, 2))
     unproven = path.with_name(f"{path.name}.unproven")  # takes its name only when the gate is passed
+    remove_half_written(path.parent, unproven.name)
     if config.format == "onnx":
         write_bytes(unproven, _onnx_bytes(loaded, opset=config.opset))
         predict = _onnx_predictor(unproven, loaded.kind)

@@ -1,0 +1,177 @@
+"""The commands that write, small enough to be run a thousand times, and what must be the same in the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsrface.config.sources import resolve
+from dsrface.errors import DsrfaceError, MachineError
+
+TRAINING = {
+    "vlr_size": 16,
+    "device": "cpu",
+    "workers": 0,
+    "batch_size": 8,
+    "engine.tensorboard": False,
+    "engine.checkpoint_every_steps": 1,
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that is run in a folder of its own.
+
+    Args:
+        name: The command.
+        flags: Its settings; a path below `out` is made absolute.
+        result: What must be equal in the end, whatever happened in between.
+    """
+
+    name: str
+    flags: dict[str, Any]
+    result: Callable[[Path], Any]
+
+    def run(self, out: Path, *, resume: bool = False) -> int:
+        """Run it; errors of ours give their exit code."""
+        import importlib
+
+        from dsrface.cli.execute import COMMANDS, schema_of
+
+        os.chdir(out)  # no repository: asking git for its state takes most of a second
+        values = {
+            key: out / value[4:] if str(value).startswith("out/") else value
+            for key, value in self.flags.items()
+        }
+        if resume:
+            values["resume"] = True
+        module = importlib.import_module(f"dsrface.commands.{COMMANDS[self.name][2]}")
+        try:
+            return int(
+                getattr(
+                    module.run(resolve(schema_of(self.name), flags=values).config, emit=_ignore),
+                    "exit_code",
+                    0,
+                )
+            )
+        except OSError as error:
+            if error.errno is None:
+                raise
+            return MachineError.exit_code  # as `cli.output.guarded` has it
+        except DsrfaceError as error:
+            (out / "said.json").write_text(json.dumps(error.as_dict()))
+            return error.exit_code
+
+
+def commands(inputs: Path) -> list[Command]:
+    """Return every command that writes, on the inputs that `make_inputs` has made."""
+    data, dsr = inputs / "data", inputs / "dsr.safetensors"
+    train = {"data": data, **TRAINING}
+    return [
+        Command(
+            "prepare",
+            {
+                "source": inputs / "photos",
+                "data": "out/data",
+                "vlr_sizes": (16,),
+                "align": "none",
+                "workers": 0,
+            },
+            lambda out: tree(out / "data"),
+        ),
+        Command(
+            "train-dsr",
+            {**train, "run": "out/run", "epochs": 1, "model.channels": 4, "model.blocks": 1},
+            lambda out: last_weights(out / "run"),
+        ),
+        Command(
+            "finetune",
+            {**train, "run": "out/run", "hr_only": True, "stage1_epochs": 1, "stage2_epochs": 1},
+            lambda out: last_weights(out / "run"),
+        ),
+        Command(
+            "precompute",
+            {
+                "input": data / "train/vlr_images_16x16",
+                "output": "out/sr",
+                "weights": dsr,
+                "workers": 0,
+                "batch_size": 4,
+                "device": "cpu",
+                "storage.shard_images": 4,
+            },
+            lambda out: tree(out / "sr"),
+        ),
+        Command(
+            "precompute",
+            {
+                "input": data / "train/vlr_images_16x16",
+                "output": "out/png",
+                "weights": dsr,
+                "workers": 0,
+                "batch_size": 4,
+                "device": "cpu",
+                "format": "png",
+            },
+            lambda out: tree(out / "png"),
+        ),
+        Command(
+            "evaluate",
+            {
+                "data": data,
+                "vlr_size": 16,
+                "dsr": dsr,
+                "out": "out/ev",
+                "bootstrap": 0,
+                "device": "cpu",
+                "workers": 0,
+            },
+            lambda out: sorted(path.name for path in (out / "ev").iterdir() if not path.name.startswith(".")),
+        ),
+        Command(
+            "export",
+            {"source": dsr, "out": "out/x.safetensors"},
+            lambda out: digest(out / "x.safetensors"),
+        ),
+    ]
+
+
+def make_inputs(folder: Path) -> None:
+    """Draw photos and a data set, and write a DSR."""
+    from dsrface.data.synthetic.photo_folder import draw_dataset
+    from tests.commands.conftest import make_data
+    from tests.commands.networks import write_dsr
+
+    draw_dataset(folder / "photos", num_persons=6, images_per_person=2, seed=1)
+    make_data(folder / "data", persons=(3, 2, 2), images=3)
+    write_dsr(folder / "dsr.safetensors", tail=0.01)
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Return the digest of every file that counts: no locks, and no file that tells the time."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): digest(path)
+        for path in files
+        if not path.name.startswith(".lock") and not path.name.startswith(".prepare.lock")
+    }
+
+
+def last_weights(run: Path) -> str:
+    """Return the digest of the weights that last.json names."""
+    pointer = json.loads((run / "last.json").read_text())
+    return digest(run / pointer["checkpoint"] / "model.safetensors")
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _ignore(_: object) -> None:
+    return

@@ -1,0 +1,34 @@
+"""Every state on disk has a way out: a few drawn faults of each command; `nox -s faults` injects them all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.faults.commands import commands, make_inputs
+from tests.faults.every_operation import Trial
+
+FAULTS = 5
+NAMES = ("prepare", "train-dsr", "finetune", "precompute", "precompute png", "evaluate", "export")
+SLOW = ("train-dsr", "finetune", "evaluate")
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("faults")
+    make_inputs(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NAMES]
+)
+def test_a_broken_operation_is_no_dead_end(inputs: Path, tmp_path: Path, name: str) -> None:
+    trial = Trial(commands(inputs)[NAMES.index(name)], tmp_path)
+    assert trial.num_operations > 5
+    broken = [trial.break_at(kind, at) for kind, at in trial.points(FAULTS, seed=0)]
+    assert [item for item in broken if item.problem] == []
