@@ -16,8 +16,7 @@ from dsrface.cli.app import app
 from dsrface.cli.execute import COMMANDS, schema_of
 from dsrface.config.describe import Key, keys
 from dsrface.config.sources import list_presets
-from dsrface.doctor.explain import EXPLANATIONS
-from dsrface.doctor.report import SEVERITIES, anchor
+from dsrface.doctor.checks.registry import all_checks
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "dsrface"
@@ -72,11 +71,11 @@ def config_page() -> str:
 def checks_page() -> str:
     """Return every check of the doctor, and the index of the error texts they explain."""
     lines = [DO_NOT_EDIT, "# The doctor's checks", "", CHECKS_INTRODUCTION, ""]
-    for check in EXPLANATIONS.values():
+    for check in all_checks().values():
         lines += [
             f"## {check.id}",
             "",
-            f"{check.title[0].upper()}{check.title[1:]}. At worst: {SEVERITIES[check.id]}.",
+            f"{check.title[0].upper()}{check.title[1:]}. At worst: {check.worst}.",
             "",
             check.why,
             "",
@@ -86,9 +85,9 @@ def checks_page() -> str:
             "",
         ]
     lines += ["## Index of error texts", "", "| text | check |", "| --- | --- |"]
-    pairs = [(error, check.id) for check in EXPLANATIONS.values() for error in check.errors]
+    pairs = [(error, check.id) for check in all_checks().values() for error in check.errors]
     for error, id in sorted(pairs, key=lambda pair: (pair[0].lower(), pair[1])):
-        lines.append(f"| `{_cell(error)}` | [{id}](#{anchor(id)}) |")
+        lines.append(f"| `{_cell(error)}` | [{id}](#{id.replace('.', '')}) |")
     return "\n".join(lines) + "\n"
 
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from dsrface.doctor.report import Check, Report
+from dsrface.doctor.report import Finding, Report
 from dsrface.runtime.text import printable
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def render_report(report: Report, console: Console, *, verbose: bool = False) ->
     _print_recommendation(report, console, width)
 
 
-def _needs_attention(check: Check) -> bool:
+def _needs_attention(check: Finding) -> bool:
     return (
         check.status in ("warn", "fail", "error") and check.id != "perf.recommend"
     )  # that one is at the end
@@ -74,7 +74,7 @@ def _print_facts(report: Report, console: Console, width: int) -> None:
     console.print()
 
 
-def _print_check(check: Check, console: Console, width: int, *, is_plain: bool) -> None:
+def _print_check(check: Finding, console: Console, width: int, *, is_plain: bool) -> None:
     mark = _WORDS[check.status] if is_plain else f"{_SYMBOLS[check.status]} {_WORDS[check.status]}"
     indent = " " * 6
     head = f"{mark:<6}{check.id}" if is_plain else f"{mark:<7}{check.id}"

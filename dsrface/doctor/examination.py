@@ -16,12 +16,17 @@ from dsrface import __version__
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.budget import Budget
 from dsrface.doctor.checks import machine
-from dsrface.doctor.checks.endings import proof_failed, survey_failed, with_last_words
+from dsrface.doctor.checks.installation import worker_threads_check
+from dsrface.doctor.checks.performance import RECOMMEND
+from dsrface.doctor.checks.registry import all_checks
+from dsrface.doctor.checks.registry import run_stage as make
+from dsrface.doctor.checks.resources import Launch
+from dsrface.doctor.endings import proof_failed, survey_failed, with_last_words
 from dsrface.doctor.facts import SurveyFacts
 from dsrface.doctor.findings import Findings
 from dsrface.doctor.lessons import lesson
 from dsrface.doctor.process.probe import Outcome, run_stage
-from dsrface.doctor.report import CHECK_IDS, Check, Report, in_order
+from dsrface.doctor.report import Finding, Report, in_order
 from dsrface.doctor.request import wanted_checks
 from dsrface.doctor.sizing.limits import open_files_limit
 from dsrface.doctor.sizing.loader_model import LoaderFacts, Recommendation, Window
@@ -81,18 +86,14 @@ class _Examination:
         self.overlap: dict[str, int] = {}
 
     def run(self) -> Report:
-        self.findings.add(
-            *machine.platform_checks(self.config.start_method, world_size=self.config.world_size)
-        )
+        self.findings.add(*make("machine", machine.Machine(self.config.start_method, self.config.world_size)))
         self._say("look at the installation", 0)
         facts = self._survey()
         recommendation = None
         if facts is not None and (cost := facts.cost) is not None and not facts.batch_fails:
             if self.config.probe:
                 facts = self._prove(facts, cost)
-            self.findings.add(
-                *machine.limit_checks(facts, self.num_workers, world_size=self.cores.world_size)
-            )
+            self.findings.add(*make("limits", Launch(facts, self.num_workers, self.cores.world_size)))
             recommendation = self._recommend(facts, cost)
         self._skipped()
         platform = machine.facts(self.config.start_method, self.cores, self.memory)
@@ -100,7 +101,7 @@ class _Examination:
             version=__version__,
             target=self.target["label"] if self.target is not None else "",
             platform={**platform, "torch": self.torch_version},
-            checks=in_order(check for check in self.findings if check.id in self.wanted),
+            checks=in_order((found for found in self.findings if found.id in self.wanted), all_checks()),
             recommendation=recommendation,
             lesson=self._lesson(facts),
             duration_s=self.budget.spent_s,
@@ -142,7 +143,7 @@ class _Examination:
         if found is None:
             return None
         facts = SurveyFacts.from_dict(found)
-        self.findings.add(machine.storage_check(facts.data_paths, facts.cost))
+        self.findings.add(*make("cost", facts))
         return facts
 
     def _prove(self, facts: SurveyFacts, cost: ItemCost) -> SurveyFacts:
@@ -173,11 +174,11 @@ class _Examination:
         if not self.wanted & {id, "worker.consistency", "ds.iterable_shard", "perf.recommend"}:
             return False
         if method not in available_start_methods():
-            self.findings.add(Check(id, "skip", f"{method} does not exist here"))
+            self.findings.add(Finding(id, "skip", f"{method} does not exist here"))
             return False
         finalizer = self.findings.get("ds.finalizer")
         if finalizer is not None and method in finalizer.data.get("blocks", ()):
-            self.findings.add(Check(id, "skip", "not started: see ds.finalizer"))
+            self.findings.add(Finding(id, "skip", "not started: see ds.finalizer"))
             return False
         return True
 
@@ -206,7 +207,7 @@ class _Examination:
                 self.findings.add(*proof_failed(outcome, method, number, folder))
         notes, rate = outcome.last("notes"), outcome.last("rate")
         if notes is not None:
-            crowded = machine.worker_threads_check(notes["notes"], self.cores.affinity, cost)
+            crowded = worker_threads_check(notes["notes"], self.cores.affinity, cost)
             if crowded is not None:
                 self.findings.add(crowded)
         if rate is not None and method in (self.method, *_ALTERNATIVES):
@@ -244,7 +245,7 @@ class _Examination:
         summary = (
             f"{recommendation.flags()} (confidence {recommendation.confidence}): {recommendation.reason}"
         )
-        self.findings.add(Check("perf.recommend", "info", summary))
+        self.findings.add(RECOMMEND.finding("info", summary))
         return recommendation.to_dict() | {
             "per_item_ms": {
                 "cpu": round(1e3 * cost.cpu_s, 3),
@@ -343,11 +344,11 @@ class _Examination:
     ) -> Outcome:
         if self.budget.left_s < _LEAST_STAGE_S:
             return Outcome(ending="no time")
-        held: list[Check] = []
+        held: list[Finding] = []
 
         def on_event(event: dict[str, Any]) -> None:
             if event["event"] == "check":
-                check = Check.from_dict(event)
+                check = Finding.from_dict(event)
                 if check.data.get("usage"):
                     raise UsageError(
                         check.data["message"], id="bad-target", where=check.where, hint=check.fix
@@ -373,7 +374,7 @@ class _Examination:
         if self.target is not None and self.budget.left_s < _LEAST_STAGE_S:
             reason = f"left out: --budget {self.config.budget_s:g} was spent"
         proofs = {"worker.fork", "worker.spawn", "worker.forkserver"}
-        for id in CHECK_IDS:
+        for id in all_checks():
             if id in made or (id in proofs and id.partition(".")[2] not in self.methods):
                 continue
             if id in ("ds.iterable_shard", "ds.epoch", "perf.launch"):
@@ -381,7 +382,7 @@ class _Examination:
             if self.target is None and id.startswith(("ds.", "worker.", "perf.", "mp.")):
                 continue
             why = "--no-probe" if not self.config.probe and id.startswith(("worker.", "perf.")) else reason
-            self.findings.add(Check(id, "skip", why))
+            self.findings.add(Finding(id, "skip", why))
 
     def _lesson(self, facts: SurveyFacts | None) -> tuple[str, ...]:
         if facts is not None and (network := facts.network) is not None:

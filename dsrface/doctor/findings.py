@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dsrface.doctor.report import Check
+from dsrface.doctor.report import Finding
 
 _SAYS_NO = ("warn", "fail")
 
@@ -13,31 +13,31 @@ class Findings:
     """Collects checks; one that settles its id replaces what was said before of it."""
 
     def __init__(self) -> None:
-        self._checks: list[Check] = []
+        self._checks: list[Finding] = []
 
-    def __iter__(self) -> Iterator[Check]:
+    def __iter__(self) -> Iterator[Finding]:
         return iter(self._checks)
 
-    def add(self, *checks: Check) -> None:
+    def add(self, *checks: Finding) -> None:
         """Add checks."""
         for check in checks:
             if check.data.get("settles"):
                 self._checks = [other for other in self._checks if other.id != check.id]
             self._checks.append(check)
 
-    def replace(self, check: Check) -> None:
+    def replace(self, check: Finding) -> None:
         """Put a check in the place of what was said before of its id."""
         self._checks = [other for other in self._checks if other.id != check.id] + [check]
 
-    def get(self, id: str) -> Check | None:
+    def get(self, id: str) -> Finding | None:
         """Return the last check with an id."""
         return next((check for check in reversed(self._checks) if check.id == id), None)
 
-    def failed(self, id: str) -> Check | None:
+    def failed(self, id: str) -> Finding | None:
         """Return the first failure with an id."""
         return next((check for check in self._checks if check.id == id and check.status == "fail"), None)
 
-    def against(self, method: str) -> Check | None:
+    def against(self, method: str) -> Finding | None:
         """Return the first finding that forbids workers of a start method, the most severe first."""
         blocking = [
             check
@@ -46,7 +46,7 @@ class Findings:
         ]
         return min(blocking, key=lambda check: check.status != "fail", default=None)
 
-    def against_persistent(self) -> Check | None:
+    def against_persistent(self) -> Finding | None:
         """Return the finding that forbids to keep workers from one epoch to the next."""
         return next(
             (c for c in self._checks if c.status in _SAYS_NO and c.data.get("blocks_persistent")), None

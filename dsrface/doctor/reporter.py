@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from dsrface.doctor.report import Check
+from dsrface.doctor.report import Finding
 
 
 class Reporter:
@@ -24,6 +24,6 @@ class Reporter:
         self._out.write(json.dumps({"event": event, **values}, default=str) + "\n")
         self._out.flush()
 
-    def check(self, check: Check) -> None:
+    def check(self, check: Finding) -> None:
         """Report the outcome of a check."""
         self("check", **check.to_dict())

@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 from dsrface.config.doctor import DoctorConfig
-from dsrface.doctor.explain import unknown_check
-from dsrface.doctor.report import CHECK_IDS
+from dsrface.doctor.checks.registry import all_checks, unknown_check
 from dsrface.errors import UsageError
 
 
@@ -18,9 +17,9 @@ def wanted_checks(config: DoctorConfig) -> set[str]:
         UsageError: an id or prefix that fits no check.
     """
     for name in (*config.only, *config.skip):
-        if not any(_fits(id, name) for id in CHECK_IDS):
+        if not any(_fits(id, name) for id in all_checks()):
             raise unknown_check(name)
-    wanted = {id for id in CHECK_IDS if not config.only or any(_fits(id, name) for name in config.only)}
+    wanted = {id for id in all_checks() if not config.only or any(_fits(id, name) for name in config.only)}
     return {id for id in wanted if not any(_fits(id, name) for name in config.skip)}
 
 

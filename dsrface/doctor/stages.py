@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from dsrface.doctor import survey
-from dsrface.doctor.checks import installation
+from dsrface.doctor.checks.installation import Installation
+from dsrface.doctor.checks.registry import run_stage
 from dsrface.doctor.proof import prove
 from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.sizing import sweep
@@ -18,8 +19,8 @@ def run(request: Mapping[str, Any], report: Reporter) -> None:
     """Run the stage that `request["stage"]` names."""
     stage = request["stage"]
     if stage == "survey":
-        for check in installation.platform_checks(import_s=request["import_s"], method=request["method"]):
-            report.check(check)
+        for finding in run_stage("torch", Installation(request["import_s"], request["method"])):
+            report.check(finding)
         report("torch", version=torch.__version__, cuda=torch.version.cuda or "")
         if "target" in request:
             survey.survey(request, report)

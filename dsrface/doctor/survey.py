@@ -13,13 +13,20 @@ from typing import Any
 import torch
 
 from dsrface.doctor import targets
-from dsrface.doctor.checks import items, members, shards, startup
+from dsrface.doctor.checks.build import BUILD
 from dsrface.doctor.checks.installation import torchvision_check
+from dsrface.doctor.checks.items import needs_cuda
+from dsrface.doctor.checks.members import outermost
+from dsrface.doctor.checks.registry import run_stage
+from dsrface.doctor.checks.startup import network_in
 from dsrface.doctor.code_facts import epoch_setters, finalizers
 from dsrface.doctor.facts import SurveyFacts
+from dsrface.doctor.loading import load
 from dsrface.doctor.observe import num_threads
-from dsrface.doctor.report import Check
+from dsrface.doctor.proof.shards import most_workers
+from dsrface.doctor.report import Finding
 from dsrface.doctor.reporter import Reporter
+from dsrface.doctor.subject import Subject
 from dsrface.doctor.targets import Target
 from dsrface.doctor.trace.pickling import trace
 from dsrface.errors import DsrfaceError
@@ -47,7 +54,7 @@ def survey(request: Mapping[str, Any], report: Reporter, target: Target | None =
     start = time.perf_counter()
     try:
         target = target or targets.build(request["target"])
-    except Exception as error:  # noqa: BLE001 - foreign code
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code
         report.check(_build_failed(error, request))
         if "torchvision" in str(error):
             report.check(torchvision_check(is_imported=True))
@@ -55,26 +62,30 @@ def survey(request: Mapping[str, Any], report: Reporter, target: Target | None =
     build_s = time.perf_counter() - start
     report.check(_built(target, build_s))
     report("stage", name="trace its members")
-    methods: list[str] = request["methods"]
-    found = trace(
-        {"dataset": target.dataset, "collate_fn": target.collate_fn, "worker_init_fn": target.worker_init_fn},
-        device_of=device_of,
-    )
-    for check in [
-        *members.checks(
-            found,
-            dataset_class=type(target.dataset),
-            methods=methods,
-            num_workers=request["num_workers"],
-            memory_bytes=request["memory_bytes"],
-        ),
-        *startup.checks(target, found, methods, threads_before=threads_before),
-    ]:
-        report.check(check)
     roots = {"dataset": target.dataset, "collate_fn": target.collate_fn}
     having, removing = finalizers(roots)
-    report.check(startup.finalizer_check(having, removing, methods))
-    facts = SurveyFacts(
+    subject = Subject(
+        target,
+        trace({**roots, "worker_init_fn": target.worker_init_fn}, device_of=device_of),
+        request["methods"],
+        num_workers=request["num_workers"],
+        memory_bytes=request["memory_bytes"],
+        threads_before=threads_before,
+        device_of=device_of,
+        finalizers=having,
+        removing=removing,
+    )
+    for finding in run_stage("members", subject):
+        report.check(finding)
+    facts = load(subject, _facts(subject, build_s, request), report, request)
+    if target.is_iterable:
+        facts = replace(facts, shards=most_workers(target, report))
+    report("facts", **facts.to_dict())
+
+
+def _facts(subject: Subject, build_s: float, request: Mapping[str, Any]) -> SurveyFacts:
+    found, target = subject.trace, subject.target
+    return SurveyFacts(
         num_items=target.num_keys(),
         build_s=build_s,
         batch_size=request["batch_size"] or target.batch_items() or 32,
@@ -83,19 +94,15 @@ def survey(request: Mapping[str, Any], report: Reporter, target: Target | None =
             for method in ("fork", "spawn", "forkserver")
         },
         data_paths=data_paths(target.dataset),
-        network=startup.network_in(found),
+        network=network_in(found),
         handles=[
             {"path": member.path, "kind": member.kind, "source": member.source}
-            for member in members.outermost(found.handles, found.handles)
+            for member in outermost(found.handles, found.handles)
         ],
-        epoch_setters=epoch_setters(roots),
-        finalizers=having,
-        removing=removing,
+        epoch_setters=epoch_setters(subject.roots),
+        finalizers=list(subject.finalizers),
+        removing=list(subject.removing),
     )
-    facts = items.examine(target, facts, report=report, device_of=device_of, request=request)
-    if target.is_iterable:
-        facts = replace(facts, shards=shards.most_workers(target, report))
-    report("facts", **facts.to_dict())
 
 
 def data_paths(dataset: Any) -> list[str]:
@@ -111,20 +118,19 @@ def data_paths(dataset: Any) -> list[str]:
     return paths[:4]
 
 
-def _built(target: Target, build_s: float) -> Check:
+def _built(target: Target, build_s: float) -> Finding:
     size = target.num_items()
     length = "no length" if size is None else count_text(size, "item")
     summary = f"{type(target.dataset).__name__}, {length}, built in {build_s:.1f} s"
     if target.note:
         summary += f" ({target.note})"
-    return Check("ds.build", "pass", summary, data={"flags": target.flags}, duration_s=build_s)
+    return BUILD.finding("pass", summary, data={"flags": target.flags}, duration_s=build_s)
 
 
-def _build_failed(error: Exception, request: Mapping[str, Any]) -> Check:
+def _build_failed(error: BaseException, request: Mapping[str, Any]) -> Finding:
     text = f"{type(error).__name__}: {error}"
-    if items.needs_cuda(text) and not request["allow_cuda"]:
-        return Check(
-            "ds.build",
+    if needs_cuda(text) and not request["allow_cuda"]:
+        return BUILD.finding(
             "fail",
             "building the data set needs CUDA, which the doctor hides",
             where=place_of(error),
@@ -137,8 +143,7 @@ def _build_failed(error: Exception, request: Mapping[str, Any]) -> Check:
         summary, place, fix = error.message, error.where, error.hint
     elif isinstance(error, SyntaxError):
         place = f"{short_path(error.filename or '')}:{error.lineno}"
-    return Check(
-        "ds.build",
+    return BUILD.finding(
         "fail",
         f"the data set could not be built: {summary}",
         where=place,
@@ -152,9 +157,15 @@ def _build_failed(error: Exception, request: Mapping[str, Any]) -> Check:
     )
 
 
-def _build_hint(error: Exception) -> str:
+def _build_hint(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return "Correct that line."
+    if isinstance(error, SystemExit):
+        return (
+            "The file ends itself when it is imported, as a script that reads arguments does: put that below "
+            '`if __name__ == "__main__":`, or examine it as it is launched: '
+            "dsrface doctor -- python FILE.py ARGUMENTS."
+        )
     if isinstance(error, ImportError) and "relative import" in str(error):
         return "Name it as a module, from the folder above its package: --dataset package.module:callable."
     return "Call it in a Python prompt; --dataset-args passes arguments as JSON."

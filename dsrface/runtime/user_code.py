@@ -29,6 +29,12 @@ def raised_by_us(error: BaseException) -> bool:
     return bool(frames) and Path(frames[-1].filename).is_relative_to(_OWN)
 
 
+def raised_by_users(error: BaseException) -> bool:
+    """Return whether an exception was raised by a line of the user's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and is_users(frames[-1].filename)
+
+
 def short_path(file: str) -> str:
     """Return the file relative to the working folder when it lies below it."""
     try:

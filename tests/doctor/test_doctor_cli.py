@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,11 +18,12 @@ from dsrface.cli.doctor_report import render_report
 from dsrface.commands import doctor
 from dsrface.config.doctor import DoctorConfig
 from dsrface.config.sources import resolve
-from dsrface.doctor.checks import machine
-from dsrface.doctor.explain import EXPLANATIONS
+from dsrface.doctor.checks import installation, machine, resources, storage
+from dsrface.doctor.checks.check import STAGE_NEEDS
+from dsrface.doctor.checks.registry import all_checks
 from dsrface.doctor.facts import Network, SurveyFacts
 from dsrface.doctor.lessons import lesson
-from dsrface.doctor.report import CHECK_IDS, Check, Report, in_order
+from dsrface.doctor.report import STATUSES, Finding, Report, in_order
 from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.errors import UsageError
 from dsrface.runtime.cpu import Cores, Memory
@@ -31,6 +31,7 @@ from dsrface.runtime.cpu import Cores, Memory
 HERE = Path(__file__).parent
 SCHEMA = json.loads((HERE.parents[1] / "docs" / "doctor.schema.json").read_text(encoding="utf-8"))
 GIB = 1 << 30
+NOTE = {"cv2_threads": None, "torch_threads": 1}
 
 
 def run(**values):
@@ -57,7 +58,7 @@ def test_the_platform_alone():
     report = result.to_dict()
     jsonschema.validate(report, SCHEMA)
     made = {check["id"] for check in report["checks"]}
-    assert made >= {id for id in CHECK_IDS if id.startswith("env.")} | {"mp.start_method"}
+    assert made >= {id for id in all_checks() if id.startswith("env.")} | {"mp.start_method"}
     assert not any(id.startswith("ds.") for id in made)
     assert result.exit_code == 0
     assert report["platform"]["torch"]
@@ -192,14 +193,13 @@ def test_the_report_can_be_written_to_a_file(tmp_path):
 
 
 def test_every_check_is_explained_and_documented():
-    assert set(EXPLANATIONS) == set(CHECK_IDS)
-    assert sum(len(entry.errors) for entry in EXPLANATIONS.values()) >= 50
-    assert all("." in entry.why and "." in entry.fix for entry in EXPLANATIONS.values())
+    checks = all_checks().values()
+    assert sum(len(check.errors) for check in checks) >= 50
+    assert all("." in check.why and "." in check.fix for check in checks)
+    assert all(check.worst in STATUSES and set(check.runs) <= set(STAGE_NEEDS) for check in checks)
     page = (HERE.parents[1] / "docs" / "doctor-checks.md").read_text(encoding="utf-8")
-    headings = {re.sub(r"[^a-z_]", "", line[3:].lower()) for line in page.splitlines() if line[:3] == "## "}
-    assert {Check(id, "pass", "").to_dict()["doc"] for id in CHECK_IDS} <= {
-        f"docs/doctor-checks.md#{heading}" for heading in headings
-    }
+    headings = {line[3:].strip("`") for line in page.splitlines() if line[:3] == "## "}
+    assert {check.id for check in checks} <= headings
 
 
 def report(*checks, **changes):
@@ -208,7 +208,7 @@ def report(*checks, **changes):
         "version": "1",
         "target": "pkg:make",
         "platform": platform,
-        "checks": in_order(checks),
+        "checks": in_order(checks, all_checks()),
         "recommendation": None,
         "lesson": (),
         "duration_s": 1.0,
@@ -223,7 +223,7 @@ def rendered(value, **options):
 
 
 def test_terminal_has_symbols_and_a_pipe_has_none():
-    value = report(Check("ds.rng", "warn", "dataset.r [/bold] ünsafe", where="dataset.r", fix="seed"))
+    value = report(Finding("ds.rng", "warn", "dataset.r [/bold] ünsafe", where="dataset.r", fix="seed"))
     piped = rendered(value, width=60)
     assert "warn  ds.rng" in piped
     assert piped.isascii()
@@ -236,7 +236,7 @@ def test_terminal_has_symbols_and_a_pipe_has_none():
 
 
 def test_passed_checks_show_only_when_asked():
-    value = report(Check("ds.rng", "pass", "fine"), Check("ds.items", "fail", "item 3: bad"))
+    value = report(Finding("ds.rng", "pass", "fine"), Finding("ds.items", "fail", "item 3: bad"))
     assert "fine" not in rendered(value, width=80)
     console = Console(file=io.StringIO(), width=80)
     render_report(value, console, verbose=True)
@@ -244,16 +244,17 @@ def test_passed_checks_show_only_when_asked():
 
 
 def test_verdicts():
-    assert report(Check("ds.rng", "pass", "x")).verdict == "pass"
-    assert report(Check("ds.rng", "warn", "x")).verdict == "warn"
-    assert report(Check("ds.rng", "warn", "x"), is_strict=True).exit_code == 1
-    assert report(Check("ds.rng", "error", "x")).verdict == "warn"
-    assert report(Check("ds.build", "fail", "x")).exit_code == 3
-    assert "1 failure, 0 warnings" in report(Check("ds.items", "fail", "x")).verdict_line()
-    twice = in_order([Check("env.ram", "pass", "a"), Check("env.ram", "fail", "b")])
+    assert report(Finding("ds.rng", "pass", "x")).verdict == "pass"
+    assert report(Finding("ds.rng", "warn", "x")).verdict == "warn"
+    assert report(Finding("ds.rng", "warn", "x"), is_strict=True).exit_code == 1
+    assert report(Finding("ds.rng", "error", "x")).verdict == "warn"
+    assert report(Finding("ds.build", "fail", "x")).exit_code == 3
+    assert "1 failure, 0 warnings" in report(Finding("ds.items", "fail", "x")).verdict_line()
+    twice = in_order([Finding("env.ram", "pass", "a"), Finding("env.ram", "fail", "b")], all_checks())
     assert [check.summary for check in twice] == ["b"]
     later = in_order(
-        [Check("ds.items", "fail", "1 item raised"), Check("ds.items", "fail", "5 items raised")]
+        [Finding("ds.items", "fail", "1 item raised"), Finding("ds.items", "fail", "5 items raised")],
+        all_checks(),
     )
     assert [check.summary for check in later] == ["5 items raised"]
 
@@ -266,27 +267,35 @@ def seen(**values):
     ("check", "status"),
     [
         (
-            machine.memory_check(Memory(GIB, None, "x"), seen(worker_bytes=200 << 20), 8),
+            resources.memory_check(Memory(GIB, None, "x"), seen(worker_bytes=200 << 20), 8),
             "fail",
         ),
         (
-            machine.memory_check(Memory(64 * GIB, None, "x"), seen(worker_bytes=200 << 20, batch_bytes=9), 8),
+            resources.memory_check(
+                Memory(64 * GIB, None, "x"), seen(worker_bytes=200 << 20, batch_bytes=9), 8
+            ),
             "pass",
         ),
-        (machine.shm_check(64 << 20, seen(batch_bytes=10 << 20), 8), "fail"),
-        (machine.shm_check(200 << 20, seen(batch_bytes=10 << 20), 8), "warn"),
-        (machine.shm_check(GIB, seen(batch_bytes=10 << 20), 8), "pass"),
-        (machine.shm_check(64 << 20, None, 0), "warn"),
-        (machine.shm_check(None, None, 0), "skip"),
-        (machine.files_check(256, seen(tensors_per_batch=4), 8), "warn"),
-        (machine.files_check(65_536, seen(tensors_per_batch=4), 8), "pass"),
-        (machine.files_check(1024, None, 0), "warn"),
-        (machine.storage_check([], ItemCost(0.001, 0, 0.004, 1, 9)), "info"),
-        (machine.storage_check([], ItemCost(0.001, 0, 0.004, 1, 9, 0, 0, 8192, 0.3)), "warn"),
-        (machine.storage_check([], ItemCost(0.001, 0, 0.004, 1, 9, 0, 0, 8192, 0.9)), "info"),
-        (machine.storage_check([], ItemCost(0.001, 0, 0, 1, 9)), "pass"),
-        (machine.worker_threads_check([{"cv2_threads": 8, "torch_threads": 1, "affinity": 8}], 8), "warn"),
-        (machine.worker_threads_check([{"cv2_threads": None, "torch_threads": 1, "affinity": 2}], 8), "warn"),
+        (resources.shm_check(64 << 20, seen(batch_bytes=10 << 20), 8), "fail"),
+        (resources.shm_check(200 << 20, seen(batch_bytes=10 << 20), 8), "warn"),
+        (resources.shm_check(GIB, seen(batch_bytes=10 << 20), 8), "pass"),
+        (resources.shm_check(64 << 20, None, 0), "warn"),
+        (resources.shm_check(None, None, 0), "skip"),
+        (resources.files_check(256, seen(tensors_per_batch=4), 8), "warn"),
+        (resources.files_check(65_536, seen(tensors_per_batch=4), 8), "pass"),
+        (resources.files_check(1024, None, 0), "warn"),
+        (storage.storage_check([], ItemCost(0.001, 0, 0.004, 1, 9)), "info"),
+        (storage.storage_check([], ItemCost(0.001, 0, 0.004, 1, 9, 0, 0, 8192, 0.3)), "warn"),
+        (storage.storage_check([], ItemCost(0.001, 0, 0.004, 1, 9, 0, 0, 8192, 0.9)), "info"),
+        (storage.storage_check([], ItemCost(0.001, 0, 0, 1, 9)), "pass"),
+        (
+            installation.worker_threads_check([{"cv2_threads": 8, "torch_threads": 1, "affinity": 8}], 8),
+            "warn",
+        ),
+        (
+            installation.worker_threads_check([{"cv2_threads": None, "torch_threads": 1, "affinity": 2}], 8),
+            "warn",
+        ),
     ],
 )
 def test_limits(check, status):
@@ -317,7 +326,7 @@ def test_quota_and_load(monkeypatch):
 def test_network_file_systems(tmp_path):
     mounts = tmp_path / "mounts"
     mounts.write_text("/dev/sda / ext4 rw 0 0\nserver:/x /data/my\\040faces nfs4 rw 0 0\n")
-    assert machine.file_system("/data/my faces/a", mounts=mounts) == "nfs4"
-    assert machine.file_system("/home", mounts=mounts) == "ext4"
-    check = machine.storage_check(["/data/my faces"], None, mounts=mounts)
+    assert storage.file_system("/data/my faces/a", mounts=mounts) == "nfs4"
+    assert storage.file_system("/home", mounts=mounts) == "ext4"
+    check = storage.storage_check(["/data/my faces"], None, mounts=mounts)
     assert (check.status, "nfs4" in check.summary) == ("info", True)

@@ -15,7 +15,7 @@ from dsrface.doctor import survey, targets
 from dsrface.doctor.checks import installation, items
 from dsrface.doctor.facts import SurveyFacts
 from dsrface.doctor.proof.prove import prove as prove_stage
-from dsrface.doctor.report import Check
+from dsrface.doctor.report import Finding
 from dsrface.doctor.reporter import Reporter
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="fork and forkserver are POSIX")
@@ -30,7 +30,7 @@ class Found(Reporter):
 
     def __call__(self, event, **values):
         if event == "check":
-            self.checks[values["id"]] = Check.from_dict(values)
+            self.checks[values["id"]] = Finding.from_dict(values)
         elif event == "facts":
             self.facts = SurveyFacts.from_dict(values)
 

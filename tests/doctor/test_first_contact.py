@@ -12,9 +12,10 @@ from test_faults import examine
 
 from dsrface.cli.doctor_report import render_report
 from dsrface.doctor import targets
-from dsrface.doctor.checks.endings import place
+from dsrface.doctor.checks.registry import all_checks
+from dsrface.doctor.endings import place
 from dsrface.doctor.process.probe import Outcome, run_stage
-from dsrface.doctor.report import Check, Report, in_order
+from dsrface.doctor.report import Finding, Report, in_order
 from dsrface.errors import UsageError
 from dsrface.runtime.worker_death import explain
 
@@ -135,9 +136,9 @@ def test_a_line_that_cannot_be_read_is_the_place(write):
 
 def test_failures_come_first_and_hidden_checks_are_not_counted():
     checks = (
-        Check("env.cpu", "info", "busy"),
-        Check("env.fds", "warn", "few"),
-        Check("ds.items", "fail", "no"),
+        Finding("env.cpu", "info", "busy"),
+        Finding("env.fds", "warn", "few"),
+        Finding("ds.items", "fail", "no"),
     )
     platform = {
         "python": "3.11",
@@ -146,7 +147,7 @@ def test_failures_come_first_and_hidden_checks_are_not_counted():
         "start_method_source": "-",
         "cores": {"effective": 2},
     }
-    report = Report("1", "", platform, in_order(checks), None, (), 1.0)
+    report = Report("1", "", platform, in_order(checks, all_checks()), None, (), 1.0)
     out = io.StringIO()
     render_report(report, Console(file=out, width=80))
     text = out.getvalue()

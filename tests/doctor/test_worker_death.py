@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from dsrface.doctor.report import CHECK_IDS
+from dsrface.doctor.checks.registry import all_checks
 from dsrface.errors import WorkerError
 from dsrface.runtime import worker_death
 
@@ -76,7 +76,7 @@ def test_real_deaths(how, id, said):
     assert (error.id, error.exit_code) == (id, 8)
     assert said in error.message
     assert error.where == "photos" if how != "raise" else "test_worker_death.py" in error.where
-    assert any(check in error.hint for check in CHECK_IDS)
+    assert any(check in error.hint for check in all_checks())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="fork is POSIX")

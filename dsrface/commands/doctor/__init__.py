@@ -11,8 +11,9 @@ from typing import Any
 from dsrface.commands.doctor.attaching import AttachResult, run_attach
 from dsrface.commands.doctor.scanning import ScanResult, rule, run_scan
 from dsrface.config.doctor import DoctorConfig
+from dsrface.doctor.checks.check import Check
+from dsrface.doctor.checks.registry import get
 from dsrface.doctor.examination import examine
-from dsrface.doctor.explain import Explanation, explain
 from dsrface.doctor.report import Report
 from dsrface.doctor.request import parse_arguments, target_request
 from dsrface.doctor.scan.rule import Rule
@@ -69,7 +70,7 @@ class DoctorResult:
 class ExplainResult:
     """The explanation of one check, or of a rule of the scanner."""
 
-    explanation: Explanation | Rule
+    explanation: Check | Rule
     exit_code: int = 0
     location: str = ""
     next_command: str = ""
@@ -92,7 +93,7 @@ def run(config: DoctorConfig, *, emit: Emit) -> DoctorResult | ExplainResult | S
     """
     if config.explain is not None:
         is_rule = config.explain.startswith("scan.")
-        return ExplainResult(rule(config.explain) if is_rule else explain(config.explain))
+        return ExplainResult(rule(config.explain) if is_rule else get(config.explain))
     if config.scan:
         return run_scan(config)
     if config.attach is not None:

@@ -1,23 +1,24 @@
-"""Turn what the tracer noted into checks: what each member means for each start method, and the fix."""
+"""What the members of a data set mean for its workers, by the paths the tracer found."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dsrface.doctor.checks.kinds import ADVICE, repeats_in_workers
-from dsrface.doctor.report import Check, guarded
-from dsrface.doctor.trace.pickling import Member, Trace
+from dsrface.doctor.checks.check import Check
+from dsrface.doctor.report import Finding
+from dsrface.doctor.trace.kinds import ADVICE
 from dsrface.runtime.text import size_text
-from dsrface.runtime.user_code import is_users
+
+if TYPE_CHECKING:
+    from dsrface.doctor.trace.pickling import Member, Trace
 
 _PIPE_BYTES = 64 * 1024
 _MANY_OBJECTS = 1_000_000
 _OBJECT_BYTES = 128
 _SHOWN = 12
-_GENERATOR_FIX = (
+GENERATOR_FIX = (
     "Make it in the worker, at first use or in worker_init_fn, from torch.initial_seed() as its seed: "
     "np.random.default_rng(seed), random.Random(seed), torch.Generator().manual_seed(seed)."
 )
@@ -26,45 +27,20 @@ _TEMPORARY_FIX = (
 )
 
 
-def checks(
-    trace: Trace, *, dataset_class: type, methods: Sequence[str], num_workers: int, memory_bytes: int
-) -> list[Check]:
-    """Return the checks that follow from a trace alone.
-
-    Args:
-        trace: Of the data set and the functions that travel with it.
-        dataset_class: Its module is searched for random generators.
-        methods: Start methods the user means to use.
-        num_workers: Workers that will be started.
-        memory_bytes: Memory that is free.
-    """
-    pickles = [method for method in methods if method != "fork"]
-    return [
-        guarded("ds.unpicklable", lambda: _unpicklable(trace, pickles)),
-        guarded("ds.non_leaf", lambda: _non_leaf(trace, pickles)),
-        guarded("ds.temp_tensor", lambda: _temporary(trace, pickles)),
-        guarded("ds.cuda_member", lambda: _cuda(trace, methods)),
-        guarded("ds.open_handles", lambda: _handles(trace, methods)),
-        guarded("ds.rng", lambda: _generators(trace, dataset_class, methods)),
-        guarded("ds.pickle_size", lambda: _pickle_size(trace, pickles, num_workers, memory_bytes)),
-        guarded("ds.refcount_growth", lambda: _refcounts(trace, methods, num_workers)),
-    ]
-
-
 def places(members: Sequence[Member]) -> str:
     """Return a line for each of the first members: path, source line, what the pickler said."""
     return "\n".join(_place(member) for member in members[:_SHOWN])
 
 
-def _unpicklable(trace: Trace, pickles: list[str]) -> Check:
+def _unpicklable(trace: Trace, pickles: list[str]) -> Finding:
     members = outermost(trace.unpicklable, trace.handles)
     if not pickles:  # under fork an open handle is worse than unpicklable
-        others = _without(members, trace.handles)
+        others = without(members, trace.handles)
         if members and not others:
-            return _told_by("ds.open_handles", "ds.unpicklable", members)
+            return told_by("ds.open_handles", UNPICKLABLE, members)
         members = others
     return _fault(
-        "ds.unpicklable",
+        UNPICKLABLE,
         members,
         pickles,
         said=lambda member: f"{_noun(member)} cannot be pickled",
@@ -75,9 +51,9 @@ def _unpicklable(trace: Trace, pickles: list[str]) -> Check:
     )
 
 
-def _non_leaf(trace: Trace, pickles: list[str]) -> Check:
+def _non_leaf(trace: Trace, pickles: list[str]) -> Finding:
     return _fault(
-        "ds.non_leaf",
+        NON_LEAF,
         trace.non_leaf,
         pickles,
         said=lambda _: "is a tensor with a gradient history, which torch refuses to send",
@@ -87,16 +63,16 @@ def _non_leaf(trace: Trace, pickles: list[str]) -> Check:
     )
 
 
-def _temporary(trace: Trace, pickles: list[str]) -> Check:
+def _temporary(trace: Trace, pickles: list[str]) -> Finding:
     members = trace.temporary
     if not pickles:  # under fork a generator repeats
-        others = _without(members, trace.rngs)
+        others = without(members, trace.rngs)
         if members and not others:
-            return _told_by("ds.rng", "ds.temp_tensor", members)
+            return told_by("ds.rng", TEMPORARY, members)
         members = others
     generators = {member.path for member in trace.rngs}
     return _fault(
-        "ds.temp_tensor",
+        TEMPORARY,
         members,
         pickles,
         said=lambda member: (
@@ -104,20 +80,19 @@ def _temporary(trace: Trace, pickles: list[str]) -> Check:
             if member.path in generators
             else "is a tensor that exists only while it is pickled; the worker dies on opening it"
         ),
-        fix=lambda member: _GENERATOR_FIX if member.path in generators else _TEMPORARY_FIX,
+        fix=lambda member: GENERATOR_FIX if member.path in generators else _TEMPORARY_FIX,
         clean="no tensor is made while pickling",
         trace=trace,
     )
 
 
 def _fault(
-    id: str, members: list[Member], pickles: list[str], *, said: Any, fix: Any, clean: str, trace: Trace
-) -> Check:
+    check: Check, members: list[Member], pickles: list[str], *, said: Any, fix: Any, clean: str, trace: Trace
+) -> Finding:
     data = {"members": [member.to_dict() for member in members], "truncated": trace.is_truncated}
     if not members:
-        return Check(
-            id, "info" if trace.is_truncated else "pass", clean, data=data, duration_s=trace.duration_s
-        )
+        status = "info" if trace.is_truncated else "pass"
+        return check.finding(status, clean, data=data, duration_s=trace.duration_s)
     first = members[0]
     advice: dict[str, list[str]] = {}
     for member in members[:_SHOWN]:
@@ -131,19 +106,18 @@ def _fault(
         matters = (
             "fork does not pickle, so it works here; Windows, macOS and Python 3.14 start workers otherwise"
         )
-    return Check(
-        id,
+    return check.finding(
         "fail" if pickles else "warn",
-        f"{first.path} {said(first)}{_more(members)}",
+        f"{first.path} {said(first)}{more(members)}",
         where=places(members),
         matters=matters,
-        fix=_joined(advice),
+        fix=joined(advice),
         data=data,
         duration_s=trace.duration_s,
     )
 
 
-def _cuda(trace: Trace, methods: Sequence[str]) -> Check:
+def _cuda(trace: Trace, methods: Sequence[str]) -> Finding:
     gpu_modules = [module for module in trace.modules if module.is_on_gpu]
     inside = tuple(f"{module.path}." for module in gpu_modules)
     members = gpu_modules + [
@@ -154,10 +128,9 @@ def _cuda(trace: Trace, methods: Sequence[str]) -> Check:
         first = members[0]
         verdicts = [f"{method}: {_cuda_outcome(method)[1]}" for method in methods]
         is_fatal = any(_cuda_outcome(method)[0] == "fail" for method in methods)
-        return Check(
-            "ds.cuda_member",
+        return CUDA_MEMBER.finding(
             "fail" if is_fatal else "warn",
-            f"{first.path} lies on {first.device} ({size_text(first.bytes)}){_more(members)}",
+            f"{first.path} lies on {first.device} ({size_text(first.bytes)}){more(members)}",
             where=places(members),
             matters="\n".join(verdicts),
             fix="Keep networks and CUDA tensors out of the data set; see the two ways out below.",
@@ -166,8 +139,7 @@ def _cuda(trace: Trace, methods: Sequence[str]) -> Check:
     networks = [module for module in trace.modules if module.bytes]
     if networks:
         first = networks[0]
-        return Check(
-            "ds.cuda_member",
+        return CUDA_MEMBER.finding(
             "warn",
             f"{first.path} is a network ({size_text(first.bytes)}) that lives in the data set",
             where=places(networks),
@@ -176,7 +148,7 @@ def _cuda(trace: Trace, methods: Sequence[str]) -> Check:
             fix="Run it once with `dsrface precompute`, or on the batch in the training step; see below.",
             data={"members": [member.to_dict() for member in networks]},
         )
-    return Check("ds.cuda_member", "pass", "no tensor on a GPU, no network in the data set", data=data)
+    return CUDA_MEMBER.finding("pass", "no tensor on a GPU, no network in the data set", data=data)
 
 
 def _cuda_outcome(method: str) -> tuple[str, str]:
@@ -187,80 +159,7 @@ def _cuda_outcome(method: str) -> tuple[str, str]:
     return "warn", "sent as an IPC handle; each worker opens a CUDA context of its own and waits for one GPU"
 
 
-def _handles(trace: Trace, methods: Sequence[str]) -> Check:
-    members = [member for member in trace.handles if not member.is_hidden or "fork" in methods]
-    members = outermost(members, members)
-    matters = "Every worker gets the same connection."
-    if "fork" in methods:
-        matters = (
-            "Forked workers share one file position: they read each other's bytes, without any error. "
-            "Other start methods cannot send it."
-        )
-    else:
-        sent = _without(members, outermost(trace.unpicklable, trace.handles))
-        if members and not sent:
-            return _told_by("ds.unpicklable", "ds.open_handles", members)
-        members = sent
-    data = {"members": [member.to_dict() for member in members]}
-    advice: dict[str, list[str]] = {}
-    for member in members[:_SHOWN]:
-        advice.setdefault(ADVICE.get(member.kind, ADVICE["file"]), []).append(member.path)
-    if not members:
-        return Check("ds.open_handles", "pass", "no open file, archive or database", data=data)
-    first = members[0]
-    return Check(
-        "ds.open_handles",
-        "warn",
-        f"{first.path} is an open {first.kind} handle{_more(members)}",
-        where=places(members),
-        matters=matters,
-        fix=_joined(advice),
-        data=data,
-    )
-
-
-def _generators(trace: Trace, dataset_class: type, methods: Sequence[str]) -> Check:
-    module = sys.modules.get(dataset_class.__module__)
-    outside = _module_generators(module) if module is not None else []
-    data = {"members": [member.to_dict() for member in trace.rngs], "module": outside}
-    members = trace.rngs if "fork" in methods else _without(trace.rngs, trace.temporary)
-    paths = [member.path for member in members] + outside
-    if trace.rngs and not paths:
-        return _told_by("ds.temp_tensor", "ds.rng", trace.rngs)
-    if not paths:
-        return Check("ds.rng", "pass", "no random generator of its own", data=data)
-    return Check(
-        "ds.rng",
-        "warn",
-        f"{paths[0]} is a random generator that every worker gets in the same state{_more(paths)}",
-        where="\n".join([places(members), *outside]).strip(),
-        matters="Each worker draws the same numbers, and again the same in every epoch: "
-        "augmentation repeats.",
-        fix=_GENERATOR_FIX,
-        data=data,
-    )
-
-
-def _module_generators(module: ModuleType) -> list[str]:
-    """Return the random generators at the top of the user's module that its functions draw from."""
-    if not is_users(str(getattr(module, "__file__", None) or "")):
-        return []
-    used = {name for code in _codes(module) for name in code.co_names}
-    return [
-        f"{module.__name__}.{name}"
-        for name, value in vars(module).items()
-        if name in used and repeats_in_workers(value)
-    ]
-
-
-def _codes(module: ModuleType) -> list[CodeType]:
-    """Return the code of a module's functions and of its classes' methods."""
-    own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
-    values = own + [part for value in own if isinstance(value, type) for part in vars(value).values()]
-    return [value.__code__ for value in values if isinstance(value, FunctionType)]
-
-
-def _pickle_size(trace: Trace, pickles: list[str], num_workers: int, memory_bytes: int) -> Check:
+def _pickle_size(trace: Trace, pickles: list[str], num_workers: int, memory_bytes: int) -> Finding:
     size = trace.pickle_bytes
     top = ", ".join(f"{member.path} {size_text(member.bytes)}" for member in trace.contributors[:5])
     data = {
@@ -271,15 +170,14 @@ def _pickle_size(trace: Trace, pickles: list[str], num_workers: int, memory_byte
     }
     summary = f"the data set pickles to {size_text(size)}" + (" (sampled)" if trace.is_sampled else "")
     if not pickles:
-        return Check("ds.pickle_size", "pass", f"{summary}; fork does not send it", data=data)
+        return PICKLE_SIZE.finding("pass", f"{summary}; fork does not send it", data=data)
     if size <= _PIPE_BYTES and not trace.memmaps:
-        return Check("ds.pickle_size", "pass", summary, data=data)
+        return PICKLE_SIZE.finding("pass", summary, data=data)
     is_fatal = size * max(1, num_workers) > 0.1 * memory_bytes
     fix = "Hold names and numbers in torch tensors (shared, not copied); keep workers persistent."
     if trace.memmaps:
         fix += f" {trace.memmaps[0].path} is a memmap, sent as its whole contents: open it in __setstate__."
-    return Check(
-        "ds.pickle_size",
+    return PICKLE_SIZE.finding(
         "fail" if is_fatal else "warn",
         f"{summary}: {top}",
         where="\n".join(member.path for member in trace.contributors[:5]),
@@ -289,13 +187,12 @@ def _pickle_size(trace: Trace, pickles: list[str], num_workers: int, memory_byte
     )
 
 
-def _refcounts(trace: Trace, methods: Sequence[str], num_workers: int) -> Check:
+def _refcounts(trace: Trace, methods: Sequence[str], num_workers: int) -> Finding:
     growth = trace.num_objects * _OBJECT_BYTES
     data = {"objects": trace.num_objects, "bytes_per_worker": growth}
     if trace.num_objects < _MANY_OBJECTS or "fork" not in methods:
-        return Check("ds.refcount_growth", "pass", f"{trace.num_objects} small Python objects", data=data)
-    return Check(
-        "ds.refcount_growth",
+        return REFERENCE_COUNTS.finding("pass", f"{trace.num_objects} small Python objects", data=data)
+    return REFERENCE_COUNTS.finding(
         "warn",
         f"{trace.num_objects / 1e6:.1f} million small Python objects, about {size_text(growth)} a worker",
         where=trace.contributors[0].path if trace.contributors else "",
@@ -316,18 +213,19 @@ def outermost(members: Sequence[Member], handles: Sequence[Member]) -> list[Memb
     return list(named.values())
 
 
-def _without(members: Sequence[Member], told: Sequence[Member]) -> list[Member]:
+def without(members: Sequence[Member], told: Sequence[Member]) -> list[Member]:
+    """Return the members whose paths are not among the others'."""
     paths = {member.path for member in told}
     return [member for member in members if member.path not in paths]
 
 
-def _told_by(other: str, id: str, members: Sequence[Member]) -> Check:
+def told_by(other: str, check: Check, members: Sequence[Member]) -> Finding:
     """Return a check that leaves all it found to another one, so that one cause is told once."""
     data = {"members": [member.to_dict() for member in members]}
-    return Check(id, "skip", f"{members[0].path} is told of by {other}{_more(members)}", data=data)
+    return check.finding("skip", f"{members[0].path}: see {other}{more(members)}", data=data)
 
 
-def _joined(advice: dict[str, list[str]]) -> str:
+def joined(advice: dict[str, list[str]]) -> str:
     """Say each fix once, after the members it is for."""
     return "\n".join(f"{', '.join(paths)}: {fix}" for fix, paths in advice.items())
 
@@ -337,7 +235,8 @@ def _noun(member: Member) -> str:
     return nouns.get(member.kind, f"({member.type})")
 
 
-def _more(found: Sequence[Any]) -> str:
+def more(found: Sequence[Any]) -> str:
+    """Return ` (and 2 more)` for what is not named."""
     return f" (and {len(found) - 1} more)" if len(found) > 1 else ""
 
 
@@ -345,3 +244,137 @@ def _place(member: Member) -> str:
     source = f" ({member.source})" if member.source else ""
     error = f": {member.error.splitlines()[0][:160]}" if member.error else ""
     return f"{member.path}{source}{error}"
+
+
+UNPICKLABLE = Check(
+    id="ds.unpicklable",
+    order=30,
+    worst="fail",
+    title="members that cannot be sent to a worker",
+    why=(
+        "spawn and forkserver pickle the data set, its collate_fn and worker_init_fn. One lambda, "
+        "lock, open file or module among thousands of members ends the start, and the error names a "
+        "type, not a place."
+    ),
+    how=("A pickler in pure Python with torch's own rules that notes every fault with its path and goes on."),
+    fix="By kind: module-level functions for lambdas; locks and handles made at first use in the worker.",
+    errors=(
+        "AttributeError: Can't pickle local object 'make.<locals>.<lambda>'",
+        "AttributeError: Can't get local object 'make.<locals>.<lambda>'",
+        "_pickle.PicklingError: Can't pickle <function <lambda>>: attribute lookup <lambda> failed",
+        "TypeError: cannot pickle '_thread.lock' object",
+        "TypeError: cannot pickle '_thread.RLock' object",
+        "TypeError: cannot pickle '_thread._local' object",
+        "TypeError: cannot pickle '_queue.SimpleQueue' object",
+        "TypeError: cannot pickle '_io.BufferedReader' object",
+        "TypeError: cannot pickle '_io.TextIOWrapper' object",
+        "TypeError: cannot pickle 'generator' object",
+        "TypeError: cannot pickle 'module' object",
+        "TypeError: cannot pickle 'sqlite3.Connection' object",
+        "TypeError: cannot pickle 'Environment' object",
+        "TypeError: cannot pickle 'weakref.ReferenceType' object",
+        "TypeError: h5py objects cannot be pickled",
+        "RuntimeError: Serialization of parametrized modules is only supported through state_dict()",
+        "RuntimeError: Tried to serialize object which does not have a __getstate__ method defined!",
+        (
+            "RuntimeError: A SemLock created in a fork context is being shared with a process in a "
+            "spawn context"
+        ),
+        "Got pickle error when attempting to start a worker Process",
+    ),
+    runs={"members": lambda _, subject: _unpicklable(subject.trace, subject.pickles)},
+)
+
+NON_LEAF = Check(
+    id="ds.non_leaf",
+    order=40,
+    worst="fail",
+    title="tensors with a gradient history",
+    why=(
+        "torch refuses to send them to another process; pickle.dumps alone accepts them, so a plain "
+        "test lies."
+    ),
+    how="requires_grad and not is_leaf, for every tensor among the members.",
+    fix="Keep tensor.detach().",
+    errors=(
+        (
+            "RuntimeError: Cowardly refusing to serialize non-leaf tensor which requires_grad, since "
+            "autograd does not support crossing process boundaries."
+        ),
+    ),
+    runs={"members": lambda _, subject: _non_leaf(subject.trace, subject.pickles)},
+)
+
+TEMPORARY = Check(
+    id="ds.temp_tensor",
+    order=50,
+    worst="fail",
+    title="tensors made while pickling",
+    why=(
+        "A tensor made in __getstate__ (a CPU copy, the state of a torch.Generator) is sent as a "
+        "file descriptor and is gone before the worker opens it. The worker dies, the parent says "
+        "nothing useful."
+    ),
+    how="A weak reference to each tensor met; those dead after the walk were temporary.",
+    fix=(
+        "Return numpy arrays from __getstate__ or keep the tensor as an attribute; seeds instead of "
+        "generators."
+    ),
+    errors=(
+        (
+            "RuntimeError: unable to resize file <filename not specified> to the right size: Invalid "
+            "argument (22)"
+        ),
+    ),
+    runs={"members": lambda _, subject: _temporary(subject.trace, subject.pickles)},
+)
+
+CUDA_MEMBER = Check(
+    id="ds.cuda_member",
+    order=60,
+    worst="fail",
+    title="networks and CUDA tensors in the data set",
+    why=(
+        "Under fork the first CUDA call raises. Under spawn the tensor is sent as an IPC handle: "
+        "every worker opens a CUDA context of its own and waits for the same GPU; on Windows, WSL2 "
+        "and Jetson it fails."
+    ),
+    how="The device of every tensor among the members; networks are named even on the CPU.",
+    fix="Run the network once (`dsrface precompute`), or on the batch in the training step (`--live`).",
+    errors=(
+        "RuntimeError: CUDA error: operation not supported (801)",
+        (
+            "RuntimeError: Attempted to send CUDA tensor received from another process; this is not "
+            "currently supported. Consider cloning before sending."
+        ),
+        "RuntimeError: Cannot pickle CUDA storage; try pickling a CUDA tensor instead",
+        "RuntimeError: pidfd_getfd: Operation not permitted",
+    ),
+    runs={"members": lambda _, subject: _cuda(subject.trace, subject.methods)},
+)
+
+PICKLE_SIZE = Check(
+    id="ds.pickle_size",
+    order=90,
+    worst="fail",
+    title="bytes that travel to each worker",
+    why="Above 64 KiB the start of one worker waits for the one before; memory maps travel by value.",
+    how="Bytes counted while tracing, with the largest members.",
+    fix="One array instead of lists, memory maps opened in __setstate__, persistent workers.",
+    runs={
+        "members": lambda _, subject: _pickle_size(
+            subject.trace, subject.pickles, subject.num_workers, subject.memory_bytes
+        )
+    },
+)
+
+REFERENCE_COUNTS = Check(
+    id="ds.refcount_growth",
+    order=100,
+    worst="warn",
+    title="memory that grows while forked workers read",
+    why="Reading a Python object writes its reference count, so its page is copied into each worker.",
+    how="Small Python objects among the members, large lists sampled.",
+    fix="Names and labels in numpy or torch arrays.",
+    runs={"members": lambda _, subject: _refcounts(subject.trace, subject.methods, subject.num_workers)},
+)

@@ -1,44 +1,48 @@
-"""How many workers of a stream get any items: each number of workers is simulated here."""
+"""Whether the workers of a stream share its items out."""
 
 from __future__ import annotations
 
-import time
+from typing import TYPE_CHECKING
 
-from dsrface.doctor.proof.reference import Reference
-from dsrface.doctor.reporter import Reporter
-from dsrface.doctor.targets import Target
+from dsrface.doctor.checks.check import Check
+from dsrface.doctor.report import Finding
 
-_TRIED = (2, 4, 8, 16, 32)
-_LIMIT_S = 3.0
-
-
-def most_workers(target: Target, report: Reporter) -> int | None:
-    """Return the most workers that all get items, or None where no number left one idle (or none could be
-    tried).
-
-    Args:
-        target: A stream.
-        report: Hears that it goes on.
-    """
-    begin = time.perf_counter()
-    reference = Reference(target)
-    most: int | None = None
-    for number in _TRIED:
-        report("stage", name="see which workers get items")
-        idle = 0
-        for worker in range(number):
-            if time.perf_counter() - begin > _LIMIT_S:
-                return None
-            try:
-                idle += not reference.stream(1, worker=worker, num_workers=number)
-            except Exception:  # noqa: BLE001 - a stream that refuses more workers than shards says so like this
-                idle += 1
-        if idle:
-            return _between(most or 1, number, idle)
-        most = number
-    return None
+if TYPE_CHECKING:
+    from dsrface.doctor.proof.prove import Proof
 
 
-def _between(works: int, fails: int, idle: int) -> int:
-    """Return the largest number that works, given that so many of the next one tried were idle."""
-    return max(works, fails - idle) if fails - idle < fails else works
+def _shards(proof: Proof) -> Finding | None:
+    found, starts = proof.comparison, proof.starts
+    if found is None or not proof.target.is_iterable:
+        return None
+    items = starts[0].evidence.num_items
+    num_workers = len(starts[0].evidence.notes)
+    data = {"items": items, "repeated": round(found.repeated, 3), "idle": found.idle, "settles": True}
+    if num_workers > 1 and found.repeated >= 0.25:
+        return SHARDS.finding(
+            "fail",
+            f"{found.repeated:.0%} of the first items come twice: every worker reads the whole data",
+            matters=f"An epoch has {num_workers} times its items; torch gives no warning without a length.",
+            fix="In __iter__ take every n-th item: info = torch.utils.data.get_worker_info(); "
+            "itertools.islice(items, info.id, None, info.num_workers) when info is not None.",
+            data=data,
+        )
+    return SHARDS.finding("pass", f"{items} items from {num_workers} workers, none twice", data=data)
+
+
+SHARDS = Check(
+    id="ds.iterable_shard",
+    order=150,
+    worst="fail",
+    title="iterable data sets that every worker reads whole",
+    why="Without sharding n workers deliver every item n times.",
+    how="The first items from two real workers, compared.",
+    fix="itertools.islice by get_worker_info().id and .num_workers in __iter__.",
+    errors=(
+        (
+            "UserWarning: Length of IterableDataset was reported to be 4 (when accessing "
+            "len(dataloader)), but 8 samples have been fetched."
+        ),
+    ),
+    runs={"compared": lambda _, proof: _shards(proof)},
+)

@@ -1,53 +1,32 @@
-"""Whether workers can start beside what building the data set left behind: scripts, CUDA, threads."""
+"""Whether workers can start after the data set was built: scripts, CUDA, threads, finalizers."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
+from dsrface.doctor.checks.check import Check
 from dsrface.doctor.checks.members import places
 from dsrface.doctor.facts import Network
-from dsrface.doctor.observe import num_threads
-from dsrface.doctor.report import Check, guarded
+from dsrface.doctor.report import Finding
 from dsrface.doctor.targets import Target, unguarded_lines
-from dsrface.doctor.trace.pickling import Trace
 from dsrface.runtime.text import count_text
 from dsrface.runtime.user_code import is_users
 
-
-def checks(target: Target, found: Trace, methods: Sequence[str], *, threads_before: int) -> list[Check]:
-    """Return the checks.
-
-    Args:
-        target: What was built.
-        found: The trace of its members.
-        methods: Start methods the user means to use.
-        threads_before: Threads of this process before it was built.
-    """
-    return [
-        guarded("mp.main_guard", lambda: _main_guard(target, found, methods)),
-        guarded("mp.cuda_fork", lambda: _cuda_fork(found, methods)),
-        guarded("mp.threads", lambda: _live_threads(threads_before, methods)),
-    ]
+if TYPE_CHECKING:
+    from dsrface.doctor.subject import Subject
+    from dsrface.doctor.trace.pickling import Trace
 
 
-def finalizer_check(having: Sequence[str], removing: Sequence[str], methods: Sequence[str]) -> Check:
-    """Return `ds.finalizer`: whether the end of a worker removes what the data set needs.
-
-    Args:
-        having: Members whose class has `__del__`.
-        removing: Those of them that remove files.
-        methods: Start methods the user means to use.
-    """
-    copies = [method for method in methods if method != "fork"]
+def _finalizers(subject: Subject) -> Finding:
+    having, removing = subject.finalizers, subject.removing
+    copies = subject.pickles
     if not removing:
         text = f"{having[0]} removes no files" if having else "no member acts when it is destroyed"
-        return Check("ds.finalizer", "pass", text)
-    return Check(
-        "ds.finalizer",
+        return FINALIZER.finding("pass", text)
+    return FINALIZER.finding(
         "fail" if copies else "info",
         f"{removing[0].partition(' ')[0]} removes files when the object is destroyed",
         where="\n".join(removing),
@@ -71,13 +50,12 @@ def network_in(found: Trace) -> Network | None:
     return None
 
 
-def _main_guard(target: Target, found: Trace, methods: Sequence[str]) -> Check:
+def _main_guard(target: Target, found: Trace, methods: Sequence[str]) -> Finding:
     lines = unguarded_lines(target.file) if target.file else []
     pickles = [method for method in methods if method != "fork"]
     if lines:
         name = Path(target.file).name
-        return Check(
-            "mp.main_guard",
+        return MAIN_GUARD.finding(
             "fail" if pickles else "warn",
             f"{name} starts work when it is imported (line {lines[0]})",
             where="\n".join(f"{name}:{line}" for line in lines),
@@ -87,30 +65,30 @@ def _main_guard(target: Target, found: Trace, methods: Sequence[str]) -> Check:
             data={"lines": lines},
         )
     if found.in_main:
-        return Check(
-            "mp.main_guard",
+        return MAIN_GUARD.finding(
             "fail" if pickles else "warn",
             f"{found.in_main[0].path} is defined in __main__",
             where=places(found.in_main),
             matters='A worker of a notebook or of a script on stdin fails: "Can\'t get attribute".',
             fix="Move it to a module of its own.",
         )
-    return Check("mp.main_guard", "pass", "importing the data set's file starts nothing")
+    return MAIN_GUARD.finding("pass", "importing the data set's file starts nothing")
 
 
-def _cuda_fork(found: Trace, methods: Sequence[str]) -> Check:
+def _cuda_fork(found: Trace, methods: Sequence[str]) -> Finding:
+    import torch
+
     network = network_in(found)
     if "fork" in methods and network is not None and network.is_on_gpu:
-        return Check("mp.cuda_fork", "skip", f"{network.path} is told of by ds.cuda_member")
+        return CUDA_FORK.finding("skip", f"{network.path} is reported by ds.cuda_member")
     if "fork" in methods and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        return Check(
-            "mp.cuda_fork",
+        return CUDA_FORK.finding(
             "fail",
             "building the data set puts CUDA in use before workers are forked",
             matters="A forked worker that uses CUDA raises 'Cannot re-initialize CUDA in forked subprocess'.",
             fix="Leave CUDA out of the data set: keep tensors on the CPU, move batches in the training loop.",
         )
-    return Check("mp.cuda_fork", "pass", "no worker inherits CUDA")
+    return CUDA_FORK.finding("pass", "no worker inherits CUDA")
 
 
 def _threads_of_user() -> list[str]:
@@ -123,16 +101,99 @@ def _threads_of_user() -> list[str]:
     return found
 
 
-def _live_threads(before: int, methods: Sequence[str]) -> Check:
+def _live_threads(before: int, methods: Sequence[str]) -> Finding:
+    from dsrface.doctor.observe import num_threads
+
     extra = max(0, num_threads() - before)
     data = {"threads": extra, "users": _threads_of_user()}
     if extra and "fork" in methods:
-        return Check(
-            "mp.threads",
+        return LIVE_THREADS.finding(
             "warn",
             f"building the data set started {count_text(extra, 'thread')}, alive when workers are forked",
             matters="A lock that such a thread holds at the fork stays locked in the worker: a silent hang.",
             fix='Start threads at first use in the worker, or pass multiprocessing_context="forkserver".',
             data=data,
         )
-    return Check("mp.threads", "pass", "no thread is alive before workers start", data=data)
+    return LIVE_THREADS.finding("pass", "no thread is alive before workers start", data=data)
+
+
+MAIN_GUARD = Check(
+    id="mp.main_guard",
+    order=20,
+    worst="fail",
+    title="scripts that start work when they are imported",
+    why=(
+        "A spawned worker imports the script again and would start workers of its own; classes "
+        "defined in a notebook cannot be imported at all."
+    ),
+    how=(
+        "The script's top level (loops over a DataLoader, calls of main() or train()), and members "
+        "that belong to __main__."
+    ),
+    fix='Put what runs under `if __name__ == "__main__":`; move classes into a module.',
+    errors=(
+        (
+            "RuntimeError: An attempt has been made to start a new process before the current "
+            "process has finished its bootstrapping phase."
+        ),
+        "AttributeError: Can't get attribute 'MyDataset' on <module '__main__' (built-in)>",
+    ),
+    runs={"members": lambda _, subject: _main_guard(subject.target, subject.trace, subject.methods)},
+)
+
+CUDA_FORK = Check(
+    id="mp.cuda_fork",
+    order=40,
+    worst="fail",
+    title="CUDA in use before workers are forked",
+    why=(
+        "A forked process inherits a CUDA state that it cannot use. Calling .cuda() in __getitem__ "
+        "fails the same way, and 'use spawn' only moves the trouble."
+    ),
+    how=(
+        "torch.cuda.is_initialized() after the data set is built; tensors on a GPU among its members "
+        "are told by ds.cuda_member."
+    ),
+    fix="Tensors stay on the CPU in the data set; batches are moved in the training loop.",
+    errors=(
+        (
+            "RuntimeError: Cannot re-initialize CUDA in forked subprocess. To use CUDA with "
+            "multiprocessing, you must use the 'spawn' start method"
+        ),
+    ),
+    runs={"members": lambda _, subject: _cuda_fork(subject.trace, subject.methods)},
+)
+
+LIVE_THREADS = Check(
+    id="mp.threads",
+    order=50,
+    worst="warn",
+    title="threads alive before the fork",
+    why="A lock that another thread holds at the fork stays locked in the worker for ever.",
+    how="Threads of the process before and after the data set is built.",
+    fix="Start threads at first use in the worker, or use forkserver.",
+    errors=(
+        (
+            "DeprecationWarning: This process is multi-threaded, use of fork() may lead to deadlocks "
+            "in the child."
+        ),
+    ),
+    runs={"members": lambda _, subject: _live_threads(subject.threads_before, subject.methods)},
+)
+
+FINALIZER = Check(
+    id="ds.finalizer",
+    order=140,
+    worst="fail",
+    title="members that remove files when they are destroyed",
+    why=(
+        "A worker that is not forked unpickles a copy of the data set, and destroys it when it ends: "
+        "a __del__ that removes a cache removes everybody's."
+    ),
+    how=(
+        "The code of __del__ of the data set's and its members' classes; and this process reads "
+        "items again after the workers have ended."
+    ),
+    fix="Compare os.getpid() with that of __init__ before removing anything.",
+    runs={"members": lambda _, subject: _finalizers(subject)},
+)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from dsrface.doctor.checks.kinds import handle_kind
 from dsrface.doctor.proof.seeding import users_modules
+from dsrface.doctor.trace.kinds import handle_kind
 from dsrface.doctor.trace.paths import locate, step_to
 from dsrface.runtime.user_code import is_users
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dsrface.doctor import targets
+from dsrface.doctor.checks.registry import run_stage
 from dsrface.doctor.proof import evidence as written
-from dsrface.doctor.proof import verdicts
 from dsrface.doctor.proof.compare import Comparison, compare_keys, compare_streams
-from dsrface.doctor.proof.draws import draws_of
+from dsrface.doctor.proof.draws import Draws, draws_of
 from dsrface.doctor.proof.epochs import epoch_is_stale
 from dsrface.doctor.proof.fingerprint import copied, fingerprint, num_bytes
 from dsrface.doctor.proof.keys import natural_batch, proof_batches
@@ -67,6 +67,46 @@ class Start:
         return len(self.batches)
 
 
+@dataclass
+class Proof:
+    """What the checks of real workers look at.
+
+    Args:
+        target: What was loaded.
+        method: How workers were started.
+        num_workers: Workers of each start.
+        survey: What the survey knows: handles, generators, counters, setters of the epoch, finalizers.
+        starts: What each start delivered.
+        error_here: What a worker met that this process meets too; None when there is no such thing.
+        failed_key: First key of the batch at which a worker raised.
+        comparison: Workers against this process; None when it did not come to that.
+        draws: What workers drew; None for a stream.
+        epoch_is_stale: Whether workers that stay repeat the first epoch; None when epochs do not differ.
+    """
+
+    target: Target
+    method: str
+    num_workers: int
+    survey: Mapping[str, Any]
+    starts: list[Start] = field(default_factory=list)
+    error_here: Mapping[str, Any] | None = None
+    failed_key: str = ""
+    comparison: Comparison | None = None
+    draws: Draws | None = None
+    epoch_is_stale: bool | None = None
+
+    @property
+    def num_items(self) -> int:
+        """Items that workers loaded."""
+        return sum(start.evidence.num_items for start in self.starts)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the first start delivered what it was asked for."""
+        first = self.starts[0]
+        return first.error is None and len(first.received) >= first.num_expected
+
+
 def prove(request: Mapping[str, Any], report: Reporter, target: Target | None = None) -> None:
     """Start workers by one method and report what they show.
 
@@ -78,37 +118,52 @@ def prove(request: Mapping[str, Any], report: Reporter, target: Target | None = 
     if target is None:
         report("stage", name="build the data set")
         target = targets.build(request["target"])
-    method, num_workers = request["method"], request["num_workers"]
-    until = time.monotonic() + 3 * request["load_s"] + 60
-    starts: list[Start] = []
+    proof = Proof(target, request["method"], request["num_workers"], request["survey"])
+
+    def tell(stage: str) -> None:
+        for finding in run_stage(stage, proof):
+            report.check(finding)
+
     for number in range(1 if is_slow(request) else _STARTS):
         start = _begin(target, request, number)
-        starts.append(start)
-        report("stage", name=f"start {num_workers} workers by {method}")
+        proof.starts.append(start)
+        report("stage", name=f"start {proof.num_workers} workers by {proof.method}")
         _run(start, target, request, report)
-        if start.error is not None or len(start.received) < start.num_expected or time.monotonic() > until:
+        if start.error is not None or len(start.received) < start.num_expected:
             break
-    first = starts[0]
-    report("notes", notes=first.evidence.notes)
-    report("rate", **_rate(starts, num_workers))
-    for check in verdicts.of_starts(starts, target, method, num_workers):
-        report.check(check)
-    handles = verdicts.of_handles(starts, target, method, request["survey"])
-    if handles is not None:
-        report.check(handles)
-    if first.error is not None or len(first.received) < first.num_expected:
-        return
+    report("notes", notes=proof.starts[0].evidence.notes)
+    report("rate", **_rate(proof.starts, proof.num_workers))
     report("stage", name="compare with num_workers=0")
-    comparison = _compare(starts, target, request)
-    for check in verdicts.of_comparison(comparison, starts, target, method, request["survey"]):
-        report.check(check)
-    if not target.is_iterable and first.num_natural:
-        draws = draws_of(starts, num_workers)
-        report.check(verdicts.of_draws(draws, comparison, starts, target, request["survey"]))
-    if request["survey"].get("epoch_setters") and not is_slow(request):
-        report("stage", name=f"change the epoch between two passes of {method} workers")
-        found = epoch_is_stale(target, request)
-        report.check(verdicts.of_epochs(target, request["survey"]["epoch_setters"], is_stale=found))
+    _meet_here(proof)
+    tell("starts")
+    if not proof.is_complete:
+        return
+    proof.comparison = _compare(proof, request)
+    if not target.is_iterable and proof.starts[0].num_natural:
+        proof.draws = draws_of(proof.starts, proof.num_workers)
+    tell("compared")
+    if proof.survey.get("epoch_setters") and not is_slow(request):
+        report("stage", name=f"change the epoch between two passes of {proof.method} workers")
+        proof.epoch_is_stale = epoch_is_stale(target, request)
+        tell("epochs")
+
+
+def _meet_here(proof: Proof) -> None:
+    """When a worker raised, see whether the same keys raise in this process."""
+    start = next((start for start in proof.starts if start.evidence.error is not None), None)
+    if start is None or start.evidence.error is None:
+        return
+    error, batches = start.evidence.error, start.evidence.batches
+    number = max((n for n, batch in batches.items() if batch.worker == error["worker"]), default=0)
+    keys = start.batches[number] if number < len(start.batches) else None
+    proof.failed_key = repr(keys[0] if isinstance(keys, (list, tuple)) and keys else keys)[:60]
+    if keys is None or start.evidence.moved:  # with a shared position, what is read here now proves nothing
+        return
+    try:
+        Reference(proof.target).batch(keys)
+    except BaseException as here:  # noqa: BLE001 - StopIteration too
+        if type(here).__name__ == error["type"]:
+            proof.error_here = error
 
 
 def is_slow(request: Mapping[str, Any]) -> bool:
@@ -192,8 +247,8 @@ def _rate(starts: list[Start], num_workers: int) -> dict[str, Any]:
     }
 
 
-def _compare(starts: list[Start], target: Target, request: Mapping[str, Any]) -> Comparison:
-    reference = Reference(target)
-    if target.is_iterable:
-        return compare_streams(starts, reference, request["num_workers"])
-    return compare_keys(starts, reference, until=time.monotonic() + 2 * request["load_s"] + 2)
+def _compare(proof: Proof, request: Mapping[str, Any]) -> Comparison:
+    reference = Reference(proof.target)
+    if proof.target.is_iterable:
+        return compare_streams(proof.starts, reference, proof.num_workers)
+    return compare_keys(proof.starts, reference, until=time.monotonic() + 2 * request["load_s"] + 2)

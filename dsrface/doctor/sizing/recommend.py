@@ -10,7 +10,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dsrface.doctor.report import Check
+from dsrface.doctor.checks.performance import LAUNCH
+from dsrface.doctor.report import Finding
 from dsrface.doctor.sizing.limits import (
     cores_text,
     files_needed,
@@ -240,14 +241,13 @@ def judge(facts: LoaderFacts, num_workers: int) -> tuple[str, list[str]]:
     return status, objections
 
 
-def launch_check(facts: LoaderFacts, num_workers: int) -> Check:
+def launch_check(facts: LoaderFacts, num_workers: int) -> Finding:
     """Return the check of a launch with a given number of workers."""
     status, objections = judge(facts, num_workers)
     data = {"num_workers": num_workers, "objections": objections}
     if status == "pass":
-        return Check("perf.launch", "pass", f"{num_workers} workers are a sound choice", data=data)
-    return Check(
-        "perf.launch",
+        return LAUNCH.finding("pass", f"{num_workers} workers are a sound choice", data=data)
+    return LAUNCH.finding(
         status,
         f"num_workers={num_workers}: {'; '.join(objections)}",
         fix=f"Use num_workers={recommend(facts).num_workers}.",

@@ -23,11 +23,10 @@ from multiprocessing import context
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-import numpy as np
 import torch
 import torch.multiprocessing
 
-from dsrface.doctor.checks.kinds import handle_kind, repeats_in_workers
+from dsrface.doctor.trace.kinds import handle_kind, repeats_in_workers
 from dsrface.doctor.trace.paths import locate, render
 
 _BIG_CONTAINER = 10_000
@@ -196,7 +195,7 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
                 self._note(obj)
             if isinstance(obj, torch.Tensor):
                 self._counted += _TENSOR_PICKLE_BYTES * self._weight
-            elif isinstance(obj, np.ndarray) and obj.dtype != object:
+            elif _is_array(obj) and obj.dtype != object:
                 self._save_array(obj)
             elif type(obj) in (list, tuple, dict, set, frozenset, deque) and len(obj) > _BIG_CONTAINER:
                 self._save_sample(obj)
@@ -210,7 +209,7 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
             self._attribute_bytes(self._counted - before)
             self._stack.pop()
 
-    def _save_array(self, array: np.ndarray[Any, Any]) -> None:
+    def _save_array(self, array: Any) -> None:
         if id(array) not in self._noted:
             self._noted.add(id(array))
             self._keep(array)
@@ -241,7 +240,7 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
             self._note_tensor(obj)
         elif isinstance(obj, torch.nn.Module):
             self._note_module(obj)
-        elif isinstance(obj, np.memmap):
+        elif _is_array(obj) and type(obj).__name__ == "memmap":
             self.result.memmaps.append(self._member(obj, kind="memmap", bytes=obj.nbytes))
         kind = handle_kind(obj)
         if kind and not self._is_known(obj):
@@ -288,7 +287,7 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
     def _note_fault(self, obj: Any, error: BaseException) -> None:
         if self._is_known(obj, "fault"):
             return
-        from dsrface.doctor.checks.kinds import fault_kind
+        from dsrface.doctor.trace.kinds import fault_kind
 
         text = f"{type(error).__name__}: {error}"
         self.result.unpicklable.append(self._member(obj, kind=fault_kind(obj, text), error=text))
@@ -384,6 +383,11 @@ def _deep_recursion() -> Iterator[None]:
         yield
     finally:
         sys.setrecursionlimit(before)
+
+
+def _is_array(obj: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(obj, numpy.ndarray)
 
 
 def _type_name(obj: Any) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from dsrface.doctor.checks.check import REPORT_IT
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof.evidence import read
-from dsrface.doctor.report import Check
+from dsrface.doctor.report import Finding
 from dsrface.runtime.user_code import innermost_in
 
 # Step of the survey -> the check it belongs to, what it was about, what to do.
@@ -25,7 +26,7 @@ _STEPS = {
 }
 
 
-def survey_failed(outcome: Outcome) -> list[Check]:
+def survey_failed(outcome: Outcome) -> list[Finding]:
     """Return the checks that tell which step of the survey its process did not survive."""
     crash = outcome.last("crash")
     if crash is not None and crash["ours"]:
@@ -45,7 +46,7 @@ def survey_failed(outcome: Outcome) -> list[Check]:
     )
 
 
-def proof_failed(outcome: Outcome, method: str, num_workers: int, folder: str) -> list[Check]:
+def proof_failed(outcome: Outcome, method: str, num_workers: int, folder: str) -> list[Finding]:
     """Return the checks that tell how real workers ended.
 
     Args:
@@ -56,7 +57,7 @@ def proof_failed(outcome: Outcome, method: str, num_workers: int, folder: str) -
     """
     id = f"worker.{method}"
     if outcome.ending == "no time":
-        return [Check(id, "skip", "left out: --budget was spent")]
+        return [Finding(id, "skip", "left out: --budget was spent")]
     crash = outcome.last("crash")
     if crash is not None and crash["ours"]:
         return [broken(id, crash)]
@@ -64,7 +65,7 @@ def proof_failed(outcome: Outcome, method: str, num_workers: int, folder: str) -
     if outcome.ending == "timeout" and not outcome.is_silent:
         loaded = sum(start.num_items for start in starts)
         text = f"not proved within --budget: {num_workers} {method} workers were busy after {loaded} items"
-        return [Check(id, "skip", text, data={"items": loaded, "ending": outcome.ending})]
+        return [Finding(id, "skip", text, data={"items": loaded, "ending": outcome.ending})]
     error = next((start.error for start in starts if start.error is not None), None)
     if outcome.ending == "timeout" and error is not None and not error["travels"]:
         return [_waits_for_an_exception(error, method, outcome)]
@@ -82,8 +83,8 @@ def proof_failed(outcome: Outcome, method: str, num_workers: int, folder: str) -
     return checks
 
 
-def _waits_for_an_exception(error: Mapping[str, Any], method: str, outcome: Outcome) -> Check:
-    return Check(
+def _waits_for_an_exception(error: Mapping[str, Any], method: str, outcome: Outcome) -> Finding:
+    return Finding(
         f"worker.{method}",
         "fail",
         f"a worker raised {error['type']}, which cannot be pickled, so the loader waits for ever: "
@@ -101,18 +102,18 @@ def _waits_for_an_exception(error: Mapping[str, Any], method: str, outcome: Outc
     )
 
 
-def broken(id: str, crash: Mapping[str, Any]) -> Check:
+def broken(id: str, crash: Mapping[str, Any]) -> Finding:
     """Return the check that broke by a fault of this program: it says nothing about the data set."""
-    return Check(
+    return Finding(
         id,
         "error",
         f"this check broke: {crash['error']}",
-        fix="Please report it, with the output of `dsrface doctor --json`.",
+        fix=REPORT_IT,
         data={"traceback": crash["traceback"][-2000:]},
     )
 
 
-def with_last_words(check: Check, log: str) -> Check:
+def with_last_words(check: Finding, log: str) -> Finding:
     """Give a check on a worker that ended without a word the exception that stands in the log."""
     if check.status != "fail" or check.data.get("explained_as") != "worker-died":
         return check
@@ -160,16 +161,16 @@ def place(outcome: Outcome) -> str:
 
 def _failed(
     outcome: Outcome, id: str, summary: str, *, status: str, where: str, matters: str, fix: str
-) -> list[Check]:
+) -> list[Finding]:
     data = {"stacks": outcome.stacks, "log": outcome.log[-4000:], "ending": outcome.ending}
-    checks = [Check(id, status, summary, where, matters, fix, data, outcome.duration_s)]
+    checks = [Finding(id, status, summary, where, matters, fix, data, outcome.duration_s)]
     if outcome.ending == "memory":
         checks.append(_memory_failure(outcome))
     return checks
 
 
-def _memory_failure(outcome: Outcome) -> Check:
-    return Check(
+def _memory_failure(outcome: Outcome) -> Finding:
+    return Finding(
         "env.ram",
         "fail",
         f"examining the data set was stopped at 80 % of the free memory, at: {outcome.stage}",

@@ -1,0 +1,101 @@
+"""Whether workers deliver the same data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dsrface.doctor.checks.check import Check
+from dsrface.doctor.report import Finding
+
+if TYPE_CHECKING:
+    from dsrface.doctor.proof.prove import Proof
+
+_SHOWN = 8
+
+
+def _consistency(proof: Proof) -> Finding | None:
+    from dsrface.doctor.proof.causes import cause_of_wrong_items
+
+    found, starts, method = proof.comparison, proof.starts, proof.method
+    if found is None:
+        return None
+    data: dict[str, Any] = {
+        "compared": found.compared,
+        "equal": found.equal,
+        "rounded": found.rounded,
+        "varying": found.varying,
+        "differing": found.wrong[:50],
+        "batches_sent": found.num_sent,
+        "starts": len(starts),
+    }
+    if found.gone:
+        return CONSISTENCY.finding(
+            "fail",
+            f"once the {method} workers have ended, items no longer load here: {found.gone}",
+            where="\n".join(proof.survey.get("finalizers", ())),
+            matters="The copy of the data set in a worker takes away what the original needs when it ends.",
+            fix="Let __del__ and finalizers act only in the process that made the files: "
+            "if os.getpid() == self.owner.",
+            data={**data, "blocks": [method]},
+        )
+    if found.wrong:
+        moved = any(start.evidence.moved for start in starts)
+        cause = cause_of_wrong_items(found, starts, method, moved=moved)
+        shown = ", ".join(f"dataset[{key}]" for key in found.wrong[:_SHOWN])
+        return CONSISTENCY.finding(
+            "fail",
+            f"{len(found.wrong)} of {found.compared} items from {method} workers differ from those of "
+            "num_workers=0"
+            f"{': ' + cause.summary if cause.summary else ''}",
+            where=f"{shown}\n{cause.where}".strip(),
+            matters=f"Training would see wrong data, without any error. {cause.matters}",
+            fix=cause.fix,
+            data={**data, "blocks": [method], "cause": cause.name},
+        )
+    if found.lost:
+        return CONSISTENCY.finding(
+            "fail",
+            f"{found.lost} on the way from a worker",
+            where=found.lost.partition(" ")[0].rstrip(","),
+            matters="torch rebuilds tensors and arrays from their data alone; with num_workers=0 it is "
+            "there.",
+            fix="Return it as an entry of its own, e.g. {'image': x, 'meta': meta}, or make it in the "
+            "training loop.",
+            data={**data, "blocks": [method], "cause": "transport"},
+        )
+    parts = [f"{found.equal} items from workers equal those of num_workers=0"]
+    if found.rounded:
+        parts.append(f"{found.rounded} but for the last bits of their sums")
+    if found.varying:
+        parts.append(f"{found.varying} vary by themselves")
+    if found.once:
+        keys = ", ".join(map(str, found.once[:_SHOWN]))
+        return CONSISTENCY.finding(
+            "warn",
+            f"{len(found.once)} of {found.compared} items differed in one start of workers and not in the "
+            "other",
+            where=keys,
+            matters="It did not repeat, so it is not called wrong data; a rare race looks like this.",
+            fix="Run the doctor again with a larger --budget: more items are compared then.",
+            data=data,
+        )
+    status = "pass" if found.equal or found.rounded else "info"
+    how = f" ({len(starts)} starts, generators set alike; {found.num_sent} batches as they were sent)"
+    if not found.compared:
+        return CONSISTENCY.finding("info", "no item could be compared", data=data)
+    return CONSISTENCY.finding(status, "; ".join(parts) + (how if found.num_sent else ""), data=data)
+
+
+CONSISTENCY = Check(
+    id="worker.consistency",
+    order=40,
+    worst="fail",
+    title="whether workers deliver the same data",
+    why="A shared file position gives wrong bytes without any error.",
+    how=(
+        "Items from workers against those of num_workers=0, item by item; items that vary by "
+        "themselves are left out."
+    ),
+    fix="Files opened per process; randomness drawn from the index.",
+    runs={"compared": lambda _, proof: _consistency(proof)},
+)

@@ -1,0 +1,46 @@
+"""Whether workers that stay see a new epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dsrface.doctor.checks.check import Check
+from dsrface.doctor.report import Finding
+
+if TYPE_CHECKING:
+    from dsrface.doctor.proof.prove import Proof
+
+
+def _as_workers_see(proof: Proof) -> Finding | None:
+    setters, is_stale, target = proof.survey["epoch_setters"], proof.epoch_is_stale, proof.target
+    name = setters[0]
+    if not is_stale:
+        text = "reaches persistent workers" if is_stale is False else "changes no item that was read"
+        return EPOCH.finding("pass", f"{name} {text}", data={"settles": True, "setters": list(setters)})
+    return EPOCH.finding(
+        "fail" if target.persistent_workers else "warn",
+        f"{name} does not reach workers that stay: with persistent_workers=True every epoch repeats the "
+        "first",
+        where=name,
+        matters="Two passes by the same workers, with the epoch changed in between, gave the same items; "
+        "this "
+        "process gives others. A worker works on its own copy of the data set.",
+        fix="Keep persistent_workers=False; or hold the epoch in shared memory: "
+        "self.epoch = torch.zeros((), dtype=torch.int64).share_memory_(), set with fill_().",
+        data={"settles": True, "setters": list(setters), "blocks_persistent": True},
+    )
+
+
+EPOCH = Check(
+    id="ds.epoch",
+    order=130,
+    worst="fail",
+    title="epochs and workers that stay",
+    why=(
+        "persistent_workers=True keeps the workers' copies of the data set: set_epoch() in the main "
+        "program does not reach them, and every epoch repeats the first."
+    ),
+    how="Two passes by the same real workers with the epoch changed in between, against this process.",
+    fix="persistent_workers=False, or hold the epoch in a shared tensor.",
+    runs={"epochs": lambda _, proof: _as_workers_see(proof)},
+)

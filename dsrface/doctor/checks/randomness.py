@@ -1,0 +1,152 @@
+"""Whether workers, and epochs, draw different random numbers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from dsrface.doctor.checks.check import Check
+from dsrface.doctor.checks.members import GENERATOR_FIX, more, places, told_by, without
+from dsrface.doctor.report import Finding
+from dsrface.doctor.trace.kinds import repeats_in_workers
+from dsrface.runtime.text import count_text
+from dsrface.runtime.user_code import is_users, short_path
+
+if TYPE_CHECKING:
+    from dsrface.doctor.proof.draws import Draws
+    from dsrface.doctor.proof.prove import Proof, Start
+    from dsrface.doctor.targets import Target
+    from dsrface.doctor.trace.pickling import Trace
+
+_SHOWN = 8
+_SEED_FIX = (
+    "Seed it in the worker, in worker_init_fn or at first use, from torch.initial_seed(), which differs "
+    "between workers and epochs: np.random.seed(torch.initial_seed() % 2**32)."
+)
+
+
+def _generators(trace: Trace, dataset_class: type, methods: Sequence[str]) -> Finding:
+    module = sys.modules.get(dataset_class.__module__)
+    outside = _module_generators(module) if module is not None else []
+    data = {"members": [member.to_dict() for member in trace.rngs], "module": outside}
+    members = trace.rngs if "fork" in methods else without(trace.rngs, trace.temporary)
+    paths = [member.path for member in members] + outside
+    if trace.rngs and not paths:
+        return told_by("ds.temp_tensor", GENERATORS, trace.rngs)
+    if not paths:
+        return GENERATORS.finding("pass", "no random generator of its own", data=data)
+    return GENERATORS.finding(
+        "warn",
+        f"{paths[0]} is a random generator that every worker gets in the same state{more(paths)}",
+        where="\n".join([places(members), *outside]).strip(),
+        matters="Each worker draws the same numbers, and again the same in every epoch: "
+        "augmentation repeats.",
+        fix=GENERATOR_FIX,
+        data=data,
+    )
+
+
+def _module_generators(module: ModuleType) -> list[str]:
+    """Return the random generators at the top of the user's module that its functions draw from."""
+    if not is_users(str(getattr(module, "__file__", None) or "")):
+        return []
+    used = {name for code in _codes(module) for name in code.co_names}
+    return [
+        f"{module.__name__}.{name}"
+        for name, value in vars(module).items()
+        if name in used and repeats_in_workers(value)
+    ]
+
+
+def _codes(module: ModuleType) -> list[CodeType]:
+    """Return the code of a module's functions and of its classes' methods."""
+    own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+    values = own + [part for value in own if isinstance(value, type) for part in vars(value).values()]
+    return [value.__code__ for value in values if isinstance(value, FunctionType)]
+
+
+def _as_workers_draw(proof: Proof) -> Finding | None:
+    draws, found, survey, starts = proof.draws, proof.comparison, proof.survey, proof.starts
+    if draws is None or found is None:
+        return None
+    data = {"settles": True, "varying": draws.num_varying, **vars(draws)}
+    if found.by_clock:
+        return GENERATORS.finding(
+            "warn",
+            "items are drawn by the clock: read at one moment they are equal, a second later they are not",
+            matters="Workers that load at the same moment draw the same numbers, and no run can be repeated.",
+            fix=f"Draw from the worker's own generator instead of a time. {_SEED_FIX}",
+            data=data,
+        )
+    if survey.get("counters") and draws.num_varying:
+        text = f"see ds.state: {survey['counters'][0]} is changed by every item"
+        return GENERATORS.finding("skip", text, data=data)
+    if draws.equal_workers or draws.equal_starts:
+        return _repeats(draws, proof.target, survey, data)
+    if not draws.num_varying:
+        text = "items do not depend on random numbers"
+        if survey.get("rngs"):
+            text = f"{survey['rngs'][0]} is not drawn from while items are loaded"
+        return GENERATORS.finding("pass", f"{text} ({_natural(starts)} read twice)", data=data)
+    text = f"random items differ between workers and between epochs ({_natural(starts)} read by every worker)"
+    return GENERATORS.finding("pass", text, data=data)
+
+
+def _repeats(draws: Draws, target: Target, survey: Mapping[str, Any], data: Mapping[str, Any]) -> Finding:
+    init = target.worker_init_fn
+    name = getattr(init, "__name__", "worker_init_fn") if init is not None else ""
+    seeds = draws.same_seeds if draws.equal_workers else draws.fixed_seeds
+    paths = [*survey.get("rngs", ()), *survey.get("states", ())]
+    if init is not None and seeds:
+        who = f"worker_init_fn {name} puts the generator of {', '.join(seeds)} into the same state"
+        code = getattr(init, "__code__", None)
+        place = f"{short_path(code.co_filename)}:{code.co_firstlineno}" if code is not None else name
+        where = f"worker_init_fn {name} ({place})"
+    elif paths:
+        who, where = f"{paths[0]} has the same state", "\n".join(paths[:_SHOWN])
+    else:
+        who, where = "the items draw the same numbers", ""
+    when = "in every worker" if draws.equal_workers else "in every epoch"
+    both = " and in every epoch" if draws.equal_workers and draws.equal_starts else ""
+    return GENERATORS.finding(
+        "warn",
+        f"{who} {when}{both}",
+        where=where,
+        matters="Seen with real workers: worker 0 and 1 drew the same for the same items"
+        if draws.equal_workers
+        else "Seen with real workers: two starts drew the same for the same items: augmentation repeats.",
+        fix=_SEED_FIX,
+        data=dict(data),
+    )
+
+
+def _natural(starts: list[Start]) -> str:
+    batch = starts[0].evidence.batches.get(0)
+    return count_text(len(batch.items) if batch is not None else 0, "item")
+
+
+GENERATORS = Check(
+    id="ds.rng",
+    order=80,
+    worst="warn",
+    title="random generators of its own",
+    why=(
+        "torch seeds the global generators anew in each worker, but a np.random.Generator, "
+        "random.Random or torch.Generator that is a member starts equal in each worker and in every "
+        "epoch."
+    ),
+    how=(
+        "Their types among the members, and among the names of its module that functions use. Under "
+        "spawn and forkserver a torch.Generator is told by ds.temp_tensor, for workers do not even "
+        "start."
+    ),
+    fix="Seed at first use from torch.initial_seed(), or draw from (seed, epoch, index).",
+    runs={
+        "members": lambda _, subject: _generators(
+            subject.trace, type(subject.target.dataset), subject.methods
+        ),
+        "compared": lambda _, proof: _as_workers_draw(proof),
+    },
+)

@@ -1,0 +1,86 @@
+"""The same items loaded once, twice, three times: what changed, what grew, and what the items depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from dsrface.doctor.observe import Reading, changed_scalars, drawn_generators, growing
+
+_SHOWN = 6
+
+
+@dataclass
+class Passes:
+    """Readings around loading: before, after some items, and after the same items once more.
+
+    Args:
+        before: Nothing was loaded.
+        once: After the first pass.
+        twice: After the second pass over the same items; None when there was no time.
+        thrice: After one more.
+        num_items: Items of a pass.
+        counters: Numbers that items change and depend on, by path.
+        states: The same where it is no plain count, such as a generator of one's own.
+        shared: What says that an item changed when another was loaded; empty when none did.
+        written: Files that items open for writing, with how often.
+    """
+
+    before: Reading
+    once: Reading
+    twice: Reading | None = None
+    thrice: Reading | None = None
+    num_items: int = 0
+    counters: list[str] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    shared: str = ""
+    written: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def drawn(self) -> list[str]:
+        """Generators that items draw from, by path."""
+        return drawn_generators(self.before, self.once)
+
+    @property
+    def keepers(self) -> list[str]:
+        """Containers that grow while items are loaded, by path."""
+        return [path for path in growing(self.before, self.once) if path in self.once.places]
+
+    def leaked(self, what: str) -> float:
+        """Return by how much a number grows with each item that was loaded before, or 0."""
+        if self.twice is None or not self.num_items:
+            return 0.0
+        last = self.thrice or self.twice
+        first = self.once if self.thrice is None else self.twice
+        growth = min(
+            getattr(self.twice, what) - getattr(self.once, what), getattr(last, what) - getattr(first, what)
+        )
+        return max(0.0, float(growth) / self.num_items)
+
+
+def judge_state(passes: Passes, *, load_digest: Callable[[], str] | None) -> None:
+    """Find which of the changed numbers the items depend on.
+
+    A number is set back and the same item is loaded again, under equal generators: equal then, and different
+    without setting it back, says that the item depends on it.
+
+    Args:
+        passes: Gets `counters` and `states`.
+        load_digest: Loads one and the same item and returns its fingerprint; None for a stream.
+    """
+    if load_digest is None:
+        return
+    for path in changed_scalars(passes.before, passes.once)[:_SHOWN]:
+        place = passes.once.places[path]
+        try:
+            value = place.get()
+            first = load_digest()
+            moved = load_digest()
+            place.set(value)
+            again = load_digest()
+        except Exception:  # noqa: BLE001, S112 - a property without a setter, an item that raises now
+            continue
+        if first == again and moved != first:
+            before, after = passes.before.values[path], passes.once.values[path]
+            is_count = type(after) in (int, float) and abs(after - before) == passes.num_items
+            (passes.counters if is_count else passes.states).append(path)
