@@ -15,7 +15,7 @@ from dsrface.data.folders import HIGH_FOLDER, low_folder
 from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION
 from dsrface.errors import RunError
 from dsrface.events import Emit, Progress
-from dsrface.runtime.files import TMP_SUFFIX, disk_error, read_json, replace, sha256_file
+from dsrface.runtime.files import TMP_SUFFIX, disk_error, read_json, remove_half_written, replace, sha256_file
 from dsrface.types import SPLITS
 
 BAD_IMAGES_FILE = "bad_images.csv"
@@ -57,6 +57,7 @@ def find_existing(data: Path, settings: Mapping[str, Any], source: Mapping[str, 
                 hint="Choose another folder, or delete this one first.",
             )
         return info
+    remove_half_written(data, DATASET_FILE, *_FILES)
     entries = [name for name in os.listdir(data) if not name.startswith(LOCK_FILE)]
     was_interrupted = any(name.startswith(_STAGING) for name in entries)
     own = (*SPLITS, *_FILES) if was_interrupted else ()
