@@ -1,3 +1,7 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# dependencies = ["nox>=2025.2.9"]
+# ///
 """Everything that is checked, one session each; plain `nox` is what continuous integration runs.
 
 The default sessions share one virtual environment, because torch alone fills gigabytes and minutes.
@@ -14,7 +18,6 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "types", "docs", "tests"]
 nox.options.reuse_venv = "yes"
 nox.options.stop_on_first_error = False
 
@@ -35,16 +38,18 @@ def environment(session: nox.Session) -> None:
 
 @shared()
 def lint(session: nox.Session) -> None:
-    """Check style, formatting and which room imports which."""
+    """Check style, formatting, which room imports which, and the repository's own files."""
     run(session, "-m", "ruff", "check", ".")
     run(session, "-m", "ruff", "format", "--check", ".")
     run(session, "-c", "from importlinter.cli import lint_imports_command as main; main()")
+    run(session, "-m", "repo_review", ".")
 
 
 @shared()
 def types(session: nox.Session) -> None:
-    """Check the types, strictly."""
+    """Check the types: the package strictly, the tests by `tests/mypy.ini`."""
     run(session, "-m", "mypy")
+    run(session, "-m", "mypy", "--config-file", "tests/mypy.ini")
 
 
 @shared()
@@ -115,3 +120,7 @@ def run(session: nox.Session, *arguments: str, env: Mapping[str, str] | None = N
     """Run the shared environment's Python, with one thread a process: test workers share the cores."""
     quiet = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "OMP_WAIT_POLICY": "PASSIVE"}
     session.run(str(PYTHON), *arguments, env={**quiet, **(env or {})})
+
+
+if __name__ == "__main__":
+    nox.main()

@@ -305,8 +305,8 @@ def test_a_closed_terminal_ends_nothing_under_nohup_and_a_stop_is_a_pause(tmp_pa
 
 @pytest.mark.skipif(os.name != "nt", reason="Windows' console events")
 def test_ctrl_break_and_a_closed_window_end_the_process_in_order(tmp_path):
-    child = start_sleeper(tmp_path, creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)
-    child.send_signal(signal.CTRL_BREAK_EVENT)
+    child = start_sleeper(tmp_path, creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)  # type: ignore[attr-defined]
+    child.send_signal(signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined]
     _, err = child.communicate(timeout=30)
     assert (child.returncode, err.strip()) == (143, "terminated")
 

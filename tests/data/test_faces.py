@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.metrics import roc_auc_score
 
 from dsrface.data.decode import walk_images
 from dsrface.data.synthetic.drawing import draw_face
@@ -35,6 +34,8 @@ def test_identities_can_be_told_apart_but_not_by_pixels_alone() -> None:
             values -= values.mean()
             thumbs.append(values / np.linalg.norm(values))
             labels.append(person)
+    from sklearn.metrics import roc_auc_score
+
     scores = np.array(thumbs) @ np.array(thumbs).T
     same = np.equal.outer(labels, labels)
     upper = np.triu_indices(len(labels), 1)

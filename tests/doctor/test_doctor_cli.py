@@ -219,7 +219,7 @@ def report(*checks, **changes):
 def rendered(value, **options):
     console = Console(file=io.StringIO(), markup=False, emoji=False, highlight=False, **options)
     render_report(value, console)
-    return console.file.getvalue()
+    return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_terminal_has_symbols_and_a_pipe_has_none():

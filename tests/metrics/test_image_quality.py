@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from dsrface.metrics.image_quality import psnr_db, ssim
 
@@ -20,6 +19,8 @@ def pictures(seed: int, size: int = 40, num: int = 3) -> tuple[np.ndarray, np.nd
 
 
 def oracle_ssim(a: np.ndarray, b: np.ndarray, data_range: float) -> float:
+    from skimage.metrics import structural_similarity
+
     return structural_similarity(
         a,
         b,
@@ -32,6 +33,8 @@ def oracle_ssim(a: np.ndarray, b: np.ndarray, data_range: float) -> float:
 
 
 def test_psnr__uint8_equals_skimage_and_does_not_wrap() -> None:
+    from skimage.metrics import peak_signal_noise_ratio
+
     first, second = pictures(0)
     ours = psnr_db(torch.from_numpy(first), torch.from_numpy(second)).numpy()
     oracle = [peak_signal_noise_ratio(a, b, data_range=255) for a, b in zip(first, second, strict=True)]
@@ -106,6 +109,8 @@ def test_both__are_symmetric(seed: int) -> None:
 
 def test_real_faces__bicubic_16px_reads_as_skimage_says(faces_dir) -> None:
     from PIL import Image
+
+    from skimage.metrics import peak_signal_noise_ratio
 
     path = min((faces_dir / "london").rglob("*.jpg"))
     high = Image.open(path).convert("RGB")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from dsrface.errors import DataError
 from dsrface.metrics.verification import (
@@ -48,6 +47,8 @@ def normal_trials(num: int = 400, gap: float = 1.5, seed: int = 0) -> tuple[np.n
 @settings(max_examples=150, deadline=None)
 @given(trials())
 def test_roc_and_auc__equal_sklearn(case) -> None:
+    from sklearn.metrics import roc_auc_score, roc_curve
+
     scores, is_same = case
     fpr, tpr, thresholds = roc_curve(is_same, scores, drop_intermediate=False)
     ours = roc(scores, is_same)
@@ -61,6 +62,8 @@ def test_roc_and_auc__equal_sklearn(case) -> None:
 @settings(max_examples=150, deadline=None)
 @given(trials())
 def test_eer__lies_on_the_roc_polygon_where_rates_are_equal(case) -> None:
+    from sklearn.metrics import roc_curve
+
     scores, is_same = case
     fpr, tpr, _ = roc_curve(is_same, scores, drop_intermediate=False)
     # The oracle walks every edge of the polygon and solves far = 1 - tar on it.
@@ -76,6 +79,8 @@ def test_eer__lies_on_the_roc_polygon_where_rates_are_equal(case) -> None:
 @settings(max_examples=100, deadline=None)
 @given(trials(min_impostor=30), st.sampled_from([0.1, 0.2, 0.3, 0.5]))
 def test_tar_at_far__is_the_best_point_within_the_limit(case, far) -> None:
+    from sklearn.metrics import roc_curve
+
     scores, is_same = case
     fpr, tpr, _ = roc_curve(is_same, scores, drop_intermediate=False)
     assert tar_at_far(scores, is_same, far=far) == tpr[fpr <= far + 1e-12].max()

@@ -1,9 +1,7 @@
 """EdgeFace against timm's own model, rebuilt here from its description alone."""
 
 import pytest
-import timm
 import torch
-import torch._dynamo
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -51,6 +49,8 @@ class Official(nn.Module):
     """As the official file was made: timm's trunk under `model`, linears of every depth replaced by name."""
 
     def __init__(self, variant):
+        import timm
+
         super().__init__()
         spec = EDGEFACE_VARIANTS[variant]
         self.model = timm.create_model(spec.timm_name)
@@ -103,6 +103,8 @@ class Watch(TorchDispatchMode):
 
 def test_forward__makes_nothing_on_the_host():
     """timm's own position encoding begins there: a GPU would be waited for in every pass."""
+    import timm
+
     with torch.device("meta"):
         network, images = build_edgeface(SMALLEST), torch.zeros(2, 3, 112, 112)
         timms = timm.create_model(EDGEFACE_VARIANTS[SMALLEST].timm_name)

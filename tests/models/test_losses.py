@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-import torchvision
 from torch import nn
 
 from dsrface.config.dsr_model import DsrConfig
@@ -101,6 +100,8 @@ def test_identity_loss__normalises_as_the_recogniser_wants():
 @pytest.fixture(scope="module")
 def vgg_file(tmp_path_factory):
     torch.manual_seed(0)
+    import torchvision
+
     state = torchvision.models.vgg16(weights=None).features.half().state_dict()
     path = tmp_path_factory.mktemp("vgg") / "vgg16.pth"
     torch.save({f"features.{name}": tensor for name, tensor in state.items()}, path)

@@ -8,7 +8,11 @@ import torch
 from dsrface.errors import WeightsError
 from dsrface.models.weights import load_dsr
 
-spandrel = pytest.importorskip("spandrel")
+
+@pytest.fixture(autouse=True)
+def spandrel():
+    """The extra; imported by the tests, not while they are collected, because it takes seconds."""
+    return pytest.importorskip("spandrel")
 
 
 def compact(scale):

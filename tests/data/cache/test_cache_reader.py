@@ -397,7 +397,7 @@ def test_blocks_are_read_once_an_epoch(tmp_path: Path) -> None:
     order = WindowOrder(made.split, Column(made.outputs), seed=0)
     with reader_of(made, kind="blocks", order=order, drop_last=False) as reader:
         copies(reader)
-        assert reader._backends[0].num_bytes_read == 300 * 37632
+        assert reader._backends[0].num_bytes_read == 300 * 37632  # type: ignore[attr-defined]
 
 
 def test_neighbours_on_disk_are_of_many_persons(made: Made) -> None:

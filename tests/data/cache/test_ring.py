@@ -71,5 +71,5 @@ def test_every_slot_waits_for_its_own_device_and_the_epoch_for_all_of_them(notes
 def test_leaving_early_waits_too(notes):
     batches = Ring(batch_size=2, shape=(4, 4, 3), device="cuda:1").run(produce)
     next(batches)
-    batches.close()
+    batches.close()  # type: ignore[attr-defined]
     assert notes[-1][0] == "wait for cuda:1"
