@@ -240,7 +240,7 @@ def test_passed_checks_show_only_when_asked():
     assert "fine" not in rendered(value, width=80)
     console = Console(file=io.StringIO(), width=80)
     render_report(value, console, verbose=True)
-    assert "fine" in console.file.getvalue()
+    assert "fine" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_verdicts():

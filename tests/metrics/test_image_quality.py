@@ -109,7 +109,6 @@ def test_both__are_symmetric(seed: int) -> None:
 
 def test_real_faces__bicubic_16px_reads_as_skimage_says(faces_dir) -> None:
     from PIL import Image
-
     from skimage.metrics import peak_signal_noise_ratio
 
     path = min((faces_dir / "london").rglob("*.jpg"))
