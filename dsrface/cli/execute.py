@@ -34,6 +34,9 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "bench": ("bench", "BenchConfig", "bench"),
     "export": ("export", "ExportConfig", "export"),
     "embed": ("embed", "EmbedConfig", "embed"),
+    "enrol": ("people", "EnrolConfig", "enrol"),
+    "identify": ("people", "IdentifyConfig", "identify"),
+    "verify": ("people", "VerifyConfig", "verify"),
     "cache": ("cache", "CacheConfig", "cache"),
 }
 

@@ -214,7 +214,10 @@ def embed(
     images: Annotated[Path | None, typer.Argument(metavar="IMAGES", help="Folder of 112x112 faces.")] = None,
     *,
     weights: Annotated[
-        Path | None, typer.Option(metavar="RUN_OR_FILE", help="Recogniser: a run or an EdgeFace file.")
+        Path | None, typer.Option(metavar="RUN_OR_FILE", help="Recogniser; by default the judge.")
+    ] = None,
+    dsr: Annotated[
+        Path | None, typer.Option(metavar="RUN_OR_FILE", help="Super-resolves small faces first.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="File to write.")] = None,
     on_bad_image: Annotated[
@@ -229,7 +232,7 @@ def embed(
 ) -> Flags:
     """Write the embeddings of a folder of faces.
 
-    The file holds `names` and `embeddings`, float32 [n, 512].
+    The file holds `names` and `embeddings`, float32 [n, 512] or as long as the recogniser has them.
 
     Example:
 

@@ -16,10 +16,17 @@ class EmbedConfig(Config):
 
     command: ClassVar[str] = "embed"
 
-    images: Path = Field(description="Folder of 112x112 faces, or one such picture.")
+    images: Path = Field(
+        description="Folder of 112x112 faces, or one such image; with `dsr`, of aligned faces of any size."
+    )
     weights: Path | None = Field(
         None,
         description="Recogniser: a run folder, a weight file or a network of others; None takes the judge.",
+    )
+    dsr: Path | None = Field(
+        None,
+        description="Super-resolution network: images of its size go through it; others are brought to that "
+        "size or to 112, whichever is nearer.",
     )
     out: Path = Field(description="The .npz file to write.")
     normalize: bool = Field(True, description="Scale each embedding to length 1.")

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from dsrface.engine.collapse import CollapseGuard, effective_rank
 from dsrface.engine.inference import Images, embed, run_batched, super_resolve
 from dsrface.engine.pictures import write_strips
 from dsrface.engine.task import ParamGroup, Task, Validation
+from dsrface.engine.thresholds import thresholds_of
+from dsrface.metrics.thresholds import StoredThresholds
 from dsrface.metrics.verification import auc, d_prime, eer
 from dsrface.models.heads import MarginHead
 from dsrface.models.preprocess import network_input
@@ -67,11 +70,13 @@ class RecognitionImages:
         val: Validation persons, for verification.
         holdout: Kept-out images of the training persons, for closed-set accuracy; None without any.
         names: Names of the training samples.
+        conditions: What thresholds chosen on `val` hold for; see `StoredThresholds`.
     """
 
     val: Images
     holdout: Images | None
     names: PackedStrings
+    conditions: dict[str, Any]
 
 
 class RecognitionTask(Task):
@@ -111,6 +116,7 @@ class RecognitionTask(Task):
         self._make_inputs = make_inputs
         self._teacher = (teacher,)  # in a tuple: frozen, neither trained nor saved
         self._images, self._is_from_scratch = images, is_from_scratch
+        self._thresholds: dict[str, str] = {}  # of the weights that were validated last
         self._phase = 0
         self._guard = CollapseGuard()
         is_moved_already = config.live is not None and config.augment.before_dsr
@@ -173,6 +179,7 @@ class RecognitionTask(Task):
             return Validation({}, score=math.nan)  # the loop says what that means
         scores, is_same = compare(gallery, probes, val.labels)
         metrics = verification_metrics(scores, is_same)
+        self._thresholds = self._choose_thresholds(gallery, probes)
         metrics["hr_auc"] = float(auc(*compare(gallery, gallery, val.labels)))
         metrics["effective_rank"] = effective_rank(probes)
         strangers = val.labels[:, None] != val.labels[None, :]
@@ -193,11 +200,13 @@ class RecognitionTask(Task):
             preprocess=self._preprocess,
             extra={
                 **self._extra,
+                **self._thresholds,
                 "step": str(step),
                 "mode": self._config.mode,
                 "vlr_size": str(self._config.vlr_size),
             },
         )
+        self._thresholds = {}
 
     def memory(self) -> dict[str, bool]:
         """Return whether the embedding was healthy once, for the guard."""
@@ -238,6 +247,14 @@ class RecognitionTask(Task):
             return embed(self.trunk, to_image01(batch), self._preprocess, device=self._device)
 
         return run_batched(function, images, batch_size=self._config.eval.batch_size, device=self._device)
+
+    def _choose_thresholds(self, gallery: Tensor, probes: Tensor) -> dict[str, str]:
+        """Return the thresholds that the validation persons can support, as metadata of the weight file."""
+        images = self._images
+        chosen = thresholds_of(
+            gallery.numpy(), probes.numpy(), images.val.labels.numpy(), seed=self._config.seed
+        )
+        return {"thresholds": StoredThresholds(images.conditions, chosen).to_json()} if chosen else {}
 
     @property
     def _trains_trunk(self) -> bool:

@@ -165,11 +165,16 @@ class Accepted:
         Source:
             ISO/IEC 19795-1. Oracle in tests: sklearn.metrics.roc_curve(drop_intermediate=False).
         """
-        # 0.29 * 100 is 28.999...: the tiny factor keeps a permitted error permitted.
-        permitted = np.floor(far * self.impostor[:, -1:] * (1 + 1e-12))
-        last = np.sum(self.impostor <= permitted, axis=1) - 1
+        last = self.last_within(far)
         with np.errstate(invalid="ignore", divide="ignore"):
             return self._where_defined(self.genuine[np.arange(len(last)), last] / self.genuine[:, -1])
+
+    def last_within(self, far: float) -> NDArray[np.int64]:
+        """Return [d] positions of the last operating point whose false-accept rate is at most `far`."""
+        # 0.29 * 100 is 28.999...: the tiny factor keeps a permitted error permitted.
+        permitted = np.floor(far * self.impostor[:, -1:] * (1 + 1e-12))
+        last: NDArray[np.int64] = np.sum(self.impostor <= permitted, axis=1) - 1
+        return last
 
     def _where_defined(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         is_defined = (self.genuine[:, -1] > 0) & (self.impostor[:, -1] > 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dsrface.commands.embed import run
 from dsrface.config.embed import EmbedConfig
@@ -140,3 +141,24 @@ def test_embed__embeddings_tell_drawn_persons_apart(faces, recogniser, tmp_path)
     first, second = np.triu_indices(len(names), 1)
     scores = np.sum(embeddings[first] * embeddings[second], axis=1)
     assert auc(scores, persons[first] == persons[second]) > 0.6
+
+
+def test_embed__dsr_takes_small_faces(tiny_data, recogniser, tmp_path) -> None:
+    from dsrface.commands.embed import load_dsr, load_recogniser
+    from dsrface.data.augment import to_image01
+    from dsrface.data.decode import read_image
+    from dsrface.engine.inference import embed as embed_images
+    from dsrface.engine.inference import super_resolve
+    from dsrface.runtime.devices import choose_device
+
+    dsr = write_dsr(tmp_path / "d.safetensors", tail=0.05)
+    small = tiny_data / "test" / "vlr_images_16x16"
+    with pytest.raises(ImageError):
+        embed(small, recogniser, tmp_path / "e.npz")
+    _, names, embeddings, _ = embed(small, recogniser, tmp_path / "e.npz", dsr=dsr)
+    device = choose_device("cpu", amp="fp32")
+    low = torch.from_numpy(read_image(small / names[2]))[None]
+    high = to_image01(super_resolve(load_dsr(dsr).model, low, device=device))
+    loaded = load_recogniser(recogniser)
+    wanted = embed_images(loaded.model, high, loaded.preprocess, device=device)[0]
+    np.testing.assert_allclose(embeddings[2], wanted.numpy(), atol=1e-5)

@@ -11,22 +11,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from dsrface.commands.shared.people.faces import Face, FaceReader, see
 from dsrface.config.embed import EmbedConfig
-from dsrface.data.augment import to_image01
-from dsrface.data.decode import ImageU8, read_sized, walk_images
-from dsrface.engine.inference import embed
+from dsrface.data.decode import read_sized, walk_images
 from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Note, Progress
 from dsrface.models.judge import judge_by_default
 from dsrface.models.loaded import LoadedModel
-from dsrface.models.weights import load_recogniser
+from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.cpu import effective_cores
-from dsrface.runtime.devices import Device, choose_device
+from dsrface.runtime.devices import choose_device
 from dsrface.runtime.files import atomic_writer, remove_half_written
-from dsrface.types import HIGH_SIZE_PX, to_device
+from dsrface.types import HIGH_SIZE_PX
 
 _AHEAD = 2  # batches that are read while one is embedded
 
@@ -78,11 +76,13 @@ def run(config: EmbedConfig, *, emit: Emit) -> EmbedResult:
     emit(Note(f"device: {device.reason}"))
     weights = config.weights or judge_by_default("--weights")
     loaded = load_recogniser(weights, device=device.torch_name)
+    dsr = None if config.dsr is None else load_dsr(config.dsr, device=device.torch_name)
+    reader = None if dsr is None else FaceReader(dsr, align="none")
     num_threads = effective_cores().effective if config.workers == "auto" else config.workers
     kept: list[str] = []
     skipped: list[dict[str, str]] = []
     parts: list[NDArray[np.float32]] = []
-    for batch_names, results in _read(root, names, config.batch_size, max(1, num_threads)):
+    for batch_names, results in _read(root, names, reader, config.batch_size, max(1, num_threads)):
         faces = []
         for name, result in zip(batch_names, results, strict=True):
             if isinstance(result, ImageError):
@@ -94,7 +94,15 @@ def run(config: EmbedConfig, *, emit: Emit) -> EmbedResult:
                 kept.append(name)
                 faces.append(result)
         if faces:
-            parts.append(_embed(np.stack(faces), loaded, device, is_normalised=config.normalize))
+            seen = see(
+                faces,
+                loaded,
+                dsr,
+                batch_size=config.batch_size,
+                device=device,
+                is_normalised=config.normalize,
+            )
+            parts.append(seen.embeddings)
         emit(Progress("embedding", len(kept) + len(skipped), len(names)))
     if not parts:
         raise DataError(
@@ -126,32 +134,26 @@ def _find(images: Path) -> tuple[Path, list[str]]:
 
 
 def _read(
-    root: Path, names: Sequence[str], batch_size: int, num_threads: int
-) -> Iterator[tuple[Sequence[str], list[ImageU8 | ImageError]]]:
+    root: Path, names: Sequence[str], reader: FaceReader | None, batch_size: int, num_threads: int
+) -> Iterator[tuple[Sequence[str], list[Face | ImageError]]]:
     """Yield batches in order; threads decode the next ones meanwhile, as decoding leaves Python's lock."""
     batches = [names[start : start + batch_size] for start in range(0, len(names), batch_size)]
     with ThreadPoolExecutor(num_threads) as pool:
-        waiting = [[pool.submit(_face, root / name) for name in batch] for batch in batches[:_AHEAD]]
+        waiting = [[pool.submit(_face, root, name, reader) for name in batch] for batch in batches[:_AHEAD]]
         for number, batch in enumerate(batches):
             if number + _AHEAD < len(batches):
-                waiting.append([pool.submit(_face, root / name) for name in batches[number + _AHEAD]])
+                following = batches[number + _AHEAD]
+                waiting.append([pool.submit(_face, root, name, reader) for name in following])
             yield batch, [future.result() for future in waiting.pop(0)]
 
 
-def _face(path: Path) -> ImageU8 | ImageError:
+def _face(root: Path, name: str, reader: FaceReader | None) -> Face | ImageError:
     try:
-        return read_sized(path, HIGH_SIZE_PX)
+        if reader is not None:
+            return reader.read(root / name, name)
+        return Face(name, read_sized(root / name, HIGH_SIZE_PX), HIGH_SIZE_PX)
     except ImageError as error:
         return error
-
-
-def _embed(
-    faces: ImageU8, loaded: LoadedModel, device: Device, *, is_normalised: bool
-) -> NDArray[np.float32]:
-    images = to_image01(to_device(torch.from_numpy(faces), device.torch_name))
-    found = embed(loaded.model, images, loaded.preprocess, device=device, is_normalised=is_normalised)
-    embeddings: NDArray[np.float32] = found.cpu().numpy()
-    return embeddings
 
 
 def _write(out: Path, names: Sequence[str], embeddings: NDArray[np.float32]) -> None:

@@ -7,6 +7,7 @@ import math
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -91,7 +92,9 @@ def _train(
         preprocess=start.preprocess,
         make_inputs=make_inputs,
         teacher=copy.deepcopy(start.trunk).eval().requires_grad_(False) if has_anchor else None,
-        images=RecognitionImages(faces.val_images(), faces.holdout_images(), faces.train.names),
+        images=RecognitionImages(
+            faces.val_images(), faces.holdout_images(), faces.train.names, _conditions(config, faces, dsr)
+        ),
         device=where.device,
         is_from_scratch=start.is_from_scratch,
         extra=where.folder.origin,
@@ -102,6 +105,18 @@ def _train(
     if start.is_from_scratch:
         epochs = (0, sum(epochs))
     return fit(task, source, phase_epochs=epochs, optim=config.optim, engine=config.engine, where=where)
+
+
+def _conditions(config: FinetuneConfig, faces: RecogniserData, dsr: LoadedModel | None) -> dict[str, Any]:
+    """Return what the thresholds of this run hold for."""
+    degradation = faces.data.degradation(config.vlr_size)
+    images = {"hr": "HR", "bicubic": "bicubic"}.get(config.mode, "DSR")
+    return {
+        "vlr_size": config.vlr_size,
+        "images": images,
+        "degradation": None if degradation is None else degradation.to_dict(),
+        "dsr_sha256": dsr.sha256 if dsr else None,
+    }
 
 
 def _load_dsr(source: Path, config: FinetuneConfig, where: Where) -> LoadedModel:

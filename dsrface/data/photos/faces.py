@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,11 +136,9 @@ class FaceMaker:
         except ImageError as error:
             if error.id != "no-face":
                 raise
-        height, width = image.shape[:2]
-        native_px = math.sqrt(width * height) if points is None else face_side_px(points)
         sizes = [*(item.size_px for item in self._job.degradations), HIGH_SIZE_PX]
-        size_px = min(sizes, key=lambda size: abs(math.log(size / native_px)))
-        face = _resized(image, size_px) if points is None else align_face(image, points, size_px=size_px)
+        face, native_px = nearest_face(image, points, sizes)
+        size_px = face.shape[0]
         folder = HIGH_FOLDER if size_px == HIGH_SIZE_PX else low_folder(size_px)
         write_picture_bytes(self._job.staging / folder / photo.name, encode_png(face))
         return _done(
@@ -169,6 +168,24 @@ class FaceMaker:
         raise ImageError(
             f"The picture is {width}x{height}, {what}, and there are no landmarks.", id="wrong-size"
         )
+
+
+def nearest_face(image: ImageU8, points: Points | None, sizes: Sequence[int]) -> tuple[ImageU8, float]:
+    """Return a face at whichever of some sizes is nearest to its own, and the side it has in the photo.
+
+    Args:
+        image: The photo.
+        points: Landmarks; None for a photo that is the face.
+        sizes: Sides to choose from, in pixels.
+
+    Returns:
+        uint8 [S, S, 3], and the side in pixels of the photo.
+    """
+    height, width = image.shape[:2]
+    native_px = math.sqrt(width * height) if points is None else face_side_px(points)
+    size_px = min(sizes, key=lambda size: abs(math.log(size / native_px)))
+    face = _resized(image, size_px) if points is None else align_face(image, points, size_px=size_px)
+    return face, native_px
 
 
 def face_side_px(points: Points) -> float:

@@ -1,0 +1,105 @@
+"""`dsrface enrol`: how known people look, in one file for `identify`."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from dsrface.commands.shared.people.faces import FaceReader, find_photos, read_faces, see
+from dsrface.commands.shared.people.gallery import Origin, gather_people, write_gallery
+from dsrface.commands.shared.people.threshold import decide
+from dsrface.config.people import EnrolConfig
+from dsrface.data.photos.persons import choose_person_rule
+from dsrface.errors import DataError
+from dsrface.events import Emit, Note
+from dsrface.models.judge import judge_by_default
+from dsrface.models.weights import load_dsr, load_recogniser
+from dsrface.runtime.devices import choose_device
+
+
+@dataclass(frozen=True)
+class EnrolResult:
+    """Who was enrolled.
+
+    Args:
+        summary: The result in a line.
+        location: The gallery.
+        next_command: How to ask it.
+        persons: Person to number of photos.
+        threshold: Cosine from which on a match counts.
+        far: Share of strangers that it accepts; None when unknown.
+        skipped: Photos left out: name, reason and message.
+    """
+
+    exit_code: ClassVar[int] = 0
+
+    summary: str
+    location: str
+    next_command: str
+    persons: dict[str, int]
+    threshold: float
+    far: float | None
+    skipped: tuple[dict[str, str], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document of `--json`."""
+        return {**asdict(self), "skipped": list(self.skipped)}
+
+
+def run(config: EnrolConfig, *, emit: Emit) -> EnrolResult:
+    """Embed every photo and write one row a person.
+
+    Args:
+        config: Complete configuration.
+        emit: Takes notes and progress.
+
+    Raises:
+        DsrfaceError: a network, a photo or the threshold cannot be had.
+    """
+    root, names = find_photos(config.gallery)
+    rule = choose_person_rule(config.persons, names)
+    emit(Note(f"persons: {rule.text}"))
+    told = {name: rule.tell(name) for name in names}
+    known = [name for name in names if told[name] is not None]
+    for name in names:
+        if told[name] is None:
+            emit(Note(f"skipped {name}: it {rule.why_not}", is_warning=True))
+    if not known:
+        raise DataError(
+            "Nobody can say whose any of the photos is.",
+            id="no-person",
+            where=config.gallery,
+            hint="Put them in one folder per person, or give --persons.",
+        )
+    device = choose_device(config.device)
+    weights = config.weights or judge_by_default("--weights")
+    recogniser = load_recogniser(weights, device=device.torch_name)
+    dsr = None if config.dsr is None else load_dsr(config.dsr, device=device.torch_name)
+    decision = decide(config, recogniser, dsr, device, emit)
+    emit(Note(decision.text))
+    reader = FaceReader(dsr, align=config.align)
+    faces, skipped = read_faces(root, known, reader, on_bad_image=config.on_bad_image, emit=emit)
+    seen = see(faces, recogniser, dsr, batch_size=config.batch_size, device=device)
+    origin = Origin(
+        weights=str(weights),
+        weights_sha256=recogniser.sha256,
+        dsr="" if config.dsr is None else str(config.dsr),
+        dsr_sha256="" if dsr is None else dsr.sha256,
+        threshold=decision.score,
+        far=decision.far,
+        threshold_text=decision.text,
+    )
+    persons = [item.person for face in faces if (item := told[face.name]) is not None]
+    gallery = gather_people(persons, seen.embeddings, seen.images, origin)
+    write_gallery(config.out, gallery)
+    left_out = f", {len(skipped)} left out" if skipped else ""
+    return EnrolResult(
+        summary=f"{len(gallery.persons)} persons from {len(faces)} photos{left_out}; {decision.text}.",
+        location=str(config.out),
+        next_command=f"dsrface identify PHOTOS --gallery {shlex.quote(str(config.out))}",
+        persons=dict(zip(gallery.persons, gallery.counts.tolist(), strict=True)),
+        threshold=decision.score,
+        far=decision.far,
+        skipped=tuple(skipped),
+    )

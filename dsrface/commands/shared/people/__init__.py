@@ -1,0 +1,1 @@
+"""What `enrol`, `identify` and `verify` share: from photos to embeddings, galleries and sheets."""

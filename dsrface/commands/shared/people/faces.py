@@ -1,0 +1,210 @@
+"""Photos of any kind to what a recogniser sees: aligned, brought to a size, super-resolved when small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dsrface.data.augment import to_image01
+from dsrface.data.decode import ImageU8, read_image, walk_images
+from dsrface.data.photos import detect
+from dsrface.data.photos.faces import nearest_face
+from dsrface.engine.inference import embed, super_resolve
+from dsrface.errors import DataError, ImageError
+from dsrface.events import Emit, Note, Progress
+from dsrface.models.loaded import LoadedModel
+from dsrface.runtime.devices import Device
+from dsrface.types import HIGH_SIZE_PX, to_device
+
+_ANY_SIZES_PX = range(8, 49)  # what a network that takes any size is given
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face of a photo.
+
+    Args:
+        name: Of the photo.
+        given: uint8 [S, S, 3], aligned, at the size that the network takes.
+        native_px: Side of the face in the photo.
+        num_faces: Faces that the detector found; 1 without one.
+    """
+
+    name: str
+    given: ImageU8
+    native_px: float
+    num_faces: int = 1
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Faces with what the recogniser saw of them.
+
+    Args:
+        faces: In order.
+        images: uint8 [N, 112, 112, 3].
+        embeddings: float32 [N, D], rows of length 1.
+    """
+
+    faces: tuple[Face, ...]
+    images: NDArray[np.uint8]
+    embeddings: NDArray[np.float32]
+
+
+class FaceReader:
+    """Reads the most prominent face of a photo.
+
+    A face that is 112x112 is taken as it is. Other photos are searched by the detector, where there is one; a
+    square in which it finds nothing, or for which there is none, is taken for an aligned face.
+
+    Args:
+        dsr: Super-resolution network that small faces will go through; None without one.
+        align: `auto` or `none`.
+    """
+
+    def __init__(self, dsr: LoadedModel | None, *, align: str) -> None:
+        self._dsr = dsr
+        self._detector = detect.Detector() if align == "auto" and detect.is_available() else None
+
+    def read(self, path: Path, name: str) -> Face:
+        """Return the face of a photo.
+
+        Raises:
+            ImageError: unreadable, or no face in it.
+        """
+        image = read_image(path)
+        height, width = image.shape[:2]
+        points, num_faces = None, 1
+        if (height, width) != (HIGH_SIZE_PX, HIGH_SIZE_PX) and self._detector is not None:
+            try:
+                points, num_faces = self._detector.landmarks(image)
+            except ImageError as error:
+                if error.id != "no-face" or height != width:
+                    raise ImageError(error.message, id=error.id, where=path, hint=error.hint) from None
+        if points is None and height != width:
+            raise ImageError(
+                f"The photo is {width}x{height}, no aligned face, and there is no detector.",
+                id="wrong-size",
+                where=path,
+                hint="Install the extra `detect`, or crop the faces to squares.",
+            )
+        face, native_px = nearest_face(image, points, self._sizes(image.shape[0] if points is None else None))
+        return Face(name, face, native_px, num_faces)
+
+    def _sizes(self, side: int | None) -> Sequence[int]:
+        """Return the sizes that a face may be brought to; `side` is that of a photo which is the face."""
+        if self._dsr is None:
+            return (HIGH_SIZE_PX,)
+        if self._dsr.vlr_size is not None:
+            return (self._dsr.vlr_size, HIGH_SIZE_PX)
+        if side is not None and side in _ANY_SIZES_PX:
+            return (side,)
+        return (*_ANY_SIZES_PX, HIGH_SIZE_PX)
+
+
+def find_photos(photos: Path) -> tuple[Path, list[str]]:
+    """Return the folder and the names in it of a photo or of all photos below a folder.
+
+    Raises:
+        DataError: nothing there.
+    """
+    if photos.is_file():
+        return photos.parent, [photos.name]
+    if not photos.is_dir():
+        raise DataError("There is no such folder or photo.", id="folder-missing", where=photos)
+    names = list(walk_images(photos))
+    if not names:
+        raise DataError("The folder holds no photos.", id="no-images", where=photos)
+    return photos, names
+
+
+def read_faces(
+    root: Path, names: Sequence[str], reader: FaceReader, *, on_bad_image: str, emit: Emit
+) -> tuple[list[Face], list[dict[str, str]]]:
+    """Return the faces of photos, and those left out with name, reason and message.
+
+    Args:
+        root: Folder of the photos.
+        names: Their names in it.
+        reader: Reads one.
+        on_bad_image: `fail` or `skip`.
+        emit: Takes notes and progress.
+
+    Raises:
+        ImageError: a photo cannot be used, and `on_bad_image` is fail.
+        DataError: none can.
+    """
+    faces: list[Face] = []
+    skipped: list[dict[str, str]] = []
+    for name in names:
+        try:
+            faces.append(reader.read(root / name, name))
+        except ImageError as error:
+            if on_bad_image == "fail":
+                raise
+            skipped.append({"name": name, "reason": error.id, "message": error.message})
+            emit(Note(f"skipped {name}: {error.message}", is_warning=True))
+        emit(Progress("reading faces", len(faces) + len(skipped), len(names)))
+    if not faces:
+        raise DataError(
+            f"None of {len(names)} photos can be used; the first: {skipped[0]['message']}",
+            id="nothing-usable",
+            where=root / skipped[0]["name"],
+        )
+    several = [face.name for face in faces if face.num_faces > 1]
+    if several:
+        emit(
+            Note(
+                f"{len(several)} photos show several faces, {several[0]} first; the largest is taken",
+                is_warning=True,
+            )
+        )
+    return faces, skipped
+
+
+def see(
+    faces: Sequence[Face],
+    recogniser: LoadedModel,
+    dsr: LoadedModel | None,
+    *,
+    batch_size: int,
+    device: Device,
+    is_normalised: bool = True,
+) -> Seen:
+    """Super-resolve what is small, and embed all.
+
+    Args:
+        faces: From `read_faces`.
+        recogniser: On the device.
+        dsr: On the device; None without one.
+        batch_size: Images a forward pass.
+        device: Where the networks are.
+        is_normalised: Give each embedding length 1.
+    """
+    images = np.zeros((len(faces), HIGH_SIZE_PX, HIGH_SIZE_PX, 3), np.uint8)
+    parts: list[NDArray[np.float32]] = []
+    for size_px in sorted({face.given.shape[0] for face in faces}):
+        rows = [number for number, face in enumerate(faces) if face.given.shape[0] == size_px]
+        for batch in _batches(rows, batch_size):
+            given = torch.from_numpy(np.stack([faces[row].given for row in batch]))
+            if size_px != HIGH_SIZE_PX:
+                assert dsr is not None
+                given = super_resolve(dsr.model, to_device(given, device.torch_name), device=device).cpu()
+            images[batch] = given.numpy()
+    for batch in _batches(range(len(faces)), batch_size):
+        pixels = to_image01(to_device(torch.from_numpy(images[batch]), device.torch_name))
+        found = embed(
+            recogniser.model, pixels, recogniser.preprocess, device=device, is_normalised=is_normalised
+        )
+        parts.append(found.cpu().numpy())
+    return Seen(tuple(faces), images, np.concatenate(parts))
+
+
+def _batches(rows: Sequence[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(rows), size):
+        yield list(rows[start : start + size])

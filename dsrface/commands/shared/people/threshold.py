@@ -1,0 +1,152 @@
+"""Where a threshold comes from: the user, the recogniser's file, or the validation persons of a data set."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dsrface.config.people import EnrolConfig, VerifyConfig
+from dsrface.data.augment import to_image01
+from dsrface.data.datasets import PairDataset
+from dsrface.data.layout import open_data
+from dsrface.data.loaders import make_loader
+from dsrface.data.samplers import in_order
+from dsrface.engine.inference import embed, gather, run_batched
+from dsrface.engine.recognition_task import input_maker
+from dsrface.engine.thresholds import thresholds_of
+from dsrface.errors import UsageError, WeightsError
+from dsrface.events import Emit, Note
+from dsrface.metrics.bootstrap import MIN_PERSONS
+from dsrface.metrics.thresholds import StoredThresholds, Threshold
+from dsrface.metrics.verification import min_impostors
+from dsrface.models.loaded import LoadedModel
+from dsrface.runtime.devices import Device
+
+
+@dataclass(frozen=True)
+class Decision:
+    """From which cosine on two images show one person.
+
+    Args:
+        score: The threshold.
+        far: Share of strangers that it accepts; None when the user gave the threshold.
+        text: Where it comes from, in words.
+    """
+
+    score: float
+    far: float | None
+    text: str
+
+
+def decide(
+    config: EnrolConfig | VerifyConfig,
+    recogniser: LoadedModel,
+    dsr: LoadedModel | None,
+    device: Device,
+    emit: Emit,
+) -> Decision:
+    """Return the threshold that a command asks for.
+
+    Raises:
+        UsageError: there is none (`no-threshold`), or the validation persons are too few for it
+            (`val-too-small`).
+    """
+    if config.threshold is not None:
+        return Decision(config.threshold, None, f"threshold {config.threshold:.3f}, as given")
+    if config.calibrate is not None:
+        found = _calibrated(config, recogniser, dsr, device, emit)
+        return _decision(found, f"chosen on validation persons of {config.calibrate}")
+    stored = stored_thresholds(recogniser)
+    threshold = stored.at(config.far) if stored else None
+    if stored is None or threshold is None:
+        have = ", ".join(f"{item.far:g}" for item in stored.chosen) if stored else ""
+        raise UsageError(
+            f"{recogniser.name} has no threshold for a false-accept rate of {config.far:g}"
+            + (f" (it has those for {have})." if have else "."),
+            id="no-threshold",
+            where=recogniser.path,
+            hint="Choose one on persons of your own: --calibrate DATA, a set made by `dsrface prepare`; or "
+            "give it: --threshold.",
+        )
+    if dsr is None and stored.conditions.get("images") == "DSR":
+        emit(Note("the threshold was chosen on super-resolved faces, and no --dsr is given", is_warning=True))
+    size = stored.conditions.get("vlr_size")
+    return _decision(threshold, f"from its file, for {stored.conditions.get('images')} faces of {size} px")
+
+
+def stored_thresholds(recogniser: LoadedModel) -> StoredThresholds | None:
+    """Return the thresholds in a recogniser's file, or None.
+
+    Raises:
+        WeightsError: they cannot be read.
+    """
+    if "thresholds" not in recogniser.metadata:
+        return None
+    try:
+        return StoredThresholds.from_json(recogniser.metadata["thresholds"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"The thresholds in the file cannot be read: {error!r}.",
+            id="weights-metadata",
+            where=recogniser.path,
+        ) from None
+
+
+def _calibrated(
+    config: EnrolConfig | VerifyConfig,
+    recogniser: LoadedModel,
+    dsr: LoadedModel | None,
+    device: Device,
+    emit: Emit,
+) -> Threshold:
+    assert config.calibrate is not None
+    vlr_size = config.vlr_size or (dsr.vlr_size if dsr else None)
+    if vlr_size is None:
+        raise UsageError(
+            "--calibrate needs the size of the low-resolution faces.",
+            id="vlr-size-missing",
+            hint="For example --vlr-size 16.",
+        )
+    split = open_data(config.calibrate).split("val")
+    dataset = PairDataset(split, inputs=split.low_dir(vlr_size))
+    order = in_order(len(split), batch_size=config.batch_size)
+    with contextlib.closing(make_loader(dataset, order, num_workers=0)) as loader:
+        images = gather(loader.epoch(0))
+    emit(Note(f"choosing the threshold on {len(split)} images of {len(split.persons)} validation persons"))
+    make_inputs = input_maker("bicubic" if dsr is None else "live", dsr.model if dsr else None, device)
+
+    def embedded(faces: Tensor, *, is_small: bool) -> NDArray[np.float32]:
+        def function(batch: Tensor) -> Tensor:
+            pixels = to_image01(make_inputs(batch, batch) if is_small else batch)
+            return embed(recogniser.model, pixels, recogniser.preprocess, device=device)
+
+        return run_batched(function, faces, batch_size=config.batch_size, device=device).numpy()
+
+    gallery, probes = embedded(images.high, is_small=False), embedded(images.inputs, is_small=True)
+    chosen = thresholds_of(gallery, probes, images.labels.numpy(), fars=(config.far,), seed=0)
+    if not chosen:
+        raise UsageError(
+            f"The {len(split.persons)} validation persons cannot support a false-accept rate of "
+            f"{config.far:g}: {MIN_PERSONS} persons and {min_impostors(config.far)} impostor pairs are "
+            "needed.",
+            id="val-too-small",
+            where=config.calibrate,
+            hint="Ask for a higher --far, or prepare the data with more validation persons.",
+        )
+    return chosen[0]
+
+
+def _decision(found: Threshold, origin: str) -> Decision:
+    score = found.score
+    assert score.value is not None
+    interval = "" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]"
+    return Decision(
+        score.value,
+        found.far,
+        f"threshold {score.value:.3f}{interval}, {origin}: accepts {found.far:.2%} of strangers and "
+        f"{found.tar:.1%} of genuine pairs there ({found.num_persons} persons)",
+    )

@@ -1,0 +1,99 @@
+"""`dsrface verify`: do two photos show one person?"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dsrface.commands.shared.people.faces import FaceReader, see
+from dsrface.commands.shared.people.sheet import Tile, write_sheet
+from dsrface.commands.shared.people.threshold import decide
+from dsrface.config.people import VerifyConfig
+from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE
+from dsrface.events import Emit, Note
+from dsrface.models.judge import judge_by_default
+from dsrface.models.weights import load_dsr, load_recogniser
+from dsrface.runtime.devices import choose_device
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """The answer.
+
+    Args:
+        summary: The answer in a line.
+        location: The sheet, or the first photo without one.
+        next_command: What to do next.
+        is_same: Whether the score reaches the threshold.
+        score: Cosine of both embeddings.
+        threshold: Cosine from which on two photos show one person.
+        far: Share of strangers that it accepts; None when unknown.
+        native_px: Side of each face in its photo.
+    """
+
+    summary: str
+    location: str
+    next_command: str
+    is_same: bool
+    score: float
+    threshold: float
+    far: float | None
+    native_px: tuple[float, float]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 when the answer is no."""
+        return EXIT_DONE if self.is_same else EXIT_ANSWER_IS_NO
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document of `--json`."""
+        return {**asdict(self), "native_px": list(self.native_px)}
+
+
+def run(config: VerifyConfig, *, emit: Emit) -> VerifyResult:
+    """Compare two photos.
+
+    Args:
+        config: Complete configuration.
+        emit: Takes notes and progress.
+
+    Raises:
+        DsrfaceError: a network, a photo or the threshold cannot be had.
+    """
+    device = choose_device(config.device)
+    weights = config.weights or judge_by_default("--weights")
+    recogniser = load_recogniser(weights, device=device.torch_name)
+    dsr = None if config.dsr is None else load_dsr(config.dsr, device=device.torch_name)
+    decision = decide(config, recogniser, dsr, device, emit)
+    emit(Note(decision.text))
+    reader = FaceReader(dsr, align=config.align)
+    faces = [reader.read(path, path.name) for path in (config.first, config.second)]
+    seen = see(faces, recogniser, dsr, batch_size=2, device=device)
+    score = float(seen.embeddings[0] @ seen.embeddings[1])
+    is_same = score >= decision.score
+    if config.sheet is not None:
+        pairs = zip(faces, seen.images, strict=True)
+        tiles = [tile for face, image in pairs for tile in (Tile(face.given, face.name), Tile(image, "seen"))]
+        write_sheet(config.sheet, [[*tiles[:3], Tile(tiles[3].image, f"{score:.3f}")]])
+    return VerifyResult(
+        summary=f"{'The same person' if is_same else 'Not the same person'}: score {score:.3f}; "
+        f"{decision.text}.",
+        location=str(config.sheet or config.first),
+        next_command=_next(config),
+        is_same=is_same,
+        score=score,
+        threshold=decision.score,
+        far=decision.far,
+        native_px=(float(faces[0].native_px), float(faces[1].native_px)),
+    )
+
+
+def _next(config: VerifyConfig) -> str:
+    networks = "".join(
+        f" {flag} {shlex.quote(str(path))}"
+        for flag, path in (("--weights", config.weights), ("--dsr", config.dsr))
+        if isinstance(path, Path)
+    )
+    return f"dsrface enrol PHOTOS{networks} --out people.npz"

@@ -1,0 +1,105 @@
+"""Configuration of `dsrface enrol`, `dsrface identify` and `dsrface verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from dsrface.config.fields import Device
+from dsrface.config.sources import Config
+
+
+class _FacesConfig(Config):
+    """How photos become what a recogniser sees."""
+
+    align: Literal["auto", "none"] = Field(
+        "auto",
+        description="auto: the detector finds the face, where it is installed; none: each image is a face "
+        "that is aligned already.",
+    )
+    on_bad_image: Literal["fail", "skip"] = Field(
+        "skip", description="skip lists images that cannot be used and goes on; fail stops at the first."
+    )
+    batch_size: int = Field(64, ge=1, description="Images a forward pass.")
+    device: Device = "auto"
+
+
+class _NetworksConfig(_FacesConfig):
+    """With which networks, and from which score on two images show one person."""
+
+    weights: Path | None = Field(
+        None,
+        description="Recogniser: a run folder, a weight file or a network of others; None takes the judge.",
+    )
+    dsr: Path | None = Field(None, description="Super-resolution network for small faces.")
+    far: float = Field(
+        0.01, gt=0, lt=1, description="False-accept rate whose threshold is taken from file or data set."
+    )
+    threshold: float | None = Field(
+        None, ge=-1, le=1, description="Cosine from which on two images show one person; overrides `far`."
+    )
+    calibrate: Path | None = Field(
+        None, description="Data set whose validation persons choose the threshold."
+    )
+    vlr_size: int | None = Field(
+        None,
+        ge=4,
+        le=112,
+        description="Side of the low-resolution faces of `calibrate`, in pixels; by default the DSR's.",
+    )
+
+    @model_validator(mode="after")
+    def _check_threshold(self) -> Self:
+        if self.threshold is not None and self.calibrate is not None:
+            raise ValueError("give --threshold or --calibrate, not both")
+        return self
+
+
+class EnrolConfig(_NetworksConfig):
+    """Write down how known people look, for `identify`."""
+
+    command: ClassVar[str] = "enrol"
+
+    gallery: Path = Field(description="Folder of photos of known people.")
+    out: Path = Field(description="The .npz file to write.")
+    persons: str = Field(
+        "auto",
+        description="Whose a photo is: a folder level, a pattern with (?P<person>...), or a list file; auto "
+        "takes the folder, or the name before the first underscore.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.out.suffix != ".npz":
+            raise ValueError("--out must end in .npz")
+        return self
+
+
+class IdentifyConfig(_FacesConfig):
+    """Say who is in photos, or that it is nobody who is enrolled."""
+
+    command: ClassVar[str] = "identify"
+
+    photos: Path = Field(description="A photo, or a folder of them.")
+    gallery: Path = Field(description="What `dsrface enrol` wrote.")
+    threshold: float | None = Field(
+        None, ge=-1, le=1, description="Cosine from which on a match counts; by default the gallery's."
+    )
+    top: int = Field(3, ge=1, le=20, description="Best matches to list for each photo.")
+    sheet: Path | None = Field(
+        None, description="PNG to write: photo, what the network saw, and the best matches with scores."
+    )
+
+
+class VerifyConfig(_NetworksConfig):
+    """Say whether two photos show one person."""
+
+    command: ClassVar[str] = "verify"
+
+    first: Path = Field(description="A photo.")
+    second: Path = Field(description="Another one.")
+    sheet: Path | None = Field(
+        None, description="PNG to write: both photos and what the network saw of them."
+    )

@@ -1,0 +1,180 @@
+"""Thresholds: chosen on some persons, held against others.
+
+A threshold that is chosen on the pairs that it is judged by promises too much. So it is chosen on validation
+persons, and what it does is measured on test persons.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt16
+from numpy.typing import NDArray
+
+from dsrface.metrics.bootstrap import MIN_PERSONS, Estimate, estimate, pair_weights
+from dsrface.metrics.verification import Trials, far_support
+
+_CHUNK_NUMBERS = 2**22  # weights held at once: 32 MiB
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A score at and above which a pair is accepted.
+
+    Args:
+        far: False-accept rate that was asked for.
+        score: The threshold, with its interval by person.
+        tar: True-accept rate where it was chosen.
+        num_impostor: Impostor pairs that it was chosen on.
+        num_persons: Persons that it was chosen on.
+    """
+
+    far: float
+    score: Estimate
+    tar: float
+    num_impostor: int
+    num_persons: int
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a threshold does on other persons.
+
+    Args:
+        far: Share of impostor pairs accepted.
+        tar: Share of genuine pairs accepted.
+    """
+
+    far: Estimate
+    tar: Estimate
+
+
+@dataclass(frozen=True)
+class StoredThresholds:
+    """Thresholds as a recogniser's file keeps them, with what they hold for.
+
+    Args:
+        conditions: Plain values: `vlr_size` in pixels, `images` (DSR, bicubic or HR), `degradation` of the
+            low-resolution images and `dsr_sha256`; None where unknown.
+        chosen: One for each false-accept rate that the persons could support.
+    """
+
+    conditions: dict[str, Any]
+    chosen: tuple[Threshold, ...]
+
+    def at(self, far: float) -> Threshold | None:
+        """Return the threshold of a false-accept rate, or None."""
+        return next((item for item in self.chosen if math.isclose(item.far, far)), None)
+
+    def to_json(self) -> str:
+        """Return a JSON text, for a file's metadata."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> StoredThresholds:
+        """Rebuild from `to_json`.
+
+        Raises:
+            ValueError, KeyError, TypeError: not such a text.
+        """
+        raw = json.loads(text)
+        chosen = tuple(Threshold(**{**item, "score": Estimate(**item["score"])}) for item in raw["chosen"])
+        return cls(dict(raw["conditions"]), chosen)
+
+
+def choose_thresholds(
+    scores: Float[np.ndarray, " n"],
+    is_same: Bool[np.ndarray, " n"],
+    first: Int[np.ndarray, " n"],
+    second: Int[np.ndarray, " n"],
+    *,
+    fars: Sequence[float],
+    counts: UInt16[np.ndarray, "d p"],
+) -> tuple[Threshold, ...]:
+    """Return the lowest threshold for each false-accept rate that the pairs can support.
+
+    A rate without support (`far_support`), and every rate below `MIN_PERSONS` persons, is left out.
+
+    Args:
+        scores: Higher is more alike.
+        is_same: True where the pair shows one person.
+        first: Person of each pair's first image, an index into `counts`.
+        second: Person of its second.
+        fars: Rates that are asked for.
+        counts: Draws of persons, from `draw_persons`.
+
+    Raises:
+        DataError: no genuine or no impostor pair, or a score that is not finite.
+    """
+    trials = Trials(scores, is_same)
+    num_persons = len(np.unique(np.concatenate([first, second])))
+    kept = [far for far in fars if far_support(far, trials.num_impostor) != "none"]
+    if num_persons < MIN_PERSONS or not kept:
+        return ()
+    # "reject all" is a threshold too: just above the highest score
+    points = np.append(np.nextafter(trials.scores[0], np.inf), trials.scores[trials.ends])
+    whole = trials.accepted()
+    drawn: dict[float, list[NDArray[np.float64]]] = {far: [] for far in kept}
+    for weights in _chunks(first, second, counts):
+        accepted = trials.accepted(weights)
+        for far in kept:
+            drawn[far].append(points[accepted.last_within(far)])
+    return tuple(
+        Threshold(
+            far,
+            estimate(
+                float(points[whole.last_within(far)[0]]),
+                np.concatenate(drawn[far] or [np.empty(0)]),
+                num_persons=num_persons,
+            ),
+            float(whole.tar_at_far(far)[0]),
+            trials.num_impostor,
+            num_persons,
+        )
+        for far in kept
+    )
+
+
+def apply_threshold(
+    score: float,
+    scores: Float[np.ndarray, " n"],
+    is_same: Bool[np.ndarray, " n"],
+    first: Int[np.ndarray, " n"],
+    second: Int[np.ndarray, " n"],
+    *,
+    counts: UInt16[np.ndarray, "d p"],
+) -> Applied:
+    """Return the rates of a threshold that was chosen elsewhere.
+
+    Args:
+        score: The threshold.
+        scores: Of the pairs to judge it by.
+        is_same: True where the pair shows one person.
+        first: Person of each pair's first image, an index into `counts`.
+        second: Person of its second.
+        counts: Draws of persons, from `draw_persons`.
+    """
+    num_persons = len(np.unique(np.concatenate([first, second])))
+    is_accepted = scores >= score
+    rates = []
+    for side in (~is_same, is_same):
+        drawn = []
+        for weights in _chunks(first[side], second[side], counts):
+            with np.errstate(invalid="ignore"):
+                drawn.append(weights @ is_accepted[side] / weights.sum(axis=1))
+        value = float(is_accepted[side].mean()) if side.any() else float("nan")
+        rates.append(estimate(value, np.concatenate(drawn or [np.empty(0)]), num_persons=num_persons))
+    return Applied(*rates)
+
+
+def _chunks(
+    first: NDArray[np.int64], second: NDArray[np.int64], counts: NDArray[np.uint16]
+) -> Iterator[NDArray[np.float64]]:
+    step = max(1, _CHUNK_NUMBERS // max(1, len(first)))
+    for start in range(0, len(counts), step):
+        yield pair_weights(first, second, counts[start : start + step])
