@@ -25,9 +25,15 @@ def _show_doctor(result: Any, output: Output) -> None:
     if hasattr(result, "lines"):
         for line in result.lines():
             output.line(line)
-    elif hasattr(result, "report"):
-        from dsrface.cli.doctor_report import render_report
+        return
+    from dsrface.cli.doctor_report import render_report
 
+    if hasattr(result, "reports"):
+        for heading, report in result.reports:
+            for line in heading.splitlines():
+                output.line(line, style="bold")
+            render_report(report, output.out, verbose=output.verbosity > 0)
+    elif hasattr(result, "report"):
         render_report(result.report, output.out, verbose=output.verbosity > 0)
 
 
@@ -79,7 +85,12 @@ def evaluate(
 
 @command(app, "doctor", render=_show_doctor)
 def doctor(
-    data: DataArgument = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DATA | -- COMMAND...]", help="A data set for --for, or a launch to examine."
+        ),
+    ] = None,
     *,
     purpose: Annotated[
         Literal["train-dsr", "precompute", "finetune"] | None,
@@ -129,6 +140,15 @@ def doctor(
     probe: Annotated[
         bool | None, typer.Option("--probe/--no-probe", help="Start real workers, or only look.")
     ] = None,
+    loaders: Annotated[
+        int | None, typer.Option(metavar="N", help="Of a launch: DataLoaders to examine.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Of a launch: training steps to time first.")
+    ] = None,
+    go_on: Annotated[
+        bool | None, typer.Option("--continue", help="Of a launch: let it go on afterwards.")
+    ] = None,
     scan: Annotated[
         list[Path] | None,
         typer.Option(metavar="PATH", help="Read sources, run nothing, find what breaks workers."),
@@ -145,15 +165,21 @@ def doctor(
 ) -> Flags:
     """Tell what DataLoader workers will do.
 
-    Before the job runs: for the machine alone, a data set of dsrface (DATA --for ...), or any PyTorch data
-    set (--dataset). Exit code 1 when a check failed, 3 when the data set could not be built.
+    Before the job runs: for a launch as it is (-- COMMAND), any PyTorch data set (--dataset), a data set of
+    dsrface (DATA --for ...), or the machine alone. Exit code 1 when a check failed, 3 when there was nothing
+    to examine.
 
     Example:
 
-        dsrface doctor --dataset my_project/data.py:make_dataset --batch-size 64
+        dsrface doctor -- python train.py --epochs 90
     """
     flags = locals()
     flags["output"] = flags.pop("report_file")
+    given = flags.pop("words") or []
+    if purpose is not None and len(given) <= 1:
+        flags["data"] = Path(given[0]) if given else None
+    else:
+        flags["launch"] = given or None
     return {key: tuple(value) if isinstance(value, list) else value for key, value in flags.items()}
 
 

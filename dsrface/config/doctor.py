@@ -59,6 +59,16 @@ class DoctorConfig(Config):
     only: tuple[str, ...] = Field((), description="Make only these checks, by id or prefix such as `ds.`.")
     skip: tuple[str, ...] = Field((), description="Leave out these checks, by id or prefix.")
     probe: bool = Field(True, description="Start real workers; false looks only.")
+    launch: tuple[str, ...] = Field(
+        (), description="Command whose DataLoaders to examine, in its own processes: the words after --."
+    )
+    loaders: int = Field(1, ge=1, description="DataLoaders of `launch` to examine, as they come.")
+    steps: int = Field(
+        10, ge=2, description="Training steps of `launch` to time before a loader is examined."
+    )
+    go_on: bool = Field(
+        False, description="Let the command of `launch` go on afterwards instead of ending it (--continue)."
+    )
     scan: tuple[Path, ...] = Field(
         (), description="Read these source files and folders, run nothing, and find what breaks workers."
     )
@@ -77,6 +87,8 @@ class DoctorConfig(Config):
     def _check(self) -> Self:
         if self.scan and (self.data is not None or self.dataset is not None):
             raise ValueError("--scan reads sources and examines no data set")
+        if self.launch and (self.data is not None or self.dataset is not None or self.scan):
+            raise ValueError("a command to launch stands alone, without DATA, --dataset or --scan")
         if self.data is not None and self.dataset is not None:
             raise ValueError("give DATA with --for, or --dataset, not both")
         if (self.data is None) != (self.purpose is None):

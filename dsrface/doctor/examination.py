@@ -25,7 +25,8 @@ from dsrface.doctor.endings import proof_failed, survey_failed, with_last_words
 from dsrface.doctor.facts import SurveyFacts
 from dsrface.doctor.findings import Findings
 from dsrface.doctor.lessons import lesson
-from dsrface.doctor.process.probe import Outcome, run_stage
+from dsrface.doctor.process import probe
+from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.report import Finding, Report, in_order
 from dsrface.doctor.request import wanted_checks
 from dsrface.doctor.sizing.limits import open_files_limit
@@ -51,7 +52,11 @@ _ALTERNATIVES = ("forkserver", "spawn")
 
 
 def examine(
-    config: DoctorConfig, *, target: dict[str, Any] | None = None, emit: Callable[[Event], None]
+    config: DoctorConfig,
+    *,
+    target: dict[str, Any] | None = None,
+    emit: Callable[[Event], None],
+    run_stage: Callable[..., Outcome] = probe.run_stage,
 ) -> Report:
     """Examine the machine and, when there is one, the data set.
 
@@ -59,18 +64,24 @@ def examine(
         config: What to check, and how long it may take.
         target: From `request.target_request`; None for the machine alone.
         emit: Takes the progress.
+        run_stage: Runs a stage where the target is: in a process of its own, or in one that runs already.
 
     Raises:
         UsageError: a check or a target is named that does not exist.
     """
-    return _Examination(config, target, emit).run()
+    return _Examination(config, target, emit, run_stage).run()
 
 
 class _Examination:
     def __init__(
-        self, config: DoctorConfig, target: dict[str, Any] | None, emit: Callable[[Event], None]
+        self,
+        config: DoctorConfig,
+        target: dict[str, Any] | None,
+        emit: Callable[[Event], None],
+        run_stage: Callable[..., Outcome],
     ) -> None:
         self.config = config
+        self.run_stage = run_stage
         self.emit = emit
         self.wanted = wanted_checks(config)
         self.target = target
@@ -355,7 +366,7 @@ class _Examination:
                     )
                 held.append(check)
 
-        outcome = run_stage(
+        outcome = self.run_stage(
             request,
             timeout_s=self.budget.left_s,
             silence_s=silence_s,

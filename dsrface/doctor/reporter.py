@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from typing import Any
+from typing import Any, TextIO
 
 from dsrface.doctor.report import Finding
 
@@ -13,11 +12,11 @@ class Reporter:
     """Writes events to the doctor.
 
     Args:
-        descriptor: The pipe's.
+        out: The pipe to it.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._out = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
 
     def __call__(self, event: str, **values: Any) -> None:
         """Report an event."""

@@ -13,18 +13,25 @@ from dsrface.doctor.checks.registry import run_stage
 from dsrface.doctor.proof import prove
 from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.sizing import sweep
+from dsrface.doctor.targets import Target
 
 
-def run(request: Mapping[str, Any], report: Reporter) -> None:
-    """Run the stage that `request["stage"]` names."""
+def run(request: Mapping[str, Any], report: Reporter, target: Target | None = None) -> None:
+    """Run the stage that `request["stage"]` names.
+
+    Args:
+        request: Of the stage.
+        report: Takes checks and events.
+        target: What to examine; built as the request says when not given.
+    """
     stage = request["stage"]
     if stage == "survey":
         for finding in run_stage("torch", Installation(request["import_s"], request["method"])):
             report.check(finding)
         report("torch", version=torch.__version__, cuda=torch.version.cuda or "")
         if "target" in request:
-            survey.survey(request, report)
+            survey.survey(request, report, target)
     elif stage == "prove":
-        prove.prove(request, report)
+        prove.prove(request, report, target)
     elif stage == "sweep":
-        sweep.sweep(request, report)
+        sweep.sweep(request, report, target)

@@ -30,6 +30,7 @@ class Target:
         file: The source file, for looking at its top level; may be empty.
         flags: Of the command that builds this very data set, for the line to launch; may be empty.
         loader: The DataLoader that was given; its sampler and options count.
+        is_running: Its script runs in this process already; otherwise it was built to be examined.
         note: How the target was got out of what the callable returned; may be empty.
     """
 
@@ -41,6 +42,7 @@ class Target:
     flags: str = ""
     loader: Any = None
     note: str = ""
+    is_running: bool = False
 
     @property
     def is_iterable(self) -> bool:

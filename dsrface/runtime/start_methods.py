@@ -18,7 +18,7 @@ def effective_start_method() -> tuple[str, str]:
         `("fork" | "spawn" | "forkserver", source)`; the source is a phrase such as "set by the program" or
         "default of Python 3.14 on linux".
     """
-    chosen = cast(str | None, multiprocessing.get_start_method(allow_none=True))  # typeshed knows no None
+    chosen = cast("str | None", multiprocessing.get_start_method(allow_none=True))  # typeshed knows no None
     if chosen is not None:
         return chosen, "set by the program"
     return (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrface.commands.doctor.attaching import AttachResult, run_attach
+from dsrface.commands.doctor.launching import LaunchResult, run_launch
 from dsrface.commands.doctor.scanning import ScanResult, rule, run_scan
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.checks.check import Check
@@ -85,8 +86,10 @@ class ExplainResult:
         return self.explanation.to_dict()
 
 
-def run(config: DoctorConfig, *, emit: Emit) -> DoctorResult | ExplainResult | ScanResult | AttachResult:
-    """Examine, scan sources, look at a running job, or explain a check.
+def run(
+    config: DoctorConfig, *, emit: Emit
+) -> DoctorResult | LaunchResult | ExplainResult | ScanResult | AttachResult:
+    """Examine a data set or the loaders of a launch, scan sources, look at a running job, explain a check.
 
     Raises:
         UsageError: a check or a target that does not exist.
@@ -98,6 +101,8 @@ def run(config: DoctorConfig, *, emit: Emit) -> DoctorResult | ExplainResult | S
         return run_scan(config)
     if config.attach is not None:
         return run_attach(config)
+    if config.launch:
+        return run_launch(config, emit=emit)
     report = examine(config, target=_target(config), emit=emit)
     if config.output is not None:
         write_json(config.output, report.to_dict())

@@ -64,7 +64,7 @@ def _main_guard(target: Target, found: Trace, methods: Sequence[str]) -> Finding
             fix='Put these lines under `if __name__ == "__main__":`.',
             data={"lines": lines},
         )
-    if found.in_main:
+    if found.in_main and not (target.is_running and target.file):  # workers import a script's classes again
         return MAIN_GUARD.finding(
             "fail" if pickles else "warn",
             f"{found.in_main[0].path} is defined in __main__",
@@ -75,13 +75,15 @@ def _main_guard(target: Target, found: Trace, methods: Sequence[str]) -> Finding
     return MAIN_GUARD.finding("pass", "importing the data set's file starts nothing")
 
 
-def _cuda_fork(found: Trace, methods: Sequence[str]) -> Finding:
+def _cuda_fork(target: Target, found: Trace, methods: Sequence[str]) -> Finding:
     import torch
 
     network = network_in(found)
     if "fork" in methods and network is not None and network.is_on_gpu:
         return CUDA_FORK.finding("skip", f"{network.path} is reported by ds.cuda_member")
-    if "fork" in methods and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    # A script that trains has its network there; what counts is whether items load in a forked worker.
+    is_bare = "fork" in methods and not target.is_running
+    if is_bare and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return CUDA_FORK.finding(
             "fail",
             "building the data set puts CUDA in use before workers are forked",
@@ -161,7 +163,7 @@ CUDA_FORK = Check(
             "multiprocessing, you must use the 'spawn' start method"
         ),
     ),
-    runs={"members": lambda _, subject: _cuda_fork(subject.trace, subject.methods)},
+    runs={"members": lambda _, subject: _cuda_fork(subject.target, subject.trace, subject.methods)},
 )
 
 LIVE_THREADS = Check(

@@ -22,7 +22,7 @@ from dsrface.runtime.user_code import innermost, raised_by_us
 def main() -> None:
     """Do what the request on standard input says."""
     request = json.loads(sys.stdin.buffer.read())
-    report = Reporter(_own_the_output())
+    report = Reporter(os.fdopen(_own_the_output(), "w", encoding="utf-8", buffering=1))
     _prepare()
     start = time.perf_counter()
     report("stage", name="import torch")

@@ -36,11 +36,7 @@ def main() -> None:
     commands: list[str] = []
     closed = threading.Event()
     threading.Thread(target=_listen, args=(commands, closed), daemon=True).start()
-    child = subprocess.Popen([sys.executable, "-m", "dsrface.doctor.process.child"], stdin=subprocess.PIPE)
-    assert child.stdin is not None
-    with contextlib.suppress(OSError):  # a child that died at once is told by its exit code
-        child.stdin.write(request.encode())
-        child.stdin.close()
+    child = _start(request)
     pids = {child.pid}
     while child.poll() is None and not closed.is_set():
         pids |= set(_session())
@@ -52,6 +48,24 @@ def main() -> None:
     _end_all(child, pids, token)
     with contextlib.suppress(OSError, ValueError):  # nobody may be listening any more
         print(json.dumps({"event": "ended", "code": code}), flush=True)  # noqa: T201 - the protocol
+
+
+def _start(request: str) -> subprocess.Popen[bytes]:
+    """Start the process that takes the request, or the command that is in it."""
+    values = json.loads(request)
+    if "command" in values:
+        return subprocess.Popen(
+            values["command"],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,  # the log
+            env={**os.environ, **values["environ"]},
+        )
+    child = subprocess.Popen([sys.executable, "-m", "dsrface.doctor.process.child"], stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    with contextlib.suppress(OSError):  # a child that died at once is told by its exit code
+        child.stdin.write(request.encode())
+        child.stdin.close()
+    return child
 
 
 def _listen(commands: list[str], closed: threading.Event) -> None:

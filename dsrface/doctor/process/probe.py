@@ -24,7 +24,7 @@ from typing import IO, Any
 
 _POLL_S = 0.1
 _MEMORY_POLL_S = 0.25
-_LOG_TAIL_BYTES = 16_000
+LOG_TAIL_BYTES = 16_000
 _STACKS_S = 3.0
 _END_S = 8.0
 _A_SIGN_S = 0.05  # processor seconds within the silence that show that work goes on
@@ -97,50 +97,102 @@ def run_stage(
     token = f"dsrface-{secrets.token_hex(4)}"
     with (
         tempfile.TemporaryFile("a+b") as log,
-        _guardian(request, token, log, allow_cuda=allow_cuda) as guardian,
+        guarded(request, token, log, allow_cuda=allow_cuda) as guardian,
     ):
         events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=_read_events, args=(guardian, events), daemon=True).start()
-        next_memory = start + _MEMORY_POLL_S
-        life = _Life(guardian.pid, evidence)
-        while True:
-            try:
-                event = events.get(timeout=_POLL_S)
-            except queue.Empty:
-                event = {}
-            if event is None:
-                break
-            if event:
-                _take(event, outcome, on_event)
-                if event["event"] == "ended":
-                    break
-                life.heard()
-                continue
-            now = time.monotonic()
-            patience_s = silence_s.get(outcome.stage, timeout_s)
-            outcome.is_silent = now - life.last > patience_s and not life.goes_on()
-            if now - start > timeout_s or outcome.is_silent:
-                outcome.ending = "timeout"
-                _ask_for_stacks(guardian, events, outcome, log)
-                break
-            if memory_limit_bytes is not None and now > next_memory:
-                next_memory = now + _MEMORY_POLL_S
-                if _tree_bytes(guardian.pid) > memory_limit_bytes:
-                    outcome.ending = "memory"
-                    break
-        _close(guardian)
-        outcome.log = _tail(log)[-_LOG_TAIL_BYTES:]
+        hear(
+            guardian,
+            events,
+            log,
+            outcome,
+            until="ended",
+            timeout_s=timeout_s,
+            silence_s=silence_s,
+            evidence=evidence,
+            memory_limit_bytes=memory_limit_bytes,
+            on_event=on_event,
+        )
+        close(guardian)
+        outcome.log = tail(log)[-LOG_TAIL_BYTES:]
     outcome.duration_s = time.monotonic() - start
     return outcome
 
 
+def hear(
+    guardian: subprocess.Popen[bytes],
+    events: queue.Queue[dict[str, Any] | None],
+    log: IO[bytes],
+    outcome: Outcome,
+    *,
+    until: str,
+    timeout_s: float,
+    silence_s: Mapping[str, float] = MappingProxyType({}),
+    evidence: str | None = None,
+    memory_limit_bytes: int | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
+    """Take events until one of a kind, or until time, patience or memory is at its end; fills the outcome.
+
+    Args:
+        guardian: Of the processes that report.
+        events: What they report; None when they are gone.
+        log: What they print.
+        outcome: Filled.
+        until: The event that ends it.
+        timeout_s: As of `run_stage`, like those that follow.
+        silence_s: By step.
+        evidence: Folder.
+        memory_limit_bytes: Sum over the processes.
+        on_event: Called with each event.
+    """
+    start = time.monotonic()
+    next_memory = start + _MEMORY_POLL_S
+    life = _Life(guardian.pid, evidence)
+    while True:
+        try:
+            event = events.get(timeout=_POLL_S)
+        except queue.Empty:
+            event = {}
+        if event is None:
+            return
+        if event:
+            _take(event, outcome, on_event)
+            if event["event"] == until:
+                return
+            life.heard()
+            continue
+        now = time.monotonic()
+        patience_s = silence_s.get(outcome.stage, timeout_s)
+        outcome.is_silent = now - life.last > patience_s and not life.goes_on()
+        if now - start > timeout_s or outcome.is_silent:
+            outcome.ending = "timeout"
+            _ask_for_stacks(guardian, events, outcome, log)
+            return
+        if memory_limit_bytes is not None and now > next_memory:
+            next_memory = now + _MEMORY_POLL_S
+            if tree_bytes(guardian.pid) > memory_limit_bytes:
+                outcome.ending = "memory"
+                return
+
+
 @contextlib.contextmanager
-def _guardian(
-    request: Mapping[str, Any], token: str, log: IO[bytes], *, allow_cuda: bool
+def guarded(
+    request: Mapping[str, Any], token: str, log: IO[bytes], *, allow_cuda: bool = True, is_own: bool = True
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a request under a guardian, which ends and tidies up everything when this block is left.
+
+    Args:
+        request: For the child; `{"command": [...], "environ": {...}}` starts that command instead.
+        token: In the names of what the processes share, so that it is found afterwards.
+        log: Takes what they print.
+        allow_cuda: Let the child see CUDA devices.
+        is_own: The child is the doctor's own, whose environment may be arranged.
+    """
     environ = dict(os.environ, PYTHONFAULTHANDLER="1", PYTHONUNBUFFERED="1", DSRFACE_DOCTOR_TOKEN=token)
-    environ["DSRFACE_DOCTOR_USER_NVML"] = environ.get("PYTORCH_NVML_BASED_CUDA_CHECK", "0")
-    environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    if is_own:
+        environ["DSRFACE_DOCTOR_USER_NVML"] = environ.get("PYTORCH_NVML_BASED_CUDA_CHECK", "0")
+        environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     if not allow_cuda:
         environ["CUDA_VISIBLE_DEVICES"] = ""
     flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
@@ -159,10 +211,10 @@ def _guardian(
         guardian.stdin.flush()
         yield guardian
     finally:
-        _close(guardian)
+        close(guardian)
 
 
-def _close(guardian: subprocess.Popen[bytes]) -> None:
+def close(guardian: subprocess.Popen[bytes]) -> None:
     """Close the pipe, which tells the guardian to end everything, and wait until it has."""
     if guardian.stdin is not None and not guardian.stdin.closed:
         with contextlib.suppress(OSError):
@@ -219,12 +271,13 @@ def _ask_for_stacks(
             if event is None or event["event"] == "ended":
                 break
     log.seek(before)
-    outcome.stacks = log.read(_LOG_TAIL_BYTES).decode("utf-8", "replace").strip()
+    outcome.stacks = log.read(LOG_TAIL_BYTES).decode("utf-8", "replace").strip()
 
 
-def _tail(log: IO[bytes]) -> str:
+def tail(log: IO[bytes]) -> str:
+    """Return the end of what was printed."""
     size = log.seek(0, os.SEEK_END)
-    log.seek(max(0, size - 4 * _LOG_TAIL_BYTES))
+    log.seek(max(0, size - 4 * LOG_TAIL_BYTES))
     return log.read().decode("utf-8", "replace")
 
 
@@ -279,7 +332,7 @@ def _tree_processor_s(pid: int) -> float:
     return total
 
 
-def _tree_bytes(pid: int) -> int:
+def tree_bytes(pid: int) -> int:
     """Return the own memory (USS) of all processes below one, pages that they share left out."""
     import psutil
 

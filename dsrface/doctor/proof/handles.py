@@ -39,10 +39,20 @@ def open_descriptors() -> list[int]:
 
 
 class HandleWatch:
-    """Remembers the positions of the descriptors that are open now."""
+    """Remembers the positions of the descriptors that are open now.
 
-    def __init__(self) -> None:
-        self._start = {fd: place for fd in open_descriptors() if (place := position(fd)) is not None}
+    Args:
+        with_connections: Watch TCP connections too. Those of a script that runs, to a tracker or another
+            rank, move by themselves.
+    """
+
+    def __init__(self, *, with_connections: bool = True) -> None:
+        self._start = {
+            fd: place
+            for fd in open_descriptors()
+            if (place := position(fd)) is not None
+            and (with_connections or not place[0].startswith("socket:"))
+        }
         outputs = {_identity(fd) for fd in range(_STANDARD)}
         for fd in [fd for fd in self._start if fd < _STANDARD or _identity(fd) in outputs]:
             del self._start[fd]

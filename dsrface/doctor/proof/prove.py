@@ -196,6 +196,7 @@ def _run(start: Start, target: Target, request: Mapping[str, Any], report: Repor
         num_workers,
         num_natural=start.num_natural if not target.is_iterable else (10**9 if start.number == 0 else 0),
         is_forked=method == "fork",
+        with_connections=not target.is_running,
     )
     begin = time.perf_counter()
     kept_bytes = 0

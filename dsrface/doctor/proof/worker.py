@@ -43,6 +43,7 @@ class Plan:
         num_workers: Workers in it.
         num_natural: First batches of each worker that are loaded without setting the generators.
         is_forked: Watch the descriptors that were open before.
+        with_connections: Among them connections.
     """
 
     folder: str
@@ -50,6 +51,7 @@ class Plan:
     num_workers: int
     num_natural: int = 0
     is_forked: bool = False
+    with_connections: bool = True
 
 
 class Watcher:
@@ -69,7 +71,11 @@ class Watcher:
     def __call__(self, worker_id: int) -> None:
         """Note the worker's state, run the user's function, and watch from now on."""
         recorder = Recorder(self.plan.folder, f"start{self.plan.start}-{worker_id}")
-        watch = HandleWatch() if self.plan.is_forked and can_watch() else None
+        watch = (
+            HandleWatch(with_connections=self.plan.with_connections)
+            if self.plan.is_forked and can_watch()
+            else None
+        )
         before = generator_states()
         if self.inner is not None:
             self.inner(worker_id)

@@ -1,0 +1,141 @@
+"""`dsrface doctor -- COMMAND`: examine the loaders of a launch, and say what each should use."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsrface import __version__
+from dsrface.config.doctor import DoctorConfig
+from dsrface.doctor.launch.examine import LaunchReport, LoaderReport, examine_launch
+from dsrface.doctor.launch.gain import gain_line
+from dsrface.doctor.report import Report
+from dsrface.errors import DataError, UsageError
+from dsrface.events import Emit
+from dsrface.runtime.files import write_json
+from dsrface.runtime.user_code import innermost_in
+
+_GRAVITY = ("fail", "warn", "pass")
+_LAST_LINES = 6
+
+
+@dataclass(frozen=True)
+class LaunchResult:
+    """What was found about the loaders of a launch.
+
+    Args:
+        launch: The reports.
+        output: File they were also written to.
+    """
+
+    launch: LaunchReport
+    output: Path | None = None
+
+    @property
+    def reports(self) -> Iterator[tuple[str, Report]]:
+        """Yield a heading and the report of each loader."""
+        for loader in self.launch.loaders:
+            yield _heading(loader), loader.report
+
+    @property
+    def gravest(self) -> LoaderReport:
+        """The loader with the worst verdict, the first of several."""
+        return min(self.launch.loaders, key=lambda loader: _GRAVITY.index(loader.report.verdict))
+
+    @property
+    def summary(self) -> str:
+        """The verdict on the gravest loader, in one line."""
+        return f"{self.gravest.report.target}: {self.gravest.report.verdict_line()}"
+
+    @property
+    def location(self) -> str:
+        """The JSON file, when one was asked for."""
+        return str(self.output) if self.output is not None else ""
+
+    @property
+    def next_command(self) -> str:
+        """Where to read on about the gravest finding; the command itself when there is none."""
+        for status in ("fail", "warn", "error"):
+            for check in self.gravest.report.checks:
+                if check.status == status:
+                    return f"dsrface doctor --explain {check.id}"
+        return shlex.join(self.launch.command)
+
+    @property
+    def exit_code(self) -> int:
+        """That of the gravest report."""
+        return self.gravest.report.exit_code
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the reports, each with what was launched."""
+        return {
+            "schema_version": 1,
+            "tool": "dsrface doctor -- COMMAND",
+            "version": __version__,
+            "command": list(self.launch.command),
+            "exit_code": self.exit_code,
+            "verdict": self.summary,
+            "loaders": [
+                {
+                    **{key: value for key, value in loader.facts.items() if key != "event"},
+                    "gain": gain_line(loader),
+                    "report": loader.report.to_dict(),
+                }
+                for loader in self.launch.loaders
+            ],
+        }
+
+
+def run_launch(config: DoctorConfig, *, emit: Emit) -> LaunchResult:
+    """Launch the command and examine its loaders.
+
+    Raises:
+        UsageError: there is no such program.
+        DataError: the command ended before it iterated over a DataLoader.
+    """
+    program = config.launch[0]
+    if shutil.which(program) is None:
+        raise UsageError(
+            f"There is no program {program!r}.",
+            id="no-such-program",
+            hint="After -- stands the command as you launch it: dsrface doctor -- python train.py ...",
+        )
+    launch = examine_launch(config, emit=emit)
+    if not launch.loaders:
+        raise _no_loader(launch)
+    result = LaunchResult(launch, config.output)
+    if config.output is not None:
+        write_json(config.output, result.to_dict())
+    return result
+
+
+def _heading(loader: LoaderReport) -> str:
+    facts = loader.facts
+    settings = f"num_workers={facts['num_workers']}, batch_size={facts['batch_size']}"
+    head = f"{facts['made_at']}: {facts['loader_class']}({facts['dataset_class']}, {settings})"
+    return f"{head}\n{gain_line(loader)}"
+
+
+def _no_loader(launch: LaunchReport) -> DataError:
+    """Return what to tell of a command that ended before there was anything to examine."""
+    lines = [line for line in launch.output.splitlines() if line.strip()]
+    last = "\n".join(lines[-_LAST_LINES:])
+    if launch.code == 0:
+        return DataError(
+            "The command ran to its end and iterated over no DataLoader of torch.",
+            id="no-loader",
+            where=shlex.join(launch.command),
+            hint="Launch what trains; a loader that is made and not iterated over is not seen.",
+        )
+    reads = "EOFError" in last
+    return DataError(
+        f"The command ended with exit code {launch.code} before it iterated over a DataLoader"
+        + (": it reads standard input, which is closed here." if reads else "."),
+        id="launch-failed",
+        where=innermost_in(launch.output) or shlex.join(launch.command),
+        hint=f"Its last words:\n{last}" if last else "It printed nothing.",
+    )

@@ -1,0 +1,1 @@
+"""`dsrface doctor -- COMMAND`: examine the DataLoaders of a command, in its own processes, with no edit."""

@@ -1,0 +1,106 @@
+"""Examine the DataLoaders of a command: launch it, take its loaders as they come, end it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from dsrface.config.doctor import DoctorConfig
+from dsrface.doctor import examination
+from dsrface.doctor.launch.session import SeenLoader, Session, launched
+from dsrface.doctor.report import Report
+from dsrface.events import Event, Progress
+from dsrface.runtime.start_methods import default_start_method
+
+
+@dataclass(frozen=True)
+class LoaderReport:
+    """What was found about one loader.
+
+    Args:
+        report: Of the examination.
+        facts: Where it was made, its settings as launched, its step times.
+    """
+
+    report: Report
+    facts: Mapping[str, Any]
+
+    @property
+    def wait_ms(self) -> float:
+        """Milliseconds that a step waits for its batch."""
+        return 1e3 * float(self.facts["steps"]["wait_s"])
+
+    @property
+    def step_ms(self) -> float:
+        """Milliseconds that the training works on a batch."""
+        return 1e3 * float(self.facts["steps"]["step_s"])
+
+
+@dataclass(frozen=True)
+class LaunchReport:
+    """What became of a launch.
+
+    Args:
+        command: As it was given.
+        loaders: Those that were examined.
+        code: Its exit code, when it ended by itself.
+        output: The end of what it printed.
+    """
+
+    command: tuple[str, ...]
+    loaders: tuple[LoaderReport, ...]
+    code: int | None
+    output: str
+
+
+def examine_launch(config: DoctorConfig, *, emit: Callable[[Event], None]) -> LaunchReport:
+    """Launch `config.launch` and examine its first loaders in its own processes.
+
+    Args:
+        config: The command, and what to check.
+        emit: Takes the progress.
+    """
+    found: list[LoaderReport] = []
+    with launched(config.launch, loaders=config.loaders, steps=config.steps) as session:
+        emit(Progress("wait for the first DataLoader", 0, config.loaders))
+        while len(found) < config.loaders:
+            seen = session.next_loader()
+            if seen is None:
+                break
+            found.append(_examine(session, seen, config, emit))
+            if len(found) < config.loaders or config.go_on:
+                session.go_on()
+        if config.go_on:
+            while session.next_loader() is not None:
+                session.go_on()
+        elif found:
+            session.stop()
+        return LaunchReport(config.launch, tuple(found), session.code, session.output())
+
+
+def _examine(
+    session: Session, seen: SeenLoader, config: DoctorConfig, emit: Callable[[Event], None]
+) -> LoaderReport:
+    facts = seen.facts
+    changes: dict[str, Any] = {"allow_cuda": True}
+    if config.batch_size is None:
+        changes["batch_size"] = facts["batch_size"]
+    if config.start_method == "auto" and facts["start_method"] != default_start_method():
+        changes["start_method"] = facts["start_method"]
+    if config.step_ms is None and config.consumer_rate is None:
+        changes["step_ms"] = max(1e-3, 1e3 * facts["steps"]["step_s"])
+    if config.world_size is None:
+        changes["world_size"] = facts["world_size"]
+    report = examination.examine(
+        config.model_copy(update=changes),
+        target={"label": seen.label, "is_live": True},
+        emit=emit,
+        run_stage=partial(session.stage, seen),
+    )
+    platform = {
+        **report.platform,
+        **{name: facts[name] for name in ("python", "torch", "start_method", "start_method_source")},
+    }
+    return LoaderReport(replace(report, platform=platform), facts)

@@ -1,0 +1,108 @@
+"""Inside a launched process: answer the doctor's requests about one loader; syntax of Python 3.9."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import platform
+import random
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+from dsrface.doctor.launch.timing import StepTimes
+from dsrface.doctor.reporter import Reporter
+from dsrface.runtime.start_methods import default_start_method, effective_start_method
+
+
+class Doctor:
+    """The line to the doctor, which asks for one stage after the other.
+
+    Args:
+        settings: Of the launch; see `session.launched`.
+        rank: Of this process.
+    """
+
+    def __init__(self, settings: dict[str, Any], *, rank: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", settings["port"]))
+        self._requests = self._socket.makefile("r", encoding="utf-8")
+        self.report = Reporter(self._socket.makefile("w", encoding="utf-8"))
+        self.report("hello", token=settings["token"], pid=os.getpid(), rank=rank)
+
+    def examine(self, loader: Any, times: StepTimes, *, made_at: str) -> bool:
+        """Do what the doctor asks until it has seen enough of this loader.
+
+        Returns:
+            Whether the process shall end now.
+        """
+        from dsrface.doctor import stages
+        from dsrface.doctor.targets import from_loader
+
+        self.report("loader", made_at=made_at, steps=times.summary(), **_facts(loader))
+        main = sys.modules.get("__main__")
+        target = from_loader(loader, file=str(getattr(main, "__file__", "") or ""))
+        target.is_running = True
+        for line in self._requests:
+            request = {"import_s": 0.0, **json.loads(line)}
+            if request["stage"] == "end":
+                return bool(request["stop"])
+            try:
+                stages.run(request, self.report, target)
+            except Exception as error:  # noqa: BLE001 - reported; the doctor decides
+                traceback.print_exc()
+                self.report("crash", error=f"{type(error).__name__}: {error}")
+            self.report("done")
+        return True  # the doctor is gone
+
+
+@contextlib.contextmanager
+def preserved(loader: Any) -> Iterator[None]:
+    """Put random generators and thread settings back to what they were."""
+    import torch
+
+    numpy = sys.modules.get("numpy")
+    generators = [getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", None))]
+    states = [(part, part.get_state()) for part in generators if isinstance(part, torch.Generator)]
+    before = random.getstate(), torch.get_rng_state(), torch.get_num_threads()
+    numpy_state = numpy.random.get_state() if numpy is not None else None
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        torch.set_rng_state(before[1])
+        torch.set_num_threads(before[2])
+        if numpy is not None:
+            numpy.random.set_state(numpy_state)
+        for generator, state in states:
+            generator.set_state(state)
+
+
+def _facts(loader: Any) -> dict[str, Any]:
+    """Return what the doctor must know of a loader before it asks."""
+    import torch
+
+    context = getattr(loader, "multiprocessing_context", None)
+    method, source = effective_start_method()
+    if method == default_start_method():  # making a loader fixes it, which looks as if the program had
+        source = f"default of Python {platform.python_version()} on {sys.platform}"
+    if context is not None:
+        method, source = context.get_start_method(), "multiprocessing_context of the loader"
+    return {
+        "loader_class": type(loader).__name__,
+        "dataset_class": type(loader.dataset).__name__,
+        "num_workers": loader.num_workers,
+        "batch_size": loader.batch_size or getattr(loader.batch_sampler, "batch_size", None),
+        "prefetch_factor": getattr(loader, "prefetch_factor", None),
+        "pin_memory": bool(loader.pin_memory),
+        "persistent_workers": bool(getattr(loader, "persistent_workers", False)),
+        "start_method": method,
+        "start_method_source": source,
+        "start_methods": multiprocessing.get_all_start_methods(),
+        "world_size": int(os.environ.get("LOCAL_WORLD_SIZE", "1") or 1),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,52 @@
+"""How long a training loop waits for each batch, and how long it works on it; syntax of Python 3.9."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+class StepTimes:
+    """Times of one loop over a loader, in seconds; the first batch and step, which warm up, do not count."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+        self.steps: list[float] = []
+        self._handed = 0.0
+
+    @property
+    def num_steps(self) -> int:
+        """Steps that have ended."""
+        return len(self.steps)
+
+    def wait(self, fetch: Callable[[], Any]) -> Any:
+        """Fetch a batch and note how long it took."""
+        begin = time.perf_counter()
+        batch = fetch()
+        self._handed = time.perf_counter()
+        self.waits.append(self._handed - begin)
+        return batch
+
+    def step_ended(self) -> None:
+        """Note that the loop asks for the next batch."""
+        if len(self.waits) > len(self.steps):
+            self.steps.append(time.perf_counter() - self._handed)
+
+    def summary(self) -> dict[str, float]:
+        """Return `wait_s` and `step_s`, means a batch, and `num_steps` that they are of.
+
+        Kernels on a GPU still running count as part of the steps.
+        """
+        begin = time.perf_counter()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        left = time.perf_counter() - begin
+        waits, steps = self.waits[1:] or self.waits, self.steps[1:] or self.steps
+        return {
+            "wait_s": sum(waits) / max(1, len(waits)),
+            "step_s": (sum(steps) + left) / max(1, len(steps)),
+            "num_steps": len(steps),
+        }

@@ -1,0 +1,233 @@
+"""Inside a launched process: which DataLoaders it iterates over, what a step takes, and when to examine.
+
+Installed by `hook/sitecustomize.py` once torch's DataLoader is there. Works on the Python and torch of the
+command: standard library and torch only, syntax of Python 3.9.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from dsrface.doctor.launch.timing import StepTimes
+from dsrface.runtime.user_code import is_users, short_path
+
+_MADE_AT = "_dsrface_made_at"
+_EXAMINED = "_dsrface_examined"
+_LONGEST_S = 8.0
+_FEWEST_STEPS = 3
+# A loop without gradients is validation; the training that comes after it is what was asked about.
+_PATIENCE_WITH_VALIDATION = 4
+_AHEAD = 5  # batches by which another rank may be ahead of the one that speaks
+
+
+class Stopped(SystemExit):
+    """Ends the command after the examination, as sys.exit does: `finally` and atexit run."""
+
+
+def install(loader_class: Any) -> None:
+    """Watch every DataLoader of this process.
+
+    Args:
+        loader_class: torch.utils.data.DataLoader.
+    """
+    watch = Watch(json.loads(os.environ["DSRFACE_LAUNCH"]))
+
+    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        del args, kwargs
+        for part in cls.__mro__[: cls.__mro__.index(loader_class)]:
+            watch.wrap(part)
+        loader = super(loader_class, cls).__new__(cls)
+        loader.__dict__[_MADE_AT] = _users_line()
+        return loader
+
+    loader_class.__new__ = staticmethod(new)
+    watch.wrap(loader_class)
+
+
+class Watch:
+    """What is known of this process's loaders.
+
+    Args:
+        settings: Of the launch; see `session.launched`.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.pid = os.getpid()
+        self.examined = 0
+        self.is_stopped = False
+        self.is_examining = False  # the examination makes loaders of its own
+        self.busy: set[int] = set()  # loaders inside their own next(): their parts iterate too
+        self.doctor: Any = None
+        self.waiting: dict[int, tuple[Any, StepTimes]] = {}
+
+    def wrap(self, cls: Any) -> None:
+        """Replace the `__iter__` that a class itself defines by one that is watched."""
+        original = cls.__dict__.get("__iter__")
+        if original is None or hasattr(original, "watched_by_dsrface"):
+            return
+
+        @functools.wraps(original)
+        def iterate(loader: Any) -> Any:
+            if not self._concerns(loader):
+                return original(loader)
+            self.busy.add(id(loader))
+            try:
+                inner = iter(original(loader))
+            finally:
+                self.busy.discard(id(loader))
+            return Watched(self, loader, inner)
+
+        iterate.watched_by_dsrface = True  # type: ignore[attr-defined]
+        cls.__iter__ = iterate
+
+    def _concerns(self, loader: Any) -> bool:
+        """Return whether an iteration that begins is to be watched.
+
+        Raises:
+            RuntimeError: a worker imports a script that iterates outside of a main guard; as multiprocessing
+                does for a loader that has workers.
+        """
+        from torch.utils.data import get_worker_info
+
+        if self.is_examining or get_worker_info() is not None or id(loader) in self.busy:
+            return False
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise RuntimeError(
+                "An attempt has been made to start a new process before the current process has finished its "
+                "bootstrapping phase: this script iterates over a DataLoader when it is imported."
+            )
+        if self.pid != os.getpid():  # a rank that was forked
+            self.__init__(self.settings)  # type: ignore[misc]
+        if self.is_stopped:
+            raise Stopped(0)
+        return _EXAMINED not in loader.__dict__ and self.examined < self.settings["loaders"]
+
+    def is_due(self, times: StepTimes, started: float) -> bool:
+        """Return whether enough steps were seen."""
+        is_wanted = self.is_wanted()
+        steps: int = self.settings["steps"] * (1 if is_wanted else _PATIENCE_WITH_VALIDATION)
+        if rank() > 0:
+            return times.num_steps >= steps + _AHEAD
+        is_long = time.perf_counter() - started > _LONGEST_S and times.num_steps >= _FEWEST_STEPS
+        return times.num_steps >= steps or (is_long and is_wanted)
+
+    def is_wanted(self) -> bool:
+        """Return whether the loop that runs now is one to examine: training, where only one is examined."""
+        from torch import is_grad_enabled
+
+        return bool(self.settings["loaders"] > 1 or is_grad_enabled())
+
+    def see(self, loader: Any, times: StepTimes) -> None:
+        """Remember a loader whose loop ended early, for the end of the process."""
+        if not self.waiting:
+            atexit.register(self._at_exit)
+        self.waiting[id(loader)] = (loader, times)
+
+    def _at_exit(self) -> None:
+        if self.examined or self.pid != os.getpid() or self.is_stopped:
+            return
+        loader, times = max(self.waiting.values(), key=lambda seen: seen[1].num_steps)
+        self.examine(loader, times)
+
+    def examine(self, loader: Any, times: StepTimes) -> None:
+        """Have the doctor examine a loader here and now; stops the process unless it is to go on.
+
+        Raises:
+            Stopped: the examination was all that was wanted.
+        """
+        from dsrface.doctor.launch.service import Doctor, preserved
+
+        loader.__dict__[_EXAMINED] = True
+        self.waiting.pop(id(loader), None)
+        self.examined += 1
+        if self.doctor is None:
+            self.doctor = Doctor(self.settings, rank=rank())
+        self.is_examining = True
+        try:
+            with preserved(loader):
+                made_at = loader.__dict__.get(_MADE_AT, "")
+                self.is_stopped = self.doctor.examine(loader, times, made_at=made_at)
+        finally:
+            self.is_examining = False
+        if self.is_stopped:
+            raise Stopped(0)
+
+
+class Watched:
+    """The iterator that a loop gets: its loader's own, timed.
+
+    Args:
+        watch: Of this process.
+        loader: That is iterated over.
+        inner: Its own iterator.
+    """
+
+    def __init__(self, watch: Watch, loader: Any, inner: Any) -> None:
+        self._watch = watch
+        self._loader = loader
+        self._inner = inner
+        self._times = StepTimes()
+        self._started = time.perf_counter()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __next__(self) -> Any:
+        watch = self._watch
+        if watch.is_stopped:
+            raise Stopped(0)
+        is_watched = _EXAMINED not in self._loader.__dict__
+        if is_watched:
+            self._times.step_ended()
+            if watch.is_due(self._times, self._started):
+                is_watched = False
+                watch.examine(self._loader, self._times)
+            elif self._times.num_steps == 1:
+                watch.see(self._loader, self._times)
+        watch.busy.add(id(self._loader))
+        try:
+            batch = self._times.wait(self._inner.__next__)
+        except StopIteration:
+            if is_watched and self._times.num_steps and watch.is_wanted():
+                watch.examine(self._loader, self._times)
+            raise
+        finally:
+            watch.busy.discard(id(self._loader))
+        return batch
+
+
+def rank() -> int:
+    """Return this process's rank among those that train together; 0 when it is alone."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return int(distributed.get_rank())
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    return 0
+
+
+def _users_line() -> str:
+    """Return `file:line` of the innermost frame in the user's own files, or of the caller."""
+    frame: Any = sys._getframe(2)  # noqa: SLF001 - inspect.stack reads every source file
+    first = frame
+    while frame is not None:
+        if is_users(frame.f_code.co_filename):
+            return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return f"{short_path(first.f_code.co_filename)}:{first.f_lineno}"

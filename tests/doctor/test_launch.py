@@ -1,0 +1,305 @@
+"""`dsrface doctor -- COMMAND`: loaders of a script are examined in its own processes, with no edit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dsrface.cli.app import run
+
+IMPORTS = """
+import os, sys, time
+import numpy as np, torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+"""
+SQUARES = """
+class Squares(Dataset):
+    def __len__(self):
+        return 400
+
+    def __getitem__(self, index):
+        return torch.full((8,), float(index))
+"""
+TRAIN = """
+def train(loader, epochs=1):
+    net = torch.nn.Linear(8, 1)
+    for _ in range(epochs):
+        for x in loader:
+            net(x).sum().backward()
+            time.sleep(0.01)
+"""
+LOOKING = ["--no-probe", "--budget", "10"]  # survey only: quick
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Write a script and return the command that runs it."""
+
+    def script(text, name="train.py"):
+        file = tmp_path / name
+        file.write_text(IMPORTS + textwrap.dedent(text), encoding="utf-8")
+        return [sys.executable, str(file)]
+
+    return script
+
+
+@pytest.fixture
+def launch(tmp_path, capfd):
+    """Launch a command under the doctor; returns exit code, result and standard error."""
+
+    def launch(command, *options):
+        report = tmp_path / "report.json"
+        report.unlink(missing_ok=True)
+        code = run(["doctor", *options, "--output", str(report), "--", *command])
+        shown = capfd.readouterr()
+        result = json.loads(report.read_text(encoding="utf-8")) if report.exists() else None
+        return code, result, shown.err + shown.out
+
+    return launch
+
+
+def check(result, id, loader=0):
+    return next(c for c in result["loaders"][loader]["report"]["checks"] if c["id"] == id)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_shared_file_offset_stops_the_launch_by_name_and_line(script, launch):
+    command = script("""
+        class Records(Dataset):
+            def __init__(self, path):
+                self.file = open(path, "rb")
+            def __len__(self):
+                return 3000
+            def __getitem__(self, index):
+                self.file.seek(index * 64)
+                time.sleep(0.0005)
+                return torch.frombuffer(bytearray(self.file.read(64)), dtype=torch.uint8)
+
+        if __name__ == "__main__":
+            path = __file__ + ".bin"
+            np.random.default_rng(0).integers(0, 255, 3000 * 64).astype(np.uint8).tofile(path)
+            for x in DataLoader(Records(path), batch_size=32, shuffle=True):
+                pass
+    """)
+    code, result, out = launch(command, "--budget", "15")
+    assert code == 1
+    assert result["loaders"][0]["made_at"].endswith("train.py:19")
+    assert check(result, "ds.open_handles")["status"] == "fail"
+    assert "file" in check(result, "ds.open_handles")["summary"]
+    assert "train.py:6" in check(result, "ds.open_handles")["where"]
+    assert "do not launch" in out
+
+
+@pytest.mark.slow
+def test_the_recommendation_knows_the_step_that_was_measured(script, launch):
+    command = script(SQUARES + TRAIN + 'if __name__ == "__main__":\n    train(DataLoader(Squares(), 16), 9)')
+    code, result, _ = launch(command, "--budget", "12")
+    [loader] = result["loaders"]
+    assert code == 0
+    assert loader["steps"]["num_steps"] >= 9
+    assert loader["steps"]["step_s"] > 0.01
+    assert loader["report"]["recommendation"]["num_workers"] == 0  # items cost nothing, the step does
+    assert loader["dataset_class"] == "Squares"
+
+
+def test_the_loop_that_trains_is_examined_and_validation_passes_by(script, launch):
+    command = script(
+        SQUARES
+        + TRAIN
+        + """
+if __name__ == "__main__":
+    data = Squares()
+    val, loader = DataLoader(data, 40), DataLoader(data, 16, shuffle=True)
+    x = next(iter(loader))
+    with torch.no_grad():
+        for x in val:
+            pass
+    train(loader)
+    raise SystemExit("never reached")
+"""
+    )
+    code, result, _ = launch(command, *LOOKING)
+    assert code == 0
+    assert [loader["batch_size"] for loader in result["loaders"]] == [16]
+    code, result, _ = launch(command, "--loaders", "2", *LOOKING)
+    assert [loader["batch_size"] for loader in result["loaders"]] == [40, 16]
+
+
+def test_finally_and_atexit_of_the_script_run(script, launch, tmp_path):
+    command = script(
+        SQUARES
+        + TRAIN
+        + f"""
+import atexit
+if __name__ == "__main__":
+    atexit.register(lambda: open({str(tmp_path / "atexit")!r}, "w").close())
+    try:
+        train(DataLoader(Squares(), 16), 100)
+    finally:
+        open({str(tmp_path / "finally")!r}, "w").close()
+"""
+    )
+    assert launch(command, *LOOKING)[0] == 0
+    assert (tmp_path / "atexit").exists()
+    assert (tmp_path / "finally").exists()
+
+
+def test_with_continue_the_script_goes_on_as_if_nothing_had_happened(script, launch, tmp_path):
+    text = """
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    loader = DataLoader(Squares(), 16, shuffle=True)
+    order = [x[:, 0].tolist() for _ in range(2) for x in loader]
+    open(PATH, "w").write(repr((order, torch.rand(3).tolist())))
+"""
+    one, other = tmp_path / "watched", tmp_path / "alone"
+    code, *_ = launch(
+        script(SQUARES + text.replace("PATH", repr(str(one)))), "--continue", "--steps", "2", *LOOKING
+    )
+    assert code == 0
+    subprocess.run(script(SQUARES + text.replace("PATH", repr(str(other)))), check=True)
+    assert one.read_text() == other.read_text()
+
+
+def test_a_loader_with_an_iteration_of_its_own_is_seen_once(script, launch):
+    command = script(
+        SQUARES
+        + TRAIN
+        + """
+class Stateful(DataLoader):
+    def __init__(self, data):
+        self.data = data
+        super().__init__(data, batch_size=16)
+    def __iter__(self):
+        yield from super().__iter__()
+
+if __name__ == "__main__":
+    train(Stateful(Squares()))
+"""
+    )
+    code, result, _ = launch(command, *LOOKING)
+    assert code == 0
+    assert [loader["loader_class"] for loader in result["loaders"]] == ["Stateful"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("raise RuntimeError('no data')", "RuntimeError: no data"),
+        ("print('done')", "no-loader"),
+        ("input('epochs?')", "reads standard input"),
+        ("import signal; os.kill(os.getpid(), signal.SIGTERM)", "launch-failed"),
+        ("loader = DataLoader([1, 2])", "no-loader"),
+    ],
+)
+def test_a_command_without_a_loop_gets_a_plain_answer(script, launch, text, said):
+    code, result, out = launch(script(text))
+    assert code == 3
+    assert result is None
+    assert said in out
+
+
+def test_a_loop_shorter_than_the_steps_is_examined_at_its_end(script, launch):
+    command = script("for x in DataLoader(torch.zeros(20, 8), 10):\n    x.sum()")
+    code, result, _ = launch(command, *LOOKING)
+    assert code == 0
+    assert result["loaders"][0]["steps"]["num_steps"] == 1
+
+
+def test_modules_and_the_sitecustomize_of_others_run_as_ever(script, launch, tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text("import builtins\nbuiltins.seen = 1\n", encoding="utf-8")
+    script(SQUARES + TRAIN + "assert seen == 1\ntrain(DataLoader(Squares(), 16))", "package/train.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+    code, result, out = launch([sys.executable, "-m", "package.train"], *LOOKING)
+    assert code == 0, out
+    assert result["loaders"][0]["made_at"] == "package/train.py:20".replace("/", os.sep)
+
+
+def test_a_program_that_does_not_exist_is_a_usage_error(launch):
+    code, _, out = launch(["pyton", "train.py"])
+    assert code == 2
+    assert "no-such-program" in out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
+def test_nothing_is_left_when_the_doctor_is_killed(script, tmp_path):
+    loop = 'if __name__ == "__main__":\n    train(DataLoader(Squares(), 16, num_workers=2), 999)'
+    command = script(SQUARES + TRAIN + loop)
+    doctor = subprocess.Popen([sys.executable, "-m", "dsrface", "doctor", "--continue", "--", *command])
+    deadline = time.monotonic() + 60
+    while len(_running(tmp_path)) < 4 and time.monotonic() < deadline:  # script, two workers, and the doctor
+        time.sleep(0.2)
+    doctor.send_signal(signal.SIGKILL)
+    doctor.wait()
+    deadline = time.monotonic() + 20
+    while _running(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not _running(tmp_path)
+
+
+def _running(folder: Path):
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(folder) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_of_two_ranks_one_speaks_and_both_end(script, launch, tmp_path):
+    command = script(
+        SQUARES
+        + """
+import torch.distributed as dist
+
+def work(rank):
+    dist.init_process_group("gloo", init_method="file://" + __file__ + ".store", rank=rank, world_size=2)
+    net = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(8, 1))
+    for epoch in range(99):
+        for x in DataLoader(Squares(), 16):
+            net(x).sum().backward()
+
+if __name__ == "__main__":
+    torch.multiprocessing.spawn(work, nprocs=2)
+"""
+    )
+    code, result, _ = launch(command, *LOOKING)
+    assert code == 0
+    assert len(result["loaders"]) == 1
+    assert not _running(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_does_not_train_in_its_workers(script, launch, tmp_path):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    command = script(
+        SQUARES
+        + TRAIN
+        + f"open(os.path.join({str(marks)!r}, str(os.getpid())), 'w').close()\n"
+        + "train(DataLoader(Squares(), 16))"
+    )
+    code, result, _ = launch(command, "--start-method", "spawn", "--budget", "20")
+    assert code == 1
+    assert check(result, "mp.main_guard")["status"] == "fail"
+    assert len(list(marks.iterdir())) > 1  # workers import it, and stop at the loop
