@@ -1,4 +1,4 @@
-"""Write cli.md, config.md, doctor-checks.md and modules.md from the program itself.
+"""Write api.md, cli.md, config.md, doctor-checks.md and modules.md from the program itself.
 
 `--check` only says whether they are fresh. Free of torch, like `--help`.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import dsrface
 from dsrface.cli.app import app
 from dsrface.cli.execute import COMMANDS, schema_of
 from dsrface.config.describe import Key, keys
@@ -35,6 +36,26 @@ A value comes from, the later the stronger: its default, `--preset NAME`, `--con
 prints every value with its origin, `dsrface config init COMMAND` writes a file to start from, and the
 `config.toml` of a run folder repeats the run."""
 
+API_INTRODUCTION = """\
+`import dsrface` offers these names and loads torch at the first use of one. Paths are texts or `Path`s,
+images are uint8 arrays, and what cannot be done raises a `DsrfaceError` whose `id` is in
+[errors](errors.md).
+
+Every command can be called as the terminal calls it: its module has `run(config, emit=...)`, and its
+configuration has the keys of [config](config.md). `emit` takes each event; `print` will do.
+
+```python
+from pathlib import Path
+
+from dsrface.commands.prepare import run
+from dsrface.config.prepare import PrepareConfig
+
+result = run(PrepareConfig(source=Path("photos"), data=Path("data")), emit=print)
+print(result.summary, result.location, result.next_command)
+```
+
+`LoadedModel` is a network with its `kind`, `config`, `preprocess`, `sha256` and `path`; `Batch` is what
+loaders yield (`inputs`, `high`, `labels`, `indices`); `Preprocess` says how a network wants its images."""
 CHECKS_INTRODUCTION = """\
 What `dsrface doctor --explain ID` prints, for each check in the order of the report. [Doctor](doctor.md) is
 the guide; an error text met in a log is in the [index](#index-of-error-texts) at the end."""
@@ -111,6 +132,43 @@ def modules_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def api_page() -> str:
+    """Return the public functions with their docstrings; read, not imported, because they load torch."""
+    tree = ast.parse((PACKAGE / "api.py").read_text(encoding="utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    lines = [DO_NOT_EDIT, "# Python", "", API_INTRODUCTION]
+    for name in dsrface.__all__:
+        if name in functions:
+            node = functions[name]
+            lines += ["", f"## {name}", "", "```python", _signature(node), "```", ""]
+            lines += _docstring(ast.get_docstring(node) or "")
+    return "\n".join(lines) + "\n"
+
+
+def _signature(node: ast.FunctionDef) -> str:
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    text = f"{node.name}({ast.unparse(node.args)}){returns}"
+    return text.replace("Source", "str | Path").replace("Images", "NDArray[uint8]")
+
+
+def _docstring(text: str) -> Iterator[str]:
+    """Yield a docstring with its sections as lists and its example as a block."""
+    section = ""
+    for line in text.splitlines():
+        if line in ("Args:", "Returns:", "Raises:", "Example:"):
+            section = line[:-1]
+            yield from ([f"{section}:", ""] if section != "Example" else ["```pycon"])
+        elif section in ("Args", "Raises") and line.startswith("    ") and line[4] != " ":
+            name, _, meaning = line.strip().partition(": ")
+            yield f"- `{name}`: {meaning}"
+        elif section in ("Args", "Raises") and line.strip():
+            yield f"  {line.strip()}"
+        else:
+            yield line[4:] if section in ("Returns", "Example") else line
+    if section == "Example":
+        yield "```"
+
+
 def walk() -> Iterator[tuple[str, Callable[..., None]]]:
     """Yield every command with its path, such as `cache ls`."""
     for command in app.registered_commands:
@@ -171,6 +229,7 @@ def _cell(text: str) -> str:
 
 
 PAGES = {
+    "api.md": api_page,
     "cli.md": cli_page,
     "config.md": config_page,
     "doctor-checks.md": checks_page,

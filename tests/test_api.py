@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,16 @@ def test_examples_print_what_they_say(name, workplace, monkeypatch):
         if test.examples
     ]
     assert doctest.DocTestRunner().run(found).failed == 0
+
+
+def test_the_block_of_the_page_runs_a_command(workplace, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(workplace / "data" / "train" / "hr_images", "photos")
+    page = Path(__file__).resolve().parents[1] / "docs" / "api.md"
+    block = page.read_text(encoding="utf-8").split("```python\n")[1].partition("```")[0]
+    exec(compile(block, str(page), "exec"), {})
+    assert "dsrface train-dsr data" in capsys.readouterr().out
+    assert (tmp_path / "data" / "dataset.json").exists()
 
 
 def test_outputs_are_what_super_resolve_gives(workplace, monkeypatch):
