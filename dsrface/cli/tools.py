@@ -15,9 +15,11 @@ app = typer.Typer()
 
 
 def _print_table(result: Any, output: Output) -> None:
+    from dsrface.cli.benchmark_table import render_benchmark
     from dsrface.cli.evaluate_table import render_evaluation
 
-    render_evaluation(result, output.out)
+    render = render_benchmark if hasattr(result, "searches") else render_evaluation
+    render(result, output.out)
 
 
 def _show_doctor(result: Any, output: Output) -> None:
@@ -42,6 +44,13 @@ def evaluate(
     data: DataArgument = None,
     *,
     vlr_size: VlrSize = None,
+    protocol: Annotated[
+        Literal["tinyface", "scface", "survface", "xqlfw", "lfw", "bin", "ijb"] | None,
+        typer.Option(help="DATA is a benchmark in the layout of its archive; measure as it does."),
+    ] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip", help="Add the mirrored face's embedding; native and benchmarks.")
+    ] = None,
     dsr: Annotated[
         Path | None, typer.Option(metavar="RUN_OR_FILE", help="DSR: a run folder or a weight file.")
     ] = None,
@@ -74,7 +83,8 @@ def evaluate(
     """Tell whether super-resolution helped.
 
     {bicubic, DSR} x {frozen, fine-tuned} and the HR ceiling, on test persons, with intervals by person and
-    the raw-pixel, chance and reject-all lines. Prints the winner, whoever it is.
+    the raw-pixel, chance and reject-all lines. Prints the winner, whoever it is. Native faces and published
+    benchmarks are measured as identification and verification, without figures against HR twins they lack.
 
     Example:
 

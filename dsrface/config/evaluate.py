@@ -10,13 +10,21 @@ from pydantic import Field, field_validator, model_validator
 from dsrface.config.fields import Amp, Device, Workers
 from dsrface.config.sources import Config
 
+Benchmark = Literal["tinyface", "scface", "survface", "xqlfw", "lfw", "bin", "ijb"]
+
 
 class EvaluateConfig(Config):
     """Measure whether super-resolution and fine-tuning help, on persons that nothing was trained on."""
 
     command: ClassVar[str] = "evaluate"
 
-    data: Path = Field(description="Data set folder.")
+    data: Path = Field(description="Data set folder, or the folder or file of a benchmark with `protocol`.")
+    protocol: Benchmark | None = Field(
+        None, description="Measure as a published benchmark does, on its data in the layout of its archive."
+    )
+    flip: bool = Field(
+        False, description="Add the embedding of the mirrored face; on native data and benchmarks only."
+    )
     vlr_size: int = Field(ge=4, le=112, description="Side of the low-resolution faces, in pixels.")
     dsr: Path | None = Field(None, description="Super-resolution network: a run folder or a weight file.")
     dsr_outputs: Path | None = Field(None, description="Or what `dsrface precompute` made with one.")
@@ -67,4 +75,6 @@ class EvaluateConfig(Config):
     def _check(self) -> Self:
         if self.dsr is not None and self.dsr_outputs is not None:
             raise ValueError("give --dsr or --dsr-outputs, not both")
+        if self.protocol is not None and self.dsr_outputs is not None:
+            raise ValueError("a benchmark takes a network with --dsr, not --dsr-outputs")
         return self

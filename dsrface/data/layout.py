@@ -34,6 +34,7 @@ from dsrface.runtime.text import count_text
 from dsrface.types import SPLITS
 
 DATASET_FILE = "dataset.json"
+NATIVE_FILE = "native_faces.csv"  # of a native data set: each face, its size in the photo, its conditions
 SCHEMA_VERSION = 1
 
 

@@ -15,6 +15,7 @@ from dsrface.errors import DataError
 from dsrface.metrics.verification import min_impostors
 
 _UNKNOWN_FRACTION = 0.25
+_CHUNK = 256  # probes compared with the whole gallery at once
 
 
 @dataclass(frozen=True)
@@ -113,15 +114,50 @@ def rank_hits(found: Search, *, rank: int) -> Bool[np.ndarray, " k"]:
     return found.ranks <= rank
 
 
-def open_set_hits(found: Search, *, fpir: float) -> Bool[np.ndarray, " k"]:
+def search_images(
+    probes: Float[np.ndarray, "p d"],
+    gallery: Float[np.ndarray, "g d"],
+    *,
+    probe_persons: Int[np.ndarray, " p"],
+    gallery_persons: Int[np.ndarray, " g"],
+) -> tuple[Search, Bool[np.ndarray, " p"]]:
+    """Rank a gallery in which a person may have several pictures, for probes of persons in it and of others.
+
+    The rank of a known probe is one more than the number of pictures of other persons that score as well as
+    its own person's best: it is found among the first k when one of its person's pictures is.
+
+    Args:
+        probes: Embeddings of length 1.
+        gallery: Embeddings of length 1.
+        probe_persons: Person of each probe.
+        gallery_persons: Person of each gallery picture.
+
+    Returns:
+        The search, and which probes are of persons in the gallery: the known ones, in their order.
+    """
+    is_known = np.isin(probe_persons, gallery_persons)
+    ranks = np.zeros(len(probes), np.int64)
+    scores = np.full(len(probes), -np.inf)
+    for start in range(0, len(probes), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        alike = probes[part] @ gallery.T
+        is_own = probe_persons[part, None] == gallery_persons[None, :]
+        own = np.where(is_own, alike, -np.inf).max(axis=1)
+        ranks[part] = 1 + np.sum((alike >= own[:, None]) & ~is_own, axis=1)
+        scores[part] = np.where(is_known[part], own, alike.max(axis=1))
+    return Search(ranks[is_known], scores[is_known], scores[~is_known]), is_known
+
+
+def open_set_hits(found: Search, *, fpir: float, rank: int = 1) -> Bool[np.ndarray, " k"]:
     """Return which known probes are identified at a false-positive identification rate of at most `fpir`.
 
-    A hit is at rank 1 and above the lowest threshold that lets no more than that share of the unknown
-    probes through; the mean is TPIR.
+    A hit is at that rank or better and above the lowest threshold that lets no more than that share of the
+    unknown probes through; the mean is TPIR.
 
     Args:
         found: From `search`.
         fpir: In (0, 1).
+        rank: 1 by NIST's definition; QMUL-SurvFace reports 20.
 
     Raises:
         DataError: fewer than 3 / fpir unknown probes.
@@ -140,4 +176,4 @@ def open_set_hits(found: Search, *, fpir: float) -> Bool[np.ndarray, " k"]:
     permitted = int(np.floor(fpir * num_unknown * (1 + 1e-12)))
     # A score passes when it is above the first unknown score that must not pass; ties do not pass.
     limit = np.sort(found.unknown_scores)[::-1][permitted] if permitted < num_unknown else -np.inf
-    return np.asarray((found.ranks == 1) & (found.known_scores > limit))
+    return np.asarray((found.ranks <= rank) & (found.known_scores > limit))

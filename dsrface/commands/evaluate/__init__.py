@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from dsrface.commands.evaluate.benchmark import BIN_SUFFIX, BenchmarkResult, read_benchmark, run_benchmark
 from dsrface.commands.evaluate.figures import Scored, compare_cells, identify, image_quality, score_cells
 from dsrface.commands.evaluate.findings import limits, quality_answer, verification_answer
 from dsrface.commands.evaluate.images import Measured, Networks, measure
@@ -33,6 +34,8 @@ from dsrface.commands.evaluate.strips import choose_strips
 from dsrface.commands.shared.datasets import outputs_of
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import to_toml
+from dsrface.data.benchmarks.benchmark import Benchmark
+from dsrface.data.benchmarks.native import read_native
 from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.pairs import Pairs, all_pairs, generate_pairs
 from dsrface.data.pairs_file import read_pairs
@@ -58,7 +61,7 @@ _OWN_FILES = (CONFIG_FILE, IMAGES_FILE, RESULT_FILE, REPORT_FILE)
 _WORKERS_FROM_IMAGES = 2000
 
 
-def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult:
+def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResult:
     """Measure, judge and report.
 
     Args:
@@ -69,15 +72,24 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult:
         DsrfaceError: whatever cannot be used, by family.
     """
     out = _out(config)
+    has_own_pictures = config.pairs is not None and config.pairs.suffix == BIN_SUFFIX
+    if has_own_pictures and config.protocol is None:
+        emit(Note(f"{config.pairs} holds its own pictures: they are measured, not those of {config.data}"))
+    if config.protocol is not None or has_own_pictures:
+        return _run_benchmark(config, read_benchmark(config), out, emit)
     data = open_data(config.data)
     split = data.split(config.split)
     for note in data.notes:
         emit(Note(note))
+    if data.is_native:
+        native = read_native(data, split, max_pairs=config.max_pairs, seed=config.seed)
+        return _run_benchmark(config, native, out, emit)
     for doubt in data.check_twins(config.vlr_size, config.split):
         emit(Note(doubt, is_warning=True))
     device = choose_device(config.device, amp=config.amp)
     emit(Note(f"device: {device.reason}"))
-    networks = _networks(config, data, split, device, emit)
+    outputs = None if config.dsr_outputs is None else outputs_of(split, data, config.dsr_outputs)
+    networks = _networks(config, outputs, device, emit)
     # Before anything is measured: a mistake in a pairs file must not show an hour later.
     pairs = _pairs(config, split, emit) if networks.recognisers else None
     measured = measure(
@@ -183,9 +195,14 @@ def _pairs(config: EvaluateConfig, split: FaceSplit, emit: Emit) -> tuple[Pairs,
     return pairs, generated if generated.num_folds > 1 else None  # a threshold comes from other folds
 
 
-def _networks(
-    config: EvaluateConfig, data: FaceData, split: FaceSplit, device: Device, emit: Emit
-) -> Networks:
+def _run_benchmark(config: EvaluateConfig, benchmark: Benchmark, out: Path, emit: Emit) -> BenchmarkResult:
+    device = choose_device(config.device, amp=config.amp)
+    emit(Note(f"device: {device.reason}"))
+    networks = _networks(config, None, device, emit)
+    return run_benchmark(config, benchmark, networks, _described(networks), out=out, device=device, emit=emit)
+
+
+def _networks(config: EvaluateConfig, outputs: Path | None, device: Device, emit: Emit) -> Networks:
     dsr = None
     if config.dsr is not None:
         dsr = load_dsr(config.dsr, vlr_size=config.vlr_size, device=device.torch_name)
@@ -204,7 +221,6 @@ def _networks(
                 is_warning=True,
             )
         )
-    outputs = None if config.dsr_outputs is None else outputs_of(split, data, config.dsr_outputs)
     return Networks(dsr, outputs, loaded)
 
 

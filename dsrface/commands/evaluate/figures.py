@@ -87,41 +87,77 @@ def score_cells(
     """
     cells: list[Cell] = []
     all_draws: dict[tuple[str, str, str], Draws] = {}
-    num_persons = len(np.union1d(persons[pairs.first], persons[pairs.second]))
     for protocol, images, left, right, recogniser in _plan(measured):
         features = (measured.features[left, recogniser], measured.features[right, recogniser])
         asked, asked_folds = pairs, folds
         if left != right:  # both ways: which picture of a pair is the VLR one is an accident of the list
             asked, asked_folds = both_ways(pairs), None if folds is None else both_ways(folds)
-        first, second = persons[asked.first], persons[asked.second]
-        scores = cosines(*features, asked)
-        trials = Trials(scores, asked.is_same)
-        accepted = trials.accepted()
-        values = {
-            "eer": float(accepted.eer()[0]),
-            "auc": float(accepted.auc()[0]),
-            "d_prime": float(d_primes(trials, np.ones((1, len(trials))))[0]),
-        }
-        values |= {f"tar@{far:g}": float(accepted.tar_at_far(far)[0]) for far in fars}
-        draws = verification_draws(trials, first, second, counts, fars=fars)
-        figures = {
-            name: estimate(value, draws[name], num_persons=num_persons) for name, value in values.items()
-        }
-        cell = Cell(
-            protocol=protocol,
-            images=images,
-            recogniser=recogniser,
-            eer=figures["eer"],
-            auc=figures["auc"],
-            d_prime=figures["d_prime"],
-            tars=tuple(_tar(far, figures[f"tar@{far:g}"], pairs.num_impostor) for far in fars),
-            accuracy=None if asked_folds is None else _accuracy(cosines(*features, asked_folds), asked_folds),
-            roc=_curve(roc(scores, asked.is_same)),
-            histogram=_histogram(scores, asked.is_same),
+        cell, draws = score_cell(
+            (protocol, images, recogniser),
+            features,
+            asked,
+            asked_folds,
+            persons=persons,
+            counts=counts,
+            fars=fars,
+            num_impostor=pairs.num_impostor,
         )
         cells.append(cell)
         all_draws[_key(cell)] = draws
+    num_persons = len(np.union1d(persons[pairs.first], persons[pairs.second]))
     return Scored(tuple(cells), all_draws, num_persons)
+
+
+def score_cell(
+    key: tuple[str, str, str],
+    features: tuple[NDArray[np.float32], NDArray[np.float32]],
+    pairs: Pairs,
+    folds: Pairs | None,
+    *,
+    persons: NDArray[np.int64],
+    counts: NDArray[np.uint16],
+    fars: Sequence[float],
+    num_impostor: int,
+) -> tuple[Cell, Draws]:
+    """Return verification figures of one way to compare pairs, and their bootstrap draws.
+
+    Args:
+        key: Protocol, kind of picture and recogniser.
+        features: Embeddings [n, d] that the first and the second of a pair index.
+        pairs: Pairs for error rates.
+        folds: Pairs for accuracy; None leaves it out.
+        persons: Person of each row.
+        counts: Bootstrap draws of persons.
+        fars: False-accept rates.
+        num_impostor: Independent impostor pairs, which say what a rate is worth.
+    """
+    first, second = persons[pairs.first], persons[pairs.second]
+    num_persons = len(np.union1d(first, second))
+    scores = cosines(*features, pairs)
+    trials = Trials(scores, pairs.is_same)
+    accepted = trials.accepted()
+    values = {
+        "eer": float(accepted.eer()[0]),
+        "auc": float(accepted.auc()[0]),
+        "d_prime": float(d_primes(trials, np.ones((1, len(trials))))[0]),
+    }
+    values |= {f"tar@{far:g}": float(accepted.tar_at_far(far)[0]) for far in fars}
+    draws = verification_draws(trials, first, second, counts, fars=fars)
+    figures = {name: estimate(value, draws[name], num_persons=num_persons) for name, value in values.items()}
+    protocol, images, recogniser = key
+    cell = Cell(
+        protocol=protocol,
+        images=images,
+        recogniser=recogniser,
+        eer=figures["eer"],
+        auc=figures["auc"],
+        d_prime=figures["d_prime"],
+        tars=tuple(_tar(far, figures[f"tar@{far:g}"], num_impostor) for far in fars),
+        accuracy=None if folds is None else _accuracy(cosines(*features, folds), folds),
+        roc=_curve(roc(scores, pairs.is_same)),
+        histogram=_histogram(scores, pairs.is_same),
+    )
+    return cell, draws
 
 
 def compare_cells(scored: Scored) -> tuple[Comparison, ...]:

@@ -248,7 +248,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; what is not finite becomes None, which JSON has."""
-        return {"schema_version": SCHEMA_VERSION, **_plain(asdict(self))}
+        return {"schema_version": SCHEMA_VERSION, **plain_values(asdict(self))}
 
 
 @dataclass(frozen=True)
@@ -275,11 +275,12 @@ class EvaluateResult:
         return facts | self.evaluation.to_dict()
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
+    """Return lists for tuples and None for what is not finite, in nested values, as JSON wants them."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_values(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

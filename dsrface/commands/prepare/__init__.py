@@ -19,7 +19,6 @@ from dsrface.commands.prepare.build import build, check_persons, listed
 from dsrface.commands.prepare.folder import (
     BAD_IMAGES_FILE,
     LOCK_FILE,
-    NATIVE_FILE,
     SEVERAL_FACES_FILE,
     content_sha256,
     digest,
@@ -31,7 +30,7 @@ from dsrface.commands.prepare.records import escape_name
 from dsrface.config.prepare import PrepareConfig
 from dsrface.data.decode import walk_images
 from dsrface.data.folders import HIGH_FOLDER
-from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION, person_of
+from dsrface.data.layout import DATASET_FILE, NATIVE_FILE, SCHEMA_VERSION, person_of
 from dsrface.data.photos.scan import record_source, scan_photos
 from dsrface.data.synthetic.photo_folder import DRAWN_MARK
 from dsrface.errors import RunError, UsageError
@@ -160,7 +159,8 @@ def _result(
     images = sum(item["images"] for item in counts.values())
     persons = sum(item["persons"] for item in counts.values())
     num_bad = sum(info["bad_images"].values())
-    warnings = (*_warnings(info), *_without_pairs(config.data, counts))
+    unpaired = () if config.native else _without_pairs(config.data, counts)
+    warnings = (*_warnings(info), *unpaired)
     for text in warnings:
         emit(Note(text, is_warning=True))
     shares = ", ".join(
@@ -192,9 +192,8 @@ def _next_command(config: PrepareConfig, counts: Mapping[str, Any]) -> str:
 def _without_pairs(data: Path, splits: Iterable[str]) -> Iterable[str]:
     """Yield a warning for each split that recognition cannot be measured on."""
     for split in (name for name in splits if name != "train"):
-        folder = data / split / HIGH_FOLDER
-        persons = Counter(person_of(name) for name in walk_images(folder)) if folder.is_dir() else Counter()
-        if max(persons.values(), default=2) < 2:
+        persons = Counter(person_of(name) for name in walk_images(data / split / HIGH_FOLDER))
+        if max(persons.values()) < 2:
             yield f"nobody in the {split} split has two pictures: there is no pair of one person to recognise"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from dsrface.data.decode import walk_images
 from dsrface.data.folders import HIGH_FOLDER, low_folder
-from dsrface.data.layout import DATASET_FILE, SCHEMA_VERSION
+from dsrface.data.layout import DATASET_FILE, NATIVE_FILE, SCHEMA_VERSION
 from dsrface.errors import RunError
 from dsrface.events import Emit, Progress
 from dsrface.runtime.files import TMP_SUFFIX, disk_error, read_json, remove_half_written, replace, sha256_file
@@ -21,7 +21,6 @@ from dsrface.types import SPLITS
 BAD_IMAGES_FILE = "bad_images.csv"
 PREVIEW_FILE = "preview.png"
 SEVERAL_FACES_FILE = "several_faces.csv"
-NATIVE_FILE = "native_faces.csv"
 LOCK_FILE = ".prepare.lock"
 _FILES = (BAD_IMAGES_FILE, PREVIEW_FILE, SEVERAL_FACES_FILE, NATIVE_FILE)
 _STAGING = ".prepare-"

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from dsrface.commands.prepare.folder import (
-    NATIVE_FILE,
     PREVIEW_FILE,
     SEVERAL_FACES_FILE,
 )
 from dsrface.data.decode import encode_png
+from dsrface.data.layout import NATIVE_FILE
 from dsrface.data.photos.duplicates import near_across_persons
 from dsrface.data.photos.faces import THUMB_PX, FaceDone
 from dsrface.data.photos.preview import preview_sheet

@@ -1,0 +1,99 @@
+"""The figures of a benchmark on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from dsrface.commands.evaluate.result import RAW
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dsrface.commands.evaluate.benchmark.result import BenchmarkResult
+    from dsrface.metrics.bootstrap import Estimate
+
+
+_WIDE = 110
+
+
+def render_benchmark(result: BenchmarkResult, console: Console) -> None:
+    """Print searches, verification and limits; the closing facts are the caller's."""
+    if result.searches:
+        console.print(_searches(result))
+    if result.cells:
+        console.print(_cells(result, is_wide=console.width >= _WIDE))
+    pairs = f"; {result.num_genuine} genuine, {result.num_impostor} impostor pairs" if result.cells else ""
+    words = f"[low, high]: 95 % by person, {result.num_persons} persons{pairs}. ~ few pairs for this FAR."
+    console.print(Text(words, style="dim"))
+    for line in result.limits:
+        console.print(Text(f"! {line}", style="yellow"))
+
+
+def _searches(result: BenchmarkResult) -> Table:
+    ranks = sorted({rank for item in result.searches for rank in item.ranks})
+    fpirs = sorted({fpir for item in result.searches for fpir in item.tpirs}, reverse=True)
+    table = _table(f"Identification, {result.protocol}, {result.vlr_size} px")
+    table.add_column("pictures")
+    table.add_column("recogniser")
+    for rank in ranks:
+        table.add_column(f"rank {rank} %", justify="right")
+    for fpir in fpirs:
+        table.add_column(f"TPIR@{fpir:g}", justify="right")
+    title = None
+    for item in result.searches:
+        if item.search != title:
+            title = item.search
+            counts = f"{item.num_known} known, {item.num_unknown} unknown probes; gallery {item.num_gallery}"
+            head = f"{title}: {counts}" if title else counts
+            table.add_row(Text(head, style="dim"), *[""] * (1 + len(ranks) + len(fpirs)))
+        row = [f" {item.images}", item.recogniser]
+        row += [_percent(item.ranks.get(rank)) for rank in ranks]
+        row += [_percent(item.tpirs.get(fpir)) for fpir in fpirs]
+        table.add_row(*row, style="dim" if item.recogniser == RAW else None)
+    return table
+
+
+def _cells(result: BenchmarkResult, *, is_wide: bool) -> Table:
+    fars = [item.far for item in result.cells[0].tars]
+    has_accuracy = any(cell.accuracy is not None for cell in result.cells)
+    table = _table(f"Verification, {result.protocol}, {result.vlr_size} px")
+    for name in ("pairs", "pictures", "recogniser"):
+        table.add_column(name)
+    table.add_column("EER %", justify="right")
+    for far in fars:
+        table.add_column(f"TAR@{far:g}", justify="right")
+    if has_accuracy:
+        table.add_column("acc %", justify="right")
+    for cell in result.cells:
+        row = [cell.protocol, cell.images, cell.recogniser, _percent(cell.eer)]
+        row += [
+            ("~" if item.support == "weak" else "") + _percent(item.tar, has_interval=is_wide)
+            for item in cell.tars
+        ]
+        if has_accuracy:
+            row.append("-" if cell.accuracy is None else f"{cell.accuracy.mean * 100:.2f}")
+        table.add_row(*row, style="dim" if cell.recogniser == RAW else None)
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="dim",
+    )
+
+
+def _percent(found: Estimate | None, *, has_interval: bool = True) -> str:
+    if found is None or found.value is None:
+        return "-"
+    text = f"{found.value * 100:.1f}"
+    if not has_interval or found.low is None or found.high is None:
+        return text
+    return f"{text} [{found.low * 100:.0f}, {found.high * 100:.0f}]"

@@ -1,0 +1,227 @@
+"""`dsrface evaluate` on a published benchmark, or on native low-resolution faces: figures without twins."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from dsrface.commands.evaluate.benchmark.features import Embedded, embed_faces
+from dsrface.commands.evaluate.benchmark.result import BenchmarkResult, SearchFigures
+from dsrface.commands.evaluate.benchmark.scoring import Judged, judge
+from dsrface.commands.evaluate.benchmark.sheet import write_sheet
+from dsrface.commands.evaluate.findings import NEVER_EVIDENCE, percent, points
+from dsrface.commands.evaluate.images import Networks
+from dsrface.commands.evaluate.result import MAIN_PROTOCOL, RAW, Cell
+from dsrface.config.evaluate import EvaluateConfig
+from dsrface.config.sources import to_toml
+from dsrface.data.benchmarks.benchmark import Benchmark
+from dsrface.data.benchmarks.searches import read_scface, read_survface, read_tinyface
+from dsrface.data.benchmarks.verifications import read_bin, read_ijb, read_lfw
+from dsrface.errors import DataError
+from dsrface.events import Emit, Note
+from dsrface.metrics.bootstrap import MIN_DRAWS, MIN_PERSONS
+from dsrface.runtime.devices import Device
+from dsrface.runtime.files import write_json, write_text
+
+__all__ = ["BIN_SUFFIX", "BenchmarkResult", "read_benchmark", "run_benchmark"]
+
+RESULT_FILE = "evaluation.json"
+SHEET_FILE = "pictures.png"
+BIN_SUFFIX = ".bin"  # a list of pairs that holds its own pictures
+_READERS: dict[str, Callable[[EvaluateConfig], Benchmark]] = {
+    "tinyface": lambda config: read_tinyface(config.data),
+    "scface": lambda config: read_scface(config.data),
+    "survface": lambda config: read_survface(config.data),
+    "xqlfw": lambda config: read_lfw(config.data, config.pairs, name="xqlfw"),
+    "lfw": lambda config: read_lfw(config.data, config.pairs),
+    "bin": lambda config: read_bin(config.data),
+    "ijb": lambda config: read_ijb(config.data),
+}
+
+
+def read_benchmark(config: EvaluateConfig) -> Benchmark:
+    """Read the benchmark that a configuration asks for; a `.bin` file as pairs is one of its own.
+
+    Raises:
+        DataError: it does not exist, or is laid out in another way.
+    """
+    if config.pairs is not None and config.pairs.suffix == BIN_SUFFIX:
+        return read_bin(config.pairs)
+    assert config.protocol is not None
+    if not config.data.exists():
+        raise DataError("There is no such folder or file.", id="no-data-set", where=config.data)
+    if config.data.is_file() != (config.protocol == "bin"):
+        wanted = "a .bin file" if config.protocol == "bin" else "the folder of the benchmark"
+        raise DataError(f"{config.protocol} takes {wanted}.", id="other-layout", where=config.data)
+    return _READERS[config.protocol](config)
+
+
+def run_benchmark(
+    config: EvaluateConfig,
+    benchmark: Benchmark,
+    networks: Networks,
+    described: dict[str, dict[str, str]],
+    *,
+    out: Path,
+    device: Device,
+    emit: Emit,
+) -> BenchmarkResult:
+    """Embed every face, judge and write the results.
+
+    Args:
+        config: Complete configuration.
+        benchmark: What to measure on.
+        networks: With what.
+        described: Role to name, path and SHA-256, for the record.
+        out: Folder of the results.
+        device: Where the networks are.
+        emit: Takes notes and progress.
+
+    Raises:
+        DataError: no face can be used, or the recognisers are missing.
+    """
+    for note in benchmark.notes:
+        emit(Note(f"{benchmark.name}: {note}"))
+    if networks.dsr_outputs is not None or config.dsr_outputs is not None:
+        raise DataError(
+            "Native faces are super-resolved here by a network; stored outputs are not read.",
+            id="no-twins",
+            where=config.dsr_outputs,
+            hint="Give the network with --dsr.",
+        )
+    embedded = embed_faces(
+        benchmark,
+        networks,
+        vlr_size=config.vlr_size,
+        flip=config.flip,
+        batch_size=config.batch_size,
+        device=device,
+        emit=emit,
+    )
+    for position, reason in embedded.bad.items():
+        emit(Note(f"left out {benchmark.faces[position].name}: {reason}", is_warning=True))
+    if not embedded.features:
+        raise DataError("No face of the benchmark can be used.", id="nothing-usable", where=config.data)
+    judged = judge(benchmark, embedded, num_draws=config.bootstrap, seed=config.seed)
+    result = _result(config, benchmark, embedded, judged, described, out, device)
+    write_text(out / "config.toml", to_toml(config))
+    write_json(out / RESULT_FILE, result.to_dict())
+    write_sheet(out / SHEET_FILE, benchmark, embedded, networks, vlr_size=config.vlr_size, device=device)
+    return result
+
+
+def _result(
+    config: EvaluateConfig,
+    benchmark: Benchmark,
+    embedded: Embedded,
+    judged: Judged,
+    described: dict[str, dict[str, str]],
+    out: Path,
+    device: Device,
+) -> BenchmarkResult:
+    persons = {unit.person for unit in benchmark.templates or benchmark.faces}
+    data = shlex.quote(str(config.data))
+    following = f"dsrface evaluate {data} --vlr-size {config.vlr_size} --dsr RUN"
+    if config.protocol is not None:
+        following += f" --protocol {config.protocol}"
+    if config.dsr is not None:
+        following = f"python -m json.tool {shlex.quote(str(out / RESULT_FILE))}"
+    return BenchmarkResult(
+        summary=_summary(judged, config.vlr_size),
+        location=str(out),
+        next_command=following,
+        protocol=benchmark.name,
+        data=str(config.data),
+        vlr_size=config.vlr_size,
+        num_faces=len(benchmark.faces) - len(embedded.bad),
+        num_persons=len(persons),
+        num_genuine=benchmark.pair_tests[0].pairs.num_genuine if benchmark.pair_tests else 0,
+        num_impostor=benchmark.pair_tests[0].pairs.num_impostor if benchmark.pair_tests else 0,
+        networks=described,
+        searches=judged.searches,
+        cells=judged.cells,
+        comparisons=judged.comparisons,
+        limits=_limits(config, judged, _num_judged(benchmark)),
+        bad_images={benchmark.faces[place].name: reason for place, reason in embedded.bad.items()},
+        settings={
+            "seed": config.seed,
+            "bootstrap": config.bootstrap,
+            "flip": config.flip,
+            "device": device.reason,
+            "measured_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        },
+    )
+
+
+def _num_judged(benchmark: Benchmark) -> int:
+    """Return how many persons the figures come from: those searched for, or those in pairs."""
+    if benchmark.searches:
+        probes = np.unique(np.concatenate([search.probes for search in benchmark.searches]))
+        enrolled = {benchmark.faces[k].person for k in benchmark.searches[0].gallery.tolist()}
+        return len({benchmark.faces[k].person for k in probes.tolist()} & enrolled)
+    return len({unit.person for unit in benchmark.templates or benchmark.faces})
+
+
+def _summary(judged: Judged, vlr_size: int) -> str:
+    """Return the best figure of the search with most probes, and what DSR against bicubic shows there."""
+    searches = [item for item in judged.searches if item.recogniser != RAW and 1 in item.ranks]
+    if searches:
+        most = max(item.num_known for item in searches)
+        best = max((item for item in searches if item.num_known == most), key=_rank1)
+        title = f", {best.search}" if best.search else ""
+        text = f"At {vlr_size} px, {best.name} finds {percent(best.ranks[1])} at rank 1{title}"
+        protocol, metric, unit = best.search or "search", "rank1", points
+    else:
+        cells = [cell for cell in judged.cells if cell.recogniser != RAW]
+        if not cells:
+            return f"At {vlr_size} px there are only figures of raw pixels: name a recogniser."
+        main = [cell for cell in cells if cell.protocol == MAIN_PROTOCOL] or cells
+        lowest = min(main, key=_eer)
+        text = f"At {vlr_size} px, {lowest.name} has the lowest EER, {lowest.protocol}: {percent(lowest.eer)}"
+        protocol, metric, unit = lowest.protocol, "eer", points
+    gain = next(
+        (
+            item
+            for item in judged.comparisons
+            if (item.protocol, item.metric) == (protocol, metric)
+            and item.first.startswith("DSR")
+            and item.second.startswith("bicubic")
+            and RAW not in item.first
+        ),
+        None,
+    )
+    return (
+        f"{text}."
+        if gain is None
+        else f"{text}. DSR against bicubic: {gain.verdict}, {unit(gain.difference)}."
+    )
+
+
+def _rank1(item: SearchFigures) -> float:
+    return item.ranks[1].value or 0.0
+
+
+def _eer(cell: Cell) -> float:
+    return 1.0 if cell.eer.value is None else cell.eer.value
+
+
+def _limits(config: EvaluateConfig, judged: Judged, num_persons: int) -> tuple[str, ...]:
+    found = []
+    if num_persons < MIN_PERSONS:
+        found.append(
+            f"Only {num_persons} persons: below {MIN_PERSONS} no interval can be trusted, so none is given "
+            "and nothing is judged."
+        )
+    if config.bootstrap < MIN_DRAWS:
+        found.append(f"Fewer than {MIN_DRAWS} bootstrap draws, so no intervals: nothing is judged.")
+    unsure = sorted(
+        {fpir for item in judged.searches for fpir, rate in item.tpirs.items() if rate.value is None}
+    )
+    if unsure:
+        rates = ", ".join(f"{fpir:g}" for fpir in unsure)
+        found.append(f"Too few unknown probes for an FPIR of {rates}: 3 / FPIR are needed.")
+    return (*found, "One data set: other cameras, poses and people will give other figures.", NEVER_EVIDENCE)

@@ -1,0 +1,143 @@
+"""What a benchmark asks for: faces, searches in a gallery, and pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dsrface.data.decode import ImageU8, decode_image, read_image
+from dsrface.data.formats.landmarks import Points
+from dsrface.data.pairs import Pairs
+from dsrface.data.photos.align import align_face
+from dsrface.types import HIGH_SIZE_PX
+
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Face:
+    """A picture of a benchmark.
+
+    Args:
+        name: How it is called in the results.
+        source: Its file, or its encoded bytes.
+        person: Who it shows; every distractor is a person of its own.
+        is_low: A native low-resolution face, which has no HR twin.
+        points: Five landmarks that it is aligned by; None takes the picture as it is, resized.
+    """
+
+    name: str
+    source: Path | bytes
+    person: str
+    is_low: bool
+    points: Points | None = None
+
+    def read(self, size_px: int) -> ImageU8:
+        """Return the face, uint8 [size_px, size_px, 3].
+
+        Raises:
+            DataError: the picture or its landmarks cannot be used.
+        """
+        if isinstance(self.source, bytes):
+            image = decode_image(self.source, where=self.name)
+        else:
+            image = read_image(self.source)
+        if self.points is not None:
+            return align_face(image, self.points, size_px=size_px)
+        if image.shape[:2] == (size_px, size_px):
+            return image
+        return np.array(Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BICUBIC))
+
+
+@dataclass(frozen=True)
+class GallerySearch:
+    """Whose are these probes?
+
+    Args:
+        title: What distinguishes it from the other searches, e.g. the distance.
+        gallery: Positions of the enrolled faces; a person may have several.
+        probes: Positions of the faces that are searched for; persons outside the gallery are unknown.
+        ranks: Ranks to report.
+        fpirs: False-positive identification rates to report, where there are unknown probes.
+        open_set_rank: Rank that counts as found at those rates.
+    """
+
+    title: str
+    gallery: Positions
+    probes: Positions
+    ranks: tuple[int, ...] = (1, 5, 20)
+    fpirs: tuple[float, ...] = ()
+    open_set_rank: int = 1
+
+
+@dataclass(frozen=True)
+class PairTest:
+    """Is it the same person?
+
+    Args:
+        protocol: `HR-HR`, `HR-LR` or `LR-LR`.
+        pairs: Positions of faces, or of templates where the benchmark has templates.
+    """
+
+    protocol: str
+    pairs: Pairs
+
+
+@dataclass(frozen=True)
+class Template:
+    """Pictures of one person that are compared as one.
+
+    Args:
+        faces: Positions of its faces.
+        media: Photo or video that each is from; frames of one video count as one picture.
+        person: Who it shows.
+    """
+
+    faces: Positions
+    media: NDArray[np.int64]
+    person: str
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark that was read.
+
+    Args:
+        name: As `--protocol` has it.
+        faces: All pictures.
+        searches: Identification.
+        pair_tests: Verification.
+        templates: Pictures that are compared as one; empty where each stands for itself.
+        fars: False-accept rates that are published for it.
+        has_twins: Its faces are HR, and their VLR faces are made by reducing them.
+        notes: What was assumed, for people.
+    """
+
+    name: str
+    faces: Sequence[Face]
+    searches: tuple[GallerySearch, ...] = ()
+    pair_tests: tuple[PairTest, ...] = ()
+    templates: tuple[Template, ...] = ()
+    fars: tuple[float, ...] = (0.1, 0.01, 0.001, 0.0001)
+    has_twins: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def is_low(self) -> NDArray[np.bool_]:
+        """Which faces are native low-resolution ones."""
+        return np.array([face.is_low for face in self.faces], bool)
+
+
+def twin_tests(pairs: Pairs) -> tuple[PairTest, ...]:
+    """Return the three ways to compare pairs of HR faces: as they are, with one reduced, with both."""
+    return tuple(PairTest(protocol, pairs) for protocol in ("HR-LR", "LR-LR", "HR-HR"))
+
+
+def reader_size(face: Face, vlr_size: int) -> int:
+    """Return the side that a face is read at."""
+    return vlr_size if face.is_low else HIGH_SIZE_PX

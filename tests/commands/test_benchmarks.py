@@ -1,0 +1,407 @@
+"""`dsrface evaluate` on benchmarks in their published layout, against figures made by hand."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from dsrface.commands.evaluate import run
+from dsrface.commands.evaluate.benchmark.result import BenchmarkResult
+from dsrface.commands.evaluate.benchmark.scoring import pool_templates
+from dsrface.config.evaluate import EvaluateConfig
+from dsrface.data.augment import to_image01, to_image_u8
+from dsrface.data.benchmarks.benchmark import Template
+from dsrface.data.decode import encode_png
+from dsrface.data.photos.align import ARCFACE_TEMPLATE, align_face
+from dsrface.data.synthetic.drawing import draw_face
+from dsrface.errors import DataError
+from dsrface.events import Note
+from dsrface.models.preprocess import network_input
+from dsrface.models.resize import upsample_bicubic
+from dsrface.models.weights import load_recogniser
+from tests.commands.networks import write_dsr, write_recogniser
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("networks")
+    return {
+        "dsr": write_dsr(root / "dsr.safetensors", tail=0.02),
+        "recogniser": write_recogniser(root / "frozen.safetensors", seed=0),
+    }
+
+
+def evaluate(data: Path, out: Path, networks: dict[str, Path], **settings) -> BenchmarkResult:
+    given = {"vlr_size": SIZE, "bootstrap": 100, "device": "cpu", "workers": 0, **networks, **settings}
+    result = run(EvaluateConfig(data=data, out=out, **given), emit=lambda _: None)
+    assert isinstance(result, BenchmarkResult)
+    return result
+
+
+def face(person: int, number: int, size_px: int = 112) -> Image.Image:
+    image = Image.fromarray(draw_face(person, number))
+    return image if size_px == 112 else image.resize((size_px, size_px), Image.Resampling.BICUBIC)
+
+
+def save(path: Path, person: int, number: int, size_px: int = 112) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    face(person, number, size_px).save(path)
+
+
+class Oracle:
+    """Embeddings of files by hand: Pillow, one resize, the network's own forward."""
+
+    def __init__(self, weights: Path) -> None:
+        self.loaded = load_recogniser(weights)
+
+    def high(self, image: Image.Image) -> np.ndarray:
+        return self._embed(torch.from_numpy(np.asarray(image)[None].copy()))
+
+    def low(self, image: Image.Image) -> np.ndarray:
+        small = image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.asarray(small)[None].copy())
+        return self._embed(to_image_u8(upsample_bicubic(to_image01(pixels))))
+
+    @torch.inference_mode()
+    def _embed(self, images: torch.Tensor) -> np.ndarray:
+        found = self.loaded.model(network_input(to_image01(images), self.loaded.preprocess))[0].numpy()
+        return found / np.linalg.norm(found)
+
+
+def figure(result: BenchmarkResult, images: str, search: str = ""):
+    (found,) = (
+        item
+        for item in result.searches
+        if (item.images, item.recogniser, item.search) == (images, "frozen", search)
+    )
+    return found
+
+
+def cell(result: BenchmarkResult, protocol: str, images: str):
+    (found,) = (
+        item
+        for item in result.cells
+        if (item.protocol, item.images, item.recogniser) == (protocol, images, "frozen")
+    )
+    return found
+
+
+def ranks_by_hand(probes, gallery, probe_persons, gallery_persons) -> list[int]:
+    ranks = []
+    for features, person in zip(probes, probe_persons, strict=True):
+        order = sorted(
+            (
+                (float(features @ other), owner != person)
+                for other, owner in zip(gallery, gallery_persons, strict=True)
+            ),
+            key=lambda item: (-item[0], not item[1]),
+        )
+        wrong_before = 0
+        for _, is_wrong in order:
+            if not is_wrong:
+                break
+            wrong_before += 1
+        ranks.append(1 + wrong_before)
+    return ranks
+
+
+def tinyface(root: Path, *, with_lists: bool) -> Path:
+    test = root / "tinyface" / "Testing_Set"
+    names: dict[str, tuple[list[str], list[int]]] = {"gallery": ([], []), "probe": ([], [])}
+    for person in range(5):
+        for part, key, number in (
+            ("Gallery_Match", "gallery", 0),
+            ("Probe", "probe", 1),
+            ("Probe", "probe", 2),
+        ):
+            name = f"{person + 1}_{number}.png"
+            save(test / part / name, person, number, 20)
+            names[key][0].append(name)
+            names[key][1].append(person + 1)
+    for number in range(7):
+        save(test / "Gallery_Distractor" / f"x{number}.png", 50 + number, 0, 20)
+    if with_lists:
+        scipy_io = pytest.importorskip("scipy.io")
+        for key, stem in (("gallery", "gallery_match"), ("probe", "probe")):
+            table = {
+                f"{key}_set": np.array(names[key][0], object).reshape(-1, 1),
+                f"{key}_ids": names[key][1],
+            }
+            scipy_io.savemat(test / f"{stem}_img_ID_pairs.mat", table)
+    return root
+
+
+@pytest.mark.parametrize("with_lists", [False, True])
+def test_tinyface__ranks_with_distractors_equal_those_made_by_hand(tmp_path, networks, with_lists) -> None:
+    result = evaluate(
+        tinyface(tmp_path / "data", with_lists=with_lists), tmp_path / "out", networks, protocol="tinyface"
+    )
+    found = figure(result, "bicubic")
+    assert (found.num_gallery, found.num_known, found.num_unknown) == (12, 10, 0)
+    oracle = Oracle(networks["recogniser"])
+    gallery = [oracle.low(face(p, 0, 20)) for p in range(5)] + [
+        oracle.low(face(50 + k, 0, 20)) for k in range(7)
+    ]
+    owners = [*range(5), *(50 + k for k in range(7))]
+    probe_persons = [p for p in range(5) for _ in range(2)]
+    probes = [oracle.low(face(p, n, 20)) for p in range(5) for n in (1, 2)]
+    ranks = np.array(ranks_by_hand(probes, gallery, probe_persons, owners))
+    assert found.ranks[1].value == pytest.approx(np.mean(ranks <= 1))
+    assert found.ranks[5].value == pytest.approx(np.mean(ranks <= 5))
+    assert 20 not in found.ranks  # the gallery has fewer
+    assert {item.verdict for item in result.comparisons} == {"not judged"}  # five persons
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "config.toml",
+        "evaluation.json",
+        "pictures.png",
+    ]
+
+
+def test_scface__mugshots_against_each_distance(tmp_path, networks) -> None:
+    root = tmp_path / "data"
+    for person in range(4):
+        save(root / "mugshot_frontal_cropped_all" / f"{person + 1:03d}_frontal.png", person, 0)
+        for distance in (1, 2):
+            for camera in (1, 2):
+                name = f"{person + 1:03d}_cam{camera}_{distance}.png"
+                size_px = 12 * distance + 8
+                save(
+                    root / f"surveillance_cameras_distance_{distance}" / f"cam_{camera}" / name,
+                    person,
+                    camera,
+                    size_px,
+                )
+    result = evaluate(root, tmp_path / "out", networks, protocol="scface")
+    oracle = Oracle(networks["recogniser"])
+    gallery = [oracle.high(face(person, 0)) for person in range(4)]
+    every: list[int] = []
+    for distance, metres in ((1, "4.2 m"), (2, "2.6 m")):
+        probes = [oracle.low(face(p, c, 12 * distance + 8)) for p in range(4) for c in (1, 2)]
+        ranks = ranks_by_hand(probes, gallery, [p for p in range(4) for _ in range(2)], range(4))
+        every += ranks
+        found = figure(result, "bicubic", f"distance {distance} ({metres})")
+        assert found.ranks[1].value == pytest.approx(np.mean(np.array(ranks) <= 1))
+    whole = figure(result, "bicubic", "all distances")
+    assert whole.ranks[1].value == pytest.approx(np.mean(np.array(every) <= 1))
+    assert "all distances" in result.summary
+
+
+def test_survface__open_set_rates_and_pairs(tmp_path, networks) -> None:
+    scipy_io = pytest.importorskip("scipy.io")
+    root = tmp_path / "data"
+    test = root / "Face_Identification_Test_Set"
+    for person in range(6):
+        save(test / "gallery" / f"{person}_cam1_1.png", person, 0, 22)
+        save(test / "mated_probe" / f"{person}_cam2_2.png", person, 1, 22)
+    for number in range(30):
+        save(test / "unmated_probe" / f"{100 + number}_cam1_1.png", 100 + number, 0, 22)
+    check = root / "Face_Verification_Test_Set"
+    rows = {"positive": [], "negative": []}
+    for person in range(6):
+        for number in (1, 2):
+            save(check / "verification_images" / f"{person}_cam1_{number}.png", person, number, 22)
+        rows["positive"].append([f"{person}_cam1_1.png", f"{person}_cam1_2.png"])
+        rows["negative"].append([f"{person}_cam1_1.png", f"{(person + 1) % 6}_cam1_2.png"])
+    for kind, table in rows.items():
+        scipy_io.savemat(check / f"{kind}_pairs_names.mat", {f"{kind}_pairs_names": np.array(table, object)})
+    result = evaluate(root, tmp_path / "out", networks, protocol="survface")
+    oracle = Oracle(networks["recogniser"])
+    gallery = np.stack([oracle.low(face(person, 0, 22)) for person in range(6)])
+    known = np.stack([oracle.low(face(person, 1, 22)) for person in range(6)]) @ gallery.T
+    unknown = (np.stack([oracle.low(face(100 + k, 0, 22)) for k in range(30)]) @ gallery.T).max(axis=1)
+    own = known[np.arange(6), np.arange(6)]
+    limit = np.sort(unknown)[::-1][3]  # of 30 unknown probes 3 may pass at 10 %
+    found = figure(result, "bicubic")
+    assert found.num_unknown == 30
+    assert found.tpirs[0.1].value == pytest.approx(np.mean(own > limit))
+    assert found.tpirs[0.01].value is None
+    assert any("FPIR of 0.01" in line for line in result.limits)
+    first = [oracle.low(face(p, 1, 22)) for p in range(6)] * 2
+    second = [oracle.low(face(p, 2, 22)) for p in [*range(6), *((p + 1) % 6 for p in range(6))]]
+    scores = [float(a @ b) for a, b in zip(first, second, strict=True)]
+    assert cell(result, "LR-LR", "bicubic").auc.value == pytest.approx(
+        roc_auc_score([1] * 6 + [0] * 6, scores)
+    )
+
+
+def lfw(root: Path, *, aligned: str = "") -> Path:
+    lines = ["2\t3"]
+    for person in range(6):
+        for number in (1, 2):
+            save(root / aligned / f"P_{person}" / f"P_{person}_{number:04d}.png", person, number)
+    for fold in range(2):
+        lines += [f"P_{3 * fold + k}\t1\t2" for k in range(3)]
+        lines += [f"P_{3 * fold + k}\t1\tP_{(3 * fold + k + 1) % 6}\t2" for k in range(3)]
+    (root / "x_pairs.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.mark.parametrize("protocol", ["lfw", "xqlfw"])
+def test_lfw__three_ways_to_compare(tmp_path, networks, protocol) -> None:
+    root = lfw(tmp_path / "data", aligned="xqlfw_aligned_112" if protocol == "xqlfw" else "")
+    result = evaluate(root, tmp_path / "out", networks, protocol=protocol)
+    assert (result.num_genuine, result.num_impostor, result.num_persons) == (6, 6, 6)
+    oracle = Oracle(networks["recogniser"])
+    pairs = [(p, p) for p in range(6)] + [(p, (p + 1) % 6) for p in range(6)]
+    answers = [a == b for a, b in pairs]
+    high = [float(oracle.high(face(a, 1)) @ oracle.high(face(b, 2))) for a, b in pairs]
+    mixed = [float(oracle.high(face(a, 1)) @ oracle.low(face(b, 2))) for a, b in pairs]
+    mixed += [float(oracle.low(face(a, 1)) @ oracle.high(face(b, 2))) for a, b in pairs]
+    assert cell(result, "HR-HR", "HR").auc.value == pytest.approx(roc_auc_score(answers, high))
+    assert cell(result, "HR-LR", "bicubic").auc.value == pytest.approx(roc_auc_score(answers * 2, mixed))
+    assert cell(result, "HR-HR", "HR").accuracy.num_folds == 2
+
+
+@pytest.mark.parametrize("by", ["protocol", "pairs"])
+def test_bin__is_read_by_protocol_or_as_pairs(tmp_path, networks, by) -> None:
+    pairs = [(p, p) for p in range(10)] + [(p, (p + 1) % 10) for p in range(10)]
+    pictures = [encode_png(np.asarray(face(q, n))) for a, b in pairs for q, n in ((a, 1), (b, 2))]
+    path = tmp_path / "lfw.bin"
+    path.write_bytes(pickle.dumps((pictures, [a == b for a, b in pairs])))
+    settings = {"protocol": "bin"} if by == "protocol" else {"pairs": path}
+    result = evaluate(path if by == "protocol" else tmp_path, tmp_path / "out", networks, **settings)
+    assert (result.num_genuine, result.num_impostor) == (10, 10)
+    # Each person's two pictures are linked by a genuine pair, and each picture comes twice.
+    assert result.num_persons == 10
+    oracle = Oracle(networks["recogniser"])
+    scores = [float(oracle.high(face(a, 1)) @ oracle.high(face(b, 2))) for a, b in pairs]
+    expected = roc_auc_score([a == b for a, b in pairs], scores)
+    assert cell(result, "HR-HR", "HR").auc.value == pytest.approx(expected)
+
+
+def test_ijb__templates_of_aligned_crops(tmp_path, networks) -> None:
+    root = tmp_path / "ijbc"
+    (root / "loose_crop").mkdir(parents=True)
+    (root / "meta").mkdir()
+    members, points, number = "", "", 0
+    place = ARCFACE_TEMPLATE + np.array([14, 19])
+    aligned = {}
+    for template in range(6):
+        for medium in range(2):
+            number += 1
+            canvas = Image.new("RGB", (140, 150))
+            canvas.paste(face(template // 2, number), (14, 19))
+            canvas.save(root / "loose_crop" / f"{number}.png")
+            marks = " ".join(f"{value:.3f}" for value in place.reshape(-1))
+            crop = align_face(np.asarray(canvas), np.round(place, 3))
+            aligned[template, medium] = Image.fromarray(crop)
+            points += f"{number}.png {marks} 0.99\n"
+            members += f"{number}.png {template} {medium}\n"
+    pairs = [(0, 1, 1), (2, 3, 1), (4, 5, 1), (0, 2, 0), (1, 4, 0), (3, 5, 0)]
+    (root / "meta" / "ijbc_face_tid_mid.txt").write_text(members)
+    (root / "meta" / "ijbc_name_5pts_score.txt").write_text(points)
+    (root / "meta" / "ijbc_template_pair_label.txt").write_text(
+        "".join(f"{a} {b} {same}\n" for a, b, same in pairs)
+    )
+    result = evaluate(root, tmp_path / "out", networks, protocol="ijb")
+    oracle = Oracle(networks["recogniser"])
+    pooled = []
+    for template in range(6):
+        both = [oracle.high(aligned[template, medium]) for medium in range(2)]
+        pooled.append(sum(both) / np.linalg.norm(sum(both)))
+    scores = [float(pooled[a] @ pooled[b]) for a, b, _ in pairs]
+    expected = roc_auc_score([same for _, _, same in pairs], scores)
+    assert cell(result, "HR-HR", "HR").auc.value == pytest.approx(expected)
+
+
+def test_frames_of_one_video_count_as_one_picture() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(5, 8)).astype(np.float32)
+    template = Template(np.array([0, 1, 2, 4]), np.array([7, 7, 7, 9]), "anna")
+    expected = features[:3].mean(axis=0) + features[4]
+    expected /= np.linalg.norm(expected)
+    np.testing.assert_allclose(pool_templates(features, [template])[0], expected, rtol=1e-5)
+
+
+def test_flip__adds_the_mirrored_faces_embedding(tmp_path, networks) -> None:
+    root = lfw(tmp_path / "data")
+    plain = evaluate(root, tmp_path / "a", networks, protocol="lfw")
+    both = evaluate(root, tmp_path / "b", networks, protocol="lfw", flip=True)
+    oracle = Oracle(networks["recogniser"]).loaded
+    scores = []
+    pairs = [(p, p) for p in range(6)] + [(p, (p + 1) % 6) for p in range(6)]
+    with torch.inference_mode():
+        for pair in pairs:
+            summed = []
+            for person, number in zip(pair, (1, 2), strict=True):
+                image = to_image01(torch.from_numpy(np.asarray(face(person, number))[None].copy()))
+                views = (image, image.flip(-1))
+                found = sum(oracle.model(network_input(view, oracle.preprocess))[0] for view in views)
+                summed.append((found / found.norm()).numpy())
+            scores.append(float(summed[0] @ summed[1]))
+    expected = roc_auc_score([a == b for a, b in pairs], scores)
+    assert cell(both, "HR-HR", "HR").auc.value == pytest.approx(expected)
+    assert plain.settings["flip"] is False
+
+
+def test_native_data__probes_against_its_hr_faces_by_size_and_condition(tmp_path, networks) -> None:
+    from dsrface.commands import prepare
+    from dsrface.config.prepare import PrepareConfig
+
+    for person in range(4):
+        save(tmp_path / "photos" / f"{person}_mug.png", person, 0)
+        for camera, size_px in ((1, 20), (2, 31)):
+            save(tmp_path / "photos" / f"{person}_cam{camera}.png", person, camera, size_px)
+    config = {
+        "source": tmp_path / "photos",
+        "data": tmp_path / "data",
+        "native": True,
+        "align": "none",
+        "split": (0, 0, 1),
+        "persons": r"(?P<person>\d)_(cam)?(?P<camera>\d|mug)",
+    }
+    prepare.run(PrepareConfig.model_validate(config), emit=lambda _: None)
+    result = evaluate(tmp_path / "data", tmp_path / "out", networks)
+    titles = list(dict.fromkeys(item.search for item in result.searches))
+    assert titles == ["all", "size 24 px", "size 32 px", "camera 1", "camera 2"]
+    found = figure(result, "bicubic", "all")
+    assert (found.num_gallery, found.num_known) == (4, 8)
+    oracle = Oracle(networks["recogniser"])
+    gallery = [oracle.high(face(person, 0)) for person in range(4)]
+    probes = [
+        oracle.low(face(p, c, size).resize((stored, stored), Image.Resampling.BICUBIC))
+        for c, size, stored in ((1, 20, 24), (2, 31, 32))
+        for p in range(4)
+    ]
+    ranks = np.array(ranks_by_hand(probes, gallery, [*range(4)] * 2, range(4)))
+    assert found.ranks[1].value == pytest.approx(np.mean(ranks <= 1))
+    assert {item.protocol for item in result.cells} == {"HR-LR", "LR-LR"}
+    with pytest.raises(DataError) as caught:
+        evaluate(tmp_path / "data", tmp_path / "other", {"dsr_outputs": tmp_path})
+    assert caught.value.id == "no-twins"
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_named(tmp_path, networks) -> None:
+    root = tinyface(tmp_path / "data", with_lists=False)
+    (root / "tinyface" / "Testing_Set" / "Probe" / "1_1.png").write_bytes(b"nothing")
+    notes: list[str] = []
+    config = EvaluateConfig(
+        data=root,
+        out=tmp_path / "out",
+        vlr_size=SIZE,
+        device="cpu",
+        bootstrap=0,
+        protocol="tinyface",
+        **networks,
+    )
+    result = run(config, emit=lambda event: notes.append(event.message) if isinstance(event, Note) else None)
+    assert list(result.bad_images) == ["1_1.png"]
+    assert figure(result, "bicubic").num_known == 9
+    assert any(note.startswith("left out 1_1.png") for note in notes)
+
+
+@pytest.mark.parametrize("protocol", ["tinyface", "scface", "survface", "lfw", "xqlfw", "bin", "ijb"])
+def test_another_layout_is_refused(tmp_path, networks, protocol) -> None:
+    (tmp_path / "data").mkdir()
+    for data in (tmp_path / "data", tmp_path / "absent"):
+        with pytest.raises(DataError) as caught:
+            evaluate(data, tmp_path / "out", networks, protocol=protocol)
+        assert caught.value.id in {"other-layout", "no-data-set"}
