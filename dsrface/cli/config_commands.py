@@ -79,7 +79,7 @@ def show(
     schema = _schema(command)
     values, origins = merge(schema, preset=preset, config_file=config, assignments=tuple(set_ or ()))
     rows = []
-    for key in keys(schema):
+    for key in keys(schema, values=values):
         origin = origins.get(key.name, "required" if key.is_required else "default")
         if not changed or origin not in ("default", "required"):
             rows.append({"key": key.name, "value": values.get(key.name, key.default), "origin": origin})

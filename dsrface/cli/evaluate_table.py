@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from dsrface.commands.evaluate.result import MAIN_PROTOCOL, RAW
+from dsrface.commands.evaluate.result import RAW
+from dsrface.config.catalogue import MAIN_PROTOCOL, PROTOCOLS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from dsrface.commands.evaluate.result import Cell, EvaluateResult, Evaluation
     from dsrface.metrics.bootstrap import Estimate
 
-_PROTOCOLS = (MAIN_PROTOCOL, "LR-LR", "HR-HR")
 _WIDE = 92
 
 
@@ -34,7 +34,7 @@ def render_evaluation(result: EvaluateResult, console: Console) -> None:
             Text(
                 f"[low, high]: 95 % by person, {evaluation.counts.persons} persons; "
                 f"{evaluation.counts.genuine} genuine, {evaluation.counts.impostor} impostor pairs. "
-                "HR-LR: HR gallery, VLR probe. HR-HR: the ceiling. ~ few pairs for this FAR.",
+                f"{_protocols(evaluation)} ~ few pairs for this FAR.",
                 style="dim",
             )
         )
@@ -42,6 +42,11 @@ def render_evaluation(result: EvaluateResult, console: Console) -> None:
         console.print(Text(f"- {line}"))
     for line in evaluation.limits:
         console.print(Text(f"! {line}", style="yellow"))
+
+
+def _protocols(evaluation: Evaluation) -> str:
+    shown = {cell.protocol for cell in evaluation.cells}
+    return " ".join(f"{name}: {entry.meaning}." for name, entry in PROTOCOLS.items() if name in shown)
 
 
 def _quality(evaluation: Evaluation) -> Table:
@@ -70,7 +75,7 @@ def _verification(evaluation: Evaluation, *, is_wide: bool) -> Table:
     if has_accuracy:
         table.add_column("acc %", justify="right")
     width = len(table.columns)
-    for protocol in _PROTOCOLS:
+    for protocol in PROTOCOLS:
         cells = [cell for cell in evaluation.cells if cell.protocol == protocol]
         if not cells:
             continue

@@ -199,17 +199,12 @@ def finetune(
     hr_only: Annotated[
         bool | None, typer.Option("--hr-only", help="Train on the HR images: makes a starting recogniser.")
     ] = None,
-    backbone: Annotated[
-        Literal["edgeface_xxs", "edgeface_xs_gamma_06", "edgeface_s_gamma_05", "edgeface_base"] | None,
-        typer.Option(help="EdgeFace variant."),
-    ] = None,
+    backbone: Annotated[str | None, typer.Option(metavar="NAME", help="Recogniser to start from.")] = None,
     backbone_weights: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Starting weights; without them training starts from scratch."),
     ] = None,
-    head: Annotated[
-        Literal["arcface", "cosface", "adaface"] | None, typer.Option(help="Margin loss of the classifier.")
-    ] = None,
+    head: Annotated[str | None, typer.Option(metavar="NAME", help="Margin loss of the classifier.")] = None,
     stage1_epochs: Annotated[
         int | None, typer.Option(metavar="N", help="Epochs that train the head alone.")
     ] = None,

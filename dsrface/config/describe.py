@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from dsrface.config.sources import Config
+from dsrface.config.fields import OneOf
+from dsrface.config.sources import Config, tables_of
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,30 @@ class Key:
     meaning: str
 
 
-def keys(schema: type[BaseModel], *, prefix: str = "", defaults: BaseModel | None = None) -> Iterator[Key]:
+def keys(
+    schema: type[BaseModel],
+    *,
+    prefix: str = "",
+    defaults: BaseModel | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> Iterator[Key]:
     """Yield every key of a schema, tables after plain values, as TOML has them.
 
     Args:
         schema: A command's root model, or a table of it.
         prefix: Dotted path of the table, with its dot.
         defaults: The table's default where its owner overrides the fields' own.
+        values: Dotted key to value: of tables that exclude one another, only the chosen one is listed. None
+            lists all, with the name of their table before the meaning of what the first does not have.
     """
-    tables = []
+    tables: list[tuple[str, type[BaseModel], BaseModel | None, str]] = []
     for name, field in schema.model_fields.items():
-        table = field.annotation
-        if isinstance(table, type) and issubclass(table, BaseModel):
+        choices = tables_of(field.annotation)
+        if choices:
             default = getattr(defaults, name, field.default)
-            tables.append((f"{prefix}{name}.", table, default if isinstance(default, BaseModel) else None))
+            for tag, table in _chosen(choices, f"{prefix}{name}.", values, default).items():
+                own = default if isinstance(default, table) else None
+                tables.append((f"{prefix}{name}.", table, own, tag if values is None else ""))
             continue
         default = (
             getattr(defaults, name) if defaults is not None else field.get_default(call_default_factory=True)
@@ -56,8 +67,40 @@ def keys(schema: type[BaseModel], *, prefix: str = "", defaults: BaseModel | Non
         is_required = default is PydanticUndefined
         value = None if is_required else _plain(default)
         yield Key(f"{prefix}{name}", _words(field), value, is_required, field.description or "")
-    for path, table, default in tables:
-        yield from keys(table, prefix=path, defaults=default)
+    found: dict[str, Key] = {}
+    for path, table, default, tag in tables:
+        for key in keys(table, prefix=path, defaults=default, values=values):
+            if key.name in found:
+                types = dict.fromkeys([found[key.name].type, key.type])
+                found[key.name] = replace(found[key.name], type=" | ".join(types))
+            else:
+                note = f"{tag}: " if tag and not _is_shared(key.name, path, tables) else ""
+                found[key.name] = replace(key, meaning=f"{note}{key.meaning}")
+    yield from found.values()
+
+
+def _chosen(
+    choices: Mapping[str, type[BaseModel]], path: str, values: Mapping[str, Any] | None, default: object
+) -> Mapping[str, type[BaseModel]]:
+    """Return the tables to list: all of them without values, else the one that the values call for."""
+    if values is None or "" in choices:
+        return choices
+    tag = next(
+        (
+            str(values[key])
+            for table in choices.values()
+            if (key := f"{path}{next(iter(table.model_fields))}") in values
+        ),
+        next((tag for tag, table in choices.items() if isinstance(default, table)), next(iter(choices))),
+    )
+    return {tag: choices.get(tag, next(iter(choices.values())))}
+
+
+def _is_shared(
+    name: str, path: str, tables: Iterable[tuple[str, type[BaseModel], BaseModel | None, str]]
+) -> bool:
+    leaf = name.removeprefix(path)
+    return all(leaf in table.model_fields for other, table, _, _ in tables if other == path)
 
 
 def template(schema: type[Config], values: dict[str, Any]) -> str:
@@ -69,7 +112,7 @@ def template(schema: type[Config], values: dict[str, Any]) -> str:
     """
     lines = [f"# Configuration of `dsrface {schema.command}`; delete what you do not change."]
     table = ""
-    for key in keys(schema):
+    for key in keys(schema, values=values):
         *parents, leaf = key.name.split(".")
         if ".".join(parents) != table:
             table = ".".join(parents)
@@ -89,8 +132,20 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def choices_of(field: FieldInfo) -> list[str]:
+    """Return the texts that a field accepts; empty when it accepts others as well."""
+    listed = next((item for item in field.metadata if isinstance(item, OneOf)), None)
+    if listed is not None:
+        return list(listed.catalogue)
+    parts = [part for part in get_args(field.annotation) if part is not type(None)]
+    annotation = parts[0] if len(parts) == 1 else field.annotation
+    return [str(item) for item in get_args(annotation)] if get_origin(annotation) is Literal else []
+
+
 def _words(field: FieldInfo) -> str:
     """Return a field's type and bounds in words."""
+    if choices := choices_of(field):
+        return " | ".join(choices)
     return f"{_type_words(field.annotation)} {_bounds(field.metadata)}".strip()
 
 

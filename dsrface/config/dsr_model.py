@@ -2,53 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_serializer, model_validator
 
+from dsrface.config.catalogue import DSR_NETWORKS
+from dsrface.config.dsr_networks import DsrTable, HybridTable, ResidualTable
 from dsrface.config.fields import VlrSize
 from dsrface.config.sources import Config
 
-
-class DsrTable(Config):
-    """Size of the super-resolution network: the `[model]` table of a train-dsr preset."""
-
-    arch: Literal["residual", "hybrid"] = Field(
-        "residual",
-        description="`residual`: convolutions at the VLR size; `hybrid`: max-feature-map CNN and attention.",
-    )
-    channels: int = Field(32, ge=4, le=1024, description="Feature channels of every block.")
-    blocks: int = Field(6, ge=1, le=128, description="Number of residual blocks.")
-    positions: bool = Field(
-        True,
-        description="residual: a learned value per VLR position and channel, as aligned faces have fixed "
-        "places.",
-    )
-    mixer_rank: int = Field(
-        0,
-        ge=0,
-        le=1024,
-        description="residual: hidden units of a block's map over all VLR positions; 0: none.",
-    )
-    attention_layers: int = Field(
-        3, ge=1, le=32, description="hybrid: self-attention layers over all VLR tokens."
-    )
-    attention_heads: int = Field(
-        4, ge=1, le=32, description="hybrid: heads of each layer; divides `channels`."
-    )
-    gate_hidden: int = Field(1024, ge=1, le=4096, description="hybrid: hidden units of each block's gate.")
-    tail_channels: int = Field(32, ge=4, le=512, description="hybrid: feature channels at 112x112.")
-
-    @model_validator(mode="after")
-    def _check_heads(self) -> Self:
-        if self.arch == "hybrid" and self.channels % self.attention_heads:
-            raise ValueError(
-                f"attention_heads = {self.attention_heads} does not divide channels = {self.channels}"
-            )
-        return self
+DEFAULT_ARCH = "residual"
+# A table with all of these was written by a version that stored the options of both networks in one.
+_BOTH = ResidualTable.model_fields.keys() | HybridTable.model_fields.keys()
 
 
-class DsrConfig(DsrTable):
-    """Everything that `build_dsr` needs; stored in the weight file."""
+def _own_options(value: object) -> object:
+    """Name the network of a table, and drop the other one's options where an earlier version stored them."""
+    if not isinstance(value, dict):
+        return value
+    table = {"arch": DEFAULT_ARCH, **value}
+    network = DSR_NETWORKS.get(str(table["arch"]))
+    if network is None or not table.keys() >= _BOTH:
+        return table
+    return {key: item for key, item in table.items() if key in network.table.model_fields}
+
+
+def _arch_of(value: object) -> str:
+    return str(value.get("arch") if isinstance(value, dict) else getattr(value, "arch", None))
+
+
+if TYPE_CHECKING:
+    AnyDsrTable = DsrTable
+else:
+    _TAGGED = tuple(Annotated[network.table, Tag(name)] for name, network in DSR_NETWORKS.items())
+    AnyDsrTable = Annotated[
+        Union[_TAGGED],  # noqa: UP007 - of a list
+        Discriminator(
+            _arch_of,
+            custom_error_type="unknown_arch",
+            custom_error_message=f"arch should be one of: {', '.join(DSR_NETWORKS)}",
+        ),
+        BeforeValidator(_own_options),
+    ]
+
+
+class DsrConfig(Config):
+    """Everything that `build_dsr` needs; given and stored flat, as the weight file has it."""
 
     vlr_size: VlrSize = Field(16, description="Side of the low-resolution input, in pixels.")
+    network: AnyDsrTable
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nest(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "network" in values:
+            return values
+        table = {key: value for key, value in values.items() if key != "vlr_size"}
+        return {"network": table} | {key: values[key] for key in ("vlr_size",) if key in values}
+
+    @model_serializer(mode="plain")
+    def _flat(self) -> dict[str, Any]:
+        return {"vlr_size": self.vlr_size, **self.network.model_dump(mode="json")}
+
+    @property
+    def arch(self) -> str:
+        """Name of the architecture."""
+        return self.network.arch

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from pydantic_core import CoreSchema, core_schema
 
 from dsrface.config.sources import Config
 
@@ -12,6 +15,22 @@ Amp = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Annotated[str, Field(description="auto, cpu, cuda, cuda:N or mps.")]
 VlrSize = Literal[16, 24, 32]
 Workers = Annotated[int, Field(ge=0, le=4096)] | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Annotation of a text that is a key of a catalogue.
+
+    Args:
+        catalogue: Its keys are read when the configuration is defined.
+    """
+
+    catalogue: Mapping[str, Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        """Accept the keys, and say so in the JSON schema."""
+        del source, handler
+        return core_schema.literal_schema(list(self.catalogue))
 
 
 class GeometryConfig(Config):

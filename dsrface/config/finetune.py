@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from dsrface.config.catalogue import HEADS, RECOGNISERS
 from dsrface.config.engine import OptimConfig, TrainingConfig
-from dsrface.config.fields import GeometryConfig
+from dsrface.config.fields import GeometryConfig, OneOf
 from dsrface.config.sources import Config
 
 
@@ -96,16 +97,14 @@ class FinetuneConfig(TrainingConfig):
     hr_only: bool = Field(
         False, description="Train on the HR images: makes a starting recogniser where none is at hand."
     )
-    backbone: Literal["edgeface_xxs", "edgeface_xs_gamma_06", "edgeface_s_gamma_05", "edgeface_base"] = Field(
-        "edgeface_xxs", description="EdgeFace variant; weights given must be of this variant."
+    backbone: Annotated[str, OneOf(RECOGNISERS)] = Field(
+        "edgeface_xxs", description="Recogniser; weights given must be of this one."
     )
     backbone_weights: Path | None = Field(
         None,
         description="Starting weights: an official EdgeFace file or a run of ours; None trains from scratch.",
     )
-    head: Literal["arcface", "cosface", "adaface"] = Field(
-        "arcface", description="Margin loss of the classifier."
-    )
+    head: Annotated[str, OneOf(HEADS)] = Field("arcface", description="Margin loss of the classifier.")
     stage1_epochs: int = Field(2, ge=0, le=1_000_000, description="Epochs that train the head alone.")
     stage2_epochs: int = Field(20, ge=0, le=1_000_000, description="Epochs that train trunk and head.")
     preset: str = Field("default", description="Preset that the other values started from.")

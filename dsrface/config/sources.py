@@ -8,14 +8,15 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Tag, ValidationError, ValidationInfo, field_validator
 
 from dsrface.errors import UsageError
 from dsrface.runtime.files import read_bounded
@@ -174,16 +175,36 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted keys as nested mappings; the inverse of `flatten`."""
+    values: dict[str, Any] = {}
+    _merge(values, {}, flat, "")
+    return values
+
+
+def tables_of(annotation: Any) -> dict[str, type[BaseModel]]:
+    """Return the tables that a field may hold, by their tag in a union; without a tag for the only one."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        tagged: dict[str, type[BaseModel]] = {}
+        for part in get_args(annotation):
+            if get_origin(part) is Annotated:
+                table, *notes = get_args(part)
+                tagged |= {note.tag: table for note in notes if isinstance(note, Tag)}
+        return tagged
+    is_table = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return {"": annotation} if is_table else {}
+
+
 def known_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
     """Return every dotted key that a schema knows."""
     keys: list[str] = []
     for name, field in schema.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            keys += known_keys(annotation, f"{prefix}{name}.")
-        else:
+        tables = tables_of(field.annotation)
+        for table in tables.values():
+            keys += known_keys(table, f"{prefix}{name}.")
+        if not tables:
             keys.append(f"{prefix}{name}")
-    return keys
+    return list(dict.fromkeys(keys))
 
 
 def _collect(
@@ -277,10 +298,13 @@ def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str
     known = known_keys(schema)
     lines: dict[str, str] = {}  # by key, as every branch of a union complains on its own
     for problem in problems:
-        path = [str(part) for part in problem["loc"]]
+        path, owner = _place(problem["loc"], schema)
         if problem["type"] == "extra_forbidden":
             found = problem["input"]
             for key in flatten(_nest(".".join(path), found)) or [".".join(path)]:
+                if key in known:
+                    lines[key] = f"{key}{_from(origins, key)} is not an option of {owner}."
+                    continue
                 near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
                 lines[key] = f"Unknown key {key!r}{_from(origins, key)}." + (
                     f" Did you mean {near[0]!r}?" if near else ""
@@ -303,6 +327,23 @@ def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str
     if len(told) > _MAX_PROBLEMS:
         told[_MAX_PROBLEMS:] = [f"... and {len(told) - _MAX_PROBLEMS} more like these."]
     return "\n".join(told)
+
+
+def _place(place: Sequence[object], schema: type[BaseModel]) -> tuple[list[str], str]:
+    """Return a problem's key without the tags of unions, and the last tag on the way."""
+    path: list[str] = []
+    table: type[BaseModel] | None = schema
+    choices: dict[str, type[BaseModel]] = {}
+    tag = ""
+    for part in map(str, place):
+        if part in choices:
+            table, tag, choices = choices[part], part, {}
+            continue
+        path.append(part)
+        field = table.model_fields.get(part) if table is not None else None
+        choices = tables_of(field.annotation) if field is not None else {}
+        table = choices.pop("", None)
+    return path, tag
 
 
 def _from(origins: Mapping[str, str], key: str) -> str:

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dsrface.config.dsr_model import DsrTable
+from dsrface.config.dsr_model import AnyDsrTable
+from dsrface.config.dsr_networks import ResidualTable
 from dsrface.config.engine import EngineConfig, OptimConfig, TrainingConfig
 from dsrface.config.fields import GeometryConfig
 from dsrface.config.sources import Config
@@ -58,7 +59,7 @@ class TrainDsrConfig(TrainingConfig):
     identity_weights: Path | None = Field(
         None, description="Recogniser (run folder or file) whose embedding the output must keep."
     )
-    model: DsrTable = DsrTable(channels=48, blocks=9, mixer_rank=64)
+    model: AnyDsrTable = ResidualTable(channels=48, blocks=9, mixer_rank=64)
     augment: DsrAugmentConfig = DsrAugmentConfig()
     loss: DsrLossConfig = DsrLossConfig()
     eval: DsrEvalConfig = DsrEvalConfig()

@@ -24,7 +24,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dsrface.config.sources import Config, flatten, to_toml
+from pydantic import ValidationError
+
+from dsrface.config.sources import Config, flatten, to_toml, unflatten
 from dsrface.engine.checkpoint import clean_leftovers, find_last
 from dsrface.errors import DsrfaceError, RunError
 from dsrface.runtime.files import read_json, remove_half_written, sha256_json, write_json, write_text
@@ -245,7 +247,7 @@ def _start(folder: RunFolder, config: Config, seed: int, facts: Mapping[str, obj
 
 
 def _check_same(folder: RunFolder, config: Config, facts: Mapping[str, object]) -> None:
-    before, now = folder.record.get("config", {}), config_values(config)
+    before, now = _as_read_now(folder.record.get("config", {}), type(config)), config_values(config)
     if folder.record.get("command") != config.command:
         raise RunError(
             f"The folder holds a run of {folder.record.get('command')!r}.",
@@ -266,6 +268,14 @@ def _check_same(folder: RunFolder, config: Config, facts: Mapping[str, object]) 
             where=folder.path,
             hint=f"Resume with --config {folder.path / CONFIG_FILE}, or start a new run.",
         )
+
+
+def _as_read_now(values: Mapping[str, Any], schema: type[Config]) -> Mapping[str, Any]:
+    """Return the settings of a record as this version reads them: an earlier one may have stored more."""
+    try:
+        return config_values(schema.model_validate(unflatten(values)))
+    except ValidationError:
+        return values
 
 
 def _is_free(key: str) -> bool:

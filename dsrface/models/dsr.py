@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dsrface.config.catalogue import DSR_NETWORKS, load
 from dsrface.config.dsr_model import DsrConfig
-from dsrface.models.hybrid import HybridDsr
+from dsrface.config.dsr_networks import ResidualTable
 from dsrface.models.resize import SHUFFLE_FACTORS, resize_bicubic, upsample_bicubic
 from dsrface.types import HIGH_SIZE_PX
 
@@ -28,21 +29,21 @@ def build_dsr(config: DsrConfig) -> nn.Module:
 
     Its forward maps Image01 `[b, 3, vlr_size, vlr_size]` to `[b, 3, 112, 112]`, unclamped.
     """
-    if config.arch == "hybrid":
-        return HybridDsr(config)
-    return ResidualDsr(config)
+    network: nn.Module = load(DSR_NETWORKS[config.arch].build)(config.network, config.vlr_size)
+    return network
 
 
 class ResidualDsr(nn.Module):
     """Residual blocks at the VLR size, with optional position mixers and a learned value per position.
 
     Args:
-        config: `arch="residual"`; uses vlr_size, channels, blocks, mixer_rank, positions.
+        config: Its options.
+        vlr_size: Side of its input, in pixels.
     """
 
-    def __init__(self, config: DsrConfig) -> None:
+    def __init__(self, config: ResidualTable, vlr_size: int) -> None:
         super().__init__()
-        width, size = config.channels, config.vlr_size
+        width, size = config.channels, vlr_size
         self.factor = SHUFFLE_FACTORS[size]
         self.head = nn.Conv2d(3, width, 3, padding=1)
         self.positions = nn.Parameter(torch.zeros(width, size, size)) if config.positions else None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dsrface.config.catalogue import RECOGNISERS
 from dsrface.errors import UsageError
 from dsrface.types import EMBEDDING_DIM, HIGH_SIZE_PX, Preprocess
 
@@ -35,10 +36,9 @@ class EdgeFaceVariant:
 
 
 EDGEFACE_VARIANTS: dict[str, EdgeFaceVariant] = {
-    "edgeface_xxs": EdgeFaceVariant("edgenext_xx_small", None),
-    "edgeface_xs_gamma_06": EdgeFaceVariant("edgenext_x_small", 0.6),
-    "edgeface_s_gamma_05": EdgeFaceVariant("edgenext_small", 0.5),
-    "edgeface_base": EdgeFaceVariant("edgenext_base", None),
+    name: EdgeFaceVariant(**entry.options)
+    for name, entry in RECOGNISERS.items()
+    if entry.build == f"{__name__}:make_edgeface"
 }
 
 
@@ -46,13 +46,11 @@ class EdgeFace(nn.Module):
     """The trunk under the name `model`, as in the official files; gives the raw embedding, not normalised.
 
     Args:
-        variant: Key of `EDGEFACE_VARIANTS`; kept as `self.variant`.
         trunk: EdgeNeXt whose classifier is the embedding.
     """
 
-    def __init__(self, variant: str, trunk: nn.Module) -> None:
+    def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
-        self.variant = variant
         self.model = trunk
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 512"]:
@@ -83,12 +81,11 @@ class LowRankLinear(nn.Module):
 
 
 def build_edgeface(variant: str, *, layer_scale: float | None = None) -> EdgeFace:
-    """Return a randomly initialised EdgeFace.
+    """Return a randomly initialised EdgeFace by its name.
 
     Args:
         variant: Key of `EDGEFACE_VARIANTS`.
-        layer_scale: Initial scale of every residual branch. None takes 0.1, right for training from scratch:
-            timm's 1e-6 suits trunks whose weights are loaded anyway and leaves a fresh one all but linear.
+        layer_scale: As in `make_edgeface`.
 
     Raises:
         UsageError: unknown variant, the known ones listed.
@@ -100,17 +97,29 @@ def build_edgeface(variant: str, *, layer_scale: float | None = None) -> EdgeFac
             id="unknown-backbone",
             hint=f"Choose one of: {', '.join(EDGEFACE_VARIANTS)}.",
         )
+    return make_edgeface(spec.timm_name, spec.rank_ratio, layer_scale=layer_scale)
+
+
+def make_edgeface(timm_name: str, rank_ratio: float | None, *, layer_scale: float | None = None) -> EdgeFace:
+    """Return a randomly initialised EdgeFace.
+
+    Args:
+        timm_name: Trunk in timm.
+        rank_ratio: As in `EdgeFaceVariant`.
+        layer_scale: Initial scale of every residual branch. None takes 0.1, right for training from scratch:
+            timm's 1e-6 suits trunks whose weights are loaded anyway and leaves a fresh one all but linear.
+    """
     import timm
 
     from dsrface.models.fourier import encode_on_device
 
     scale = FROM_SCRATCH_LAYER_SCALE if layer_scale is None else layer_scale
-    trunk: nn.Module = timm.create_model(spec.timm_name, pretrained=False, ls_init_value=scale)
+    trunk: nn.Module = timm.create_model(timm_name, pretrained=False, ls_init_value=scale)
     trunk.reset_classifier(EMBEDDING_DIM)  # type: ignore[operator]
     encode_on_device(trunk)
-    if spec.rank_ratio is not None:
-        _replace_linears(trunk, spec.rank_ratio)
-    return EdgeFace(variant, trunk)
+    if rank_ratio is not None:
+        _replace_linears(trunk, rank_ratio)
+    return EdgeFace(trunk)
 
 
 def _replace_linears(module: nn.Module, rank_ratio: float) -> None:

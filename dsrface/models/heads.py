@@ -14,11 +14,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
+from dsrface.config.catalogue import HEADS, load
 from dsrface.errors import UsageError
 
-HEAD_KINDS = ("arcface", "cosface", "adaface")
 DEFAULT_SCALE = 64.0
-DEFAULT_MARGINS = {"arcface": 0.5, "cosface": 0.35, "adaface": 0.4}
 # 1 - cos^2 is cut here: sqrt has no finite gradient at 0, and fp32 cannot resolve less anyway.
 _MIN_SIN_SQUARED = 1e-6
 # AdaFace, as published: the share of the norms' spread that falls inside [-1, 1], and the weight of the
@@ -173,26 +172,25 @@ def build_head(
     """Return a margin head.
 
     Args:
-        kind: arcface, cosface or adaface.
+        kind: Key of `HEADS`.
         num_classes: Persons that are trained on.
         embedding_dim: Width of the embedding.
         scale: Factor on the cosine.
-        margin: None takes the kind's usual one (`DEFAULT_MARGINS`).
+        margin: None takes the kind's published one.
 
     Raises:
         UsageError: unknown kind.
     """
-    classes: dict[str, type[MarginHead]] = {
-        "arcface": ArcFaceHead,
-        "cosface": CosFaceHead,
-        "adaface": AdaFaceHead,
-    }
-    if kind not in classes:
+    if kind not in HEADS:
         raise UsageError(
-            f"There is no head {kind!r}.", id="unknown-head", hint=f"Choose one of: {', '.join(HEAD_KINDS)}."
+            f"There is no head {kind!r}.", id="unknown-head", hint=f"Choose one of: {', '.join(HEADS)}."
         )
-    chosen = DEFAULT_MARGINS[kind] if margin is None else margin
-    return classes[kind](num_classes=num_classes, embedding_dim=embedding_dim, scale=scale, margin=chosen)
+    entry = HEADS[kind]
+    chosen = entry.margin if margin is None else margin
+    head: MarginHead = load(entry.build)(
+        num_classes=num_classes, embedding_dim=embedding_dim, scale=scale, margin=chosen
+    )
+    return head
 
 
 def reachable_probability(scale: float, num_classes: int) -> float:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dsrface.config.dsr_model import DsrConfig
+from dsrface.config.dsr_networks import HybridTable
 from dsrface.models.resize import SHUFFLE_FACTORS, resize_bicubic, upsample_bicubic
 from dsrface.types import HIGH_SIZE_PX
 
@@ -20,13 +20,13 @@ class HybridDsr(nn.Module):
     """See the module's head.
 
     Args:
-        config: `arch="hybrid"`; uses vlr_size, channels, blocks, attention_layers, attention_heads,
-            tail_channels.
+        config: Its options.
+        vlr_size: Side of its input, in pixels.
     """
 
-    def __init__(self, config: DsrConfig) -> None:
+    def __init__(self, config: HybridTable, vlr_size: int) -> None:
         super().__init__()
-        width, size, tail = config.channels, config.vlr_size, config.tail_channels
+        width, size, tail = config.channels, vlr_size, config.tail_channels
         self.factor = SHUFFLE_FACTORS[size]
         self.head = MfmConv(3, width)
         self.blocks = nn.Sequential(

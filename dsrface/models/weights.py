@@ -23,6 +23,7 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from dsrface import __version__
+from dsrface.config.catalogue import RECOGNISERS
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.errors import UsageError, WeightsError
 from dsrface.models.canary import canary_dsr, canary_recogniser
@@ -30,7 +31,7 @@ from dsrface.models.dsr import build_dsr
 from dsrface.models.foreign import open_foreign
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.preprocess import read_preprocess
-from dsrface.models.recognisers import ARCHITECTURES, build_recogniser, is_known, load_recogniser_state
+from dsrface.models.recognisers import build_recogniser, is_known, load_recogniser_state
 from dsrface.models.strict import load_strictly, plain_name, require_shapes, shapes_of
 from dsrface.models.upscaler import Upscaler112, load_spandrel
 from dsrface.models.weight_files import read_tensors, resolve_source
@@ -121,7 +122,7 @@ def _load_dsr(source: Path) -> LoadedModel:
     try:
         config = DsrConfig.model_validate(_json(metadata, "config", path))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        problems = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors())
         raise _bad_metadata("config", problems, path) from None
     with torch.device("meta"):  # takes no memory: the file's word for its size is not believed yet
         expected = shapes_of(build_dsr(config).state_dict())
@@ -166,7 +167,7 @@ def _load_recogniser(source: Path) -> LoadedModel:
         load_strictly(model, tensors, where=path, what=f"These are not the tensors of {variant}.")
     else:
         variant, model = load_recogniser_state(tensors, where=path)
-        preprocess, metadata = read_preprocess(path, ARCHITECTURES[variant].preprocess), {}
+        preprocess, metadata = read_preprocess(path, RECOGNISERS[variant].preprocess), {}
     config = {"variant": variant}
     return LoadedModel(model, "recogniser", config, preprocess, sha256_file(path), path, metadata)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dsrface.config.catalogue import DSR_NETWORKS
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.data.degrade import Degradation, degrade
 from dsrface.data.synthetic.drawing import draw_face
@@ -14,7 +15,7 @@ from dsrface.models.dsr import build_dsr
 from dsrface.runtime.devices import choose_device
 
 
-@pytest.mark.parametrize("arch", ["residual", "hybrid"])
+@pytest.mark.parametrize("arch", DSR_NETWORKS)
 def test_bf16_stays_within_the_stated_tolerance_of_fp32(arch: str) -> None:
     torch.manual_seed(0)
     model = build_dsr(

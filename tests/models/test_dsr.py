@@ -5,7 +5,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from dsrface.config.dsr_model import DsrConfig, DsrTable
+from dsrface.config.catalogue import DSR_NETWORKS
+from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.sources import list_presets, load_preset
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.models.dsr import build_dsr, count_parameters
@@ -19,14 +20,13 @@ USERS_HYBRID = {16: (5.18, 1.48), 24: (5.31, 2.80), 32: (5.62, 4.93)}
 
 
 def preset(name, size):
-    table = DsrTable.model_validate(load_preset(TrainDsrConfig, name)["model"])
-    return DsrConfig(vlr_size=size, **table.model_dump())
+    return DsrConfig(vlr_size=size, **load_preset(TrainDsrConfig, name)["model"])
 
 
 def small(arch, size=16):
-    return DsrConfig(
-        arch=arch, vlr_size=size, channels=8, blocks=2, mixer_rank=4, gate_hidden=8, tail_channels=4
-    )
+    fields = DSR_NETWORKS[arch].table.model_fields
+    sizes = {"channels": 8, "blocks": 2, "mixer_rank": 4, "gate_hidden": 8, "tail_channels": 4}
+    return DsrConfig(arch=arch, vlr_size=size, **{key: sizes[key] for key in sizes.keys() & fields})
 
 
 def count_macs(model, *, input_size):
@@ -44,7 +44,7 @@ def cost(config):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["tiny", "small", "base", "hybrid"])
+@pytest.mark.parametrize("name", list_presets("train-dsr"))
 def test_preset__is_within_the_budget(name, size):
     parameters, gmacs = cost(preset(name, size))
     assert parameters < BUDGET_PARAMETERS
@@ -70,7 +70,7 @@ def test_count_macs__of_a_known_convolution():
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("arch", ["residual", "hybrid"])
+@pytest.mark.parametrize("arch", DSR_NETWORKS)
 def test_untrained_network__is_bicubic_and_learns_at_once(arch, size):
     torch.manual_seed(0)
     model = build_dsr(small(arch, size))
@@ -82,7 +82,7 @@ def test_untrained_network__is_bicubic_and_learns_at_once(arch, size):
     assert model.tail.weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("arch", ["residual", "hybrid"])
+@pytest.mark.parametrize("arch", DSR_NETWORKS)
 def test_every_parameter_gets_a_gradient(arch):
     torch.manual_seed(0)
     model = build_dsr(small(arch))
@@ -93,7 +93,7 @@ def test_every_parameter_gets_a_gradient(arch):
     assert not without
 
 
-@pytest.mark.parametrize("arch", ["residual", "hybrid"])
+@pytest.mark.parametrize("arch", DSR_NETWORKS)
 def test_no_batch_norm_and_no_clamp(arch):
     # mistake 7: a clamp in forward leaves a third of the outputs at exactly 0, without a gradient
     torch.manual_seed(0)
@@ -109,7 +109,7 @@ def test_no_batch_norm_and_no_clamp(arch):
     assert (output.grad != 0).all()
 
 
-@pytest.mark.parametrize("arch", ["residual", "hybrid"])
+@pytest.mark.parametrize("arch", DSR_NETWORKS)
 def test_images_do_not_influence_each_other(arch):
     torch.manual_seed(0)
     model = build_dsr(small(arch)).eval()

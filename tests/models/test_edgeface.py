@@ -78,8 +78,9 @@ def official(variant, seed=0):
 def test_official_state_dict__loads_and_gives_timms_embedding(variant, tmp_path):
     network = official(variant)
     torch.save(network.state_dict(), tmp_path / "any_name_at_all.pt")
-    loaded = load_recogniser(tmp_path / "any_name_at_all.pt").model
-    assert loaded.variant == variant
+    found = load_recogniser(tmp_path / "any_name_at_all.pt")
+    assert found.name == variant
+    loaded = found.model
     assert not loaded.training
     faces = torch.rand(2, 3, 112, 112) * 2 - 1
     with torch.no_grad():

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsrface.config.catalogue import HEADS
 from dsrface.errors import UsageError
-from dsrface.models.heads import HEAD_KINDS, AdaFaceHead, build_head, reachable_probability
+from dsrface.models.heads import AdaFaceHead, build_head, reachable_probability
 
 C, D, B = 7, 16, 9
 
@@ -46,7 +47,7 @@ def example(kind, seed=0, norm=1.0):
 
 
 @pytest.mark.parametrize("norm", [0.1, 5.0, 60.0])
-@pytest.mark.parametrize("kind", HEAD_KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 def test_logits__equal_the_closed_form(kind, norm):
     head, embeddings, labels = example(kind, norm=norm)
     wanted = oracle(
@@ -56,7 +57,7 @@ def test_logits__equal_the_closed_form(kind, norm):
     np.testing.assert_allclose(head(embeddings, labels).detach().numpy(), wanted, atol=2e-4)
 
 
-@pytest.mark.parametrize("kind", HEAD_KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 def test_gradient__is_that_of_the_closed_form(kind):
     head, embeddings, labels = example(kind, norm=3.0)
     embeddings.requires_grad_()
@@ -77,7 +78,7 @@ def test_gradient__is_that_of_the_closed_form(kind):
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-@pytest.mark.parametrize("kind", HEAD_KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 def test_gradient__is_finite_at_cosine_plus_and_minus_one(kind, sign):
     # mistake 13: sqrt(1 - cos^2) without a clamp has a NaN gradient here
     head = build_head(kind, num_classes=C, embedding_dim=D)
@@ -89,7 +90,7 @@ def test_gradient__is_finite_at_cosine_plus_and_minus_one(kind, sign):
     assert torch.isfinite(head.weight.grad).all()
 
 
-@pytest.mark.parametrize("kind", HEAD_KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 def test_zero_embedding__is_finite(kind):
     head = build_head(kind, num_classes=C, embedding_dim=D)
     embeddings = torch.zeros(2, D, requires_grad=True)
@@ -97,7 +98,7 @@ def test_zero_embedding__is_finite(kind):
     assert torch.isfinite(embeddings.grad).all()
 
 
-@pytest.mark.parametrize("kind", HEAD_KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 def test_autocast__changes_nothing(kind):
     head, embeddings, labels = example(kind)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -108,7 +109,7 @@ def test_autocast__changes_nothing(kind):
     assert torch.equal(cosines, head.cosines(embeddings))
 
 
-@pytest.mark.parametrize("kind", HEAD_KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 def test_margin__lowers_only_the_true_class_and_never_the_cosines(kind):
     # mistake 15: accuracy is measured without the margin
     head, embeddings, labels = example(kind)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dsrface.config.catalogue import DSR_NETWORKS
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.errors import WeightsError
 from dsrface.models.dsr import build_dsr
@@ -76,16 +77,12 @@ def test_an_archive_that_unpacks_to_more_than_it_is_is_not_unpacked(tmp_path, en
     assert "compresses nothing" in error.message
 
 
-@pytest.mark.parametrize("arch", ["residual", "hybrid"])
+@pytest.mark.parametrize("arch", DSR_NETWORKS)
 @pytest.mark.timeout(60)
 def test_a_small_file_cannot_ask_for_a_huge_network(tmp_path, arch):
-    huge = CONFIG.model_dump() | {
-        "arch": arch,
-        "channels": 1024,
-        "blocks": 128,
-        "gate_hidden": 4096,
-        "attention_layers": 32,
-    }
+    sizes = {"channels": 1024, "blocks": 128, "gate_hidden": 4096, "attention_layers": 32}
+    own = DSR_NETWORKS[arch].table.model_fields
+    huge = {"arch": arch, "vlr_size": 16} | {key: sizes[key] for key in sizes.keys() & own}
     path = claim(tmp_path / "huge.safetensors", **ours(config=json.dumps(huge)))
     assert refused(load_dsr, path).id == "weights-mismatch"
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from dsrface.config.catalogue import RECOGNISERS
 from dsrface.errors import UsageError, WeightsError
-from dsrface.models.recognisers import ARCHITECTURES, build_recogniser, expected_layout, load_recogniser_state
+from dsrface.models.recognisers import build_recogniser, expected_layout, load_recogniser_state
 from dsrface.models.weights import load_recogniser
 
 DEPTHS = {"18": (2, 2, 2, 2), "50": (3, 4, 14, 3), "100": (3, 13, 30, 3), "101": (3, 13, 30, 3)}
@@ -236,11 +237,11 @@ def test_official_state_dict__loads_strictly_and_gives_the_independent_embedding
 
 
 def test_every_architecture_but_edgeface__has_an_official_listing():
-    assert set(OFFICIAL) == {name for name in ARCHITECTURES if not name.startswith("edgeface")}
+    assert set(OFFICIAL) == {name for name in RECOGNISERS if not name.startswith("edgeface")}
 
 
 def test_colour__is_that_of_the_published_weights():
-    colours = {name: entry.preprocess.colour for name, entry in ARCHITECTURES.items()}
+    colours = {name: entry.preprocess.colour for name, entry in RECOGNISERS.items()}
     assert {name for name, colour in colours.items() if colour == "BGR"} == {
         "adaface_ir18",
         "adaface_ir50",
@@ -343,5 +344,5 @@ def test_unknown_name():
 
 
 def test_layouts__are_told_apart():
-    layouts = [frozenset(expected_layout(name).shapes.items()) for name in ARCHITECTURES]
-    assert len(set(layouts)) == len(ARCHITECTURES)
+    layouts = [frozenset(expected_layout(name).shapes.items()) for name in RECOGNISERS]
+    assert len(set(layouts)) == len(RECOGNISERS)

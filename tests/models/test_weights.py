@@ -219,7 +219,7 @@ def test_wrong_kind_foreign_file_other_schema(tmp_path, edgeface, monkeypatch):
 
 
 def test_metadata_that_lies__is_refused(tmp_path):
-    other = CONFIG.model_copy(update={"blocks": 3}).model_dump()
+    other = CONFIG.model_dump() | {"blocks": 3}
     error = refused(load_dsr, save_dsr(tmp_path / "m.safetensors", config=other))
     assert error.id == "weights-mismatch"
     assert "missing (" in error.message

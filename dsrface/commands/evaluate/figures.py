@@ -27,13 +27,13 @@ from dsrface.commands.evaluate.result import (
     TarAtFar,
     Verdict,
 )
+from dsrface.config.catalogue import PROTOCOLS
 from dsrface.data.pairs import Pairs, both_ways
 from dsrface.errors import DataError
 from dsrface.metrics.bootstrap import Estimate, difference, estimate, mean_draws, verification_draws
 from dsrface.metrics.identification import enrol, open_set_hits, rank_hits, search
 from dsrface.metrics.verification import Roc, Trials, d_primes, far_support, lfw_accuracy, roc
 
-_PROTOCOLS = ("HR-HR", "HR-LR", "LR-LR")
 FPIR = 0.1
 _LOWER_IS_BETTER = ("eer",)
 _ROC_POINTS = 200
@@ -259,10 +259,12 @@ def _plan(measured: Measured) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield protocol, name of the pictures, kind of the first and of the second picture, recogniser."""
     kinds = [kind for kind, recogniser in measured.features if recogniser == RAW and kind != HR]
     roles = list(dict.fromkeys(recogniser for _, recogniser in measured.features if recogniser != RAW))
-    for protocol in _PROTOCOLS:
+    for name, protocol in PROTOCOLS.items():
         for recogniser in (*roles, RAW):
-            for kind in [HR] if protocol == "HR-HR" else kinds:
-                yield protocol, kind, kind if protocol == "LR-LR" else HR, kind, recogniser
+            for kind in [HR] if protocol.is_ceiling else kinds:
+                first = kind if protocol.has_low_gallery else HR
+                second = kind if protocol.has_low_probe else HR
+                yield name, kind, first, second, recogniser
 
 
 def _key(cell: Cell) -> tuple[str, str, str]:

@@ -8,13 +8,13 @@ from dsrface.commands.evaluate.figures import Scored
 from dsrface.commands.evaluate.result import (
     BICUBIC,
     DSR,
-    MAIN_PROTOCOL,
     RAW,
     Cell,
     Comparison,
     Counts,
     Quality,
 )
+from dsrface.config.catalogue import MAIN_PROTOCOL
 from dsrface.metrics.bootstrap import MIN_DRAWS, MIN_PERSONS, Estimate
 
 NEVER_EVIDENCE = (

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsrface.commands.evaluate.charts import difference_chart, histogram_chart, line_class, roc_chart
-from dsrface.commands.evaluate.result import HR, MAIN_PROTOCOL, RAW, Cell, Evaluation, TarAtFar
+from dsrface.commands.evaluate.result import HR, RAW, Cell, Evaluation, TarAtFar
 from dsrface.commands.evaluate.strips import Strip
+from dsrface.config.catalogue import MAIN_PROTOCOL, PROTOCOLS
 from dsrface.data.decode import encode_png
 from dsrface.metrics.bootstrap import Estimate
 from dsrface.metrics.verification import min_impostors
@@ -21,11 +22,6 @@ from dsrface.runtime.files import write_text
 
 _SHOWN_PX = 112
 _NOTHING_FROM_OUTSIDE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_TITLES = {  # in this order
-    "HR-LR": "HR gallery against VLR probes",
-    "LR-LR": "VLR against VLR",
-    "HR-HR": "HR against HR: the ceiling",
-}
 
 
 def write_report(path: Path, evaluation: Evaluation, strips: Sequence[Strip]) -> None:
@@ -33,7 +29,7 @@ def write_report(path: Path, evaluation: Evaluation, strips: Sequence[Strip]) ->
 
     Args:
         path: The HTML file.
-        evaluation: What was evaluation.
+        evaluation: What was measured.
         strips: Pictures to show.
     """
     write_text(path, render(evaluation, strips))
@@ -101,10 +97,11 @@ def _verification(evaluation: Evaluation) -> str:
     head += ["Accuracy %"] if has_accuracy else []
     columns = [name for name in head if name]
     body = []
-    for protocol, title in _TITLES.items():
-        cells = [cell for cell in evaluation.cells if cell.protocol == protocol]
+    for name, protocol in PROTOCOLS.items():
+        cells = [cell for cell in evaluation.cells if cell.protocol == name]
         if not cells:
             continue
+        title = escape(protocol.meaning)
         body.append(f'<tr class="group"><th colspan="{len(columns)}" scope="colgroup">{title}</th></tr>')
         body += [_verification_row(cell, evaluation, far, has_accuracy=has_accuracy) for cell in cells]
     body.append(
@@ -234,7 +231,9 @@ def _roc(evaluation: Evaluation) -> str:
     main = evaluation.main_cells
     if not main:
         return ""
-    ceilings = [cell for cell in evaluation.cells if cell.protocol == "HR-HR" and cell.recogniser != RAW]
+    ceilings = [
+        cell for cell in evaluation.cells if PROTOCOLS[cell.protocol].is_ceiling and cell.recogniser != RAW
+    ]
     shown = [*ceilings, *main]
     named = [(line_class(cell), cell.name) for cell in shown] + [("c-chance r-chance", "chance")]
     legend = "".join(

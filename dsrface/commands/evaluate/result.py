@@ -6,12 +6,12 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
+from dsrface.config.catalogue import MAIN_PROTOCOL
 from dsrface.metrics.bootstrap import Estimate
 
 SCHEMA_VERSION = 1
 HR, BICUBIC, DSR = "HR", "bicubic", "DSR"  # kinds of pictures
 FROZEN, TUNED, RAW = "frozen", "fine-tuned", "raw pixels"  # recognisers
-MAIN_PROTOCOL = "HR-LR"
 Verdict = Literal["better", "worse", "no difference shown", "not judged"]
 
 
@@ -69,7 +69,7 @@ class Cell:
     """One recogniser on one kind of picture.
 
     Args:
-        protocol: What is compared: `HR-HR`, `HR-LR` or `LR-LR`.
+        protocol: What is compared: key of `PROTOCOLS`.
         images: What stands for the VLR face: `bicubic` or `DSR`; `HR` in the ceiling.
         recogniser: `frozen`, `fine-tuned` or `raw pixels`.
         eer: Equal error rate, in [0, 1].
@@ -105,7 +105,7 @@ class Comparison:
     Args:
         first: What is compared.
         second: With what.
-        protocol: `HR-LR`, ...; `images` for image quality.
+        protocol: As in `Cell`; `images` for image quality.
         metric: `eer`, `auc`, `psnr_db` or `ssim`.
         difference: First minus second.
         verdict: On `first`; "no difference shown" when the interval covers 0, "not judged" without one.

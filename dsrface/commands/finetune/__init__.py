@@ -1,4 +1,4 @@
-"""`dsrface finetune`: fine-tune an EdgeFace recogniser on cached, live, bicubic or HR faces."""
+"""`dsrface finetune`: fine-tune a recogniser on cached, live, bicubic or HR faces."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import nn
 from dsrface.commands.finetune.data import RecogniserData, open_recogniser_data
 from dsrface.commands.finetune.write_through import Memo, WriteThroughSource, remembering
 from dsrface.commands.shared.training_result import TrainingResult, interrupted
+from dsrface.config.catalogue import RECOGNISERS
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data.layout import open_data
 from dsrface.engine.checkpoint import find_last
@@ -24,9 +25,9 @@ from dsrface.engine.run_folder import INTERRUPTED
 from dsrface.engine.session import training_session
 from dsrface.errors import UsageError
 from dsrface.events import Emit, Note
-from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.heads import MarginHead, build_head, reachable_probability
 from dsrface.models.loaded import LoadedModel
+from dsrface.models.recognisers import build_recogniser
 from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.threads import limit_torch_threads
 from dsrface.types import Preprocess
@@ -136,8 +137,8 @@ def _start(config: FinetuneConfig, where: Where) -> _Start:
                 is_warning=True,
             )
         )
-        trunk = build_edgeface(config.backbone, layer_scale=config.trunk.layer_scale)
-        return _Start(trunk.to(device), EDGEFACE_PREPROCESS, is_from_scratch=True)
+        trunk = build_recogniser(config.backbone, layer_scale=config.trunk.layer_scale)
+        return _Start(trunk.to(device), RECOGNISERS[config.backbone].preprocess, is_from_scratch=True)
     loaded = load_recogniser(config.backbone_weights, device=device)
     loaded.require_gradient("tuned")
     variant = loaded.config["variant"]

@@ -84,7 +84,7 @@ def _train(config: TrainDsrConfig, data: FaceData, train: FaceSplit, val: FaceSp
 
 def _task(config: TrainDsrConfig, train: FaceSplit, val: FaceSplit, where: Where) -> DsrTask:
     device = where.device.torch_name
-    shape = DsrConfig(**config.model.model_dump(), vlr_size=config.vlr_size)
+    shape = DsrConfig(network=config.model, vlr_size=config.vlr_size)
     model = build_dsr(shape).to(device)
     identity = None
     if config.identity_weights is not None:

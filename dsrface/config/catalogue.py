@@ -1,0 +1,143 @@
+"""What can be chosen by name: recognisers, super-resolution networks, heads and protocols, each listed once.
+
+The command line, the configuration, the loaders of weight files, the report and the documentation read these
+lists, and the contract tests run over them. No torch here: an entry names its code as `module:callable`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dsrface.config.dsr_networks import DsrTable, HybridTable, ResidualTable
+from dsrface.types import HIGH_SIZE_PX, Preprocess
+
+_HALF = (0.5, 0.5, 0.5)
+_RGB, _BGR = (Preprocess(HIGH_SIZE_PX, _HALF, _HALF, colour) for colour in ("RGB", "BGR"))
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A recogniser that is built by name.
+
+    Args:
+        meaning: One line for people.
+        build: `module:callable`; takes `options`, returns the network with random weights.
+        options: Keyword arguments of `build`.
+        preprocess: How its published weights want images.
+        root: Prefix of all its tensors that a file may lack.
+        has_layer_scale: Whether `build` takes `layer_scale` as well.
+    """
+
+    meaning: str
+    build: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    preprocess: Preprocess = _RGB
+    root: str = ""
+    has_layer_scale: bool = False
+
+
+@dataclass(frozen=True)
+class DsrNetwork:
+    """An architecture of super-resolution network.
+
+    Args:
+        meaning: One line for people.
+        table: Its options.
+        build: `module:callable`; takes the options and the VLR size, returns an untrained network.
+    """
+
+    meaning: str
+    table: type[DsrTable]
+    build: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """A margin loss of the classifier.
+
+    Args:
+        meaning: One line for people.
+        build: `module:class` of a `MarginHead`.
+        margin: The published margin.
+    """
+
+    meaning: str
+    build: str
+    margin: float
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Which faces verification compares.
+
+    Args:
+        meaning: One line for people.
+        has_low_gallery: The first face of a pair is a VLR face; else an HR face.
+        has_low_probe: The second face is a VLR face; else an HR face.
+    """
+
+    meaning: str
+    has_low_gallery: bool
+    has_low_probe: bool
+
+    @property
+    def is_ceiling(self) -> bool:
+        """No VLR face takes part: what no super-resolution can pass."""
+        return not (self.has_low_gallery or self.has_low_probe)
+
+
+def _edgeface(meaning: str, timm_name: str, rank_ratio: float | None = None) -> Recogniser:
+    options = {"timm_name": timm_name, "rank_ratio": rank_ratio}
+    build = "dsrface.models.edgeface:make_edgeface"
+    return Recogniser(meaning, build, options, root="model.", has_layer_scale=True)
+
+
+def _iresnet(meaning: str, *blocks: int) -> Recogniser:
+    return Recogniser(meaning, "dsrface.models.iresnet:IResNet", {"depths": blocks})
+
+
+def _adaface(meaning: str, *blocks: int) -> Recogniser:
+    return Recogniser(meaning, "dsrface.models.adaface_ir:AdaFaceIr", {"depths": blocks}, _BGR)
+
+
+RECOGNISERS: dict[str, Recogniser] = {
+    "edgeface_xxs": _edgeface("EdgeFace, 1.24 M weights", "edgenext_xx_small"),
+    "edgeface_xs_gamma_06": _edgeface("EdgeFace with low-rank layers, 1.77 M", "edgenext_x_small", 0.6),
+    "edgeface_s_gamma_05": _edgeface("EdgeFace with low-rank layers, 3.65 M", "edgenext_small", 0.5),
+    "edgeface_base": _edgeface("EdgeFace, 18.23 M", "edgenext_base"),
+    "iresnet18": _iresnet("IResNet of InsightFace, 18 layers", 2, 2, 2, 2),
+    "iresnet50": _iresnet("IResNet of InsightFace, 50 layers", 3, 4, 14, 3),
+    "iresnet100": _iresnet("IResNet of InsightFace, 100 layers", 3, 13, 30, 3),
+    "adaface_ir18": _adaface("IR network of AdaFace, 18 layers", 2, 2, 2, 2),
+    "adaface_ir50": _adaface("IR network of AdaFace, 50 layers", 3, 4, 14, 3),
+    "adaface_ir101": _adaface("IR network of AdaFace, 101 layers", 3, 13, 30, 3),
+    "mobilefacenet": Recogniser("MobileFaceNet", "dsrface.models.mobilefacenet:MobileFaceNet"),
+}
+
+DSR_NETWORKS: dict[str, DsrNetwork] = {
+    "residual": DsrNetwork("convolutions at the VLR size", ResidualTable, "dsrface.models.dsr:ResidualDsr"),
+    "hybrid": DsrNetwork("max-feature-map CNN and attention", HybridTable, "dsrface.models.hybrid:HybridDsr"),
+}
+
+HEADS: dict[str, Head] = {
+    "arcface": Head("margin on the angle, in rad", "dsrface.models.heads:ArcFaceHead", 0.5),
+    "cosface": Head("margin on the cosine", "dsrface.models.heads:CosFaceHead", 0.35),
+    "adaface": Head("margin that follows the norm", "dsrface.models.heads:AdaFaceHead", 0.4),
+}
+
+# In the order of the tables.
+PROTOCOLS: dict[str, Protocol] = {
+    "HR-LR": Protocol("HR gallery against VLR probes", has_low_gallery=False, has_low_probe=True),
+    "LR-LR": Protocol("VLR against VLR", has_low_gallery=True, has_low_probe=True),
+    "HR-HR": Protocol("HR against HR: the ceiling", has_low_gallery=False, has_low_probe=False),
+}
+MAIN_PROTOCOL = "HR-LR"  # what the answer of an evaluation is about
+
+
+def load(build: str) -> Any:
+    """Return what an entry's `build` names; imports torch."""
+    module, _, name = build.partition(":")
+    return getattr(importlib.import_module(module), name)
