@@ -315,6 +315,11 @@ class _Examination:
             caps["unsharded stream"] = 1
         if found.shards is not None:
             caps["shards"] = found.shards
+        proof = self.findings.get(f"worker.{self.method}")
+        if self.config.probe and proof is not None and proof.status == "skip":
+            threads = self.findings.get("mp.threads")
+            is_risky = threads is not None and threads.status == "warn"
+            caps["not proved"] = 0 if is_risky else self.cores.effective
         return LoaderFacts(
             cost=cost,
             batch_size=found.batch_size,

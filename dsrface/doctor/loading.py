@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import time
 import traceback
@@ -32,6 +33,7 @@ _ITEMS = 32
 _SAME_AGAIN_S = 2.0  # further passes over the same items are made when one takes no longer
 _MEASURED_ITEMS = 40
 _MOST_KEYS = 4096
+_JUDGED = 4
 _END = object()
 
 
@@ -116,7 +118,9 @@ class _Stage:
         files.is_listening = False
         seen.loaded, seen.duration_s = len(items), time.perf_counter() - begin
         if items:
-            seen.passes = Passes(before, read_state(self.roots), num_items=len(items), written=files.counts)
+            left = {path: os.path.getsize(path) for path in files.counts if os.path.isfile(path)}
+            after = read_state(self.roots)
+            seen.passes = Passes(before, after, num_items=len(items), written=files.counts, left=left)
             self._collate(items)
             report("stage", name="load items again")
             self._more_passes(seen.passes)
@@ -133,7 +137,11 @@ class _Stage:
             report.check(found)
         passes = seen.passes
         return replace(
-            self.facts, cost=cost, rngs=passes.drawn, states=passes.states, counters=passes.counters
+            self.facts,
+            cost=cost,
+            rngs=passes.drawn,
+            states=passes.states or passes.before.iterators,
+            counters=passes.counters,
         )
 
     def _first_pass(self, begin: float) -> Iterator[Any]:
@@ -204,12 +212,15 @@ class _Stage:
             return
         self._again()
         passes.twice = read_state(self.roots)
-        if any(passes.leaked(what) for what in ("descriptors", "memory_bytes", "num_threads")):
+        if any(passes.leaked(what) for what in ("descriptors", "memory_bytes", "num_threads", "num_blocks")):
             self._again()
             passes.thrice = read_state(self.roots)
         if self.target.is_batched and not getattr(self.target.dataset, "__getitems__", None):
-            reference, key = Reference(self.target), self.good_keys[0]
-            judge_state(passes, load_digest=lambda: fingerprint(reference.item(key)))
+            reference, keys = (
+                Reference(self.target),
+                self.good_keys[:: max(1, len(self.good_keys) // _JUDGED)],
+            )
+            judge_state(passes, lambda: [fingerprint(reference.item(key)) for key in keys])
 
     def _again(self) -> None:
         for key in self.good_keys:

@@ -8,6 +8,7 @@ the same items were loaded once more: what grows the second time too is a leak, 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import sys
@@ -20,13 +21,15 @@ from typing import Any
 
 import torch
 
-from dsrface.doctor.proof.fingerprint import num_bytes
+from dsrface.doctor.proof.fingerprint import fingerprint, num_bytes
 from dsrface.doctor.proof.handles import open_descriptors
 from dsrface.doctor.proof.seeding import is_generator, users_modules
 
 _MOST_PATHS = 4000
 _DEEPEST = 5
 _FEW = 64
+_MOST_ARRAY_BYTES = 64 << 20
+_SHARED = "/dev/shm"  # noqa: S108 - where POSIX shared memory is
 _SCALARS = (bool, int, float, str, bytes, type(None))
 _SIZED = (list, dict, set, deque, bytearray)
 
@@ -47,6 +50,29 @@ class Place:
         """Return the member."""
         return self.owner[self.name] if isinstance(self.owner, dict) else getattr(self.owner, self.name)
 
+    def saved(self) -> Any:
+        """Return a copy of the member, to be put back later."""
+        value = self.get()
+        return value.clone() if isinstance(value, torch.Tensor) else copy.copy(value)
+
+    def put_back(self, saved: Any) -> None:
+        """Give the member its saved value again, in place where it is a container or an array."""
+        value = self.get()
+        if isinstance(value, torch.Tensor):
+            value.copy_(saved)
+        elif hasattr(value, "__array_interface__"):
+            value[...] = saved
+        elif isinstance(value, (list, bytearray)):
+            value[:] = saved
+        elif isinstance(value, deque):
+            value.clear()
+            value.extend(saved)
+        elif isinstance(value, (dict, set)):
+            value.clear()
+            value.update(saved)
+        else:
+            self.set(saved)
+
     def set(self, value: Any) -> None:
         """Set the member."""
         if isinstance(self.owner, dict):
@@ -61,28 +87,37 @@ class Reading:
 
     Args:
         values: Scalars by path.
-        lengths: Lengths of containers by path.
+        lengths: Lengths of containers by path, and of caches (`functools.lru_cache`).
+        contents: Hash of short containers and of arrays by path; what changes in place shows here.
+        iterators: Paths of members that are iterators, which every item may advance.
+        unbounded: Caches without a bound.
         generators: Hash of the state of each generator by path.
         places: Where scalars and containers are.
         descriptors: Open descriptors.
         memory_bytes: Own memory; 0 where the system does not tell.
         num_threads: Threads, those of C libraries included where the system tells.
         num_children: Child processes.
+        num_blocks: Blocks of shared memory on this machine; 0 where the system does not tell.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
+    contents: dict[str, str] = field(default_factory=dict)
+    iterators: list[str] = field(default_factory=list)
+    unbounded: list[str] = field(default_factory=list)
     generators: dict[str, str] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     descriptors: int = 0
     memory_bytes: int = 0
     num_threads: int = 0
     num_children: int = 0
+    num_blocks: int = 0
 
 
 def read_state(roots: Mapping[str, Any]) -> Reading:
     """Take a reading of the members below the roots, of the user's module variables, and of the process."""
     reading = Reading()
+    array_bytes = 0
     for count, (path, place, value) in enumerate(_members(roots)):
         if count > _MOST_PATHS:
             break
@@ -92,14 +127,26 @@ def read_state(roots: Mapping[str, Any]) -> Reading:
         elif isinstance(value, _SIZED):
             reading.lengths[path] = len(value)
             reading.places[path] = place
+            if len(value) <= _FEW:
+                reading.contents[path] = fingerprint(list(map(id, value)))
         elif is_generator(value):
             reading.generators[path] = _state(value)
-        elif (inner := getattr(value, "cache_info", None)) is not None and callable(inner):
-            reading.lengths[f"{path} (its cache)"] = inner().currsize
+        elif callable(getattr(value, "cache_info", None)):
+            reading.lengths[f"{path} (its cache)"] = value.cache_info().currsize
+            if value.cache_info().maxsize is None:
+                reading.unbounded.append(f"{path} (its cache)")
+        elif _is_array(value):
+            array_bytes += num_bytes(value)
+            if array_bytes <= _MOST_ARRAY_BYTES:
+                reading.contents[path] = fingerprint(value)
+                reading.places[path] = place
+        elif hasattr(value, "__next__") and not hasattr(value, "fileno"):
+            reading.iterators.append(path)
     reading.descriptors = len(open_descriptors())
     reading.memory_bytes = memory_bytes()
     reading.num_threads = num_threads()
     reading.num_children = _num_children()
+    reading.num_blocks = len(os.listdir(_SHARED)) if os.path.isdir(_SHARED) else 0
     return reading
 
 
@@ -110,6 +157,18 @@ def changed_scalars(before: Reading, after: Reading) -> list[str]:
         for path, value in after.values.items()
         if path in before.values and before.values[path] is not None and before.values[path] != value
     ]
+
+
+def changed_contents(before: Reading, after: Reading) -> list[str]:
+    """Return the paths of containers that were shortened or rearranged, and of arrays changed in place."""
+    shorter = [path for path, length in after.lengths.items() if length < before.lengths.get(path, 0)]
+    other = [
+        path
+        for path, digest in after.contents.items()
+        if before.contents.get(path, digest) != digest
+        and after.lengths.get(path, 0) <= before.lengths.get(path, 0)
+    ]
+    return list(dict.fromkeys([*shorter, *other]))
 
 
 def growing(before: Reading, after: Reading) -> dict[str, int]:
@@ -153,8 +212,19 @@ class WrittenFiles:
             else bool(flags & (os.O_WRONLY | os.O_RDWR))
         )
         name = os.fsdecode(path)
-        if writes and not name.startswith(("/dev/", "/proc/")) and not name.endswith(".pyc"):
+        is_file = not name.startswith(("/dev/", "/proc/")) and not name.endswith(".pyc")
+        if writes and is_file and not os.path.isdir(name):  # a nameless file is opened by its folder's name
             self.counts[name] = self.counts.get(name, 0) + 1
+
+
+def _is_array(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.device.type == "cpu"
+    return (
+        hasattr(value, "__array_interface__")
+        and hasattr(value, "tobytes")
+        and type(value).__name__ != "memmap"
+    )
 
 
 def memory_bytes() -> int:

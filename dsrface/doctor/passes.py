@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from dsrface.doctor.observe import Reading, changed_scalars, drawn_generators, growing
+from dsrface.doctor.observe import Reading, changed_contents, changed_scalars, drawn_generators, growing
 
 _SHOWN = 6
 
@@ -22,8 +22,8 @@ class Passes:
         num_items: Items of a pass.
         counters: Numbers that items change and depend on, by path.
         states: The same where it is no plain count, such as a generator of one's own.
-        shared: What says that an item changed when another was loaded; empty when none did.
         written: Files that items open for writing, with how often.
+        left: Those of them that are still there, with their bytes.
     """
 
     before: Reading
@@ -33,8 +33,8 @@ class Passes:
     num_items: int = 0
     counters: list[str] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
-    shared: str = ""
     written: Mapping[str, int] = field(default_factory=dict)
+    left: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def drawn(self) -> list[str]:
@@ -58,29 +58,35 @@ class Passes:
         return max(0.0, float(growth) / self.num_items)
 
 
-def judge_state(passes: Passes, *, load_digest: Callable[[], str] | None) -> None:
-    """Find which of the changed numbers the items depend on.
+def judge_state(passes: Passes, load_digests: Callable[[], list[str]]) -> None:
+    """Find which of the changed members the items depend on.
 
-    A number is set back and the same item is loaded again, under equal generators: equal then, and different
-    without setting it back, says that the item depends on it.
+    A member is put back and the same items are loaded again, under equal generators. Items that are equal
+    then, and different without putting it back, depend on it.
 
     Args:
         passes: Gets `counters` and `states`.
-        load_digest: Loads one and the same item and returns its fingerprint; None for a stream.
+        load_digests: Loads some and always the same items and returns their fingerprints.
     """
-    if load_digest is None:
-        return
-    for path in changed_scalars(passes.before, passes.once)[:_SHOWN]:
+    changed = [*changed_scalars(passes.before, passes.once), *changed_contents(passes.before, passes.once)]
+    members_first = sorted(changed, key=lambda path: not path.startswith("dataset"))
+    for path in members_first[:_SHOWN]:
         place = passes.once.places[path]
         try:
-            value = place.get()
-            first = load_digest()
-            moved = load_digest()
-            place.set(value)
-            again = load_digest()
+            saved = place.saved()
+            first = load_digests()
+            moved = load_digests()
+            place.put_back(saved)
+            again = load_digests()
         except Exception:  # noqa: BLE001, S112 - a property without a setter, an item that raises now
             continue
         if first == again and moved != first:
-            before, after = passes.before.values[path], passes.once.values[path]
-            is_count = type(after) in (int, float) and abs(after - before) == passes.num_items
-            (passes.counters if is_count else passes.states).append(path)
+            (passes.counters if _is_told_by_count(passes, path) else passes.states).append(path)
+
+
+def _is_told_by_count(passes: Passes, path: str) -> bool:
+    """Return whether a member counts the items that were loaded, rather than being a generator's state."""
+    if path not in passes.before.values:
+        return True
+    before, after = passes.before.values[path], passes.once.values[path]
+    return type(after) in (int, float) and abs(after - before) == passes.num_items

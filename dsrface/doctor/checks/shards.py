@@ -11,20 +11,62 @@ if TYPE_CHECKING:
     from dsrface.doctor.proof.prove import Proof
 
 
+_A_FEW = 0.02
+_METHODS = ("fork", "spawn", "forkserver")
+_FIX = (
+    "In __iter__ take every n-th item: info = torch.utils.data.get_worker_info(); "
+    "itertools.islice(items, info.id, None, info.num_workers) when info is not None."
+)
+
+
 def _shards(proof: Proof) -> Finding | None:
     found, starts = proof.comparison, proof.starts
     if found is None or not proof.target.is_iterable:
         return None
     items = starts[0].evidence.num_items
     num_workers = len(starts[0].evidence.notes)
-    data = {"items": items, "repeated": round(found.repeated, 3), "idle": found.idle, "settles": True}
+    data = {
+        "items": items,
+        "repeated": round(found.repeated, 3),
+        "idle": found.idle,
+        "items_alone": found.num_alone,
+        "items_from_workers": found.num_shared,
+        "settles": True,
+    }
+    if found.is_spent:
+        return SHARDS.finding(
+            "fail",
+            "a second pass over the stream delivers nothing",
+            matters="It is its own iterator and keeps its position: every epoch after the first is empty.",
+            fix="Let __iter__ return a new iterator each time (write it as a generator function), and keep "
+            "the "
+            "position in there.",
+            data={**data, "blocks": _METHODS},
+        )
+    if found.num_alone and found.num_shared < (1 - _A_FEW) * found.num_alone:
+        return SHARDS.finding(
+            "fail",
+            f"{num_workers} workers deliver {found.num_shared} of the {found.num_alone} items of the stream",
+            matters="The others are in no worker's share: training never sees them.",
+            fix=_FIX,
+            data={**data, "blocks": _METHODS},
+        )
+    if num_workers > 1 and found.num_alone and found.num_shared > (1 + _A_FEW) * found.num_alone:
+        return SHARDS.finding(
+            "fail",
+            f"{num_workers} workers deliver {found.num_shared} items, without workers there are "
+            f"{found.num_alone}",
+            matters="Their shares overlap, or each reads the whole data; torch gives no warning without a "
+            "length.",
+            fix=_FIX,
+            data=data,
+        )
     if num_workers > 1 and found.repeated >= 0.25:
         return SHARDS.finding(
             "fail",
             f"{found.repeated:.0%} of the first items come twice: every worker reads the whole data",
             matters=f"An epoch has {num_workers} times its items; torch gives no warning without a length.",
-            fix="In __iter__ take every n-th item: info = torch.utils.data.get_worker_info(); "
-            "itertools.islice(items, info.id, None, info.num_workers) when info is not None.",
+            fix=_FIX,
             data=data,
         )
     return SHARDS.finding("pass", f"{items} items from {num_workers} workers, none twice", data=data)

@@ -33,11 +33,11 @@ def _state(items: Loading) -> Finding | None:
     }
     if passes.counters:
         first = passes.counters[0]
-        before, after = passes.before.values[first], passes.once.values[first]
+        before, after = passes.before.values.get(first), passes.once.values.get(first)
+        values = f" ({before} before, {after} after {passes.num_items})" if after is not None else ""
         return STATE.finding(
             "fail",
-            f"items depend on {first}, which every item changes ({before} before, {after} after "
-            f"{passes.num_items})",
+            f"items depend on {first}, which every item changes{values}",
             where="\n".join(passes.counters[:_SHOWN]),
             matters="Each worker counts in a copy of its own, from the same start: items differ from those "
             "of "
@@ -47,7 +47,11 @@ def _state(items: Loading) -> Finding | None:
             "shared memory: torch.zeros((), dtype=torch.int64).share_memory_().",
             data={**data, "blocks": ["fork", "spawn", "forkserver"]},
         )
-    found = _containers(passes, num_items, num_workers, memory_bytes) or _remains(passes) or _files(passes)
+    found = (
+        _containers(passes, num_items, num_workers, memory_bytes)
+        or _remains(passes)
+        or _files(passes, num_items)
+    )
     if found is not None:
         return replace(found, data=data)
     if passes.states:
@@ -77,11 +81,19 @@ def _containers(passes: Passes, num_items: int | None, num_workers: int, memory_
             matters="It grows in every worker, in persistent ones over all epochs, until memory ends.",
             fix="Do not collect in __getitem__; or bound it, e.g. functools.lru_cache(maxsize=...).",
         )
-    caches = [path for path in grown if grown[path] >= 0.5 * passes.num_items and path in passes.once.places]
+    caches = [
+        path
+        for path in grown
+        if grown[path] >= 0.5 * passes.num_items
+        and (path in passes.once.places or path in passes.once.unbounded)
+    ]
     if not caches:
         return None
     path, workers = caches[0], max(1, num_workers)
-    entry = entry_bytes(passes.once.places[path])
+    if path in passes.once.places:
+        entry = entry_bytes(passes.once.places[path])
+    else:
+        entry = max(0, passes.once.memory_bytes - passes.before.memory_bytes) // passes.num_items
     epoch = entry * grown[path] / passes.num_items * (num_items or 0)
     return STATE.finding(
         "warn" if epoch * workers > _MUCH_MEMORY * memory_bytes else "info",
@@ -95,19 +107,23 @@ def _containers(passes: Passes, num_items: int | None, num_workers: int, memory_
 
 
 def _remains(passes: Passes) -> Finding | None:
-    for what, name in (("num_threads", "thread"), ("num_children", "child process")):
+    for what, name in (
+        ("num_threads", "thread"),
+        ("num_children", "child process"),
+        ("num_blocks", "block of shared memory"),
+    ):
         each = passes.leaked(what)
         if each >= 0.5:
             return STATE.finding(
                 "warn",
                 f"every item leaves {each:.0f} {name} behind",
                 matters="They add up over an epoch until the system refuses more.",
-                fix="End what an item starts: join threads, wait for processes, use a `with` block.",
+                fix="End what an item starts: join threads, wait for processes, unlink shared memory.",
             )
     return None
 
 
-def _files(passes: Passes) -> Finding | None:
+def _files(passes: Passes, num_items: int | None) -> Finding | None:
     same = [path for path, count in passes.written.items() if count >= 0.5 * passes.num_items > 1]
     if same:
         return STATE.finding(
@@ -118,9 +134,16 @@ def _files(passes: Passes) -> Finding | None:
             fix="Give each worker a name of its own (torch.utils.data.get_worker_info().id), or write in the "
             "main process.",
         )
-    if len(passes.written) >= 0.5 * passes.num_items > 1:
-        first = next(iter(passes.written))
-        return STATE.finding("info", f"items write files, e.g. {first}", where=first)
+    if len(passes.left) >= 0.5 * passes.num_items > 1:
+        first, size = next(iter(passes.left)), sum(passes.left.values()) / len(passes.left)
+        epoch = size * (num_items or passes.num_items)
+        return STATE.finding(
+            "warn",
+            f"every item leaves a file behind: {size_text(size)}, {size_text(epoch)} an epoch",
+            where=first,
+            matters="They fill the disk in a long run; workers write into the same folder.",
+            fix="Delete what an item writes (tempfile.TemporaryFile does), or make the files once, before.",
+        )
     return None
 
 

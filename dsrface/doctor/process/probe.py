@@ -27,6 +27,8 @@ _MEMORY_POLL_S = 0.25
 LOG_TAIL_BYTES = 16_000
 _STACKS_S = 3.0
 _END_S = 8.0
+_LOOK_S = 0.7
+_SILENCE_S = 2.5  # without a sign of life when the time is up: hung, not slow
 _A_SIGN_S = 0.05  # processor seconds within the silence that show that work goes on
 
 
@@ -163,9 +165,11 @@ def hear(
             life.heard()
             continue
         now = time.monotonic()
+        life.look(now)
+        is_late = now - start > timeout_s
         patience_s = silence_s.get(outcome.stage, timeout_s)
-        outcome.is_silent = now - life.last > patience_s and not life.goes_on()
-        if now - start > timeout_s or outcome.is_silent:
+        outcome.is_silent = now - life.last > (min(patience_s, _SILENCE_S) if is_late else patience_s)
+        if is_late or outcome.is_silent:
             outcome.ending = "timeout"
             _ask_for_stacks(guardian, events, outcome, log)
             return
@@ -294,19 +298,20 @@ class _Life:
         self._pid = pid
         self._evidence = evidence
         self._seen = (-1.0, -1)
+        self._next = 0.0
 
     def heard(self) -> None:
         """Note an event."""
         self.last = time.monotonic()
 
-    def goes_on(self) -> bool:
-        """Return whether anything has happened since this was last asked; if so, the silence begins again."""
-        now = (_tree_processor_s(self._pid), self._evidence_bytes())
-        before, self._seen = self._seen, now
-        if now[0] - before[0] > _A_SIGN_S or now[1] != before[1]:
-            self.last = time.monotonic()
-            return True
-        return False
+    def look(self, now: float) -> None:
+        """See, about once a second, whether anything has happened; if so, the silence begins again."""
+        if now < self._next:
+            return
+        self._next = now + _LOOK_S
+        seen = (_tree_processor_s(self._pid), self._evidence_bytes())
+        if seen[0] - self._seen[0] > _A_SIGN_S or seen[1] != self._seen[1]:
+            self.last, self._seen = now, seen
 
     def _evidence_bytes(self) -> int:
         if self._evidence is None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _LOOKED_INTO = 48
 _A_CLOCK_S = 1.1  # many seed with whole seconds
 _STREAM_ITEMS = 64
+_MOST_ITEMS = 20_000
+_WHOLE_S = 2.0  # for reading a stream to its end
 
 
 @dataclass
@@ -40,6 +42,9 @@ class Comparison:
         gone: What this process raised after the workers had ended, where it loaded before.
         repeated: For a stream: share of a worker's items that another one delivered too.
         idle: For a stream: workers that delivered nothing.
+        num_alone: For a stream that ended: its items without workers; 0 for one that did not.
+        num_shared: Its items from all workers.
+        is_spent: For a stream: a second pass delivers nothing.
     """
 
     compared: int = 0
@@ -55,6 +60,9 @@ class Comparison:
     gone: str = ""
     repeated: float = 0.0
     idle: int = 0
+    num_alone: int = 0
+    num_shared: int = 0
+    is_spent: bool = False
 
 
 def compare_keys(starts: list[Start], reference: Reference, *, until: float) -> Comparison:
@@ -68,7 +76,6 @@ def compare_keys(starts: list[Start], reference: Reference, *, until: float) -> 
     found = Comparison()
     suspects: dict[str, _Suspect] = {}
     here: dict[str, list[str]] = {}
-    began = time.monotonic()
     for start in starts:
         for number, keys in enumerate(start.batches):
             batch = start.evidence.batches.get(number)
@@ -84,7 +91,7 @@ def compare_keys(starts: list[Start], reference: Reference, *, until: float) -> 
                     return found
             _count(found, suspects, start, number, keys, here[repr(keys)])
     if suspects:
-        _look_into(found, suspects, starts, reference, began)
+        _look_into(found, suspects, starts, reference)
     _look_at_transport(found, starts, reference)
     return found
 
@@ -116,21 +123,19 @@ def _count(
 
 
 def _look_into(
-    found: Comparison, suspects: dict[str, _Suspect], starts: list[Start], reference: Reference, began: float
+    found: Comparison, suspects: dict[str, _Suspect], starts: list[Start], reference: Reference
 ) -> None:
     """Read the differing items again, at once and after more than a second, and judge each."""
     chosen = list(suspects.values())[:_LOOKED_INTO]
     soon = [_again(reference, suspect) for suspect in chosen]
-    time.sleep(max(0.0, _A_CLOCK_S - (time.monotonic() - began)) if len(chosen) else 0.0)
+    time.sleep(_A_CLOCK_S)
     later = [_again(reference, suspect) for suspect in chosen]
     judged: list[_Suspect] = []
     varying = clock = 0
     for suspect, second, third in zip(chosen, soon, later):
-        if second not in suspect.here:
+        if second not in suspect.here or third not in suspect.here:
             varying += 1
-        elif third not in suspect.here:
-            varying += 1
-            clock += 1
+            clock += _again(reference, suspect) == _again(reference, suspect)
         else:
             judged.append(suspect)
     rounded = [suspect for suspect in judged if _is_rounding(suspect, starts, reference)]
@@ -202,10 +207,15 @@ def compare_streams(starts: list[Start], reference: Reference, num_workers: int)
     found.repeated = _repeated(natural)
     found.idle = num_workers - len(natural.evidence.busy_workers())
     try:
-        alone = reference.stream(_STREAM_ITEMS)
+        whole = reference.stream(_MOST_ITEMS, limit_s=_WHOLE_S)
+        alone = whole[:_STREAM_ITEMS]
+        has_ended = len(whole) < _MOST_ITEMS and reference.has_ended
+        found.is_spent = has_ended and bool(whole) and not reference.stream(1)
     except Exception as error:  # noqa: BLE001
         found.gone = f"{type(error).__name__}: {error}"
         return found
+    if has_ended and controlled.is_whole and controlled is not natural:
+        found.num_alone, found.num_shared = len(whole), controlled.evidence.num_items
     if len(set(alone)) < len(alone):
         found.repeated = max(0.0, found.repeated - (1 - len(set(alone)) / len(alone)))
     elif not found.repeated:

@@ -18,7 +18,7 @@ from typing import Any
 
 from dsrface.doctor.proof.seeding import users_modules
 from dsrface.doctor.trace.kinds import handle_kind
-from dsrface.doctor.trace.paths import locate, step_to
+from dsrface.doctor.trace.paths import class_line, locate, step_to
 from dsrface.runtime.user_code import is_users
 
 _MOST_OBJECTS = 200_000
@@ -97,8 +97,13 @@ def _named(chain: list[tuple[str, Any]]) -> Owner:
         (v for _, v in reversed(chain[:at]) if not isinstance(v, (dict, list, tuple, CellType))), None
     )
     name = re.split(r"[.\[ ]", path)[-1]
-    source = locate(holder, name, value) if holder is not None else _module_line(path)
+    source = _source(holder, name, value) if holder is not None else ""
+    source = source or _module_line(path)
     return Owner(path, source, handle_kind(value) or "file")
+
+
+def _source(holder: Any, name: str, value: Any) -> str:
+    return class_line(holder, name) if isinstance(holder, type) else locate(holder, name, value)
 
 
 def _bare_number(fd: int, roots: Mapping[str, Any]) -> Owner | None:
@@ -140,6 +145,8 @@ def _is_users_code(value: Any) -> bool:
 
 
 def _parts(value: Any) -> list[Any]:
+    if isinstance(value, type):
+        return [*vars(value).values(), *value.__bases__]
     if isinstance(value, (list, tuple, dict, set, frozenset)) and len(value) > _LONG:
         return list(value.values() if isinstance(value, dict) else value)[:200]
     return gc.get_referents(value)

@@ -48,6 +48,7 @@ class Start:
         received: Fingerprint of each batch as it arrived.
         kept: The batches themselves, as far as memory allows.
         error: What the loader raised.
+        is_whole: A stream ended by itself.
     """
 
     number: int
@@ -60,6 +61,7 @@ class Start:
     received: list[str] = field(default_factory=list)
     kept: dict[int, Any] = field(default_factory=dict)
     error: BaseException | None = None
+    is_whole: bool = False
 
     @property
     def num_expected(self) -> int:
@@ -153,8 +155,7 @@ def _meet_here(proof: Proof) -> None:
     start = next((start for start in proof.starts if start.evidence.error is not None), None)
     if start is None or start.evidence.error is None:
         return
-    error, batches = start.evidence.error, start.evidence.batches
-    number = max((n for n, batch in batches.items() if batch.worker == error["worker"]), default=0)
+    error, number = start.evidence.error, int(start.evidence.error["number"])
     keys = start.batches[number] if number < len(start.batches) else None
     proof.failed_key = repr(keys[0] if isinstance(keys, (list, tuple)) and keys else keys)[:60]
     if keys is None or start.evidence.moved:  # with a shared position, what is read here now proves nothing
@@ -222,8 +223,10 @@ def _run(start: Start, target: Target, request: Mapping[str, Any], report: Repor
             if kept_bytes < _KEPT_BYTES:
                 start.kept[len(start.received)] = copied(batch)
             start.received.append(fingerprint(batch))
-            if target.is_iterable and len(start.received) * _STREAM_BATCH >= _STREAM_ITEMS * num_workers:
+            if target.is_iterable and _is_enough(start, num_workers, time.perf_counter() - begin, request):
                 break
+        else:
+            start.is_whole = True
     except Exception as error:  # noqa: BLE001 - whatever the loader raises is the finding
         start.error = error
     finally:  # the traceback of an error keeps the iterator, and its workers would read on
@@ -231,6 +234,13 @@ def _run(start: Start, target: Target, request: Mapping[str, Any], report: Repor
             iterator._shutdown_workers()  # noqa: SLF001
     start.duration_s = time.perf_counter() - begin
     start.evidence = written.read(request["folder"], start.number)
+
+
+def _is_enough(start: Start, num_workers: int, seconds: float, request: Mapping[str, Any]) -> bool:
+    """Return whether a stream was read far enough; the second start goes to its end where there is time."""
+    if start.number:
+        return bool(seconds - start.startup_s > request["load_s"])
+    return len(start.received) * _STREAM_BATCH >= _STREAM_ITEMS * num_workers
 
 
 def _rate(starts: list[Start], num_workers: int) -> dict[str, Any]:

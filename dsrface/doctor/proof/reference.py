@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import itertools
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -29,6 +29,7 @@ class Reference:
     def __init__(self, target: Target) -> None:
         torch.set_num_threads(1)
         self.target = target
+        self.has_ended = False
         self.seed = Seeder([target.dataset, target.collate_fn])
 
     def items(self, keys: Any) -> list[Any]:
@@ -61,24 +62,35 @@ class Reference:
             return (self.target.collate_fn or default_convert)(items[0])
         return (self.target.collate_fn or default_collate)(items)
 
-    def stream(self, count: int, *, worker: int | None = None, num_workers: int = 1) -> list[str]:
-        """Return the fingerprints of the first items of a stream, alone or as a worker would get them."""
+    def stream(
+        self, count: int, *, worker: int | None = None, num_workers: int = 1, limit_s: float = 60.0
+    ) -> list[str]:
+        """Return the fingerprints of the first items of a stream, alone or as a worker would get them.
+
+        Sets `has_ended`: whether the stream ended by itself.
+        """
+        until = time.monotonic() + limit_s
+        self.has_ended = True
         dataset = self.target.dataset
         found: list[str] = []
-        with _as_worker(dataset, worker, num_workers) as seen:
+        with as_worker(dataset, worker, num_workers) as seen:
             init = self.target.worker_init_fn
             if worker is not None and init is not None:
                 init(worker)
             iterator = iter(seen)
             with suppress(StopIteration):
-                for _ in itertools.repeat(None, count):
+                while True:
                     self.seed(STREAM_KEY)
-                    found.append(fingerprint(next(iterator)))
+                    item = next(iterator)
+                    if len(found) == count or time.monotonic() > until:
+                        self.has_ended = False
+                        return found
+                    found.append(fingerprint(item))
         return found
 
 
 @contextmanager
-def _as_worker(dataset: Any, worker: int | None, num_workers: int) -> Iterator[Any]:
+def as_worker(dataset: Any, worker: int | None, num_workers: int) -> Iterator[Any]:
     """Let `get_worker_info()` say that this is a worker, with a copy of the data set that it may change."""
     if worker is None:
         yield dataset

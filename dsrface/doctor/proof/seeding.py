@@ -18,7 +18,7 @@ import torch
 
 from dsrface.runtime.user_code import is_users
 
-_MOST_OBJECTS = 100_000
+_MOST_OBJECTS = 30_000
 _LONG = 10_000
 _HEAD = 200
 _LOOKS = 3

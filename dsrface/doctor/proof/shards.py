@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 
-from dsrface.doctor.proof.reference import Reference
+from dsrface.doctor.proof.reference import as_worker
 from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.targets import Target
 
 _TRIED = (2, 4, 8, 16, 32)
 _LIMIT_S = 3.0
+_END = object()
 
 
 def most_workers(target: Target, report: Reporter) -> int | None:
@@ -21,7 +22,6 @@ def most_workers(target: Target, report: Reporter) -> int | None:
         report: Hears that it goes on.
     """
     begin = time.perf_counter()
-    reference = Reference(target)
     most: int | None = None
     for number in _TRIED:
         report("stage", name="see which workers get items")
@@ -30,13 +30,20 @@ def most_workers(target: Target, report: Reporter) -> int | None:
             if time.perf_counter() - begin > _LIMIT_S:
                 return None
             try:
-                idle += not reference.stream(1, worker=worker, num_workers=number)
+                idle += not _gets_something(target, worker, number)
             except Exception:  # noqa: BLE001 - a stream that refuses more workers than shards says so like this
                 idle += 1
         if idle:
             return _between(most or 1, number, idle)
         most = number
     return None
+
+
+def _gets_something(target: Target, worker: int, num_workers: int) -> bool:
+    with as_worker(target.dataset, worker, num_workers) as seen:
+        if target.worker_init_fn is not None:
+            target.worker_init_fn(worker)
+        return next(iter(seen), _END) is not _END
 
 
 def _between(works: int, fails: int, idle: int) -> int:

@@ -105,7 +105,7 @@ class Fetches:
         self.record = recorder
         self.watch = watch
         self.seed = seeder
-        self.num_batches = 0
+        self.num_batches = self.number = 0
         fetches = self
 
         def of_map(fetcher: Any, keys: Any) -> Any:
@@ -121,6 +121,7 @@ class Fetches:
         number = self.worker_id + self.num_batches * self.plan.num_workers
         self.is_natural = self.num_batches < self.plan.num_natural
         self.num_batches += 1
+        self.number = number
         self.record("batch", number=number, natural=self.is_natural)
         try:
             data = load()
@@ -196,6 +197,7 @@ class Fetches:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         self.record(
             "raised",
+            number=self.number,
             type=type(error).__name__,
             text=str(error)[:2000],
             where=place_of(error),

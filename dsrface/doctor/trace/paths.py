@@ -53,13 +53,13 @@ def locate(owner: Any, name: str, obj: Any) -> str:
     if code is not None:
         return f"{short_path(code.co_filename)}:{code.co_firstlineno}"
     if isinstance(obj, type):
-        return _class_line(obj, None)
+        return class_line(obj, None)
     if name.isidentifier():
         for cls in type(owner).__mro__[:-1]:
-            line = _class_line(cls, name)
+            line = class_line(cls, name)
             if line:
                 return line
-    return _class_line(type(owner), None) if type(owner).__module__ != "builtins" else ""
+    return class_line(type(owner), None) if type(owner).__module__ != "builtins" else ""
 
 
 def step_to(owner: Any, obj: Any) -> str | None:
@@ -115,8 +115,11 @@ def _key(key: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _class_line(cls: Any, attribute: str | None) -> str:
-    """Look a class up once: reading its source takes milliseconds, and a tree of modules asks often."""
+def class_line(cls: Any, attribute: str | None) -> str:
+    """Return `file:line` of a class, or of the assignment of its attribute.
+
+    Each is looked up once: reading its source takes milliseconds, and a tree of modules asks often.
+    """
     key = (cls, attribute)
     if key not in _lines:
         _lines[key] = _find_line(cls, attribute)
@@ -134,7 +137,7 @@ def _find_line(cls: Any, attribute: str | None) -> str:
     if attribute is None:
         return f"{short_path(file)}:{first}"
     assignment = re.compile(
-        rf"\bself\.{re.escape(attribute)}\s*(?::[^=]+)?=[^=]|^\s*{re.escape(attribute)}\s*[:=]"
+        rf"\b(?:self|cls|{cls.__name__})\.{re.escape(attribute)}\s*(?::[^=]+)?=[^=]|^\s*{re.escape(attribute)}\s*[:=]"
     )
     for offset, line in enumerate(lines):
         if assignment.search(line):
