@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dsrface.doctor.sizing.thread_clock import WaitClock
+
 _A_READ_BYTES = 512
 _QUICKER = 0.6
 _FETCHED_AGAIN = 5
 _MOST_AGAIN_S = 1.0
-_SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ItemCost:
 
     Args:
         cpu_s: Processor seconds.
-        wait_s: Seconds ready to run but without a core; 0 when the system does not tell.
+        wait_s: Seconds ready to run but without a core.
         blocked_s: Seconds waiting for a disk, a network, a lock or a sleep.
         p95_over_p50: How uneven items are, from wall times.
         num_items: Items measured.
@@ -34,6 +35,7 @@ class ItemCost:
         helped_s: Seconds that this thread waited for them.
         read_bytes: Bytes that came from a disk.
         again: Share of the time that the same items take when they are fetched once more; 1 when not tried.
+        is_wait_estimated: The system does not tell waiting from being blocked; see `thread_clock`.
     """
 
     cpu_s: float
@@ -45,6 +47,7 @@ class ItemCost:
     helped_s: float = 0.0
     read_bytes: float = 0.0
     again: float = 1.0
+    is_wait_estimated: bool = False
 
     @property
     def waits_for_disk(self) -> bool:
@@ -132,6 +135,7 @@ def measure_items(
         after = time.perf_counter()
         walls.append(after - before)
         last.append(key)
+        clock.tick()
         spent = after - begin
         if (spent > budget_s and len(walls) >= min_items) or spent > 4 * budget_s:
             break
@@ -157,22 +161,20 @@ class _Clock:
 
     def __init__(self) -> None:
         self._cpu = time.thread_time()
+        self._waits = WaitClock()
         self._others = _processor_s_of_others()
         self._read = _read_bytes()
-        self._waited = _run_delay_s()
-        self._switches = _voluntary_switches()
+
+    def tick(self) -> None:
+        """See `WaitClock`; between items."""
+        self._waits.tick()
 
     def split(self, walls: list[float]) -> ItemCost:
         total, count = sum(walls), len(walls)
-        cpu = min(total, time.thread_time() - self._cpu)
+        cpu = min(total, max(0.0, time.thread_time() - self._cpu - self._waits.spun_cpu_s))
         rest = max(0.0, total - cpu)
-        waited, now = self._waited, _run_delay_s()
-        if waited is not None and now is not None:
-            wait = min(rest, now - waited)
-        else:
-            # Without the scheduler's word: a thread that never gave up its core by itself was never blocked.
-            switches = _voluntary_switches() - self._switches
-            wait = rest if switches < 0.5 * count else 0.0
+        waited = self._waits.waited(cpu_s=cpu, rest_s=rest, num_items=count)
+        wait = waited.seconds
         helper = max(0.0, _processor_s_of_others() - self._others)
         helped = min(max(0.0, rest - wait), helper)
         ordered = sorted(walls)
@@ -181,6 +183,7 @@ class _Clock:
         return ItemCost(
             cpu_s=cpu / count,
             wait_s=wait / count,
+            is_wait_estimated=waited.is_estimated,
             blocked_s=max(0.0, rest - wait - helped) / count,
             p95_over_p50=p95 / median if median > 0 else 1.0,
             num_items=count,
@@ -203,20 +206,3 @@ def _read_bytes() -> int:
             if line.startswith("read_bytes:"):
                 return int(line.split()[1])
     return 0
-
-
-def _run_delay_s() -> float | None:
-    """Return the seconds this thread waited for a core so far; None where the kernel does not count."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        ran, delayed = (int(word) for word in _SCHEDSTAT.read_text(encoding="ascii").split()[:2])
-        if ran > 0:
-            return delayed / 1e9
-    return None
-
-
-def _voluntary_switches() -> int:
-    with contextlib.suppress(ImportError, AttributeError, OSError):
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
-    return 1 << 30  # unknown: every rest then counts as blocked

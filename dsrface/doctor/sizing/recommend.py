@@ -110,7 +110,8 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
             )
         else:
             number = measured
-            is_quiet = noise < 0.05 and facts.cost.wait_fraction < 0.1
+            is_known = not facts.cost.is_wait_estimated
+            is_quiet = is_known and noise < 0.05 and facts.cost.wait_fraction < 0.1
             confidence = "high" if is_quiet and model in close else "medium"
             reason = f"measured: {medians[number]:.0f} items/s"
     elif facts.must_be_zero:
