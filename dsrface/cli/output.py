@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
-from dsrface.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, DsrfaceError, MachineError
+from dsrface.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, DsrfaceError
 from dsrface.runtime.devices import is_out_of_memory, out_of_memory
 from dsrface.runtime.ending import ending_signals
 from dsrface.runtime.text import json_text, printable
@@ -209,12 +209,9 @@ def _own_bug(error: Exception) -> DsrfaceError:
 
         return disk_error(error, Path(error.filename or "."))
     if isinstance(error, OSError) and error.errno is not None:
-        return MachineError(
-            f"The system refused: {error.strerror or error}.",
-            id="system-refused",
-            where=os.fsdecode(error.filename or ""),
-            hint="Check that the file is there, that you may use it, and that its drive is well.",
-        )
+        from dsrface.runtime.files import system_error
+
+        return system_error(error)
     if is_out_of_memory(error):
         return out_of_memory(
             error, hint="Lower the batch size; --resident never keeps a cache out of the device's memory."

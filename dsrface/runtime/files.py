@@ -27,6 +27,10 @@ MAX_TEXT_BYTES = 1024**3  # a list of ten million pictures
 _HALF_WRITTEN = re.compile(rf"(.+)\.\d+{re.escape(TMP_SUFFIX)}")
 _REPLACE_TRIES = 20
 _MAX_NAME_BYTES = 255
+_IN_USE = (
+    "You may not write there, or another program has the file open: a training that reads this cache, a "
+    "virus scanner. Let it end first."
+)
 _WINDOWS_PATH = 260  # longer ones need a setting of Windows
 
 
@@ -200,10 +204,29 @@ def disk_error(error: OSError, path: Path) -> MachineError:
             hint="Free some space and run the same command again; finished work is kept.",
         )
     hint = ""
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if _is_in_use(error):
+        hint = _IN_USE
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = "Choose a folder that you may write to."
     elif os.name == "nt" and len(os.path.abspath(path)) + 16 > _WINDOWS_PATH:
         hint = "The path is too long for this Windows: take a shorter folder, or turn LongPathsEnabled on."
     elif error.errno == errno.ENAMETOOLONG:
         hint = "A part of the path is longer than file systems allow (255 bytes): shorten it."
     return MachineError(f"Cannot write: {error.strerror or error}.", id="cannot-write", where=path, hint=hint)
+
+
+def system_error(error: OSError) -> MachineError:
+    """Turn any other OSError into the message a user can act on."""
+    return MachineError(
+        f"The system refused: {error.strerror or error}.",
+        id="system-refused",
+        where=os.fsdecode(error.filename or ""),
+        hint=_IN_USE
+        if _is_in_use(error)
+        else "Check that the file is there, that you may use it, and that its drive is well.",
+    )
+
+
+def _is_in_use(error: OSError) -> bool:
+    """Return whether Windows refuses, perhaps because the file is open (32, 33) or mapped (1224, 5)."""
+    return getattr(error, "winerror", None) in (5, 32, 33, 1224)

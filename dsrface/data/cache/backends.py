@@ -123,26 +123,29 @@ class MappedColumn:
 
 
 class ShardedColumn:
-    """Shards mapped one by one, for systems that cannot choose an address (Windows)."""
+    """Shards mapped one by one, for systems that cannot choose an address (Windows).
+
+    Mapped for reading alone: a map that could be written to is charged to Windows' page file, all of it, for
+    each process anew.
+    """
 
     def __init__(self, column: Column) -> None:
         self._starts = np.array([extent.first_slot for extent in column.extents], np.int64)
-        self._shards: list[Tensor] = []
+        self._shards: list[NDArray[np.uint8]] = []
         for extent in column.extents:
             length = extent.count * column.record_bytes
             with extent.path.open("rb") as handle:
                 _check_size(handle.fileno(), length, extent)
-            # shared=False: with True a short file would be grown with zeros in silence.
-            mapped = torch.from_file(str(extent.path), shared=False, size=length, dtype=torch.uint8)
-            self._shards.append(mapped.view(-1, *column.manifest.shape))
+                mapped = mmap.mmap(handle.fileno(), length, access=mmap.ACCESS_READ)
+            self._shards.append(np.frombuffer(mapped, np.uint8).reshape(extent.count, column.record_bytes))
 
     def gather(self, slots: NDArray[np.integer], out: Tensor) -> Tensor:
         """See `Backend`."""
         owners = np.searchsorted(self._starts, slots, side="right") - 1
-        for owner in np.unique(owners):
-            where = np.flatnonzero(owners == owner)
-            local = torch.from_numpy(slots[where] - self._starts[owner])
-            out[torch.from_numpy(where)] = torch.index_select(self._shards[owner], 0, local)
+        places = zip(owners.tolist(), (slots - self._starts[owners]).tolist(), strict=True)
+        target = out.numpy().reshape(len(slots), -1)
+        for number, (owner, row) in enumerate(places):  # a record is one long copy: the loop costs little
+            target[number] = self._shards[owner][row]
         return out
 
     def close(self) -> None:
