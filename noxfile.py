@@ -58,6 +58,12 @@ def docs(session: nox.Session) -> None:
     run(session, "docs/generate.py", "--check")
 
 
+@shared(default=False)
+def pictures(session: nox.Session) -> None:
+    """Draw the README's picture again, from the program's own output; `-- --check` compares."""
+    run(session, "docs/pictures/make.py", *session.posargs)
+
+
 @shared()
 def tests(session: nox.Session) -> None:
     """Run every test, the slow ones too; arguments after -- go to pytest."""

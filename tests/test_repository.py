@@ -42,3 +42,11 @@ def test_the_citation_names_this_version():
 def test_the_oldest_pytest_is_written_once():
     minimum = PROJECT["tool"]["pytest"]["ini_options"]["minversion"]
     assert f"pytest>={minimum}" in PROJECT["dependency-groups"]["test"]
+
+
+def test_the_readme_of_an_index_has_no_relative_link():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for item in PROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(item["pattern"], item["replacement"], text)
+    assert not re.findall(r"\]\((?!https?:)", text)
+    assert "doctor.svg" not in text

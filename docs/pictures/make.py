@@ -1,0 +1,73 @@
+"""Draw the README's picture: the doctor's own output on a real fault, as SVG.
+
+`--check` runs the doctor again and compares what it found with what the picture shows; times differ and do
+not count. Linux only: the fault is one of forked workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from dsrface.cli.doctor_report import render_report
+from dsrface.commands.doctor import DoctorResult, run
+from dsrface.config.doctor import DoctorConfig
+
+HERE = Path(__file__).parent
+PICTURE = HERE / "doctor.svg"
+TARGET = "train.py:Records"
+WIDTH = 92
+
+
+def examine() -> DoctorResult:
+    """Run the doctor on `train.py` in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        shutil.copy(HERE / "train.py", folder)
+        Path("records.bin").write_bytes(b"".join(bytes([number]) * 4096 for number in range(256)))
+        result = run(DoctorConfig(dataset=TARGET, start_method="fork"), emit=lambda _: None)
+        assert isinstance(result, DoctorResult)
+        here = f"{os.path.realpath(folder)}{os.sep}"
+        checks = tuple(replace(check, where=check.where.replace(here, "")) for check in result.report.checks)
+        return replace(result, report=replace(result.report, checks=checks))
+
+
+def draw(result: DoctorResult) -> str:
+    """Return the terminal's picture; it names no font from elsewhere."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        console = Console(record=True, width=WIDTH, force_terminal=True, file=nowhere, highlight=False)
+        console.print(f"[bold]$[/bold] dsrface doctor --dataset {TARGET} --start-method fork\n")
+        render_report(result.report, console)
+        console.print(result.summary, style="bold")
+        svg = console.export_svg(title="dsrface doctor", unique_id="doctor")
+    return re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+
+
+def failures(result: DoctorResult) -> set[str]:
+    """Return the ids that the picture is about."""
+    return {check.id for check in result.report.checks if check.status == "fail"}
+
+
+def main() -> int:
+    """Write the picture, or compare it; 1 when it is stale."""
+    result = examine()
+    if "--check" not in sys.argv:
+        PICTURE.write_text(draw(result), encoding="utf-8", newline="\n")
+        return 0
+    shown = PICTURE.read_text(encoding="utf-8")
+    missing = [id for id in failures(result) if id not in shown]
+    if missing or not failures(result):
+        print(f"stale: {PICTURE.name} does not show {missing}; run nox -s pictures")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
