@@ -223,11 +223,11 @@ class _Examination:
                 self.findings.add(crowded)
         if rate is not None and method in (self.method, *_ALTERNATIVES):
             self.overlap = overlap_cap(cost, rate)
-        told = outcome.last("workers")
-        if told is None:
+        started = outcome.last("workers")
+        if started is None:
             return facts
-        worker_bytes = max(told["worker_bytes"], _LEAST_WORKER_BYTES)
-        return replace(facts, startup_s=told["startup_s"], worker_bytes=worker_bytes)
+        worker_bytes = max(started["worker_bytes"], _LEAST_WORKER_BYTES)
+        return replace(facts, startup_s=started["startup_s"], worker_bytes=worker_bytes)
 
     def _settle_threads(self) -> None:
         """Soften the warning for a library's thread when forked workers delivered everything all the same."""

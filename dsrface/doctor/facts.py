@@ -16,8 +16,8 @@ class Network:
 
     Args:
         path: E.g. `dataset.dsr_model`.
-        device: Where it lies; for a network on the CPU, where it would be moved.
-        is_on_gpu: Whether it lies there now.
+        device: Where it is; for a network on the CPU, where it would be moved.
+        is_on_gpu: Whether it is there now.
     """
 
     path: str

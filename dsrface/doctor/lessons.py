@@ -8,8 +8,8 @@ def lesson(path: str, device: str, *, is_on_gpu: bool) -> tuple[str, ...]:
 
     Args:
         path: The network, e.g. `dataset.dsr_model`.
-        device: Where it lies, or would lie, e.g. `cuda:0`.
-        is_on_gpu: Whether it lies there now.
+        device: Where it is, or would be, e.g. `cuda:0`.
+        is_on_gpu: Whether it is there now.
     """
     here = () if is_on_gpu else (f"On the CPU, as here, workers can use {path}; on {device} they could not:",)
     fork = (

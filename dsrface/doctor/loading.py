@@ -226,7 +226,7 @@ class _Stage:
         for key in self.good_keys:
             try:
                 self.target.dataset[key]
-            except Exception:  # noqa: BLE001, S112 - told by ds.items when it happens at first
+            except Exception:  # noqa: BLE001, S112 - reported by ds.items when it happens at first
                 continue
 
     def _cost(self) -> ItemCost | None:
@@ -235,7 +235,7 @@ class _Stage:
             if self.target.is_iterable:
                 return _stream_cost(self.target, budget_s)
             return self._map_cost(budget_s)
-        except Exception:  # noqa: BLE001 - ds.items already told
+        except Exception:  # noqa: BLE001 - ds.items has reported it
             traceback.print_exc()
             return None
 

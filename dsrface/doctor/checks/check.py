@@ -73,7 +73,7 @@ class Check:
         return Finding(self.id, status, summary, where, matters, fix, data or {}, duration_s)
 
     def run(self, stage: str, context: Any) -> Finding | None:
-        """Make the check; a bug of ours in it is its own finding, `error`, and never blames the data."""
+        """Make the check; a bug of dsrface in it is its own finding, `error`, and never blames the data."""
         return self.guarded(lambda: self.runs[stage](self, context))
 
     def guarded(self, make: Callable[[], Finding | None]) -> Finding | None:

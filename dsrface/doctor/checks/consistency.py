@@ -91,11 +91,17 @@ CONSISTENCY = Check(
     order=40,
     worst="fail",
     title="whether workers deliver the same data",
-    why="A shared file position gives wrong bytes without any error.",
-    how=(
-        "Items from workers against those of num_workers=0, item by item; items that vary by "
-        "themselves are left out."
+    why=(
+        "A shared file position, a module variable that a spawned worker does not have, or the order of a "
+        "set gives other data without any error."
     ),
-    fix="Files opened per process; randomness drawn from the index.",
+    how=(
+        "Items from workers against those of this process, both with all generators put into the same "
+        "state before each item, in two starts of workers; batches before and after they are sent."
+    ),
+    fix=(
+        "By cause: files opened per process, variables set where the module is imported, sorted() for the "
+        "order of a set, metadata returned as an entry of its own."
+    ),
     runs={"compared": lambda _, proof: _consistency(proof)},
 )

@@ -144,8 +144,9 @@ HANDLES = Check(
         "Forked workers share one file position and silently read each other's bytes: wrong data, no error."
     ),
     how=(
-        "Handles among the members, also those that __getstate__ drops, for fork does not ask it. "
-        "Under spawn and forkserver they are told by ds.unpicklable."
+        "Under fork a worker watches the position of every descriptor that was open before it started "
+        "(Linux); known types of handles among the members elsewhere, also those that __getstate__ drops. "
+        "Under spawn and forkserver they are reported by ds.unpicklable."
     ),
     fix="Keep the path and open at first use in __getitem__, keyed by os.getpid().",
     errors=(

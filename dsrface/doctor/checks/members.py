@@ -130,7 +130,7 @@ def _cuda(trace: Trace, methods: Sequence[str]) -> Finding:
         is_fatal = any(_cuda_outcome(method)[0] == "fail" for method in methods)
         return CUDA_MEMBER.finding(
             "fail" if is_fatal else "warn",
-            f"{first.path} lies on {first.device} ({size_text(first.bytes)}){more(members)}",
+            f"{first.path} is on {first.device} ({size_text(first.bytes)}){more(members)}",
             where=places(members),
             matters="\n".join(verdicts),
             fix="Keep networks and CUDA tensors out of the data set; see the two ways out below.",
@@ -204,7 +204,7 @@ def _refcounts(trace: Trace, methods: Sequence[str], num_workers: int) -> Findin
 
 
 def outermost(members: Sequence[Member], handles: Sequence[Member]) -> list[Member]:
-    """Name the handle that the user opened in place of what lies inside it, e.g. the file of a ZipFile."""
+    """Name the handle that the user opened in place of what is inside it, e.g. the file of a ZipFile."""
     named: dict[str, Member] = {}
     for member in members:
         around = [handle for handle in handles if member.path.startswith(f"{handle.path}.")]
@@ -213,14 +213,14 @@ def outermost(members: Sequence[Member], handles: Sequence[Member]) -> list[Memb
     return list(named.values())
 
 
-def without(members: Sequence[Member], told: Sequence[Member]) -> list[Member]:
+def without(members: Sequence[Member], known: Sequence[Member]) -> list[Member]:
     """Return the members whose paths are not among the others'."""
-    paths = {member.path for member in told}
+    paths = {member.path for member in known}
     return [member for member in members if member.path not in paths]
 
 
 def told_by(other: str, check: Check, members: Sequence[Member]) -> Finding:
-    """Return a check that leaves all it found to another one, so that one cause is told once."""
+    """Return a check that leaves all it found to another one, so that one cause is reported once."""
     data = {"members": [member.to_dict() for member in members]}
     return check.finding("skip", f"{members[0].path}: see {other}{more(members)}", data=data)
 
@@ -292,7 +292,7 @@ NON_LEAF = Check(
     title="tensors with a gradient history",
     why=(
         "torch refuses to send them to another process; pickle.dumps alone accepts them, so a plain "
-        "test lies."
+        "test misleads."
     ),
     how="requires_grad and not is_leaf, for every tensor among the members.",
     fix="Keep tensor.detach().",

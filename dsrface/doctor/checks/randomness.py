@@ -131,16 +131,16 @@ GENERATORS = Check(
     id="ds.rng",
     order=80,
     worst="warn",
-    title="random generators of its own",
+    title=("whether workers and epochs draw different random numbers"),
     why=(
-        "torch seeds the global generators anew in each worker, but a np.random.Generator, "
-        "random.Random or torch.Generator that is a member starts equal in each worker and in every "
-        "epoch."
+        "torch gives the global generators another seed in each worker and epoch. A np.random.Generator, "
+        "random.Random or torch.Generator that is a member, a state of one's own, or a worker_init_fn with "
+        "a constant seed starts equal in each worker and in every epoch."
     ),
     how=(
-        "Their types among the members, and among the names of its module that functions use. Under "
-        "spawn and forkserver a torch.Generator is told by ds.temp_tensor, for workers do not even "
-        "start."
+        "What real workers draw for the same keys, in two workers and in two starts; generators among the "
+        "members and module variables. Under spawn and forkserver a torch.Generator is reported by "
+        "ds.temp_tensor, because workers do not even start."
     ),
     fix="Seed at first use from torch.initial_seed(), or draw from (seed, epoch, index).",
     runs={

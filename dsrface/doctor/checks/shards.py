@@ -78,7 +78,10 @@ SHARDS = Check(
     worst="fail",
     title="iterable data sets that every worker reads whole",
     why="Without sharding n workers deliver every item n times.",
-    how="The first items from two real workers, compared.",
+    how=(
+        "Real workers: items that come twice, and for a stream that ends the number of items with and "
+        "without workers."
+    ),
     fix="itertools.islice by get_worker_info().id and .num_workers in __iter__.",
     errors=(
         (

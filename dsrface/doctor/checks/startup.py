@@ -154,7 +154,7 @@ CUDA_FORK = Check(
     ),
     how=(
         "torch.cuda.is_initialized() after the data set is built; tensors on a GPU among its members "
-        "are told by ds.cuda_member."
+        "are reported by ds.cuda_member."
     ),
     fix="Tensors stay on the CPU in the data set; batches are moved in the training loop.",
     errors=(

@@ -27,7 +27,7 @@ _SLOW_FILE_SYSTEMS = (
 def storage_check(
     paths: Sequence[str], cost: ItemCost | None, *, mounts: Path = Path("/proc/mounts")
 ) -> Finding:
-    """Check the file system the data lies on and how long items wait for it."""
+    """Check the file system the data is on and how long items wait for it."""
     kinds = {path: file_system(path, mounts=mounts) for path in paths}
     slow = {path: kind for path, kind in kinds.items() if kind.startswith(_SLOW_FILE_SYSTEMS)}
     blocked, fraction = (cost.blocked_s, cost.blocked_fraction) if cost else (0.0, 0.0)
@@ -73,7 +73,7 @@ def storage_check(
 
 
 def file_system(path: str, *, mounts: Path = Path("/proc/mounts")) -> str:
-    """Return the type of the file system that a path lies on, or "unknown"."""
+    """Return the type of the file system that a path is on, or "unknown"."""
     best, kind = "", "unknown"
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -93,9 +93,9 @@ STORAGE = Check(
     id="env.storage",
     order=90,
     worst="warn",
-    title="where the data lies",
+    title="where the data is",
     why="Network and FUSE file systems make items wait; then more workers than cores are right.",
-    how="The file system's type, and the blocked share of an item's time.",
+    how=("The file system's type, the blocked share of an item's time, and whether a disk was read for it."),
     fix="Copy to a local disk, or pack into shards.",
     runs={"cost": lambda _, facts: storage_check(facts.data_paths, facts.cost)},
 )

@@ -67,19 +67,19 @@ def _raised(check: Check, start: Start, proof: Proof) -> Finding:
 def _ended(check: Check, start: Start, proof: Proof) -> Finding:
     """The loader raised without a word from a worker: it could not start, or died."""
     assert start.error is not None
-    told = explain(start.error, num_workers=proof.num_workers)
+    explained = explain(start.error, num_workers=proof.num_workers)
     data = {
         "error": f"{type(start.error).__name__}: {start.error}"[:4000],
-        "explained_as": told.id,
+        "explained_as": explained.id,
         "blocks": [proof.method],
     }
-    fix = told.hint.partition(" `dsrface doctor`")[0]
-    if told.id == "worker-unpicklable":
+    fix = explained.hint.partition(" `dsrface doctor`")[0]
+    if explained.id == "worker-unpicklable":
         fix = "See ds.unpicklable, ds.non_leaf and mp.main_guard, which name the members."
     elif "above" in fix:
         fix = "A static finding of this report may explain it; the worker's last lines are in --json."
     return check.finding(
-        "fail", told.message, where=told.where, fix=fix, data=data, duration_s=start.duration_s
+        "fail", explained.message, where=explained.where, fix=fix, data=data, duration_s=start.duration_s
     )
 
 
@@ -101,8 +101,8 @@ FORK = Check(
     title="real workers by fork",
     why="Locks, threads, CUDA and files that were there before the fork.",
     how=(
-        "A DataLoader in a process group of its own, with a time limit, a memory limit and stacks "
-        "when it hangs."
+        "A DataLoader in a process group of its own. A hang is when workers give no sign of life and use "
+        "no processor time; slow items are not one. Stacks are shown."
     ),
     fix="Make locks, threads and handles at first use in the worker; or use forkserver.",
     errors=(

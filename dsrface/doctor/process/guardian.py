@@ -62,7 +62,7 @@ def _start(request: str) -> subprocess.Popen[bytes]:
         )
     child = subprocess.Popen([sys.executable, "-m", "dsrface.doctor.process.child"], stdin=subprocess.PIPE)
     assert child.stdin is not None
-    with contextlib.suppress(OSError):  # a child that died at once is told by its exit code
+    with contextlib.suppress(OSError):  # a child that died at once is reported by its exit code
         child.stdin.write(request.encode())
         child.stdin.close()
     return child

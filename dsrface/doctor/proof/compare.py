@@ -144,12 +144,12 @@ def _look_into(
     found.varying, found.by_clock = round(varying * scale), round(clock * scale)
     found.rounded = round(len(rounded) * scale)
     in_starts = {number for suspect in wrong for number in suspect.workers}
-    told = [_key(suspect) for suspect in wrong]
+    keys = [_key(suspect) for suspect in wrong]
     if len(in_starts) > 1 or len(starts) == 1:
-        found.wrong = told
+        found.wrong = keys
         found.agree = all(len(set(s.workers.values())) == 1 and len(s.workers) > 1 for s in wrong)
     else:
-        found.once = told
+        found.once = keys
 
 
 def _again(reference: Reference, suspect: _Suspect) -> str:

@@ -154,7 +154,7 @@ def _feed_array(total: Any, array: Any, seen: dict[int, Any], depth: int) -> Non
     if array.dtype.hasobject:
         for part in _plain(array).ravel().tolist():
             _feed(total, part, seen, depth + 1)
-    elif mask is not None and hasattr(array, "filled"):  # what lies under the mask is nobody's data
+    elif mask is not None and hasattr(array, "filled"):  # what is under the mask is nobody's data
         total.update(_plain(array.filled()).tobytes())
         total.update(_plain(mask + _zeros_like(array)).tobytes())
     else:
@@ -201,7 +201,7 @@ def _feed_object(total: Any, value: Any, seen: dict[int, Any], depth: int) -> No
 def _bytes_of(value: Any) -> bytes:
     try:
         return pickle.dumps(value, 4)
-    except Exception:  # noqa: BLE001 - what cannot be pickled is told apart by its text
+    except Exception:  # noqa: BLE001 - what cannot be pickled is distinguished by its text
         return _ADDRESS.sub("", repr(value)).encode("utf-8", "replace")
 
 

@@ -109,7 +109,7 @@ def users_modules() -> list[ModuleType]:
     return [
         module
         for module in list(sys.modules.values())
-        if isinstance(module, ModuleType)  # type: ignore[redundant-expr] - any object may stand there
+        if isinstance(module, ModuleType)  # type: ignore[redundant-expr]  # any object may stand there
         and is_users(str(getattr(module, "__file__", None) or ""))
     ]
 

@@ -109,8 +109,8 @@ class Recommendation:
 
     Args:
         num_workers: The number to use.
-        low: Fewest workers that cannot be told apart from it.
-        high: Most workers that cannot be told apart from it.
+        low: Fewest workers that are equivalent within noise.
+        high: Most workers that are equivalent within noise.
         prefetch_factor: Batches a worker keeps ready; None with 0 workers.
         pin_memory: Worth it with a CUDA device only.
         persistent_workers: Keep workers over epochs.

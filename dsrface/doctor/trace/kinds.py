@@ -74,7 +74,7 @@ ADVICE: Mapping[str, str] = {
     "parametrized": "Take the network out of the data set, or use parametrize.remove_parametrizations on it.",
     "scripted": "Keep the path and torch.jit.load it at first use in the worker, or leave it out.",
     "cuda": "Keep tensors on the CPU; move batches in the training loop.",
-    "other": "Drop it in __getstate__ and make it anew in __setstate__ or at first use in the worker.",
+    "other": "Drop it in __getstate__ and make a new one in __setstate__ or at first use in the worker.",
 }
 
 

@@ -63,7 +63,7 @@ class Member:
 
     @property
     def is_on_gpu(self) -> bool:
-        """Whether any of it lies on a GPU; meta tensors lie nowhere."""
+        """Whether any of it is on a GPU; meta tensors are nowhere."""
         return any(device not in ("", "cpu", "meta") for device in self.device.split(", "))
 
     def to_dict(self) -> dict[str, Any]:
