@@ -2,11 +2,11 @@
 
     python benchmarks/doctor_zoo/run.py [--method fork|spawn|forkserver|all] [--only NAME ...]
                                         [--kind KIND ...] [--budget 20] [--json FILE] [--markdown]
-                                        [--plain] [--list]
+                                        [--patience 2] [--plain] [--list]
 
 Every case runs in a process of its own with a temporary folder of its own, and is ended after twice its
-budget. One line a case is printed as it comes, then the confusion table. `--plain` shows instead what a
-plain DataLoader does, with which the declarations were checked. A case whose libraries are absent is skipped.
+budget (`--patience`). One line a case is printed as it comes, then the confusion table. `--plain` shows what a
+plain DataLoader does, with which the declarations were checked. A case without its libraries is skipped.
 """
 
 from __future__ import annotations
@@ -60,16 +60,11 @@ def main() -> int:
             sort = "fault" if case.is_fault else "healthy"
             print(f"{case.kind:14} {case.name:40} {method:10} {sort:7} {case.about}")
         return 0
-    ask = plain if options.plain else examine
     answers = []
     for case, method in chosen:
-        absent = case.absent()
-        skipped = judge.Verdict(
-            case.name, case.kind, method, case.is_fault, case.is_silent, "skipped", "no " + ", ".join(absent)
-        )
-        verdict, report = (skipped, None) if absent else ask(case, method, options.budget)
-        answers.append((verdict, report))
-        print(_line(verdict), flush=True)
+        answer = _answer(case, method, options)
+        answers.append(answer)
+        print(_line(answer[0]), flush=True)
     verdicts = [verdict for verdict, _ in answers]
     if options.json:
         document = [dataclasses.asdict(verdict) | {"report": report} for verdict, report in answers]
@@ -82,10 +77,24 @@ def main() -> int:
     return 0 if all(verdict.is_good for verdict in verdicts) else 1
 
 
-def examine(
-    case: Case, method: str, budget_s: float, *, limit_s: float | None = None
+def _answer(
+    case: Case, method: str, options: argparse.Namespace
 ) -> tuple[judge.Verdict, dict[str, Any] | None]:
-    """Let the doctor examine a case; it is ended after `limit_s`, by default twice the budget."""
+    limit_s = options.patience * options.budget
+    if absent := case.absent():
+        why = f"no {', '.join(absent)}"
+        return judge.Verdict(
+            case.name, case.kind, method, case.is_fault, case.is_silent, "skipped", why
+        ), None
+    if options.plain:
+        return plain(case, method, limit_s)
+    return examine(case, method, options.budget, limit_s)
+
+
+def examine(
+    case: Case, method: str, budget_s: float, limit_s: float
+) -> tuple[judge.Verdict, dict[str, Any] | None]:
+    """Let the doctor examine a case; it is ended after `limit_s`."""
     command = [
         sys.executable,
         "-m",
@@ -99,7 +108,7 @@ def examine(
         "--budget",
         f"{budget_s:g}",
     ]
-    done = _run(command, case, method, limit_s or 2 * budget_s)
+    done = _run(command, case, method, limit_s)
     try:
         report = json.loads(done.stdout)
     except ValueError:
@@ -126,13 +135,13 @@ def examine(
     return verdict, report
 
 
-def plain(case: Case, method: str, budget_s: float) -> tuple[judge.Verdict, dict[str, Any] | None]:
+def plain(case: Case, method: str, limit_s: float) -> tuple[judge.Verdict, dict[str, Any] | None]:
     """See what a plain DataLoader does with a case: 0 workers against 2."""
     done = _run(
         [sys.executable, str(HERE / "plain.py"), case.target, method],
         case,
         method,
-        2 * budget_s,
+        limit_s,
         ZOO_PAUSE_S="0.001",
     )
     try:
@@ -246,6 +255,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these cases")
     parser.add_argument("--kind", nargs="+", default=[], metavar="KIND", help="the cases of these files")
     parser.add_argument("--budget", type=float, default=20.0, metavar="S", help="seconds for one examination")
+    parser.add_argument("--patience", type=float, default=2.0, metavar="N", help="end a case after N budgets")
     parser.add_argument("--json", metavar="FILE", help="write the verdicts with the whole reports")
     parser.add_argument("--markdown", action="store_true", help="print the table for docs/doctor.md")
     parser.add_argument("--plain", action="store_true", help="what a plain DataLoader does")

@@ -109,5 +109,5 @@ def test_the_doctor_is_right_about(zoo, cases, name):
     case = next(case for case in cases if case.name == name and "fork" in case.methods)
     if absent := case.absent():
         pytest.skip(f"absent: {', '.join(absent)}")
-    verdict, _ = zoo.examine(case, "fork", 10.0, limit_s=90.0)  # a busy machine is no mistake
+    verdict, _ = zoo.examine(case, "fork", 10.0, 90.0)  # a busy machine is no mistake
     assert verdict.is_good, verdict.why

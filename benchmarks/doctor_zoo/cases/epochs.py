@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import random
+import time
 
 import torch
 from declare import FORK, SENT, fault, healthy
@@ -13,16 +14,26 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, de
 
 stale = functools.partial(
     fault,
-    "ds.*",
+    "ds.epoch",
+    "ds.state",
     "worker.*",
-    "perf.recommend",
     fix="persistent_workers|share|Value",
     persistent=False,
     is_silent=True,
 )
 
 
-class Epoch(Rows):
+class Waiting(Rows):
+    """Rows slow enough for workers to be worth while."""
+
+    length = 2000
+
+    def __getitem__(self, index):
+        time.sleep(0.005)
+        return super().__getitem__(index)
+
+
+class Epoch(Waiting):
     """Draws that the epoch and the index decide."""
 
     def __init__(self):
@@ -32,6 +43,7 @@ class Epoch(Rows):
         self.epoch = epoch
 
     def __getitem__(self, index):
+        _, index = super().__getitem__(index)
         return torch.tensor(random.Random(1000 * self.epoch + index).random()), index
 
 
@@ -41,7 +53,7 @@ def set_epoch():
     return Epoch()
 
 
-class Curriculum(Rows):
+class Curriculum(Waiting):
     def __init__(self):
         self.difficulty = 0.1
 
@@ -49,7 +61,7 @@ class Curriculum(Rows):
         self.difficulty = difficulty
 
     def __getitem__(self, index):
-        return torch.tensor(self.difficulty * index), index
+        return self.difficulty * super().__getitem__(index)[0], index
 
 
 @stale(where=r"difficulty", plain="equal")
@@ -69,12 +81,12 @@ class Resize:
         return torch.full((self.size, self.size), float(value))
 
 
-class Progressive(Rows):
+class Progressive(Waiting):
     def __init__(self):
         self.transform = Resize()
 
     def __getitem__(self, index):
-        return self.transform(index), index
+        return self.transform(super().__getitem__(index)[1]), index
 
 
 @stale(where=r"transform\.size|set_size", plain="equal")
@@ -95,7 +107,9 @@ class Buffer(IterableDataset):
     def __iter__(self):
         info = get_worker_info()
         order = random.Random(self.epoch).sample(range(600), 600)
-        yield from map(torch.tensor, order[info.id :: info.num_workers] if info else order)
+        for number in order[info.id :: info.num_workers] if info else order:
+            time.sleep(0.005)
+            yield torch.tensor(number)
 
 
 @stale(where=r"epoch", plain="differs equal")
@@ -119,7 +133,7 @@ class Mix:
 @stale(where=r"collate_fn|share", plain="equal")
 def collate_with_state():
     """A collate function whose share of mixing the loop raises; it runs in the workers."""
-    return Rows(), {"collate_fn": Mix()}
+    return Waiting(), {"collate_fn": Mix()}
 
 
 class Shared(Rows):
@@ -160,7 +174,7 @@ class Value(Rows):
     most_workers=0,
     plain="raises",
 )
-@healthy(methods=FORK)
+@healthy(methods=FORK, allowed=("ds.unpicklable",))
 def epoch_in_value():
     """multiprocessing.Value of the fork context: right under fork, an error elsewhere. pytorch/pytorch#97326"""
     return Value("fork")
