@@ -13,7 +13,7 @@ from typing import Any
 from declare import Case
 
 BUDGET_TOLERANCE = 1.2
-FAULT_OUTCOMES = ("right", "another", "missed", "unfinished")
+FAULT_OUTCOMES = ("right", "another", "missed", "unproved", "unfinished")
 HEALTHY_OUTCOMES = ("silent", "warning", "failure", "number", "unfinished")
 
 
@@ -57,7 +57,9 @@ def judge(case: Case, report: Mapping[str, Any] | None) -> tuple[str, str]:
         return "unfinished", "no report"
     findings = _findings(report)
     if case.is_fault:
-        return _judge_fault(case, report, findings)
+        outcome, why = _judge_fault(case, report, findings)
+        left_out = _left_out(report) if outcome == "missed" else ""
+        return ("unproved", left_out) if left_out else (outcome, why)
     told = [finding for finding in findings if not _is_excused(case, finding)]
     if told:
         worst = "failure" if any(finding["status"] == "fail" for finding in told) else "warning"
@@ -95,6 +97,20 @@ def _missing(case: Case, finding: Mapping[str, Any]) -> list[str]:
     if not re.search(case.fix, finding.get("fix", ""), re.IGNORECASE):
         problems.append(f"{finding['id']} advises: {finding.get('fix', '')[:160]!r}")
     return problems
+
+
+def _left_out(report: Mapping[str, Any]) -> str:
+    """Return what the doctor says when its budget ended before workers were tried."""
+    return next(
+        (
+            f"{check['id']}: {check['summary']}"
+            for check in report.get("checks", [])
+            if check["id"].startswith("worker.")
+            and check["status"] == "skip"
+            and "--budget" in check["summary"]
+        ),
+        "",
+    )
 
 
 def _wrong_advice(case: Case, report: Mapping[str, Any]) -> str:
@@ -149,6 +165,7 @@ def table(verdicts: Iterable[Verdict]) -> list[list[str]]:
         "right id, path and fix",
         "found with another",
         "missed",
+        "not proved in budget",
         "no answer",
         "missed with wrong data",
         "healthy",
