@@ -101,16 +101,11 @@ def _missing(case: Case, finding: Mapping[str, Any]) -> list[str]:
 
 def _left_out(report: Mapping[str, Any]) -> str:
     """Return what the doctor says when its budget ended before workers were tried."""
-    return next(
-        (
-            f"{check['id']}: {check['summary']}"
-            for check in report.get("checks", [])
-            if check["id"].startswith("worker.")
-            and check["status"] == "skip"
-            and "--budget" in check["summary"]
-        ),
-        "",
-    )
+    id = f"worker.{report.get('platform', {}).get('start_method')}"
+    proof = next((check for check in report.get("checks", []) if check["id"] == id), None)
+    if proof is None or proof["status"] != "skip" or "--budget" not in proof["summary"]:
+        return ""
+    return f"{id}: {proof['summary']}"
 
 
 def _wrong_advice(case: Case, report: Mapping[str, Any]) -> str:

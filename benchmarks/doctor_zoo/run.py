@@ -5,8 +5,9 @@
                                         [--patience 2] [--plain] [--list]
 
 Every case runs in a process of its own with a temporary folder of its own, and is ended after twice its
-budget (`--patience`). One line a case is printed as it comes, then the confusion table. `--plain` shows what a
-plain DataLoader does, with which the declarations were checked. A case without its libraries is skipped.
+budget (`--patience`). One line a case is printed as it comes, then the confusion table. `--plain` shows
+instead what a plain DataLoader does, with which the declarations were checked. A case without its libraries
+is skipped.
 """
 
 from __future__ import annotations
