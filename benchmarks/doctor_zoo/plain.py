@@ -56,7 +56,8 @@ def _word(made: Any, method: str) -> tuple[str, str]:
     counts = [[_repeats(epoch) for epoch in epochs] for epochs in (alone, working)]
     rates = [len(epoch) / seconds for (epoch, seconds) in (alone[1], working[1])]
     text = f"{rates[0]:.0f} batches a second with 0 workers, {rates[1]:.0f} with 2"
-    if alone[0][0] != alone[1][0]:
+    shared = min(len(epoch) for epoch, _ in alone)  # an epoch is cut when its time is over
+    if alone[0][0][:shared] != alone[1][0][:shared]:
         again = _share_equal(working[0], working[1]) > 0.5 > _share_equal(alone[0], alone[1])
         if again or counts[1][0] > counts[0][0] + len(working[0][0]) // 8:
             return "twins", f"{text}; repeats {counts}, epochs of workers equal: {again}"

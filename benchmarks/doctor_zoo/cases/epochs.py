@@ -95,6 +95,48 @@ def progressive_resizing():
     return Progressive()
 
 
+class Modes(Waiting):
+    def __init__(self):
+        self.offset = 0.0
+
+    def train(self):
+        self.offset = 0.0
+
+    def val(self):
+        self.offset = 1000.0
+
+    def __getitem__(self, index):
+        return self.offset + super().__getitem__(index)[0], index
+
+
+@stale(where=r"offset|val|train", plain="equal")
+def mode_switch():
+    """One data set that train() and val() switch. pytorch/pytorch#12536"""
+    return Modes()
+
+
+class Announces:
+    """A sampler that tells the data set of a new epoch, which its workers do not hear."""
+
+    def __init__(self, dataset):
+        self.dataset, self.epoch = dataset, 0
+
+    def __iter__(self):
+        self.epoch += 1
+        self.dataset.set_epoch(self.epoch)
+        return iter(range(len(self.dataset)))
+
+    def __len__(self):
+        return len(self.dataset)
+
+
+@stale(where=r"epoch", plain="equal random differs")
+def epoch_told_by_sampler():
+    """The sampler sets the epoch when workers have started. NVIDIA-NeMo/Megatron-Bridge#5762"""
+    rows = Epoch()
+    return DataLoader(rows, 16, sampler=Announces(rows))
+
+
 class Buffer(IterableDataset):
     """A stream that is shuffled by its epoch."""
 

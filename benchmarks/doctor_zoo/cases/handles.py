@@ -36,7 +36,7 @@ class MemberFile(Rows):
     most_workers=0,
     plain="raises",
 )
-@shared(where=r"dataset\.file", plain="differs equal raises")
+@shared(where=r"dataset\.file", plain="differs equal raises broken")
 def member_file():
     """A file opened in __init__. pytorch/pytorch#11887"""
     return MemberFile()
@@ -50,7 +50,7 @@ class Decoded(MemberFile):
         return item, index
 
 
-@shared(where=r"dataset\.file", plain="differs equal raises")
+@shared(where=r"dataset\.file", plain="differs equal raises broken")
 def member_file_rare():
     """The same with some milliseconds of decoding after a quick read, so that the race is rare."""
     return Decoded()
@@ -67,7 +67,7 @@ class Peeked(Rows):
         return read_record(self.file, index), index
 
 
-@shared(where=r"dataset\.file", plain="differs equal raises")
+@shared(where=r"dataset\.file", plain="differs equal raises broken")
 def lazy_but_peeked():
     """Opened at first use, but __init__ reads item 0 for its shape. mehta-lab/VisCy#417"""
     return Peeked()
@@ -88,7 +88,7 @@ class GlobalFile(Rows):
 
 
 @healthy(methods=SENT)
-@shared(where="INDEX_FILE", plain="differs equal raises")
+@shared(where="INDEX_FILE", plain="differs equal raises broken")
 def global_file():
     """A module variable holds the open file; apache/mxnet#10628 is of this kind."""
     return GlobalFile()
@@ -104,7 +104,7 @@ class ClassFile(Rows):
         return read_record(self.opened, index), index
 
 
-@shared(where=r"ClassFile\.opened|dataset\.opened", plain="differs equal raises")
+@shared(where=r"ClassFile\.opened|dataset\.opened", plain="differs equal raises broken")
 def class_file():
     """An attribute of the class holds the open file."""
     return ClassFile()
@@ -124,7 +124,7 @@ class CachedOpener(Rows):
 
 
 @healthy(methods=SENT)
-@shared(where="opened|records.bin", plain="differs equal raises")
+@shared(where="opened|records.bin", plain="differs equal raises broken")
 def cached_opener():
     """An opener behind lru_cache, called once before the fork."""
     return CachedOpener()
@@ -147,7 +147,7 @@ class Closure(Rows):
         return self.read(index), index
 
 
-@shared(where=r"dataset\.read|records.bin", plain="differs equal raises")
+@shared(where=r"dataset\.read|records.bin", plain="differs equal raises broken")
 def closure_file():
     """The open file is a variable of a closure."""
     return Closure()
@@ -163,7 +163,7 @@ class Descriptor(Rows):
         return as_record(os.read(self.descriptor, RECORD_BYTES)), index
 
 
-@shared(where=r"dataset\.descriptor|records.bin", plain="differs equal raises")
+@shared(where=r"dataset\.descriptor|records.bin", plain="differs equal raises broken")
 def bare_descriptor():
     """A number from os.open."""
     return Descriptor()
@@ -183,7 +183,7 @@ class Duplicate(Rows):
         return as_record(os.read(own, RECORD_BYTES)), index
 
 
-@shared(where=r"dataset\.descriptor|records.bin", plain="differs equal raises")
+@shared(where=r"dataset\.descriptor|records.bin", plain="differs equal raises broken")
 def duplicated_descriptor():
     """Keyed by the process, but made by os.dup, which shares the offset."""
     return Duplicate()
@@ -202,7 +202,7 @@ class Text(Rows):
         return torch.tensor([int(self.file.readline()) for _ in range(8)]), index
 
 
-@shared(where=r"dataset\.file", plain="differs equal raises")
+@shared(where=r"dataset\.file", plain="differs equal raises broken")
 def text_offsets():
     """A text file with a table of offsets, as for JSON lines."""
     return Text()
@@ -219,7 +219,7 @@ class Gzip(Rows):
         return read_record(self.file, index), index
 
 
-@shared(where=r"dataset\.file", plain="differs equal raises", needs=("zlib",))
+@shared(where=r"dataset\.file", plain="differs equal raises broken", needs=("zlib",))
 def gzip_member():
     """A gzip stream opened in __init__."""
     return Gzip()
@@ -238,7 +238,7 @@ class Zip(Rows):
         return as_record(self.archive.read(f"{index}.raw")), index
 
 
-@shared(where=r"dataset\.archive", plain="differs equal raises")
+@shared(where=r"dataset\.archive", plain="differs equal raises broken")
 def zip_member():
     """zarr-developers/zarr-python#1218"""
     return Zip()
@@ -260,7 +260,7 @@ class Tar(Rows):
         return as_record(self.archive.extractfile(self.members[index]).read()), index
 
 
-@shared(where=r"dataset\.archive", plain="differs equal raises")
+@shared(where=r"dataset\.archive", plain="differs equal raises broken")
 def tar_member():
     """A tar archive opened in __init__."""
     return Tar()
@@ -280,7 +280,7 @@ class Npz(Rows):
         return torch.from_numpy(self.arrays[f"r{index}"]), index
 
 
-@shared(where=r"dataset\.arrays", plain="differs equal raises")
+@shared(where=r"dataset\.arrays", plain="differs equal raises broken")
 def npz_member():
     """numpy/numpy#18124"""
     return Npz()
@@ -301,7 +301,7 @@ class TiffPages(Rows):
         return torch.from_numpy(self.tiff.asarray(key=index).astype(np.int32)), index
 
 
-@shared(where=r"dataset\.tiff", plain="differs equal raises", needs=("tifffile",))
+@shared(where=r"dataset\.tiff", plain="differs equal raises broken", needs=("tifffile",))
 def tiff_pages():
     """One file of many pages."""
     return TiffPages()
@@ -324,7 +324,7 @@ class PillowPages(Rows):
         return torch.from_numpy(np.array(self.pages, dtype=np.int32)), index
 
 
-@shared(where=r"dataset\.pages", plain="differs equal raises")
+@shared(where=r"dataset\.pages", plain="differs equal raises broken")
 def pillow_pages():
     """The same by Pillow's seek(): the library's own state."""
     return PillowPages()
@@ -345,7 +345,7 @@ class H5OfFileObject(Rows):
         return torch.from_numpy(self.h5["records"][index]), index
 
 
-@shared(where=r"dataset\.(source|h5)", plain="differs equal raises", needs=("h5py",))
+@shared(where=r"dataset\.(source|h5)", plain="differs equal raises broken", needs=("h5py",))
 def h5_of_file_object():
     """h5py over a Python file: reads through its one offset, unlike h5py over a path."""
     return H5OfFileObject()
@@ -361,7 +361,7 @@ class FsspecFile(Rows):
         return read_record(self.file, index), index
 
 
-@shared(where=r"dataset\.file", plain="differs equal raises", needs=("fsspec",))
+@shared(where=r"dataset\.file", plain="differs equal raises broken", needs=("fsspec",))
 def fsspec_file():
     """A file of fsspec, opened in __init__."""
     return FsspecFile()
