@@ -16,7 +16,7 @@ from declare import FORK, fault, healthy
 from inputs import Rows, record_array, records
 from torch.utils.data import IterableDataset
 
-GROWS = "grow|each item|per item|bound|maxsize|close"
+GROWS = "bound|maxsize|close|end what|not keep|not collect|unlink|remove|delete|shared"
 grows = functools.partial(
     fault,
     "ds.state",
@@ -144,7 +144,7 @@ class Unbounded(Rows):
         return torch.from_numpy(decoded(index)[0].copy()), index
 
 
-@grows(where=r"decoded|memory")
+@grows(where=r"decoded|MiB|memory")
 def unbounded_lru_cache():
     """lru_cache(maxsize=None) on the decoder."""
     return Unbounded()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from declare import healthy
+from declare import fault, healthy
 from inputs import Rows, image
 from torch.utils.data import DataLoader, default_collate
 
@@ -223,24 +223,64 @@ class Albumentations(Images):
         return torch.from_numpy(np.ascontiguousarray(pixels)), index % 10
 
 
-@healthy(plain="random", needs=("albumentations", "cv2"))
-def albumentations_compose():
-    """HorizontalFlip, RandomBrightnessContrast, ShiftScaleRotate; the library keeps generators of its own."""
+def oriented(**options):
     import albumentations as a
 
-    return Albumentations(
-        a.Compose([a.HorizontalFlip(), a.RandomBrightnessContrast(), a.Affine(rotate=(-5, 5))])
-    )
+    return a.Compose([a.HorizontalFlip(), a.RandomBrightnessContrast(), a.Affine(rotate=(-5, 5))], **options)
 
 
-@healthy(plain="random", needs=("albumentations", "cv2"))
+@fault(
+    "ds.rng",
+    where=r"dataset\.transform",
+    fix="seed",
+    is_silent=True,
+    plain="twins",
+    needs=("albumentations", "cv2"),
+)
+def albumentations_without_seed():
+    """albumentations 2.0.8 without a seed: each epoch's workers repeat it. albumentations-team/AlbumentationsX#266"""
+    return Albumentations(oriented())
+
+
+@fault(
+    "ds.rng",
+    where=r"dataset\.transform",
+    fix="seed",
+    is_silent=True,
+    plain="twins",
+    needs=("albumentations", "cv2"),
+)
 def albumentations_choice():
-    """OneOf, CoarseDropout, RandomCrop"""
+    """The same of OneOf, CoarseDropout, RandomCrop"""
     import albumentations as a
 
-    return Albumentations(
-        a.Compose([a.OneOf([a.GaussNoise(), a.ToGray()]), a.CoarseDropout(), a.RandomCrop(48, 48)])
-    )
+    choice = a.OneOf([a.GaussNoise(), a.ToGray()])
+    return Albumentations(a.Compose([choice, a.CoarseDropout(), a.RandomCrop(48, 48)]))
+
+
+@fault(
+    "ds.rng",
+    where=r"dataset\.transform",
+    fix="seed",
+    is_silent=True,
+    plain="twins",
+    needs=("albumentations", "cv2"),
+)
+def albumentations_with_seed():
+    """With a seed all workers of 2.0.8 draw alike too. albumentations-team/albumentations#2561"""
+    return Albumentations(oriented(seed=137))
+
+
+def reseed(worker_id):
+    from torch.utils.data import get_worker_info
+
+    get_worker_info().dataset.transform.set_random_seed(torch.initial_seed() % 2**32)
+
+
+@healthy(plain="random", needs=("albumentations", "cv2"))
+def albumentations_seeded_in_worker():
+    """Without a seed, but worker_init_fn sets one for each worker."""
+    return Albumentations(oriented()), {"worker_init_fn": reseed}
 
 
 class Kornia(Images):
