@@ -137,6 +137,8 @@ def _parts(value: Any) -> Any:
         for key in value:
             yield key
             yield from _parts(value[key])
+    elif isinstance(value, (set, frozenset)):
+        yield sorted(map(repr, value))
     elif isinstance(value, (list, tuple)):
         for part in value:
             yield from _parts(part)

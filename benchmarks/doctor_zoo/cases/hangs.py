@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import functools
 import multiprocessing
 import os
@@ -244,3 +245,53 @@ class ShortThread(Rows):
 def thread_that_ended():
     """A thread that ended before any worker starts."""
     return ShortThread()
+
+
+class Dies(Rows):
+    def __getitem__(self, index):
+        if torch.utils.data.get_worker_info() is not None and index % 4 == 0:
+            ctypes.string_at(0)
+        return read(index), index
+
+
+@fault(
+    "worker.*",
+    where="signal|[Ss]egmentation|SIGSEGV",
+    fix="worker|library|fork|spawn",
+    plain="raises",
+    most_workers=0,
+)
+def segmentation_fault_in_worker():
+    """A C library that crashes in workers only. pytorch/pytorch#1838 is of this kind."""
+    return Dies()
+
+
+class ByWorker(Rows):
+    def __init__(self):
+        self.files = ["only one"]
+
+    def __getitem__(self, index):
+        info = torch.utils.data.get_worker_info()
+        return torch.tensor(len(self.files[info.id if info else 0])), index
+
+
+@fault("worker.*", where="IndexError|list index", fix="worker", plain="raises", most_workers=1)
+def list_by_worker_number():
+    """A list indexed by the worker's number, shorter than there are workers: the items load without workers."""
+    return ByWorker()
+
+
+def set_missing(worker_id):
+    torch.utils.data.get_worker_info().dataset.handle.open()
+
+
+@fault(
+    "worker.*",
+    where="handle|worker_init_fn|set_missing",
+    fix="worker_init_fn|worker",
+    plain="raises",
+    most_workers=0,
+)
+def init_fn_that_raises():
+    """worker_init_fn uses a member that does not exist."""
+    return Rows(), {"worker_init_fn": set_missing}

@@ -191,7 +191,7 @@ class Slow(Long):
         return torch.full((16, 16), float(index)), index
 
 
-@healthy(plain="equal broken", least_workers=1, methods=FORK)
+@healthy(plain="equal hangs", least_workers=1, methods=FORK)
 def slow_items():
     """3 s an item, such as slides, clips and CT volumes: slow, and no hang."""
     return Slow()
