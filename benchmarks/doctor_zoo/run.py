@@ -66,10 +66,10 @@ def main() -> int:
         answer = _answer(case, method, options)
         answers.append(answer)
         print(_line(answer[0]), flush=True)
+        if options.json:
+            document = [dataclasses.asdict(verdict) | {"report": report} for verdict, report in answers]
+            Path(options.json).write_text(json.dumps(document, indent=1))
     verdicts = [verdict for verdict, _ in answers]
-    if options.json:
-        document = [dataclasses.asdict(verdict) | {"report": report} for verdict, report in answers]
-        Path(options.json).write_text(json.dumps(document, indent=1))
     if not options.plain:
         print(f"\n{judge.as_text(judge.table(verdicts), is_markdown=options.markdown)}")
         skips = sum(verdict.outcome == "skipped" for verdict in verdicts)

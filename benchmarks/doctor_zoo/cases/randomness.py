@@ -48,7 +48,7 @@ def seed_less_id(worker_id):
     np.random.seed((torch.initial_seed() - worker_id) % 2**32)
 
 
-@repeats(where="worker_init_fn|seed_less_id")
+@repeats(where="worker_init_fn|seed_less_id", plain="random twins")
 def init_fn_seed_without_id():
     """Every epoch differs, but all workers draw alike: the worker's number is taken off again."""
     return Noise(), {"worker_init_fn": seed_less_id}

@@ -205,7 +205,6 @@ class Stops(Rows):
     where=r"dataset\[\d+\]|StopIteration",
     fix="StopIteration|IndexError|raise",
     is_silent=True,
-    most_workers=0,
     plain="equal differs",
 )
 def stop_iteration_in_getitem():
