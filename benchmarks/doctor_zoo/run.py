@@ -1,8 +1,8 @@
 """Give every case of the zoo to the doctor, and judge the answers.
 
     python benchmarks/doctor_zoo/run.py [--method fork|spawn|forkserver|all] [--only NAME ...]
-                                        [--kind KIND ...] [--budget 20] [--json FILE] [--markdown]
-                                        [--patience 2] [--plain] [--list]
+                                        [--kind KIND ...] [--sort fault|healthy] [--budget 20]
+                                        [--patience 2] [--json FILE] [--markdown] [--plain] [--list]
 
 Every case runs in a process of its own with a temporary folder of its own, and is ended after twice its
 budget (`--patience`). One line a case is printed as it comes, then the confusion table. `--plain` shows
@@ -55,6 +55,7 @@ def main() -> int:
         if method in case.methods
         and (not options.only or case.name in options.only)
         and (not options.kind or case.kind in options.kind)
+        and options.sort in ("all", "fault" if case.is_fault else "healthy")
     ]
     if options.list:
         for case, method in chosen:
@@ -255,6 +256,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--method", choices=(*ALL, "all"), default="fork", help="start method of the workers")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these cases")
     parser.add_argument("--kind", nargs="+", default=[], metavar="KIND", help="the cases of these files")
+    parser.add_argument("--sort", choices=("all", "fault", "healthy"), default="all", help="these cases only")
     parser.add_argument("--budget", type=float, default=20.0, metavar="S", help="seconds for one examination")
     parser.add_argument("--patience", type=float, default=2.0, metavar="N", help="end a case after N budgets")
     parser.add_argument("--json", metavar="FILE", help="write the verdicts with the whole reports")
