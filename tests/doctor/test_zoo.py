@@ -12,13 +12,23 @@ import pytest
 
 ZOO = Path(__file__).parents[2] / "benchmarks" / "doctor_zoo"
 WORDS = {"equal", "differs", "random", "twins", "raises", "broken", "hangs"}
-# Quick cases of each kind, of which the doctor judges all rightly; a case that it does not is no test yet.
+# Quick cases of each kind that the doctor judges rightly; one that it does not is no test yet.
 RIGHT = (
     "member_file",
+    "global_file",
     "tar_member",
+    "init_fn_constant_seed",
+    "own_generator_state",
     "numpy_generator_member",
+    "counter",
+    "list_growth",
+    "descriptor_leak",
+    "one_buffer",
+    "unsharded_stream",
+    "length_beyond_the_end",
     "generator_at_first_use",
     "opened_at_first_use",
+    "v1_flips",
 )
 
 
@@ -109,5 +119,7 @@ def test_the_doctor_is_right_about(zoo, cases, name):
     case = next(case for case in cases if case.name == name and "fork" in case.methods)
     if absent := case.absent():
         pytest.skip(f"absent: {', '.join(absent)}")
-    verdict, _ = zoo.examine(case, "fork", 10.0, 90.0)  # a busy machine is no mistake
+    verdict, _ = zoo.examine(case, "fork", 20.0, 90.0)  # a busy machine is no mistake
+    if verdict.outcome == "unproved":
+        pytest.skip(f"the machine is too busy: {verdict.why}")
     assert verdict.is_good, verdict.why
