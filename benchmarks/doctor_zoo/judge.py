@@ -14,7 +14,7 @@ from declare import Case
 
 BUDGET_TOLERANCE = 1.2
 FAULT_OUTCOMES = ("right", "another", "missed", "unproved", "unfinished")
-HEALTHY_OUTCOMES = ("silent", "warning", "failure", "number", "unfinished")
+HEALTHY_OUTCOMES = ("silent", "warning", "failure", "number", "unproved", "unfinished")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +64,10 @@ def judge(case: Case, report: Mapping[str, Any] | None) -> tuple[str, str]:
     if told:
         worst = "failure" if any(finding["status"] == "fail" for finding in told) else "warning"
         return worst, "; ".join(_short(finding) for finding in told)
-    wrong = _wrong_advice(case, report)
-    return ("number", wrong) if wrong else ("silent", "")
+    if wrong := _wrong_advice(case, report):
+        return "number", wrong
+    left_out = _left_out(report)
+    return ("unproved", left_out) if left_out else ("silent", "")
 
 
 def _judge_fault(case: Case, report: Mapping[str, Any], findings: list[dict[str, Any]]) -> tuple[str, str]:
@@ -100,12 +102,12 @@ def _missing(case: Case, finding: Mapping[str, Any]) -> list[str]:
 
 
 def _left_out(report: Mapping[str, Any]) -> str:
-    """Return what the doctor says when its budget ended before workers were tried."""
-    id = f"worker.{report.get('platform', {}).get('start_method')}"
-    proof = next((check for check in report.get("checks", []) if check["id"] == id), None)
-    if proof is None or proof["status"] != "skip" or "--budget" not in proof["summary"]:
-        return ""
-    return f"{id}: {proof['summary']}"
+    """Return what the doctor says when its budget ended before workers were proved."""
+    proofs = (f"worker.{report.get('platform', {}).get('start_method')}", "worker.consistency")
+    for check in report.get("checks", []):
+        if check["id"] in proofs and check["status"] == "skip" and "--budget" in check["summary"]:
+            return f"{check['id']}: {check['summary']}"
+    return ""
 
 
 def _wrong_advice(case: Case, report: Mapping[str, Any]) -> str:
@@ -168,6 +170,7 @@ def table(verdicts: Iterable[Verdict]) -> list[list[str]]:
         "false warning",
         "false failure",
         "wrong number",
+        "not proved in budget",
         "no answer",
         "over budget",
         "left behind",
