@@ -38,6 +38,8 @@ def render_evaluation(result: EvaluateResult, console: Console) -> None:
                 style="dim",
             )
         )
+    if evaluation.thresholds:
+        console.print(_thresholds(evaluation))
     for line in evaluation.details:
         console.print(Text(f"- {line}"))
     for line in evaluation.limits:
@@ -90,6 +92,18 @@ def _verification(evaluation: Evaluation, *, is_wide: bool) -> Table:
         blank = [""] * (width - 2)
         for name, share in (("reject all", reject_all), ("accept all", 1 - reject_all)):
             table.add_row(name, *blank, f"{share * 100:.1f}", style="dim")
+    return table
+
+
+def _thresholds(evaluation: Evaluation) -> Table:
+    persons = evaluation.thresholds[0].chosen.num_persons
+    table = _table(f"Thresholds, HR-LR: chosen on {persons} validation persons, applied here")
+    for name in ("pictures", "recogniser", "FAR asked %", "threshold", "FAR here %", "TAR here %"):
+        table.add_column(name, justify="left" if name in {"pictures", "recogniser"} else "right")
+    for item in evaluation.thresholds:
+        rates = (_short(item.far), _short(item.tar))
+        asked, score = f"{item.chosen.far * 100:g}", _plain(item.chosen.score, 1, 3)
+        table.add_row(f" {item.images}", item.recogniser, asked, score, *rates)
     return table
 
 

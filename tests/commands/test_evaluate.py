@@ -479,3 +479,26 @@ def test_judge__is_the_recogniser_when_none_is_named(data, networks, tmp_path, m
     monkeypatch.setattr(judge, "is_available", lambda: False)
     result, _ = evaluate(data, tmp_path / "out", bootstrap=0)
     assert result.evaluation.networks == {}
+
+
+def test_thresholds__are_chosen_on_val_and_held_against_test(networks, tmp_path):
+    root = make_data(tmp_path / "data", persons=(1, 12, 10), images=4)
+    settings = {"recogniser": networks["frozen"], "dsr": networks["noisy"], "fars": (0.1, 0.01)}
+    result, _ = evaluate(root, tmp_path / "out", **settings)
+    held = {(item.images, item.recogniser, item.chosen.far): item for item in result.evaluation.thresholds}
+    assert set(held) == {(kind, "frozen", 0.1) for kind in ("bicubic", "DSR")} | {
+        (kind, "frozen", 0.01) for kind in ("bicubic", "DSR")
+    }
+    item = held["DSR", "frozen", 0.1]
+    assert item.chosen.num_persons == 12
+    assert item.chosen.num_impostor == 2 * 12 * 11 // 2 * 16
+    assert 0 <= item.far.low <= item.far.value <= item.far.high <= 1
+    assert "A threshold for use" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    stored = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    assert stored["thresholds"][0]["chosen"]["score"]["value"] is not None
+
+
+def test_thresholds__need_validation_persons(data, networks, tmp_path):
+    result, events = evaluate(data, tmp_path / "out", recogniser=networks["frozen"], bootstrap=0)
+    assert result.evaluation.thresholds == ()
+    assert any("it takes 10 validation persons" in getattr(event, "message", "") for event in events)

@@ -27,10 +27,12 @@ from dsrface.commands.evaluate.result import (
     EvaluateResult,
     Evaluation,
     Gallery,
+    HeldThreshold,
     Identification,
     Quality,
 )
 from dsrface.commands.evaluate.strips import choose_strips
+from dsrface.commands.evaluate.thresholds import hold_thresholds
 from dsrface.commands.shared.datasets import outputs_of
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import to_toml
@@ -102,7 +104,20 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
         emit=emit,
     )
     judged = _judge(config, split, measured, pairs, emit)
-    evaluation = _evaluation(config, data, split, networks, judged, device)
+    held: tuple[HeldThreshold, ...] = ()
+    if judged.scored.cells and pairs is not None:
+        held = hold_thresholds(
+            config,
+            data,
+            split,
+            networks,
+            measured,
+            pairs[0],
+            num_workers=_num_workers(config, len(split)),
+            device=device,
+            emit=emit,
+        )
+    evaluation = _evaluation(config, data, split, networks, judged, held, device)
     strips = choose_strips(split, measured, networks, vlr_size=config.vlr_size, device=device)
     with exclusive(out / LOCK_FILE, what="evaluation"):
         remove_half_written(out)
@@ -254,6 +269,7 @@ def _evaluation(
     split: FaceSplit,
     networks: Networks,
     judged: _Judged,
+    held: tuple[HeldThreshold, ...],
     device: Device,
 ) -> Evaluation:
     headline, winner = quality_answer(judged.quality, judged.comparisons, config.vlr_size)
@@ -281,6 +297,7 @@ def _evaluation(
         networks=_described(networks),
         quality=judged.quality,
         cells=judged.scored.cells,
+        thresholds=held,
         comparisons=judged.comparisons,
         gallery=judged.gallery,
         identification=judged.identification,

@@ -41,6 +41,7 @@ def render(evaluation: Evaluation, strips: Sequence[Strip]) -> str:
     sections = [
         _head(evaluation),
         _verification(evaluation),
+        _thresholds(evaluation),
         _differences(evaluation),
         _quality(evaluation),
         _strips(evaluation, strips),
@@ -163,6 +164,31 @@ def _far_table(evaluation: Evaluation) -> str:
         "<details><summary>True-accept rates at every false-accept rate, HR gallery</summary>"
         f"{_table(head, rows)}{_note(note)}</details>"
     )
+
+
+def _thresholds(evaluation: Evaluation) -> str:
+    if not evaluation.thresholds:
+        return ""
+    head = ["pictures", "recogniser", "FAR asked", "threshold", "FAR here", "TAR here"]
+    rows = [
+        _row(
+            [
+                escape(item.images),
+                escape(item.recogniser),
+                f"{item.chosen.far:g}",
+                _figure(item.chosen.score, 1, 3),
+                _figure(item.far, 100, 2),
+                _figure(item.tar, 100, 1),
+            ]
+        )
+        for item in evaluation.thresholds
+    ]
+    note = (
+        f"Chosen on {evaluation.thresholds[0].chosen.num_persons} validation persons, HR against VLR, and "
+        f"applied to the {escape(evaluation.split)} split; rates in %. A rate here that is far from the one "
+        "that was asked for shows what a threshold is worth on other people."
+    )
+    return _section("A threshold for use", _table(head, rows, style="narrow") + _note(note))
 
 
 def _differences(evaluation: Evaluation) -> str:

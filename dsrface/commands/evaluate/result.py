@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from dsrface.config.catalogue import MAIN_PROTOCOL
 from dsrface.metrics.bootstrap import Estimate
+from dsrface.metrics.thresholds import Threshold
 
 SCHEMA_VERSION = 1
 HR, BICUBIC, DSR = "HR", "bicubic", "DSR"  # kinds of pictures
@@ -96,6 +97,25 @@ class Cell:
     def name(self) -> str:
         """Short name, e.g. `DSR + frozen`."""
         return f"{self.images} + {self.recogniser}"
+
+
+@dataclass(frozen=True)
+class HeldThreshold:
+    """A threshold that validation persons chose, and what it does on the split that is measured.
+
+    Args:
+        images: Kind of VLR image, compared with HR ones.
+        recogniser: As in `Cell`.
+        chosen: The threshold and where it was chosen.
+        far: Share of impostor pairs that it accepts here.
+        tar: Share of genuine pairs that it accepts here.
+    """
+
+    images: str
+    recogniser: str
+    chosen: Threshold
+    far: Estimate
+    tar: Estimate
 
 
 @dataclass(frozen=True)
@@ -206,6 +226,7 @@ class Evaluation:
         networks: Role to path and SHA-256.
         quality: Image quality.
         cells: Verification.
+        thresholds: Chosen on validation persons, applied here; empty where they are too few.
         comparisons: Paired differences.
         gallery: Sizes of the search; None without one.
         identification: Search.
@@ -224,6 +245,7 @@ class Evaluation:
     networks: dict[str, dict[str, str]]
     quality: tuple[Quality, ...]
     cells: tuple[Cell, ...]
+    thresholds: tuple[HeldThreshold, ...]
     comparisons: tuple[Comparison, ...]
     gallery: Gallery | None
     identification: tuple[Identification, ...]
