@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dsrface.commands.evaluate.benchmark import BIN_SUFFIX, BenchmarkResult, read_benchmark, run_benchmark
 from dsrface.commands.evaluate.figures import Scored, compare_cells, identify, image_quality, score_cells
 from dsrface.commands.evaluate.findings import limits, quality_answer, verification_answer
 from dsrface.commands.evaluate.images import Measured, Networks, measure
+from dsrface.commands.evaluate.networks import describe_networks, is_untuned, load_networks
 from dsrface.commands.evaluate.report import write_report
 from dsrface.commands.evaluate.result import (
     FROZEN,
@@ -45,13 +44,9 @@ from dsrface.engine.run_folder import CONFIG_FILE, LOCK_FILE, new_run_path
 from dsrface.errors import DataError, RunError
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import draw_persons
-from dsrface.models import judge
-from dsrface.models.foreign import is_name
-from dsrface.models.loaded import LoadedModel
-from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device, choose_device
-from dsrface.runtime.files import TMP_SUFFIX, read_json, remove_half_written, write_json, write_text
+from dsrface.runtime.files import TMP_SUFFIX, remove_half_written, write_json, write_text
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.text import csv_text
 from dsrface.types import VLR_SIZES_PX
@@ -91,7 +86,7 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
     device = choose_device(config.device, amp=config.amp)
     emit(Note(f"device: {device.reason}"))
     outputs = None if config.dsr_outputs is None else outputs_of(split, data, config.dsr_outputs)
-    networks = _networks(config, outputs, device, emit)
+    networks = load_networks(config, outputs, device, emit)
     # Before anything is measured: a mistake in a pairs file must not show an hour later.
     pairs = _pairs(config, split, emit) if networks.recognisers else None
     measured = measure(
@@ -213,54 +208,10 @@ def _pairs(config: EvaluateConfig, split: FaceSplit, emit: Emit) -> tuple[Pairs,
 def _run_benchmark(config: EvaluateConfig, benchmark: Benchmark, out: Path, emit: Emit) -> BenchmarkResult:
     device = choose_device(config.device, amp=config.amp)
     emit(Note(f"device: {device.reason}"))
-    networks = _networks(config, None, device, emit)
-    return run_benchmark(config, benchmark, networks, _described(networks), out=out, device=device, emit=emit)
-
-
-def _networks(config: EvaluateConfig, outputs: Path | None, device: Device, emit: Emit) -> Networks:
-    dsr = None
-    if config.dsr is not None:
-        dsr = load_dsr(config.dsr, vlr_size=config.vlr_size, device=device.torch_name)
-    sources = {
-        FROZEN: config.recogniser or _starting_weights(config.finetuned, emit) or _judge_alone(config, emit),
-        TUNED: config.finetuned,
-    }
-    loaded = {
-        role: load_recogniser(source, device=device.torch_name) for role, source in sources.items() if source
-    }
-    if not loaded:
-        emit(
-            Note(
-                "no recogniser weights (--recogniser, --finetuned): image quality only; whether people are "
-                "recognised better is not measured" + (", --pairs is not used" if config.pairs else ""),
-                is_warning=True,
-            )
-        )
-    return Networks(dsr, outputs, loaded)
-
-
-def _judge_alone(config: EvaluateConfig, emit: Emit) -> Path | None:
-    """Return the judge where it is installed and there is no recogniser beside which it would be confused."""
-    if config.finetuned is not None or not judge.is_available():
-        return None
-    emit(Note("frozen recogniser: the judge, as none is named; it was trained by others, on other people"))
-    return Path(judge.JUDGE)
-
-
-def _starting_weights(finetuned: Path | None, emit: Emit) -> Path | None:
-    """Return what a fine-tuned run started from, as its run.json says."""
-    if finetuned is None or not (finetuned / "run.json").is_file():
-        return None
-    named = read_json(finetuned / "run.json").get("config", {}).get("backbone_weights")
-    if not named:
-        emit(Note("the fine-tuned run started from random weights: there is no frozen recogniser beside it"))
-        return None
-    path = Path(named)
-    if not path.exists() and not is_name(path):
-        emit(Note(f"the weights it started from are gone: {path}; --recogniser names them", is_warning=True))
-        return None
-    emit(Note(f"frozen recogniser: {path}, which the fine-tuned run started from"))
-    return path
+    networks = load_networks(config, None, device, emit)
+    return run_benchmark(
+        config, benchmark, networks, describe_networks(networks), out=out, device=device, emit=emit
+    )
 
 
 def _evaluation(
@@ -286,7 +237,7 @@ def _evaluation(
             is_drawn=is_drawn(data.info),
             split=split.name,
             trained_on=_trained_on(config, networks, data.source_digest),
-            is_untuned=_is_untuned(networks.recognisers),
+            is_untuned=is_untuned(networks.recognisers),
             num_draws=config.bootstrap,
             cells=judged.scored.cells,
         ),
@@ -294,7 +245,7 @@ def _evaluation(
         split=split.name,
         vlr_size=config.vlr_size,
         counts=judged.counts,
-        networks=_described(networks),
+        networks=describe_networks(networks),
         quality=judged.quality,
         cells=judged.scored.cells,
         thresholds=held,
@@ -320,34 +271,10 @@ def _trained_on(config: EvaluateConfig, networks: Networks, data_sha256: str) ->
     return True if data_sha256 in origins else None if None in origins else False
 
 
-def _is_untuned(recognisers: dict[str, LoadedModel]) -> bool:
-    if len(recognisers) < 2:
-        return False
-    frozen, tuned = (recognisers[role].model.state_dict() for role in (FROZEN, TUNED))
-    return (
-        bool(frozen)
-        and frozen.keys() == tuned.keys()
-        and all(torch.equal(frozen[name], tuned[name]) for name in frozen)
-    )
-
-
 def is_drawn(info: dict[str, Any]) -> bool:
     """Return whether a data set says that its faces are drawn, not photographed."""
     source = info.get("source", {})
     return isinstance(source, dict) and source.get("kind") == "drawn"
-
-
-def _described(networks: Networks) -> dict[str, dict[str, str]]:
-    found = {role: _network(loaded) for role, loaded in networks.recognisers.items()}
-    if networks.dsr is not None:
-        found["DSR"] = _network(networks.dsr)
-    elif networks.dsr_outputs is not None:
-        found["DSR"] = {"path": str(networks.dsr_outputs)}
-    return found
-
-
-def _network(loaded: LoadedModel) -> dict[str, str]:
-    return {"name": loaded.name, "path": str(loaded.path), "sha256": loaded.sha256}
 
 
 def _images_csv(split: FaceSplit, measured: Measured) -> str:

@@ -15,7 +15,8 @@ from dsrface.commands.evaluate.benchmark.scoring import Judged, judge
 from dsrface.commands.evaluate.benchmark.sheet import write_sheet
 from dsrface.commands.evaluate.findings import NEVER_EVIDENCE, percent, points
 from dsrface.commands.evaluate.images import Networks
-from dsrface.commands.evaluate.result import MAIN_PROTOCOL, RAW, Cell
+from dsrface.commands.evaluate.result import RAW, Cell
+from dsrface.config.catalogue import MAIN_PROTOCOL
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import to_toml
 from dsrface.data.benchmarks.benchmark import Benchmark

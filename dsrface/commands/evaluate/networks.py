@@ -1,0 +1,98 @@
+"""The networks of an evaluation: found, loaded and described."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from dsrface.commands.evaluate.images import Networks
+from dsrface.commands.evaluate.result import FROZEN, TUNED
+from dsrface.config.evaluate import EvaluateConfig
+from dsrface.events import Emit, Note
+from dsrface.models import judge
+from dsrface.models.foreign import is_name
+from dsrface.models.loaded import LoadedModel
+from dsrface.models.weights import load_dsr, load_recogniser
+from dsrface.runtime.devices import Device
+from dsrface.runtime.files import read_json
+
+
+def load_networks(config: EvaluateConfig, outputs: Path | None, device: Device, emit: Emit) -> Networks:
+    """Load everything that is to be measured.
+
+    Args:
+        config: Of the command.
+        outputs: Stored outputs of a DSR; None without any.
+        device: Where the networks go.
+        emit: Takes notes.
+    """
+    dsr = None
+    if config.dsr is not None:
+        dsr = load_dsr(config.dsr, vlr_size=config.vlr_size, device=device.torch_name)
+    sources = {
+        FROZEN: config.recogniser or _starting_weights(config.finetuned, emit) or _judge_alone(config, emit),
+        TUNED: config.finetuned,
+    }
+    loaded = {
+        role: load_recogniser(source, device=device.torch_name) for role, source in sources.items() if source
+    }
+    if not loaded:
+        emit(
+            Note(
+                "no recogniser weights (--recogniser, --finetuned): image quality only; whether people are "
+                "recognised better is not measured" + (", --pairs is not used" if config.pairs else ""),
+                is_warning=True,
+            )
+        )
+    return Networks(dsr, outputs, loaded)
+
+
+def _judge_alone(config: EvaluateConfig, emit: Emit) -> Path | None:
+    """Return the judge where it is installed and there is no recogniser beside which it would be confused."""
+    if config.finetuned is not None or not judge.is_available():
+        return None
+    emit(Note("frozen recogniser: the judge, as none is named; it was trained by others, on other people"))
+    return Path(judge.JUDGE)
+
+
+def _starting_weights(finetuned: Path | None, emit: Emit) -> Path | None:
+    """Return what a fine-tuned run started from, as its run.json says."""
+    if finetuned is None or not (finetuned / "run.json").is_file():
+        return None
+    named = read_json(finetuned / "run.json").get("config", {}).get("backbone_weights")
+    if not named:
+        emit(Note("the fine-tuned run started from random weights: there is no frozen recogniser beside it"))
+        return None
+    path = Path(named)
+    if not path.exists() and not is_name(path):
+        emit(Note(f"the weights it started from are gone: {path}; --recogniser names them", is_warning=True))
+        return None
+    emit(Note(f"frozen recogniser: {path}, which the fine-tuned run started from"))
+    return path
+
+
+def is_untuned(recognisers: dict[str, LoadedModel]) -> bool:
+    """Return whether the fine-tuned recogniser is the frozen one, number for number."""
+    if len(recognisers) < 2:
+        return False
+    frozen, tuned = (recognisers[role].model.state_dict() for role in (FROZEN, TUNED))
+    return (
+        bool(frozen)
+        and frozen.keys() == tuned.keys()
+        and all(torch.equal(frozen[name], tuned[name]) for name in frozen)
+    )
+
+
+def describe_networks(networks: Networks) -> dict[str, dict[str, str]]:
+    """Return name, path and SHA-256 of every network, by role."""
+    found = {role: _network(loaded) for role, loaded in networks.recognisers.items()}
+    if networks.dsr is not None:
+        found["DSR"] = _network(networks.dsr)
+    elif networks.dsr_outputs is not None:
+        found["DSR"] = {"path": str(networks.dsr_outputs)}
+    return found
+
+
+def _network(loaded: LoadedModel) -> dict[str, str]:
+    return {"name": loaded.name, "path": str(loaded.path), "sha256": loaded.sha256}
