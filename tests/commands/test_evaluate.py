@@ -121,6 +121,7 @@ def test_full__json_is_strict_and_complete(full) -> None:
     assert set(stored["networks"]) == {"DSR", "frozen", "fine-tuned"}
     assert all(len(entry["sha256"]) == 64 for entry in stored["networks"].values())
     assert sorted(path.name for path in out.iterdir()) == [
+        ".lock",
         "config.toml",
         "evaluation.json",
         "images.csv",
