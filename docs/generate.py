@@ -8,13 +8,14 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import dsrface
 from dsrface.cli.app import app
 from dsrface.cli.execute import COMMANDS, schema_of
+from dsrface.cli.field_help import Text, texts_of
 from dsrface.config.describe import Key, keys
 from dsrface.config.sources import list_presets
 from dsrface.doctor.checks.registry import all_checks
@@ -66,9 +67,10 @@ def cli_page() -> str:
     lines = [DO_NOT_EDIT, "# Commands", ""]
     lines += [CLI_INTRODUCTION, ""]
     for path, function in walk():
+        texts = texts_of(path.split()[0]) if path.split()[0] in COMMANDS else {}
         lines += [f"## dsrface {path}", "", *_help_lines(function), ""]
         lines += ["| argument or option | meaning |", "| --- | --- |"]
-        lines += [_row(parameter) for parameter in inspect.signature(function).parameters.values()]
+        lines += [_row(parameter, texts) for parameter in inspect.signature(function).parameters.values()]
         lines.append("")
     return "\n".join(lines)
 
@@ -203,12 +205,15 @@ def _help_lines(function: Callable[..., None]) -> Iterator[str]:
         yield from ("", "```console", *(line.strip() for line in example.splitlines()), "```")
 
 
-def _row(parameter: inspect.Parameter) -> str:
+def _row(parameter: inspect.Parameter, texts: Mapping[str, Text]) -> str:
     annotation = parameter.annotation
+    text = texts.get(parameter.name, Text("", ""))
     [info] = [item for item in annotation.__metadata__ if hasattr(item, "param_decls")]
-    value = info.metavar if info.metavar is not None else "|".join(_choices(annotation.__origin__))
+    value = text.choices or "|".join(_choices(annotation.__origin__))
+    if info.metavar is not None:
+        value = info.metavar
     shown = " ".join(filter(None, [", ".join(option_names(parameter)), value]))
-    return f"| `{_cell(shown)}` | {_cell(info.help or '')} |"
+    return f"| `{_cell(shown)}` | {_cell(info.help or text.help)} |"
 
 
 def _choices(annotation: Any) -> list[str]:

@@ -10,9 +10,7 @@ import typer
 from dsrface.cli.execute import Flags, command
 
 app = typer.Typer(help="List, check and clean packed caches.")
-PathArgument = Annotated[
-    Path | None, typer.Argument(metavar="PATH", help="A cache folder, or any folder above some.")
-]
+PathArgument = Annotated[Path | None, typer.Argument(metavar="PATH")]
 
 
 @command(app, "ls", runs="cache")
@@ -32,9 +30,7 @@ def ls(path: PathArgument = None) -> Flags:
 def verify(
     path: PathArgument = None,
     *,
-    sample: Annotated[
-        float | None, typer.Option(metavar="FRACTION", help="Share of the records to read, drawn at random.")
-    ] = None,
+    sample: Annotated[float | None, typer.Option(metavar="FRACTION")] = None,
 ) -> Flags:
     """Compare every checksum.
 
@@ -51,9 +47,7 @@ def verify(
 def gc(
     path: PathArgument = None,
     *,
-    dry_run: Annotated[
-        bool | None, typer.Option("--dry-run", help="Say what would be deleted, delete nothing.")
-    ] = None,
+    dry_run: Annotated[bool | None, typer.Option("--dry-run")] = None,
 ) -> Flags:
     """Delete what killed runs have left.
 

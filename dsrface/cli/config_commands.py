@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dsrface.cli.execute import COMMANDS, plain_command, schema_of
 from dsrface.cli.options import Assignments, ConfigFile, Preset
 from dsrface.cli.output import Output
-from dsrface.config.sources import Config
 from dsrface.errors import UsageError
+
+if TYPE_CHECKING:
+    from dsrface.config.sources import Config
 
 app = typer.Typer(help="Write, show and check configuration files.")
 CommandArgument = Annotated[str, typer.Argument(metavar="COMMAND", help=f"One of {', '.join(COMMANDS)}.")]

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
+from dsrface.cli.field_help import ConfiguredCommand
 from dsrface.cli.options import CONFIG_OPTIONS, OUTPUT_OPTIONS
 from dsrface.cli.output import Output, end_in_order, guarded, listen_to_logs
 from dsrface.errors import MachineError, UsageError
@@ -54,7 +56,8 @@ def command(
 
     The function's parameters are named as the keys of the command's configuration, None meaning "not given";
     it returns them as a mapping, mostly `locals()`. The options that every command has are added here.
-    `preset` is a flag of the sources, not a key.
+    An option without a help text takes that of the key, with its choices and bounds. `preset` is a flag of
+    the sources, not a key.
 
     Args:
         app: Where the command is registered.
@@ -72,7 +75,8 @@ def command(
             )
             execute(runs or name, output, sources, render=render)
 
-        _register(app, name, collect, {**OUTPUT_OPTIONS, **CONFIG_OPTIONS}, body)
+        kind = type("Configured", (ConfiguredCommand,), {"configuration": runs or name})
+        _register(app, name, collect, {**OUTPUT_OPTIONS, **CONFIG_OPTIONS}, body, kind)
         return collect
 
     return register
@@ -197,6 +201,7 @@ def _register(
     function: Callable[..., Any],
     added: Mapping[str, tuple[Any, object]],
     body: Callable[[dict[str, Any], Output, Mapping[str, Any]], None],
+    kind: type[TyperCommand] | None = None,
 ) -> None:
     """Give `function`'s parameters and the added ones to typer, as one signature."""
 
@@ -218,4 +223,4 @@ def _register(
     invoke.__signature__ = inspect.Signature([*own, *extra])  # type: ignore[attr-defined]
     invoke.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *extra)}
     invoke.__doc__ = function.__doc__
-    app.command(name)(invoke)
+    app.command(name, cls=kind)(invoke)

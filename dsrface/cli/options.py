@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -26,27 +26,24 @@ Assignments = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Set any key of docs/config.md; may be repeated."),
 ]
 
-DataArgument = Annotated[Path | None, typer.Argument(metavar="DATA", help="Data set folder.")]
-VlrSize = Annotated[
-    int | None,
-    typer.Option("--vlr-size", metavar="16|24|32", help="Side of the low-resolution faces, in pixels."),
-]
-Workers = Annotated[
-    str | None, typer.Option(metavar="auto|N", help="Worker processes; auto measures and says why.")
-]
-RunDir = Annotated[
-    Path | None,
-    typer.Option("--run", metavar="DIR", help="Run folder; by default runs/<command>/<UTC time>-<hash>."),
-]
+# Help, choices and bounds of all these are those of the configuration's field; see `field_help`.
+Choice = Annotated[str | None, typer.Option()]
+Number = Annotated[int | None, typer.Option(metavar="N")]
+File = Annotated[Path | None, typer.Option(metavar="FILE")]
+Folder = Annotated[Path | None, typer.Option(metavar="DIR")]
+RunOrFile = Annotated[Path | None, typer.Option(metavar="RUN_OR_FILE")]
+DataArgument = Annotated[Path | None, typer.Argument(metavar="DATA")]
+VlrSize = Annotated[int | None, typer.Option("--vlr-size", metavar="PX")]
+Workers = Annotated[str | None, typer.Option(metavar="auto|N")]
+RunDir = Annotated[Path | None, typer.Option("--run", metavar="DIR")]
+Resume = Annotated[bool | None, typer.Option("--resume")]
+Device = Annotated[str | None, typer.Option(metavar="NAME")]
+Amp = Choice
+Seed = Number
+
 Preset = Annotated[
     str | None, typer.Option(metavar="NAME", help="Named set of values; `dsrface config init` shows them.")
 ]
-Resume = Annotated[bool | None, typer.Option("--resume", help="Go on from the run's last checkpoint.")]
-Device = Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
-Amp = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16"] | None, typer.Option(help="Number format of the forward passes.")
-]
-Seed = Annotated[int | None, typer.Option(metavar="N", help="Fixes every random draw.")]
 
 
 # Every command has these, and every command with a configuration has those as well; see `execute.command`.

@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from dsrface.cli.execute import Flags, command
-from dsrface.cli.options import Device, VlrSize
+from dsrface.cli.options import Device, Number, VlrSize
 from dsrface.cli.output import Output
 
 app = typer.Typer()
 
-_Weights = Annotated[
-    Path | None, typer.Option("--weights", metavar="RUN_OR_FILE", help="Recogniser; by default the judge.")
-]
-_Dsr = Annotated[
-    Path | None, typer.Option("--dsr", metavar="RUN_OR_FILE", help="Super-resolves small faces first.")
-]
-_Far = Annotated[
-    float | None, typer.Option("--far", metavar="RATE", help="Share of strangers that may be accepted.")
-]
-_Threshold = Annotated[
-    float | None, typer.Option("--threshold", metavar="COSINE", help="The threshold itself, instead.")
-]
-_Calibrate = Annotated[
-    Path | None,
-    typer.Option("--calibrate", metavar="DATA", help="Choose it on this data set's validation persons."),
-]
-_Sheet = Annotated[
-    Path | None, typer.Option("--sheet", metavar="FILE.png", help="Images to look at, with scores.")
-]
-_Align = Annotated[
-    Literal["auto", "none"] | None,
-    typer.Option("--align", help="Find the face with the detector, or take each image as an aligned face."),
-]
-_OnBadImage = Annotated[
-    Literal["fail", "skip"] | None,
-    typer.Option("--on-bad-image", help="Stop at an unusable photo, or list it and go on."),
-]
+_Weights = Annotated[Path | None, typer.Option("--weights", metavar="RUN_OR_FILE")]
+_Dsr = Annotated[Path | None, typer.Option("--dsr", metavar="RUN_OR_FILE")]
+_Far = Annotated[float | None, typer.Option("--far", metavar="RATE")]
+_Threshold = Annotated[float | None, typer.Option("--threshold", metavar="COSINE")]
+_Calibrate = Annotated[Path | None, typer.Option("--calibrate", metavar="DATA")]
+_Sheet = Annotated[Path | None, typer.Option("--sheet", metavar="FILE.png")]
+_Align = Annotated[str | None, typer.Option("--align")]
+_OnBadImage = Annotated[str | None, typer.Option("--on-bad-image")]
 
 
 def _list_answers(result: Any, output: Output) -> None:
@@ -53,15 +34,12 @@ def _list_answers(result: Any, output: Output) -> None:
 
 @command(app, "enrol")
 def enrol(
-    gallery: Annotated[Path | None, typer.Argument(metavar="GALLERY", help="Folder of known people.")] = None,
+    gallery: Annotated[Path | None, typer.Argument(metavar="GALLERY")] = None,
     *,
     weights: _Weights = None,
     dsr: _Dsr = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="File to write.")] = None,
-    persons: Annotated[
-        str | None,
-        typer.Option(metavar="auto|LEVEL|PATTERN|FILE", help="Whose a photo is, as for `dsrface prepare`."),
-    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.npz")] = None,
+    persons: Annotated[str | None, typer.Option(metavar="auto|LEVEL|PATTERN|FILE")] = None,
     far: _Far = None,
     threshold: _Threshold = None,
     calibrate: _Calibrate = None,
@@ -84,13 +62,11 @@ def enrol(
 
 @command(app, "identify", render=_list_answers)
 def identify(
-    photos: Annotated[Path | None, typer.Argument(metavar="PHOTOS", help="A photo, or a folder.")] = None,
+    photos: Annotated[Path | None, typer.Argument(metavar="PHOTOS")] = None,
     *,
-    gallery: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="What `dsrface enrol` wrote.")
-    ] = None,
+    gallery: Annotated[Path | None, typer.Option(metavar="FILE.npz")] = None,
     threshold: _Threshold = None,
-    top: Annotated[int | None, typer.Option(metavar="N", help="Best matches to list.")] = None,
+    top: Number = None,
     sheet: _Sheet = None,
     align: _Align = None,
     on_bad_image: _OnBadImage = None,
@@ -109,8 +85,8 @@ def identify(
 
 @command(app, "verify")
 def verify(
-    first: Annotated[Path | None, typer.Argument(metavar="A", help="A photo.")] = None,
-    second: Annotated[Path | None, typer.Argument(metavar="B", help="Another photo.")] = None,
+    first: Annotated[Path | None, typer.Argument(metavar="A")] = None,
+    second: Annotated[Path | None, typer.Argument(metavar="B")] = None,
     *,
     weights: _Weights = None,
     dsr: _Dsr = None,

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from dsrface.cli.execute import Flags, command
 from dsrface.cli.options import (
     Amp,
+    Choice,
     DataArgument,
     Device,
+    File,
+    Folder,
+    Number,
     Preset,
     Resume,
     RunDir,
+    RunOrFile,
     Seed,
     VlrSize,
     Workers,
@@ -34,7 +39,7 @@ def _show_demo(result: Any, output: Output) -> None:
 @command(app, "demo", render=_show_demo)
 def demo(
     *,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for data, runs and report.")] = None,
+    out: Folder = None,
     seed: Seed = None,
     device: Device = None,
 ) -> Flags:
@@ -52,44 +57,20 @@ def demo(
 
 @command(app, "prepare")
 def prepare(
-    source: Annotated[
-        Path | None, typer.Argument(metavar="SOURCE", help="Folder of photos, or .rec file.")
-    ] = None,
-    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Data set folder to make.")] = None,
+    source: Annotated[Path | None, typer.Argument(metavar="SOURCE")] = None,
+    data: Annotated[Path | None, typer.Argument(metavar="DATA")] = None,
     *,
-    vlr_sizes: Annotated[
-        str | None, typer.Option(metavar="16,24,32", help="Low-resolution sizes to make, in pixels.")
-    ] = None,
-    align: Annotated[
-        str | None, typer.Option(metavar="auto|none|resize|FILE", help="Where the five landmarks come from.")
-    ] = None,
-    faces: Annotated[
-        Literal["largest", "central", "refuse"] | None,
-        typer.Option(help="Which of several faces in a photo is taken."),
-    ] = None,
-    persons: Annotated[
-        str | None,
-        typer.Option(metavar="auto|LEVEL|PATTERN|FILE", help="How it is told whose a photo is."),
-    ] = None,
-    split_from: Annotated[
-        str | None,
-        typer.Option(metavar="auto|none|FILE", help="Where a split that is given already comes from."),
-    ] = None,
-    native: Annotated[
-        bool | None, typer.Option("--native", help="Low-resolution faces without HR twins.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="0.8,0.1,0.1", help="Shares of persons in train, val and test.")
-    ] = None,
-    degradation: Annotated[
-        Literal["classic", "realistic"] | None,
-        typer.Option(help="One bicubic kernel, or blur, noise and JPEG as well."),
-    ] = None,
+    vlr_sizes: Annotated[str | None, typer.Option(metavar="16,24,32")] = None,
+    align: Annotated[str | None, typer.Option(metavar="auto|none|resize|FILE")] = None,
+    faces: Choice = None,
+    persons: Annotated[str | None, typer.Option(metavar="auto|LEVEL|PATTERN|FILE")] = None,
+    split_from: Annotated[str | None, typer.Option(metavar="auto|none|FILE")] = None,
+    native: Annotated[bool | None, typer.Option("--native")] = None,
+    split: Annotated[str | None, typer.Option(metavar="0.8,0.1,0.1")] = None,
+    degradation: Choice = None,
     seed: Seed = None,
     workers: Workers = None,
-    on_bad_image: Annotated[
-        Literal["skip", "fail"] | None, typer.Option(help="List unusable photos, or stop at the first.")
-    ] = None,
+    on_bad_image: Choice = None,
 ) -> Flags:
     """Turn photos into a data set.
 
@@ -112,13 +93,10 @@ def train_dsr(
     vlr_size: VlrSize = None,
     run: RunDir = None,
     preset: Preset = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per optimiser step.")] = None,
+    epochs: Number = None,
+    batch_size: Number = None,
     workers: Workers = None,
-    identity_weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Recogniser whose embedding the output must keep."),
-    ] = None,
+    identity_weights: File = None,
     resume: Resume = None,
     seed: Seed = None,
     device: Device = None,
@@ -139,32 +117,15 @@ def train_dsr(
 def precompute(
     data: DataArgument = None,
     *,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="RUN_OR_FILE", help="DSR run folder or weight file.")
-    ] = None,
+    weights: RunOrFile = None,
     vlr_size: VlrSize = None,
-    input: Annotated[
-        Path | None, typer.Option(metavar="VLR_DIR", help="Folder of VLR images, instead of a data set.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the outputs of --input go.")
-    ] = None,
-    format: Annotated[
-        Literal["cache", "png"] | None, typer.Option(help="Packed shards, or one file an image.")
-    ] = None,
-    batch_size: Annotated[
-        str | None, typer.Option(metavar="auto|N", help="Images a forward pass; auto measures.")
-    ] = None,
-    variants: Annotated[
-        int | None,
-        typer.Option(metavar="K", help="Variants of each image; those after the first are augmented."),
-    ] = None,
-    verify: Annotated[
-        bool | None, typer.Option("--verify", help="Only check a finished output, every byte of it.")
-    ] = None,
-    force: Annotated[
-        bool | None, typer.Option("--force", help="Throw away what other weights or settings have made.")
-    ] = None,
+    input: Annotated[Path | None, typer.Option(metavar="VLR_DIR")] = None,
+    output: Folder = None,
+    format: Choice = None,
+    batch_size: Annotated[str | None, typer.Option(metavar="auto|N")] = None,
+    variants: Annotated[int | None, typer.Option(metavar="K")] = None,
+    verify: Annotated[bool | None, typer.Option("--verify")] = None,
+    force: Annotated[bool | None, typer.Option("--force")] = None,
     workers: Workers = None,
     device: Device = None,
     amp: Amp = None,
@@ -187,40 +148,19 @@ def finetune(
     data: DataArgument = None,
     *,
     vlr_size: VlrSize = None,
-    dsr_outputs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Train on what `dsrface precompute` wrote.")
-    ] = None,
-    live: Annotated[
-        Path | None, typer.Option(metavar="RUN_OR_FILE", help="Run this DSR on every batch, on the device.")
-    ] = None,
-    no_dsr: Annotated[
-        bool | None, typer.Option("--no-dsr", help="Train on bicubic up-sampling, without a DSR.")
-    ] = None,
-    hr_only: Annotated[
-        bool | None, typer.Option("--hr-only", help="Train on the HR images: makes a starting recogniser.")
-    ] = None,
-    backbone: Annotated[str | None, typer.Option(metavar="NAME", help="Recogniser to start from.")] = None,
-    backbone_weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Starting weights; without them training starts from scratch."),
-    ] = None,
-    head: Annotated[str | None, typer.Option(metavar="NAME", help="Margin loss of the classifier.")] = None,
-    stage1_epochs: Annotated[
-        int | None, typer.Option(metavar="N", help="Epochs that train the head alone.")
-    ] = None,
-    stage2_epochs: Annotated[
-        int | None, typer.Option(metavar="N", help="Epochs that train trunk and head.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per optimiser step.")] = None,
+    dsr_outputs: Folder = None,
+    live: RunOrFile = None,
+    no_dsr: Annotated[bool | None, typer.Option("--no-dsr")] = None,
+    hr_only: Annotated[bool | None, typer.Option("--hr-only")] = None,
+    backbone: Choice = None,
+    backbone_weights: File = None,
+    head: Choice = None,
+    stage1_epochs: Number = None,
+    stage2_epochs: Number = None,
+    batch_size: Number = None,
     workers: Workers = None,
-    resident: Annotated[
-        Literal["auto", "always", "never"] | None,
-        typer.Option(help="Keep the packed cache on a CUDA device; auto: when it fits."),
-    ] = None,
-    write_through: Annotated[
-        bool | None,
-        typer.Option("--write-through", help="With --live: cache the outputs of the first epoch."),
-    ] = None,
+    resident: Choice = None,
+    write_through: Annotated[bool | None, typer.Option("--write-through")] = None,
     run: RunDir = None,
     preset: Preset = None,
     resume: Resume = None,

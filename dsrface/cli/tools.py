@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from dsrface.cli.execute import Flags, command
-from dsrface.cli.options import Amp, DataArgument, Device, Seed, VlrSize, Workers
+from dsrface.cli.options import (
+    Amp,
+    Choice,
+    DataArgument,
+    Device,
+    File,
+    Folder,
+    Number,
+    RunOrFile,
+    Seed,
+    VlrSize,
+    Workers,
+)
 from dsrface.cli.output import Output
 
 app = typer.Typer()
@@ -44,37 +56,16 @@ def evaluate(
     data: DataArgument = None,
     *,
     vlr_size: VlrSize = None,
-    protocol: Annotated[
-        Literal["tinyface", "scface", "survface", "xqlfw", "lfw", "bin", "ijb"] | None,
-        typer.Option(help="DATA is a benchmark in the layout of its archive; measure as it does."),
-    ] = None,
-    flip: Annotated[
-        bool | None, typer.Option("--flip", help="Add the mirrored face's embedding; native and benchmarks.")
-    ] = None,
-    dsr: Annotated[
-        Path | None, typer.Option(metavar="RUN_OR_FILE", help="DSR: a run folder or a weight file.")
-    ] = None,
-    dsr_outputs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Or what `dsrface precompute` made with one.")
-    ] = None,
-    recogniser: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN_OR_FILE", help="Frozen recogniser; by default where --finetuned began."),
-    ] = None,
-    finetuned: Annotated[
-        Path | None, typer.Option(metavar="RUN_OR_FILE", help="Recogniser after `dsrface finetune`.")
-    ] = None,
-    pairs: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="pairs.txt as LFW has it; else pairs are generated."),
-    ] = None,
-    split: Annotated[
-        Literal["train", "val", "test"] | None, typer.Option(help="Split to measure on; test by default.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the report.")] = None,
-    bootstrap: Annotated[
-        int | None, typer.Option(metavar="N", help="Draws of persons for the intervals; 0 leaves them out.")
-    ] = None,
+    protocol: Choice = None,
+    flip: Annotated[bool | None, typer.Option("--flip")] = None,
+    dsr: RunOrFile = None,
+    dsr_outputs: Folder = None,
+    recogniser: RunOrFile = None,
+    finetuned: RunOrFile = None,
+    pairs: File = None,
+    split: Choice = None,
+    out: Folder = None,
+    bootstrap: Number = None,
     seed: Seed = None,
     workers: Workers = None,
     device: Device = None,
@@ -102,76 +93,32 @@ def doctor(
         ),
     ] = None,
     *,
-    purpose: Annotated[
-        Literal["train-dsr", "precompute", "finetune"] | None,
-        typer.Option("--for", help="Build the data set as this command does with its defaults."),
-    ] = None,
+    purpose: Annotated[str | None, typer.Option("--for")] = None,
     vlr_size: VlrSize = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TARGET", help="Anybody's data set: package.module:callable or file.py:callable."
-        ),
-    ] = None,
-    dataset_args: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Arguments of that callable, an object or a list.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Items a batch.")] = None,
-    start_method: Annotated[
-        Literal["auto", "fork", "spawn", "forkserver", "all"] | None,
-        typer.Option(help="How workers are started; all proves each."),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Judge a launch with N workers instead of recommending.")
-    ] = None,
-    budget_s: Annotated[
-        str | None, typer.Option("--budget", metavar="SECONDS", help="Seconds for the whole examination.")
-    ] = None,
-    step_ms: Annotated[
-        float | None, typer.Option(metavar="MS", help="Milliseconds the device needs for a batch.")
-    ] = None,
-    consumer_rate: Annotated[
-        float | None, typer.Option(metavar="N", help="Items per second the training step takes.")
-    ] = None,
-    world_size: Annotated[
-        int | None, typer.Option(metavar="N", help="Processes on this machine that load data.")
-    ] = None,
-    strict: Annotated[bool | None, typer.Option("--strict", help="Warnings fail too.")] = None,
+    dataset: Annotated[str | None, typer.Option(metavar="TARGET")] = None,
+    dataset_args: Annotated[str | None, typer.Option(metavar="JSON")] = None,
+    batch_size: Number = None,
+    start_method: Choice = None,
+    workers: Number = None,
+    budget_s: Annotated[str | None, typer.Option("--budget", metavar="SECONDS")] = None,
+    step_ms: Annotated[float | None, typer.Option(metavar="MS")] = None,
+    consumer_rate: Annotated[float | None, typer.Option(metavar="N")] = None,
+    world_size: Number = None,
+    strict: Annotated[bool | None, typer.Option("--strict")] = None,
     report_file: Annotated[
         Path | None,
         typer.Option("--output", metavar="FILE", help="Also write the JSON report to a file."),
     ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Make only this check, or those of a prefix: ds.")
-    ] = None,
-    skip: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Leave out this check or prefix.")
-    ] = None,
-    probe: Annotated[
-        bool | None, typer.Option("--probe/--no-probe", help="Start real workers, or only look.")
-    ] = None,
-    loaders: Annotated[
-        int | None, typer.Option(metavar="N", help="Of a launch: DataLoaders to examine.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Of a launch: training steps to time first.")
-    ] = None,
-    go_on: Annotated[
-        bool | None, typer.Option("--continue", help="Of a launch: let it go on afterwards.")
-    ] = None,
-    scan: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="PATH", help="Read sources, run nothing, find what breaks workers."),
-    ] = None,
-    attach: Annotated[
-        int | None, typer.Option(metavar="PID", help="Say what the loaders of a running job wait for.")
-    ] = None,
-    explain: Annotated[
-        str | None, typer.Option(metavar="ID", help="Explain a check, or a rule of --scan.")
-    ] = None,
-    allow_cuda: Annotated[
-        bool | None, typer.Option("--allow-cuda", help="Let the data set see CUDA while it is examined.")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="ID")] = None,
+    skip: Annotated[list[str] | None, typer.Option(metavar="ID")] = None,
+    probe: Annotated[bool | None, typer.Option("--probe/--no-probe")] = None,
+    loaders: Number = None,
+    steps: Number = None,
+    go_on: Annotated[bool | None, typer.Option("--continue")] = None,
+    scan: Annotated[list[Path] | None, typer.Option(metavar="PATH")] = None,
+    attach: Annotated[int | None, typer.Option(metavar="PID")] = None,
+    explain: Annotated[str | None, typer.Option(metavar="ID")] = None,
+    allow_cuda: Annotated[bool | None, typer.Option("--allow-cuda")] = None,
 ) -> Flags:
     """Tell what DataLoader workers will do.
 
@@ -195,20 +142,11 @@ def doctor(
 
 @command(app, "bench")
 def bench(
-    what: Annotated[
-        Literal["loader", "precompute", "finetune", "all"] | None, typer.Argument(help="Which to run.")
-    ] = None,
+    what: Annotated[str | None, typer.Argument()] = None,
     *,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="RUN_OR_FILE", help="DSR to measure with; a small one by default.")
-    ] = None,
-    rounds: Annotated[
-        int | None, typer.Option(metavar="N", help="Times each route is measured, in turn.")
-    ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where the data is made; by default a temporary folder."),
-    ] = None,
+    weights: RunOrFile = None,
+    rounds: Number = None,
+    folder: Folder = None,
     device: Device = None,
 ) -> Flags:
     """Measure the routes side by side.
@@ -224,15 +162,11 @@ def bench(
 
 @command(app, "export")
 def export(
-    source: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="Run folder, checkpoint folder or weight file.")
-    ] = None,
+    source: Annotated[Path | None, typer.Argument(metavar="RUN")] = None,
     *,
-    format: Annotated[
-        Literal["onnx", "safetensors"] | None, typer.Option(help="A graph for other runtimes, or weights.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write.")] = None,
-    force: Annotated[bool | None, typer.Option("--force", help="Overwrite the file.")] = None,
+    format: Choice = None,
+    out: File = None,
+    force: Annotated[bool | None, typer.Option("--force")] = None,
 ) -> Flags:
     """Write a trained network as one file.
 
@@ -247,22 +181,13 @@ def export(
 
 @command(app, "embed")
 def embed(
-    images: Annotated[Path | None, typer.Argument(metavar="IMAGES", help="Folder of 112x112 faces.")] = None,
+    images: Annotated[Path | None, typer.Argument(metavar="IMAGES")] = None,
     *,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="RUN_OR_FILE", help="Recogniser; by default the judge.")
-    ] = None,
-    dsr: Annotated[
-        Path | None, typer.Option(metavar="RUN_OR_FILE", help="Super-resolves small faces first.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="File to write.")] = None,
-    on_bad_image: Annotated[
-        Literal["fail", "skip"] | None,
-        typer.Option(help="Stop at an unusable picture, or list it and go on."),
-    ] = None,
-    normalize: Annotated[
-        bool | None, typer.Option("--normalize/--no-normalize", help="Scale embeddings to length 1, or not.")
-    ] = None,
+    weights: RunOrFile = None,
+    dsr: RunOrFile = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.npz")] = None,
+    on_bad_image: Choice = None,
+    normalize: Annotated[bool | None, typer.Option("--normalize/--no-normalize")] = None,
     workers: Workers = None,
     device: Device = None,
 ) -> Flags:

@@ -142,17 +142,22 @@ def choices_of(field: FieldInfo) -> list[str]:
     return [str(item) for item in get_args(annotation)] if get_origin(annotation) is Literal else []
 
 
+def bounds_of(field: FieldInfo) -> str:
+    """Return a field's own bounds, such as `>= 1, <= 32`."""
+    return _bounds(field.metadata)
+
+
 def _words(field: FieldInfo) -> str:
     """Return a field's type and bounds in words."""
     if choices := choices_of(field):
         return " | ".join(choices)
-    return f"{_type_words(field.annotation)} {_bounds(field.metadata)}".strip()
+    return f"{_type_words(field.annotation)} {bounds_of(field)}".strip()
 
 
 def _bounds(metadata: Iterable[Any]) -> str:
     signs = ((">=", "ge"), (">", "gt"), ("<=", "le"), ("<", "lt"))
     return ", ".join(
-        f"{sign} {bound:g}"
+        f"{sign} {bound if isinstance(bound, int) else f'{bound:g}'}"
         for item in metadata
         for sign, name in signs
         if (bound := getattr(item, name, None)) is not None

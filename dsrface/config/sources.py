@@ -216,10 +216,6 @@ def _collect(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    if preset is not None:
-        _merge(values, origins, load_preset(schema, preset), f"preset {preset}")
-        if "preset" in schema.model_fields:
-            _merge(values, origins, {"preset": preset}, "flag")
     if config_file is not None:
         _merge(values, origins, _read_toml(config_file), f"config {config_file}")
     for text in assignments:
@@ -228,7 +224,34 @@ def _collect(
     for key, value in flags.items():
         if value is not None:
             _merge(values, origins, _nest(key, value), "flag")
-    return values, origins
+    if not list_presets(schema.command):
+        return values, origins
+    if preset is not None:
+        _merge(values, origins, {"preset": preset}, "flag")
+    if not isinstance(values.get("preset"), str):
+        return values, origins
+    name = values["preset"]
+    weaker: dict[str, Any] = {}
+    weaker_origins: dict[str, str] = {}
+    chosen = _without_replaced_tables(schema, load_preset(schema, name), values)
+    _merge(weaker, weaker_origins, chosen, f"preset {name}")
+    _merge(weaker, {}, values, "")
+    return weaker, weaker_origins | origins
+
+
+def _without_replaced_tables(
+    schema: type[Config], preset: Mapping[str, Any], stronger: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Leave out a preset's table where a stronger source chooses another one of the union."""
+    kept = dict(preset)
+    for name, field in schema.model_fields.items():
+        tags = tables_of(field.annotation).keys() - {""}
+        ours, theirs = preset.get(name), stronger.get(name)
+        if tags and isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            key = next(key for key, value in ours.items() if value in tags)
+            if theirs.get(key, ours[key]) != ours[key]:
+                del kept[name]
+    return kept
 
 
 def _merge(values: dict[str, Any], origins: dict[str, str], new: Mapping[str, Any], origin: str) -> None:

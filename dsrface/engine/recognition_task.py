@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -159,6 +159,14 @@ class RecognitionTask(Task):
         """Freeze the trunk in stage 1."""
         self._phase = phase
         self.trunk.requires_grad_(self._trains_trunk)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
+        """Switch to training; a frozen trunk stays in evaluation, so that BatchNorm's statistics stay too."""
+        super().train(mode)
+        if not self._trains_trunk:
+            self.trunk.eval()
+        return self
 
     def compile_networks(self) -> None:
         """Compile the trunk in place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,13 @@ def test_gc_deletes_only_what_no_manifest_needs(root: Path) -> None:
     (root / "hr_cache/notes.txt").write_text("mine")
     assert "1 file, 5 B would" in run(root, "gc", dry_run=True).summary
     assert (root / "hr_cache/shard-00007.u8").exists()
-    run(root, "gc")
+    before = {entry.folder: entry for entry in run(root, "ls").caches}
+    for entry in run(root, "gc").caches:
+        is_hr = entry.folder.endswith("hr_cache")
+        same = replace(entry, deleted=(), num_bytes_freed=0)
+        assert same == before[entry.folder]  # what `ls` says of it: a sound cache has no problems
+        assert entry.deleted == (("shard-00007.u8",) if is_hr else ())
+        assert entry.num_bytes_freed == (5 if is_hr else 0)
     assert not (root / "hr_cache/shard-00007.u8").exists()
     assert (root / "hr_cache/notes.txt").exists()
     assert run(root, "verify").exit_code == 0

@@ -15,6 +15,7 @@ from dsrface.commands import finetune, precompute, train_dsr
 from dsrface.commands.finetune import choose_scale
 from dsrface.commands.finetune.data import first_per_person, hold_out, whole_persons
 from dsrface.commands.shared.datasets import outputs_of
+from dsrface.config.catalogue import RECOGNISERS
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.config.sources import resolve
@@ -24,7 +25,8 @@ from dsrface.engine.context import Outcome
 from dsrface.errors import DataError, RunError, TrainingError, UsageError, WeightsError
 from dsrface.events import EvalDone, Note, StepDone
 from dsrface.models.heads import reachable_probability
-from dsrface.models.weights import load_recogniser
+from dsrface.models.recognisers import build_recogniser
+from dsrface.models.weights import load_recogniser, save_model
 from tests.commands.conftest import make_data
 from tests.commands.networks import write_dsr
 from tests.commands.test_train_dsr import assert_equal, last_weights, spawn
@@ -178,6 +180,26 @@ def test_stage_one_moves_the_head_alone(tiny_data, started, tmp_path):
     assert_equal(before, load_recogniser(tmp_path / "run").model.state_dict())
     rates = [event.metrics["lr"] for event in events if isinstance(event, StepDone)]
     assert max(rates) == pytest.approx(1e-3)
+
+
+def test_a_frozen_trunk_keeps_the_statistics_of_its_batch_norm(tiny_data, tmp_path):
+    torch.manual_seed(0)
+    model = build_recogniser("mobilefacenet")
+    preprocess = RECOGNISERS["mobilefacenet"].preprocess
+    weights = tmp_path / "start.safetensors"
+    save_model(weights, model, kind="recogniser", config={"variant": "mobilefacenet"}, preprocess=preprocess)
+    run_quietly(
+        tiny_data,
+        tmp_path / "run",
+        no_dsr=True,
+        backbone="mobilefacenet",
+        backbone_weights=weights,
+        stage1_epochs=1,
+        stage2_epochs=0,
+    )
+    after = load_file(find_last(tmp_path / "run") / "model.safetensors")
+    assert "running_mean" in " ".join(after)
+    assert_equal(load_file(weights), after)
 
 
 def test_stage_two_moves_the_trunk_with_a_lower_rate(tiny_data, started, tmp_path):

@@ -26,13 +26,15 @@ class CacheEntry:
 
     Args:
         folder: Where.
-        kind: outputs, hr or png; `cache` for either of the first two after gc, `?` when nobody can tell.
+        kind: outputs, hr or png; `?` when the folder does not tell.
         state: complete, unfinished, or the error's id.
         num_images: Images in it.
         num_variants: Variants of each.
-        num_bytes: On disk.
+        num_bytes: On disk, before gc.
         made_by: First characters of the DSR weights' hash; empty for HR.
-        problems: What verify found, what gc deleted, or the error.
+        problems: What verify found, or the error.
+        deleted: Files that gc deleted, or would delete.
+        num_bytes_freed: Their bytes.
     """
 
     folder: str
@@ -43,6 +45,8 @@ class CacheEntry:
     num_bytes: int = 0
     made_by: str = ""
     problems: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    num_bytes_freed: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,9 +105,10 @@ def run(config: CacheConfig, *, emit: Emit) -> CacheResult:
         lines = [f"{entry.folder}: {problem}" for entry in damaged for problem in entry.problems]
         return _result(config, summary, entries, lines, EXIT_ANSWER_IS_NO if damaged else 0)
     entries = [_collect(folder, is_dry=config.dry_run) for folder in folders]
-    count, freed = sum(len(entry.problems) for entry in entries), sum(entry.num_bytes for entry in entries)
+    count = sum(len(entry.deleted) for entry in entries)
+    freed = sum(entry.num_bytes_freed for entry in entries)
     verb = "would be deleted" if config.dry_run else "deleted"
-    lines = [f"{entry.folder}: {name}" for entry in entries for name in entry.problems]
+    lines = [f"{entry.folder}: {name}" for entry in entries for name in entry.deleted]
     lines += [f"{entry.folder}: left alone ({entry.state})" for entry in entries if entry.kind == "?"]
     return _result(config, f"{count_text(count, 'file')}, {size_text(freed)} {verb}.", entries, lines)
 
@@ -161,18 +166,19 @@ def _verify(folder: Path, config: CacheConfig, emit: Emit) -> CacheEntry:
 
 
 def _collect(folder: Path, *, is_dry: bool) -> CacheEntry:
+    entry = _look(folder)
     if png_tree.is_tree_here(folder):
-        return CacheEntry(str(folder), "png", "complete")
+        return entry
     with exclusive(folder / fmt.LOCK, what="cache"):
         try:
             names = garbage(folder)
         except RunError as error:  # nobody knows what such a cache needs
-            return CacheEntry(str(folder), "?", error.id)
+            return replace(entry, kind="?", state=error.id)
         freed = sum((folder / name).stat().st_size for name in names)
         if not is_dry:
             for name in names:
                 (folder / name).unlink(missing_ok=True)
-    return CacheEntry(str(folder), "cache", "complete", num_bytes=freed, problems=tuple(names))
+    return replace(entry, deleted=tuple(names), num_bytes_freed=freed)
 
 
 def _result(

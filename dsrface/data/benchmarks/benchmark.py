@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dsrface.config.catalogue import PROTOCOLS
 from dsrface.data.decode import ImageU8, decode_image, read_image
 from dsrface.data.formats.landmarks import Points
 from dsrface.data.pairs import Pairs
@@ -135,7 +136,7 @@ class Benchmark:
 
 def twin_tests(pairs: Pairs) -> tuple[PairTest, ...]:
     """Return the three ways to compare pairs of HR faces: as they are, with one reduced, with both."""
-    return tuple(PairTest(protocol, pairs) for protocol in ("HR-LR", "LR-LR", "HR-HR"))
+    return tuple(PairTest(protocol, pairs) for protocol in PROTOCOLS)
 
 
 def reader_size(face: Face, vlr_size: int) -> int:

@@ -12,6 +12,7 @@ from dsrface.commands.evaluate.benchmark.features import Embedded
 from dsrface.commands.evaluate.benchmark.result import SearchFigures
 from dsrface.commands.evaluate.figures import Scored, compare_cells, score_cell, verdict
 from dsrface.commands.evaluate.result import BICUBIC, DSR, FROZEN, HR, RAW, TUNED, Cell, Comparison
+from dsrface.config.catalogue import PROTOCOLS
 from dsrface.data.benchmarks.benchmark import Benchmark, GallerySearch, PairTest, Template
 from dsrface.data.pairs import Pairs, both_ways
 from dsrface.errors import DataError
@@ -148,7 +149,7 @@ def _judge_pairs(
     kinds = list(dict.fromkeys(kind for kind, _ in embedded.features if kind != HR))
     pairs = test.pairs if benchmark.templates else _pairs_without(test.pairs, embedded.bad)
     for role in (*roles, RAW):
-        for kind in [HR] if test.protocol == "HR-HR" else kinds:
+        for kind in [HR] if PROTOCOLS[test.protocol].is_ceiling else kinds:
             left, right = (_side(side, kind) for side in test.protocol.split("-"))
             features = [_units(benchmark, embedded.features[side, role]) for side in (left, right)]
             # Twins are compared both ways; of native pairs each side has one form only.
