@@ -55,8 +55,9 @@ result = run(PrepareConfig(source=Path("photos"), data=Path("data")), emit=print
 print(result.summary, result.location, result.next_command)
 ```
 
-`LoadedModel` is a network with its `kind`, `config`, `preprocess`, `sha256` and `path`; `Batch` is what
-loaders yield (`inputs`, `high`, `labels`, `indices`); `Preprocess` says how a network wants its images."""
+`Report` is the doctor's; `LoadedModel` is a network with its `kind`, `config`, `preprocess`, `sha256` and
+`path`; `Batch` is what loaders yield (`inputs`, `high`, `labels`, `indices`); `Preprocess` says how a network
+wants its images."""
 CHECKS_INTRODUCTION = """\
 What `dsrface doctor --explain ID` prints, for each check in the order of the report. [Doctor](doctor.md) is
 the guide; an error text met in a log is in the [index](#index-of-error-texts) at the end."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from dsrface.data.cache.reader import PackedReader
 from dsrface.data.layout import FaceData
 from dsrface.data.loaders import Loader
 from dsrface.data.samplers import BatchSampler, EpochOrder
+from dsrface.doctor import objects
+from dsrface.doctor.report import Report
 from dsrface.engine import inference
 from dsrface.errors import DsrfaceError, UsageError
 from dsrface.events import Event
@@ -39,8 +41,11 @@ __all__ = [
     "DsrfaceError",
     "LoadedModel",
     "Preprocess",
+    "Report",
+    "assert_workers_safe",
     "embed",
     "evaluate",
+    "examine",
     "load_dsr",
     "load_recogniser",
     "open_data",
@@ -255,3 +260,46 @@ def _require(loaded: LoadedModel, kind: str, images: Images, size_px: int | None
     if size_px not in (None, shape[1]):
         message = f"The network takes images of {size_px} px, not of {shape[1]} px."
         raise UsageError(message, id="wrong-vlr-size")
+
+
+def examine(value: Any, **settings: Any) -> Report:
+    """Examine what DataLoader workers will do to an object, without a script.
+
+    Its members, its items and real workers are looked at as `dsrface doctor` does, on Linux in a fork of this
+    process. The report prints as text, and a notebook shows it.
+
+    Args:
+        value: A DataLoader (its sampler, batch sampler and options count), a Dataset or a pair of one and a
+            dict of options, a data module of Lightning, a data set or a Trainer of Hugging Face.
+        settings: Keys of the doctor's configuration, such as `batch_size`, `start_method`, `workers`,
+            `budget_s`, `step_ms` and `only`.
+
+    Raises:
+        UsageError: it is nothing of that kind.
+
+    Example:
+        >>> from torch.utils.data import DataLoader
+        >>> report = dsrface.examine(DataLoader(range(1000), batch_size=50), budget_s=8)
+        >>> report.exit_code, report.recommendation["num_workers"]
+        (0, 0)
+    """
+    return objects.examine_object(value, settings)
+
+
+def assert_workers_safe(value: Any, **settings: Any) -> None:
+    """Fail a test when workers are not safe for an object.
+
+    Args:
+        value: As of `examine`.
+        settings: As of `examine`; `start_method="all"` asks for every platform, `strict=True` for warnings.
+
+    Raises:
+        AssertionError: a check failed; its text is the report.
+        UsageError: it is nothing of that kind.
+
+    Example:
+        >>> dsrface.assert_workers_safe(range(1000), start_method="spawn", probe=False)
+    """
+    report = objects.examine_object(value, settings)
+    if report.verdict == "fail":
+        raise AssertionError(str(report))

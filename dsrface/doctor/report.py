@@ -118,6 +118,22 @@ class Report:
         advice = {"fail": "do not launch like this", "warn": "can run, read the warnings", "pass": "ready"}
         return f"{', '.join(words)} in {self.duration_s:.0f} s -> {advice[self.verdict]}"
 
+    def __str__(self) -> str:
+        lines = []
+        for check in self.checks:
+            if check.status in ("fail", "error", "warn"):
+                lines.append(f"{check.status.upper()} {check.id}: {check.summary}")
+                parts = (("where", check.where), ("matters", check.matters), ("fix", check.fix))
+                lines += [f"  {label}: {text}" for label, text in parts if text]
+        if self.recommendation is not None:
+            lines.append(f"use DataLoader(..., {self.recommendation['flags']})")
+        return "\n".join([*lines, f"{self.target}: {self.verdict_line()}"])
+
+    def _repr_html_(self) -> str:
+        from dsrface.doctor.html import report_html
+
+        return report_html(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the document that `--json` prints; its schema is docs/doctor.schema.json."""
         return {

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,7 @@ def _part(value: Any, key: str, spec: str) -> Any:
 
 
 def _call(value: Any, args: Any) -> Any:
-    known = ("__getitem__", "__iter__", "train_dataloader")
+    known = ("__getitem__", "__iter__", "train_dataloader", "get_train_dataloader")
     if isinstance(value, type) or not any(hasattr(value, name) for name in known):
         if not callable(value):
             raise UsageError(f"{value!r} is neither a data set nor callable.", id="bad-target")
@@ -185,6 +186,18 @@ def _bind(value: Callable[..., Any], positional: list[Any], named: dict[str, Any
             id="bad-dataset-args",
             hint=f"For example --dataset-args '{example}'.",
         ) from None
+
+
+def from_object(value: Any) -> Target:
+    """Return the target that an object is: a loader, a data set, a data module, a trainer, a pair of both.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    main = sys.modules.get("__main__")
+    target = _unpack(value, type(value).__name__, str(getattr(main, "__file__", "") or ""))
+    target.is_running = True
+    return target
 
 
 def _unpack(value: Any, spec: str, file: str) -> Target:
@@ -241,6 +254,8 @@ def _choose(value: Any, spec: str) -> tuple[Any, str]:
     """
     from torch.utils.data import DataLoader, Dataset
 
+    if callable(getattr(value, "get_train_dataloader", None)):
+        return value.get_train_dataloader(), f"{type(value).__name__}.get_train_dataloader()"
     if not isinstance(value, DataLoader) and callable(getattr(value, "train_dataloader", None)):
         kind = type(value).__name__
         for name, args in (("prepare_data", ()), ("setup", ("fit",))):

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 _POLL_S = 0.1
 _MEMORY_POLL_S = 0.25
@@ -121,8 +121,20 @@ def run_stage(
     return outcome
 
 
+class Processes(Protocol):
+    """The root of what is heard: a guardian, or something like one."""
+
+    @property
+    def pid(self) -> int:
+        """Everything below it counts."""
+
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """Takes commands."""
+
+
 def hear(
-    guardian: subprocess.Popen[bytes],
+    guardian: Processes,
     events: queue.Queue[dict[str, Any] | None],
     log: IO[bytes],
     outcome: Outcome,
@@ -258,7 +270,7 @@ def _take(event: dict[str, Any], outcome: Outcome, on_event: Callable[[dict[str,
 
 
 def _ask_for_stacks(
-    guardian: subprocess.Popen[bytes],
+    guardian: Processes,
     events: queue.Queue[dict[str, Any] | None],
     outcome: Outcome,
     log: IO[bytes],
