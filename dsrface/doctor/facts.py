@@ -46,6 +46,7 @@ class SurveyFacts:
         states: Numbers that items change and depend on.
         counters: Those of them that count items.
         epoch_setters: What the main program calls or sets between epochs.
+        failing: Keys whose items raised, as text.
         finalizers: Members whose class has `__del__`.
         removing: Those of them that remove files.
         shards: For a stream: the most workers that all get something; None when unknown.
@@ -69,6 +70,7 @@ class SurveyFacts:
     states: list[str] = field(default_factory=list)
     counters: list[str] = field(default_factory=list)
     epoch_setters: list[str] = field(default_factory=list)
+    failing: list[str] = field(default_factory=list)
     finalizers: list[str] = field(default_factory=list)
     removing: list[str] = field(default_factory=list)
     shards: int | None = None
@@ -77,7 +79,7 @@ class SurveyFacts:
 
     def for_proof(self) -> dict[str, Any]:
         """Return what the proof with workers needs of the survey."""
-        names = ("handles", "rngs", "states", "counters", "epoch_setters", "finalizers")
+        names = ("handles", "rngs", "states", "counters", "epoch_setters", "failing", "finalizers")
         return {name: getattr(self, name) for name in names}
 
     def to_dict(self) -> dict[str, Any]:

@@ -142,6 +142,7 @@ class _Stage:
             rngs=passes.drawn,
             states=passes.states or passes.before.iterators,
             counters=passes.counters,
+            failing=[failure["key"] for failure in seen.failures],
         )
 
     def _first_pass(self, begin: float) -> Iterator[Any]:

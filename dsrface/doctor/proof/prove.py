@@ -179,6 +179,10 @@ def _begin(target: Target, request: Mapping[str, Any], number: int) -> Start:
     batches = proof_batches(
         target, num_workers=num_workers, item_s=request["item_s"], load_s=request["load_s"]
     )
+    failing = set(request["survey"].get("failing", ()))
+    if failing and not target.has_own_batches:  # what raises here needs no worker to show it
+        batches = [_without(batch, failing) for batch in batches]
+        batches = [batch for batch in batches if batch is not None]
     if not batches:
         return Start(number, [], 0)
     if is_slow(request):
@@ -186,6 +190,13 @@ def _begin(target: Target, request: Mapping[str, Any], number: int) -> Start:
     natural = natural_batch(target, batches)
     shift = number % len(batches)  # the same batches, by other workers
     return Start(number, [natural] * (2 * num_workers) + batches[shift:] + batches[:shift], 2)
+
+
+def _without(batch: Any, failing: set[str]) -> Any:
+    """Return a batch of keys without those that raise; None when none is left."""
+    if not isinstance(batch, list):
+        return None if repr(batch)[:200] in failing else batch
+    return [key for key in batch if repr(key)[:200] not in failing] or None
 
 
 def _run(start: Start, target: Target, request: Mapping[str, Any], report: Reporter) -> None:
