@@ -1,4 +1,4 @@
-"""Write api.md, cli.md, config.md, doctor-checks.md and modules.md from the program itself.
+"""Write api.md, cli.md, config.md, errors.md, doctor-checks.md and modules.md from the program itself.
 
 `--check` only says whether they are fresh. Free of torch, like `--help`.
 """
@@ -19,6 +19,7 @@ from dsrface.cli.field_help import Text, texts_of
 from dsrface.config.describe import Key, keys
 from dsrface.config.sources import list_presets
 from dsrface.doctor.checks.registry import all_checks
+from dsrface.runtime.error_texts import families
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "dsrface"
@@ -58,6 +59,27 @@ print(result.summary, result.location, result.next_command)
 `Report` is the doctor's; `LoadedModel` is a network with its `kind`, `config`, `preprocess`, `sha256` and
 `path`; `Batch` is what loaders yield (`inputs`, `high`, `labels`, `indices`); `Preprocess` says how a network
 wants its images."""
+ERRORS_INTRODUCTION = """\
+An error says what happened with the value, where (file, key, sample, step) and what to do, and ends with its
+id and exit code. With `--json` it is one JSON object on stderr: `error` (the id), `family`, `exit_code`,
+`message`, `where`, `hint`. Ids are stable: scripts may rely on them, as on the exit codes.
+
+| code | meaning |
+| --- | --- |
+| 0 | done |
+| 1 | done, and the answer is no: the doctor found a failure, verify found damage, parity missed |
+| 2 | usage or configuration |
+| 3 | data |
+| 4 | weights |
+| 5 | environment: device, disk, installation |
+| 6 | training |
+| 7 | run folder or cache |
+| 8 | worker |
+| 70 | our own bug |
+| 130, 143 | interrupted by Ctrl-C, terminated by SIGTERM |
+
+`dsrface explain ID` prints one of these, and the doctor's checks, in the terminal."""
+
 CHECKS_INTRODUCTION = """\
 What `dsrface doctor --explain ID` prints, for each check in the order of the report. [Doctor](doctor.md) is
 the guide; an error text met in a log is in the [index](#index-of-error-texts) at the end."""
@@ -90,6 +112,17 @@ def config_page() -> str:
         lines += [_key_row(key) for key in keys(schema)]
         lines.append("")
     return "\n".join(lines)
+
+
+def errors_page() -> str:
+    """Return every error id, by family."""
+    lines = [DO_NOT_EDIT, "# Errors", "", ERRORS_INTRODUCTION]
+    for family in families():
+        lines += ["", f"## {family.title} ({family.exit_code})", ""]
+        lines += [family.note, ""] if family.note else []
+        lines += ["| id | what happened | what to do |", "| --- | --- | --- |"]
+        lines += [f"| `{text.id}` | {_cell(text.what)} | {_cell(text.do)} |" for text in family.errors]
+    return "\n".join(lines) + "\n"
 
 
 def checks_page() -> str:
@@ -238,6 +271,7 @@ PAGES = {
     "api.md": api_page,
     "cli.md": cli_page,
     "config.md": config_page,
+    "errors.md": errors_page,
     "doctor-checks.md": checks_page,
     "modules.md": modules_page,
 }

@@ -11,7 +11,7 @@
     +-- WorkerError                8   a DataLoader worker died or hung
 
 A message says what happened with the value, where (file, key, sample, step) and what to do. Each error
-carries a stable `id` (kebab-case), explained in `docs/errors.md`. Every class can be built from one string
+carries a stable `id` (kebab-case) that `dsrface explain` explains. Every class can be built from one string
 and pickled, because a worker process re-raises that way.
 """
 

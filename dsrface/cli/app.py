@@ -8,7 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from dsrface import __version__
-from dsrface.cli import cache_commands, config_commands, people, pipeline, tools
+from dsrface.cli import cache_commands, config_commands, explain_command, people, pipeline, tools
 from dsrface.cli.output import guarded, output_of
 from dsrface.errors import UsageError
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (pipeline.app, tools.app, people.app):
+for group in (pipeline.app, tools.app, people.app, explain_command.app):
     app.registered_commands += group.registered_commands
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(config_commands.app, name="config")

@@ -123,7 +123,7 @@ def execute(name: str, output: Output, sources: Sources, *, render: Render | Non
             flags=sources.flags,
         )
     except UsageError as error:
-        error.hint = error.hint or f"dsrface {name} --help, and docs/config.md for every key."
+        error.hint = error.hint or f"dsrface {name} --help; dsrface config show {name} lists every key."
         raise
     with _spinner(output, "loading torch"):
         module = import_command(COMMANDS[name][2])

@@ -23,7 +23,7 @@ ConfigFile = Annotated[
 ]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set any key of docs/config.md; may be repeated."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set any key of `dsrface config show`; may be repeated."),
 ]
 
 # Help, choices and bounds of all these are those of the configuration's field; see `field_help`.

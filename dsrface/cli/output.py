@@ -105,7 +105,7 @@ class Output:
             self.note(f"  where  {error.where}")
         if error.hint:
             self.note(textwrap.indent(error.hint, " " * 9).replace(" " * 9, "  to do  ", 1))
-        self.note(f"  about  {error.id} (docs/errors.md), exit code {error.exit_code}", style="dim")
+        self.note(f"  about  dsrface explain {error.id}, exit code {error.exit_code}", style="dim")
 
 
 def output_of(arguments: list[str]) -> Output:

@@ -99,7 +99,7 @@ def test_an_error_ends_with_its_familys_code_and_says_what_where_and_what_to_do(
         "  where  [/x/y]/ü.png",
         "  to do  Mend it.",
         "         Then again.",
-        f"  about  some-id (docs/errors.md), exit code {kind.exit_code}",
+        f"  about  dsrface explain some-id, exit code {kind.exit_code}",
     ]
 
 

@@ -196,5 +196,5 @@ def _other_layout(root: Path, wanted: Sequence[str] | str) -> DataError:
         f"The folder is not laid out as the benchmark is: there is no {wanted}.",
         id="other-layout",
         where=root,
-        hint="Name the folder that the archive was unpacked to; docs/how-to/benchmarks.md shows it.",
+        hint="Name the folder that the archive was unpacked to.",
     )
