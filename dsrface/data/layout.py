@@ -248,6 +248,13 @@ def open_data(path: Path) -> FaceData:
             where=path,
             hint="Make one with `dsrface prepare PHOTOS DATA`.",
         )
+    if path.resolve().name in SPLITS and (path.resolve().parent / DATASET_FILE).is_file():
+        raise DataError(
+            f"This is the {path.resolve().name} split of a data set, not a data set.",
+            id="split-of-data-set",
+            where=path,
+            hint=f"Name the data set: {path.resolve().parent}",
+        )
     info = _read_info(path)
     is_native = bool(info.get("native"))
     needed = "" if is_native else HIGH_FOLDER

@@ -256,7 +256,7 @@ class _Loop:
         with self.where.ranks.fail_together():
             if self.where.ranks.is_main:
                 result = self._validate()
-                is_best = result.score > self.best.score
+                is_best = result.beats(self.best)
                 if is_best:
                     self.best, self.best_step = result, self.step
                 if self.step == 0:
@@ -320,7 +320,12 @@ class _Loop:
             "ema": self.ema.state(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "best": {"score": self.best.score, "step": self.best_step, "metrics": self.best.metrics},
+            "best": {
+                "score": self.best.score,
+                "tie": self.best.tie,
+                "step": self.best_step,
+                "metrics": self.best.metrics,
+            },
             "first_metrics": self.first_metrics,
             "validated_step": self.validated_step,
         }
@@ -352,7 +357,8 @@ class _Loop:
         self.scaler.load_state_dict(state["scaler"])
         self.step = self.saved_step = state["step"]
         best = state["best"]
-        self.best, self.best_step = Validation(best["metrics"], best["score"]), best["step"]
+        self.best = Validation(best["metrics"], best["score"], best.get("tie", 0.0))
+        self.best_step = best["step"]
         self.first_metrics = state["first_metrics"]
         self.validated_step = state["validated_step"]
         self.last_saved = path

@@ -196,7 +196,12 @@ class RecognitionTask(Task):
             metrics["holdout_accuracy"] = self._holdout_accuracy(self._images.holdout)
         self._guard.check(metrics, step=step, is_last=is_last)
         by = self._config.eval.select_by
-        return Validation(metrics, score=metrics["auc"] if by == "auc" else -metrics["eer"])
+        return Validation(
+            metrics,
+            score=metrics["auc"] if by == "auc" else -metrics["eer"],
+            tie=metrics["d_prime"],
+            is_eligible=step > 0 or not self._is_from_scratch,
+        )
 
     def save_model(self, path: Path, *, step: int) -> None:
         """Write the trunk; the head belongs to the training persons and stays in the trainer's state."""

@@ -74,8 +74,8 @@ class RunFolder:
 
     @property
     def origin(self) -> dict[str, str]:
-        """What a weight file says of where it came from: the digest of the data set, as in run.json."""
-        return {key: str(self.record[key]) for key in ("data_sha256",) if key in self.record}
+        """What a weight file says of its training data: their digest and degradation, as in run.json."""
+        return {key: str(self.record[key]) for key in ("data_sha256", "degradation") if key in self.record}
 
     def pin(self, name: str, value: str) -> None:
         """Record what a run depends on besides its settings, such as the hash of starting weights.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 
 from dsrface.config.engine import EngineConfig, TrainingConfig
+from dsrface.data.degrade import Degradation
 from dsrface.engine.context import Where
 from dsrface.engine.distributed import Ranks, process_group
 from dsrface.engine.run_folder import RunFolder, how_it_ended, open_run
@@ -20,17 +22,22 @@ from dsrface.runtime.devices import choose_device
 
 
 @contextlib.contextmanager
-def training_session(config: TrainingConfig, *, emit: Emit, data_sha256: str) -> Iterator[Where]:
+def training_session(
+    config: TrainingConfig, *, emit: Emit, data_sha256: str, degradation: Degradation | None = None
+) -> Iterator[Where]:
     """Open everything a run needs, seed torch, and close it in order, whatever happens.
 
     Args:
         config: `TrainDsrConfig` or `FinetuneConfig`.
         emit: Takes the events of rank 0, besides the run folder's own sinks.
         data_sha256: Digest of the data set; a run is only resumed on the same data.
+        degradation: How its VLR faces were made; None when unknown or not used.
     """
     device = choose_device(config.device, amp=config.amp)
     with process_group(device) as ranks, stop_signals() as stop:
         facts = {"device": device.reason, "data_sha256": data_sha256, "world_size": ranks.world_size}
+        if degradation is not None:
+            facts["degradation"] = json.dumps(degradation.to_dict(), sort_keys=True)
         with (
             _folder(config, ranks, facts) as folder,
             _recording(folder, config.engine, ranks, emit) as record,

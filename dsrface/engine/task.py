@@ -18,10 +18,18 @@ class Validation:
     Args:
         metrics: On validation images.
         score: What the best checkpoint is picked by, higher is better; NaN stops the run.
+        tie: Decides between equal scores, higher is better.
+        is_eligible: Whether these weights may be the best; random ones may not.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     score: float = 0.0
+    tie: float = 0.0
+    is_eligible: bool = True
+
+    def beats(self, other: Validation) -> bool:
+        """Return whether these weights are to be kept instead of the best so far."""
+        return self.is_eligible and (self.score, self.tie) > (other.score, other.tie)
 
 
 @dataclass(frozen=True)

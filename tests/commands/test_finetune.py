@@ -235,7 +235,7 @@ def test_anchor_holds_the_embedding(tiny_data, started, tmp_path):
         flags = {
             "anchor.weight": weight,
             "anchor.hr_fraction": 0.5,
-            "optim.lr": 3e-3,
+            "optim.lr": 1e-3,
             "trunk.lr_fraction": 1.0,
         }
         run_quietly(

@@ -92,6 +92,7 @@ def test_leaves_exactly_these_files(tiny_data, tmp_path):
     per_checkpoint = ["model.safetensors", "trainer.pt", "checkpoint.json"]
     assert found == {
         *("run.json", "config.toml", "metrics.jsonl", "log.txt", ".lock", "best.json", "last.json"),
+        "trained_on.json",
         *(f"checkpoints/{step}/{name}" for step in steps for name in per_checkpoint),
         *(f"samples/step_{step:06d}.png" for step in (0, 2, 4, 6)),
         "samples/first_batch.png",

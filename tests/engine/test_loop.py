@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from dsrface.engine import loop
 from dsrface.engine.checkpoint import find_last, load_trainer_state
 from dsrface.engine.signals import Stop
+from dsrface.engine.task import Validation
 from dsrface.errors import RunError, TrainingError, WorkerError
 from dsrface.events import EvalDone, RunFinished, StepDone
 from tests.engine.toy import ToySource, ToyTask, train
@@ -341,3 +342,11 @@ def test_a_worker_killed_during_a_step_is_explained(tmp_path, monkeypatch):
         train(tmp_path / "run", ToyTask())
     assert caught.value.exit_code == 8
     assert "Killed" in str(caught.value) or "memory" in str(caught.value)
+
+
+def test_equal_scores_are_told_apart_and_random_weights_are_never_the_best():
+    best = Validation(score=1.0, tie=2.0)
+    assert Validation(score=1.0, tie=3.0).beats(best)
+    assert not Validation(score=1.0, tie=2.0).beats(best)
+    assert not Validation(score=0.9, tie=9.0).beats(best)
+    assert not Validation(score=2.0, is_eligible=False).beats(best)

@@ -17,6 +17,13 @@ from dsrface.commands.evaluate.figures import Scored, compare_cells, identify, i
 from dsrface.commands.evaluate.findings import limits, quality_answer, verification_answer
 from dsrface.commands.evaluate.images import Measured, Networks, measure
 from dsrface.commands.evaluate.networks import describe_networks, is_untuned, load_networks
+from dsrface.commands.evaluate.overlap import (
+    degradation_limits,
+    find_overlaps,
+    overlap_details,
+    overlap_limits,
+    unrecorded,
+)
 from dsrface.commands.evaluate.report import write_report
 from dsrface.commands.evaluate.result import (
     FROZEN,
@@ -229,18 +236,22 @@ def _evaluation(
         first = headline
         headline, details, winner = verification_answer(judged.scored, judged.comparisons, config.vlr_size)
         details.append(first)
+    overlaps = find_overlaps(networks, split)
+    doubts = overlap_limits(overlaps, split) + degradation_limits(networks, data, config.vlr_size)
+    general = limits(
+        judged.counts,
+        is_drawn=is_drawn(data.info),
+        split=split.name,
+        trained_on=_trained_on(config, networks, data.source_digest),
+        is_untuned=is_untuned(networks.recognisers),
+        num_draws=config.bootstrap,
+        cells=judged.scored.cells,
+    )
     return Evaluation(
         headline=headline,
-        details=tuple(details),
-        limits=limits(
-            judged.counts,
-            is_drawn=is_drawn(data.info),
-            split=split.name,
-            trained_on=_trained_on(config, networks, data.source_digest),
-            is_untuned=is_untuned(networks.recognisers),
-            num_draws=config.bootstrap,
-            cells=judged.scored.cells,
-        ),
+        details=(*details, *overlap_details(overlaps)),
+        limits=(*doubts, *general, *unrecorded(overlaps)),
+        overlaps=overlaps,
         data=str(config.data),
         split=split.name,
         vlr_size=config.vlr_size,

@@ -191,6 +191,23 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """What a network's training data share with the split.
+
+    Args:
+        network: Its role: `DSR`, `frozen` or `fine-tuned`.
+        is_recorded: Whether its run has recorded what it was trained on.
+        images: Pictures of the split with the pixels of a training picture.
+        persons: Persons of the split with the name of a training person.
+    """
+
+    network: str
+    is_recorded: bool
+    images: int = 0
+    persons: int = 0
+
+
+@dataclass(frozen=True)
 class Counts:
     """What was measured on.
 
@@ -233,6 +250,7 @@ class Evaluation:
         winner: Name of the best HR-LR cell; of the best pictures without recognisers; empty without
             figures.
         settings: Seed, bootstrap draws, device.
+        overlaps: What each network's training data share with the split.
     """
 
     headline: str
@@ -251,6 +269,7 @@ class Evaluation:
     identification: tuple[Identification, ...]
     winner: str
     settings: dict[str, Any] = field(default_factory=dict)
+    overlaps: tuple[Overlap, ...] = ()
 
     @property
     def main_cells(self) -> tuple[Cell, ...]:

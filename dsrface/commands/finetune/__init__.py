@@ -17,6 +17,7 @@ from dsrface.commands.shared.training_result import TrainingResult, interrupted
 from dsrface.config.catalogue import RECOGNISERS
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data.layout import open_data
+from dsrface.data.training_record import write_training_record
 from dsrface.engine.checkpoint import find_last
 from dsrface.engine.context import Outcome, Where
 from dsrface.engine.loop import fit
@@ -62,7 +63,12 @@ def run(config: FinetuneConfig, *, emit: Emit) -> TrainingResult:
         DsrfaceError: whatever goes wrong, by family.
     """
     data = open_data(config.data)
-    with training_session(config, emit=emit, data_sha256=data.source_digest) as where:
+    degradation = None if config.hr_only else data.degradation(config.vlr_size)
+    with training_session(
+        config, emit=emit, data_sha256=data.source_digest, degradation=degradation
+    ) as where:
+        if where.ranks.is_main:
+            write_training_record(where.folder.path, data.split("train"))
         for note in data.notes:
             where.emit(Note(note))
         # Before anything is measured or read: weights that do not fit are found at once.
@@ -70,6 +76,9 @@ def run(config: FinetuneConfig, *, emit: Emit) -> TrainingResult:
         dsr = _load_dsr(config.live, config, where) if config.live is not None else None
         with open_recogniser_data(config, data, where) as faces:
             outcome = _train(config, faces, start, dsr, where)
+        if outcome.first_metrics.get("auc", 0.0) >= 1:
+            doubt = "validation was perfect before the first step: it cannot tell checkpoints apart"
+            where.emit(Note(f"{doubt}; prepare the data with more validation persons", is_warning=True))
     return _result(config, where, outcome)
 
 

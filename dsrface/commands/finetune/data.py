@@ -22,6 +22,7 @@ from dsrface.errors import DataError
 from dsrface.events import Note
 from dsrface.runtime.files import write_json
 
+_FEW_GENUINE_PAIRS = 30  # each error is then 3 % or less
 _MIN_LEFT = 2  # images that a person keeps for training
 
 
@@ -188,6 +189,9 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
             check_outputs(split, outputs_of(split, data, config.dsr_outputs))
     val = val.subset(whole_persons(val, config.eval.max_images, seed=config.seed))
     _check_val(val, data)
+    if (num_genuine := _num_genuine(val)) < _FEW_GENUINE_PAIRS:
+        doubt = f"validation has {num_genuine} pairs of one person: checkpoints are chosen by luck"
+        where.emit(Note(f"{doubt}; {_FEW_GENUINE_PAIRS} or more are better", is_warning=True))
     kept, out = hold_out(train, fraction=config.eval.holdout_fraction, seed=config.seed)
     holdout, train = train.subset(out), train.subset(kept)
     if where.ranks.is_main:
@@ -209,6 +213,11 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
         )
     with contextlib.ExitStack() as stack:
         yield RecogniserData(config, data, train, holdout, val, num_workers, where, stack)
+
+
+def _num_genuine(val: FaceSplit) -> int:
+    counts = np.bincount(val.labels.numpy())
+    return int((counts * (counts - 1) // 2).sum())
 
 
 def _check_val(val: FaceSplit, data: FaceData) -> None:

@@ -16,6 +16,7 @@ from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import BatchSampler, EpochOrder, in_order
+from dsrface.data.training_record import write_training_record
 from dsrface.engine.context import Outcome, Where
 from dsrface.engine.dsr_task import DsrTask
 from dsrface.engine.inference import Images, gather
@@ -42,7 +43,12 @@ def run(config: TrainDsrConfig, *, emit: Emit) -> TrainingResult:
     data = open_data(config.data)
     train, val = data.split("train"), data.split("val")
     doubts = data.check_twins(config.vlr_size, "train", "val")
-    with training_session(config, emit=emit, data_sha256=data.source_digest) as where:
+    degradation = data.degradation(config.vlr_size)
+    with training_session(
+        config, emit=emit, data_sha256=data.source_digest, degradation=degradation
+    ) as where:
+        if where.ranks.is_main:
+            write_training_record(where.folder.path, train)
         for note in data.notes:
             where.emit(Note(note))
         for doubt in doubts:

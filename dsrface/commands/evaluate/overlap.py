@@ -1,0 +1,84 @@
+"""Whether networks have seen what they are measured on, and whether it is like their training data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from dsrface.commands.evaluate.images import Networks
+from dsrface.commands.evaluate.result import Overlap
+from dsrface.data.layout import FaceData, FaceSplit
+from dsrface.data.training_record import digest_images, digest_persons, find_training_record
+from dsrface.models.loaded import LoadedModel
+
+
+def find_overlaps(networks: Networks, split: FaceSplit) -> tuple[Overlap, ...]:
+    """Compare the pictures and persons of a split with what each network's run was trained on."""
+    records = {role: find_training_record(loaded.path) for role, loaded in _by_role(networks)}
+    if not any(record is not None for record in records.values()):
+        return tuple(Overlap(role, is_recorded=False) for role in records)
+    images, persons = digest_images(split), digest_persons(split.persons)
+    found = []
+    for role, record in records.items():
+        if record is None:
+            found.append(Overlap(role, is_recorded=False))
+            continue
+        num_images = sum(digest in record.images for digest in images)
+        num_persons = sum(digest in record.persons for digest in persons)
+        found.append(Overlap(role, is_recorded=True, images=num_images, persons=num_persons))
+    return tuple(found)
+
+
+def overlap_limits(overlaps: Sequence[Overlap], split: FaceSplit) -> list[str]:
+    """Return a sentence for each network that has seen pictures or names of the split."""
+    found = []
+    for item in overlaps:
+        if item.images:
+            found.append(
+                f"{item.images} of the {len(split)} pictures are among those that {item.network} was trained "
+                "on: its figures flatter."
+            )
+        elif item.persons:
+            found.append(
+                f"{item.persons} of the {len(split.persons)} persons have names of persons that "
+                f"{item.network} was trained on: if they are the same people, its figures flatter."
+            )
+    return found
+
+
+def unrecorded(overlaps: Sequence[Overlap]) -> list[str]:
+    """Return a sentence on the networks whose training data nobody knows."""
+    unknown = [item.network for item in overlaps if not item.is_recorded]
+    if not unknown:
+        return []
+    what = f"What {' and '.join(unknown)} was trained on is not recorded"
+    return [f"{what}: overlap with these people cannot be ruled out."]
+
+
+def overlap_details(overlaps: Sequence[Overlap]) -> list[str]:
+    """Return the good news: which networks share neither a picture nor a name with the split."""
+    clean = [item.network for item in overlaps if item.is_recorded and not item.images + item.persons]
+    return [f"No overlap with the training data of {' and '.join(clean)}."] if clean else []
+
+
+def degradation_limits(networks: Networks, data: FaceData, vlr_size: int) -> list[str]:
+    """Return a sentence for each network that was trained on VLR faces of another making."""
+    here = data.degradation(vlr_size)
+    if here is None:
+        return []
+    found = []
+    for role, loaded in _by_role(networks):
+        stored = loaded.metadata.get("degradation")
+        kind = json.loads(stored).get("kind") if stored else None
+        if kind is not None and kind != here.kind:
+            found.append(
+                f"{role} was trained on {kind} VLR faces, and these are {here.kind} ones: it cannot show "
+                "here what it has learned."
+            )
+    return found
+
+
+def _by_role(networks: Networks) -> Iterable[tuple[str, LoadedModel]]:
+    if networks.dsr is not None:
+        yield "DSR", networks.dsr
+    yield from networks.recognisers.items()
