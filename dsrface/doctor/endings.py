@@ -29,7 +29,7 @@ _STEPS = {
 def survey_failed(outcome: Outcome) -> list[Finding]:
     """Return the checks that tell which step of the survey its process did not survive."""
     crash = outcome.last("crash")
-    if crash is not None and crash["ours"]:
+    if crash is not None and crash.get("ours", True):
         return [broken(_STEPS.get(outcome.stage, ("ds.unpicklable", "", ""))[0], crash)]
     id, what, fix = _STEPS.get(outcome.stage, ("ds.unpicklable", "looking at the members", ""))
     item = outcome.last("item")
@@ -59,7 +59,7 @@ def proof_failed(outcome: Outcome, method: str, num_workers: int, folder: str) -
     if outcome.ending == "no time":
         return [Finding(id, "skip", "left out: --budget was spent")]
     crash = outcome.last("crash")
-    if crash is not None and crash["ours"]:
+    if crash is not None and crash.get("ours", True):
         return [broken(id, crash)]
     starts = [read(folder, number) for number in (0, 1)]
     if outcome.ending == "timeout" and not outcome.is_silent:
@@ -109,7 +109,7 @@ def broken(id: str, crash: Mapping[str, Any]) -> Finding:
         "error",
         f"this check broke: {crash['error']}",
         fix=REPORT_IT,
-        data={"traceback": crash["traceback"][-2000:]},
+        data={"traceback": crash.get("traceback", "")[-2000:]},
     )
 
 
