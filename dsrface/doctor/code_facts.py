@@ -21,23 +21,26 @@ _MOST_OBJECTS = 2000
 def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
     """Return what the main program would call or set between epochs, as paths such as `dataset.set_epoch`.
 
-    These are methods called set_epoch, and whole numbers that a method other than the constructor sets and
-    that loading an item reads.
+    These are methods called set_epoch, and members that a public method sets and that loading an item reads;
+    those named for an epoch come first.
     """
     methods, attributes = [], []
     for path, owner in _objects(roots):
         if callable(getattr(type(owner), "set_epoch", None)):
             methods.append(f"{path}.set_epoch")
         elif _is_ours(type(owner)):
-            read = _reached(type(owner), _READERS, stores=False)
-            set_later = _stored_elsewhere(type(owner))
+            read, called = _reached(type(owner), _READERS)
+            _, made = _reached(type(owner), _MAKERS)
+            set_later = _stored_by(type(owner), without=called | made)
             own = getattr(owner, "__dict__", None) or {}
             attributes += [
                 f"{path}.{name}"
                 for name, value in own.items()
-                if type(value) is int and name in read and (name in set_later or name in ("epoch", "_epoch"))
+                if isinstance(value, (int, float, str, tuple))
+                and name in read
+                and (name in set_later or name in ("epoch", "_epoch"))
             ]
-    return methods or attributes
+    return [*methods, *sorted(attributes, key=lambda path: "epoch" not in path)]
 
 
 def finalizers(roots: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -48,7 +51,7 @@ def finalizers(roots: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         if isinstance(method, FunctionType) and _is_ours(type(owner)):
             place = f"{path}.__del__ ({locate(owner, '__del__', method)})"
             found.append(place)
-            names = _reached(type(owner), ("__del__",), stores=False) | set(method.__code__.co_names)
+            names = _reached(type(owner), ("__del__",))[0] | set(method.__code__.co_names)
             if names & _DESTROYS:
                 removing.append(place)
     return found, removing
@@ -75,9 +78,10 @@ def _is_ours(cls: type) -> bool:
     return cls.__module__ == "__main__" or is_users(str(getattr(module, "__file__", None) or ""))
 
 
-def _reached(cls: type, names: tuple[str, ...], *, stores: bool) -> set[str]:
-    """Return the attributes that methods load (or store), followed through the class's own methods."""
-    todo, done, found = list(names), set(), set()
+def _reached(cls: type, names: tuple[str, ...]) -> tuple[set[str], set[str]]:
+    """Return the attributes that methods load, followed through the class's own methods; and these."""
+    todo, done = list(names), set()
+    found: set[str] = set()
     while todo:
         name = todo.pop()
         method = getattr(cls, name, None)
@@ -88,18 +92,17 @@ def _reached(cls: type, names: tuple[str, ...], *, stores: bool) -> set[str]:
         done.add(name)
         for instruction in dis.get_instructions(code):
             if instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-                found |= set() if stores else {str(instruction.argval)}
-                todo.append(str(instruction.argval))
-            elif instruction.opname == "STORE_ATTR" and stores:
                 found.add(str(instruction.argval))
-    return found
+                todo.append(str(instruction.argval))
+    return found, done
 
 
-def _stored_elsewhere(cls: type) -> set[str]:
+def _stored_by(cls: type, *, without: set[str]) -> set[str]:
+    """Return the attributes that a class's public methods store, some methods left out."""
     found: set[str] = set()
     for base in cls.__mro__[:-1]:
         for name, value in vars(base).items():
-            if name in _MAKERS or not isinstance(value, (FunctionType, property)):
+            if name in without or name.startswith("_") or not isinstance(value, (FunctionType, property)):
                 continue
             function = value.fset if isinstance(value, property) else value
             code = getattr(function, "__code__", None)

@@ -48,6 +48,4 @@ class Findings:
 
     def against_persistent(self) -> Finding | None:
         """Return the finding that forbids to keep workers from one epoch to the next."""
-        return next(
-            (c for c in self._checks if c.status in _SAYS_NO and c.data.get("blocks_persistent")), None
-        )
+        return next((finding for finding in self._checks if finding.data.get("blocks_persistent")), None)

@@ -165,7 +165,7 @@ class _Stage:
         for key in self._some_keys():
             self.report("item", index=repr(key)[:200])  # should the process die of it, the report names it
             try:
-                item = self.target.dataset[key]
+                item = self.target.load(key)
             except (Exception, StopIteration) as error:  # noqa: BLE001 - foreign code
                 self.seen.failures.append(_failure(key, error))
                 continue
@@ -226,7 +226,7 @@ class _Stage:
     def _again(self) -> None:
         for key in self.good_keys:
             try:
-                self.target.dataset[key]
+                self.target.load(key)
             except Exception:  # noqa: BLE001, S112 - reported by ds.items when it happens at first
                 continue
 
@@ -251,7 +251,7 @@ class _Stage:
 
         def fetch(key: Any) -> None:
             try:
-                self.target.dataset[key]
+                self.target.load(key)
             except Exception as error:  # noqa: BLE001 - foreign code
                 if repr(key)[:200] not in broken:
                     broken.add(repr(key)[:200])

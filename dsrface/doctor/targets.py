@@ -85,6 +85,12 @@ class Target:
         """Whether the loader that was given keeps its workers."""
         return bool(getattr(self.loader, "persistent_workers", False))
 
+    def load(self, key: Any) -> Any:
+        """Load one item as a loader does, by `__getitems__` where the data set has it."""
+        if self.is_batched and getattr(self.dataset, "__getitems__", None):
+            return self.dataset.__getitems__([key])[0]
+        return self.dataset[key]
+
     def num_items(self) -> int | None:
         """Return the length, or None where there is none."""
         try:

@@ -40,6 +40,8 @@ def _items(seen: Loading) -> Finding:
                 fix="Return CPU tensors and move the batch in the training loop; --allow-cuda examines "
                 "it as it is.",
             )
+        if first["type"] == "StopIteration":  # nothing may be recommended where data go missing in silence
+            data["blocks"] = ["fork", "spawn", "forkserver"]
         return failed(
             f"{count_text(len(failures), 'item')} raised; item {first['index']}: {first['error']}",
             where="\n".join(f"dataset[{f['index']}] at {f['source']}" for f in failures[:5]),

@@ -62,8 +62,9 @@ def epoch_is_stale(target: Target, request: Mapping[str, Any]) -> bool | None:
 
 def setter(target: Target, name: str) -> Callable[[int], None] | None:
     """Return what sets the epoch, for a path such as `dataset.set_epoch` or `dataset.transform.epoch`."""
-    owner: Any = target.dataset
-    parts = name.split(".")[1:]
+    roots = {"dataset": target.dataset, "collate_fn": target.collate_fn}
+    root, *parts = name.split(".")
+    owner: Any = roots.get(root)
     for part in parts[:-1]:
         owner = getattr(owner, part, None)
     if owner is None:
@@ -71,8 +72,10 @@ def setter(target: Target, name: str) -> Callable[[int], None] | None:
     value = getattr(owner, parts[-1], None)
     if callable(value):
         return value  # type: ignore[no-any-return]
-    if isinstance(value, int):
-        return lambda epoch: setattr(owner, parts[-1], value + epoch)
+    if isinstance(value, bool):
+        return lambda epoch: setattr(owner, parts[-1], value ^ bool(epoch))
+    if isinstance(value, (int, float)):
+        return lambda epoch: setattr(owner, parts[-1], value + epoch * max(1, abs(value)))
     return None
 
 

@@ -158,7 +158,8 @@ def _meet_here(proof: Proof) -> None:
     error, number = start.evidence.error, int(start.evidence.error["number"])
     keys = start.batches[number] if number < len(start.batches) else None
     proof.failed_key = repr(keys[0] if isinstance(keys, (list, tuple)) and keys else keys)[:60]
-    if keys is None or start.evidence.moved:  # with a shared position, what is read here now proves nothing
+    is_spoiled = start.evidence.moved or proof.survey.get("handles")  # by what workers have read from it
+    if keys is None or is_spoiled:
         return
     try:
         Reference(proof.target).batch(keys)

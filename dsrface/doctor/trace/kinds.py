@@ -25,6 +25,8 @@ _HANDLES: Mapping[tuple[str, str], str] = {
     ("tarfile", "TarFile"): "archive",
     ("socket", "socket"): "socket",
     ("subprocess", "Popen"): "process",
+    ("multiprocessing", "Connection"): "pipe",
+    ("multiprocessing", "PipeConnection"): "pipe",
     ("mmap", "mmap"): "mmap",
     ("cv2", "VideoCapture"): "video",
 }
@@ -49,6 +51,7 @@ CONTRACTS: Mapping[str, str] = {
     "sqlite": "SQLite: a connection must not be carried across a fork (sqlite.org/howtocorrupt.html, 2.6).",
     "socket": "Two processes on one connection read each other's answers.",
     "process": "Two processes on one pipe read each other's answers.",
+    "pipe": "Two processes on one pipe read each other's answers.",
     "video": "A decoder's state is copied, its file position is shared.",
 }
 
@@ -64,6 +67,7 @@ ADVICE: Mapping[str, str] = {
     "descriptor": "Use os.pread(fd, size, offset), which has no position; or open at first use in "
     "__getitem__, keyed by os.getpid().",
     "socket": "Connect at first use in the worker, keyed by os.getpid().",
+    "pipe": "Make it at first use in the worker, one for each process.",
     "process": "Start it at first use in the worker, keyed by os.getpid().",
     "video": "Keep the path and open the video at first use in __getitem__, keyed by os.getpid().",
     "archive": "Keep the path and open the archive at first use in __getitem__, keyed by os.getpid().",
