@@ -32,7 +32,7 @@ shared = functools.partial(nox.session, venv_backend="none", requires=["environm
 @nox.session(default=False)
 def environment(session: nox.Session) -> None:
     """Install the package and every tool of the sessions below, at the tested versions."""
-    tools = nox.project.dependency_groups(PROJECT, "test", "lint", "types")
+    tools = nox.project.dependency_groups(PROJECT, "test", "lint", "types", "site")
     session.install("-c", "constraints.txt", "-e", ".[onnx,spandrel,tensorboard]", *tools)
 
 
@@ -56,6 +56,12 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Check that the generated pages are what the program says."""
     run(session, "docs/generate.py", "--check")
+
+
+@shared()
+def site(session: nox.Session) -> None:
+    """Build the site of the pages, strictly and without a network; arguments after -- go to mkdocs."""
+    run(session, "-m", "mkdocs", "build", "-q", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @shared(default=False)

@@ -261,7 +261,7 @@ def _members(roots: Mapping[str, Any]) -> Iterator[tuple[str, Place, Any]]:
     for module in users_modules():
         for key, value in list(vars(module).items()):
             if not key.startswith("__") and (
-                isinstance(value, (*_SCALARS, *_SIZED)) or is_generator(value) or hasattr(value, "cache_info")
+                isinstance(value, (*_SCALARS, *_SIZED)) or is_generator(value) or _has_cache(value)
             ):
                 yield f"{module.__name__}.{key}", Place(vars(module), key), value
     while queue:
@@ -301,10 +301,19 @@ def _class_entries(owner: Any) -> Iterator[tuple[str, Any]]:
         if not is_users(str(getattr(module, "__file__", None) or "")):
             continue
         for name, value in list(vars(cls).items()):
-            if not name.startswith("__") and (
-                isinstance(value, (int, float, *_SIZED)) or hasattr(value, "cache_info")
-            ):
+            if not name.startswith("__") and (isinstance(value, (int, float, *_SIZED)) or _has_cache(value)):
                 yield name, value
+
+
+def _has_cache(value: Any) -> bool:
+    """Return whether a value is a function with functools' cache.
+
+    A stand-in for a missing package, as transformers has many, raises ImportError at any attribute.
+    """
+    try:
+        return hasattr(value, "cache_info")
+    except Exception:  # noqa: BLE001 - a user's class may raise anything
+        return False
 
 
 def _state(generator: Any) -> str:
