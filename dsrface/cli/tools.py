@@ -115,6 +115,7 @@ def doctor(
     loaders: Number = None,
     steps: Number = None,
     go_on: Annotated[bool | None, typer.Option("--continue")] = None,
+    write_patch: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
     scan: Annotated[list[Path] | None, typer.Option(metavar="PATH")] = None,
     attach: Annotated[int | None, typer.Option(metavar="PID")] = None,
     explain: Annotated[str | None, typer.Option(metavar="ID")] = None,

@@ -69,6 +69,10 @@ class DoctorConfig(Config):
     go_on: bool = Field(
         False, description="Let the command of `launch` go on afterwards instead of ending it (--continue)."
     )
+    write_patch: Path | None = Field(
+        None,
+        description="Write the settings recommended for `launch` to this file, as a patch of the source.",
+    )
     scan: tuple[Path, ...] = Field(
         (), description="Read these source files and folders, run nothing, and find what breaks workers."
     )

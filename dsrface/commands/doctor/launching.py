@@ -13,10 +13,11 @@ from dsrface import __version__
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.launch.examine import LaunchReport, LoaderReport, examine_launch
 from dsrface.doctor.launch.gain import gain_line
+from dsrface.doctor.launch.patch import Change, make_patch, settings_of
 from dsrface.doctor.report import Report
 from dsrface.errors import DataError, UsageError
 from dsrface.events import Emit
-from dsrface.runtime.files import write_json
+from dsrface.runtime.files import write_json, write_text
 from dsrface.runtime.user_code import innermost_in
 
 _GRAVITY = ("fail", "warn", "pass")
@@ -30,10 +31,12 @@ class LaunchResult:
     Args:
         launch: The reports.
         output: File they were also written to.
+        patch: What became of the patch that was asked for; empty when none was.
     """
 
     launch: LaunchReport
     output: Path | None = None
+    patch: str = ""
 
     @property
     def reports(self) -> Iterator[tuple[str, Report]]:
@@ -53,8 +56,8 @@ class LaunchResult:
 
     @property
     def location(self) -> str:
-        """The JSON file, when one was asked for."""
-        return str(self.output) if self.output is not None else ""
+        """The JSON file and the patch, when they were asked for."""
+        return ", ".join(filter(None, [str(self.output or ""), self.patch]))
 
     @property
     def next_command(self) -> str:
@@ -107,10 +110,28 @@ def run_launch(config: DoctorConfig, *, emit: Emit) -> LaunchResult:
     launch = examine_launch(config, emit=emit)
     if not launch.loaders:
         raise _no_loader(launch)
-    result = LaunchResult(launch, config.output)
+    result = LaunchResult(launch, config.output, _write_patch(launch, config.write_patch))
     if config.output is not None:
         write_json(config.output, result.to_dict())
     return result
+
+
+def _write_patch(launch: LaunchReport, file: Path | None) -> str:
+    """Write the recommendations as a patch; returns what became of it."""
+    if file is None:
+        return ""
+    changes = [
+        Change(loader.facts["made_at"], settings_of(loader.report.recommendation))
+        for loader in launch.loaders
+        if loader.report.recommendation is not None
+    ]
+    text, missed = make_patch(changes)
+    if missed:
+        return f"no patch: no call with plain arguments at {', '.join(missed)}"
+    if not text:
+        return "no patch: nothing to change"
+    write_text(file, text)
+    return f"{file} (git apply {shlex.quote(str(file))})"
 
 
 def _heading(loader: LoaderReport) -> str:

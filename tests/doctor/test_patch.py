@@ -1,0 +1,75 @@
+"""--write-patch: the call that made a loader, changed in a diff that applies."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from dsrface.doctor.launch.patch import Change, make_patch, settings_of
+
+TWO = {
+    "num_workers": 2,
+    "prefetch_factor": 4,
+    "persistent_workers": True,
+    "pin_memory": False,
+    "multiprocessing_context": None,
+}
+NONE = {**TWO, "num_workers": 0, "prefetch_factor": None, "persistent_workers": False}
+
+
+@pytest.mark.parametrize(
+    ("recommended", "before", "after"),
+    [
+        (TWO, "DataLoader(d)", "DataLoader(d, num_workers=2, prefetch_factor=4, persistent_workers=True)"),
+        (
+            TWO,
+            "DataLoader(d, 8, num_workers=n, pin_memory=True)",
+            "DataLoader(d, 8, num_workers=2, pin_memory=False, prefetch_factor=4, persistent_workers=True)",
+        ),
+        (NONE, "DataLoader(d, num_workers=9)", "DataLoader(d, num_workers=0)"),
+        (
+            NONE,
+            'data.DataLoader(d, num_workers=9, prefetch_factor=3, multiprocessing_context="spawn")',
+            "data.DataLoader(d, num_workers=0, prefetch_factor=None, multiprocessing_context=None)",
+        ),
+        (
+            TWO,
+            "DataLoader(\n    d,  # größer\n    shuffle=True,\n)",
+            (
+                "DataLoader(\n    d,  # größer\n    shuffle=True, "
+                "num_workers=2, prefetch_factor=4, persistent_workers=True,\n)"
+            ),
+        ),
+    ],
+)
+def test_the_patch_applies_and_changes_the_call_alone(tmp_path, monkeypatch, recommended, before, after):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "train.py"
+    file.write_text(f"# ä\nx = 1\nloader = {before}\ny = 2\n", encoding="utf-8")
+    patch, missed = make_patch([Change("train.py:3", settings_of(recommended))])
+    assert not missed
+    (tmp_path / "a.patch").write_text(patch, encoding="utf-8")
+    subprocess.run(["git", "apply", "a.patch"], check=True, env={"GIT_DIR": "none", "PATH": _path()})
+    assert file.read_text(encoding="utf-8") == f"# ä\nx = 1\nloader = {after}\ny = 2\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["DataLoader(d, **options)", "make(d)", "DataLoader(d), DataLoader(d)", "DataLoader(("]
+)
+def test_a_call_that_cannot_be_changed_for_certain_is_left_alone(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(f"loader = {text}\n", encoding="utf-8")
+    assert make_patch([Change("train.py:1", settings_of(TWO))]) == ("", ["train.py:1"])
+
+
+def test_a_call_that_is_right_already_needs_no_patch(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text("loader = DataLoader(d, num_workers=0)\n", encoding="utf-8")
+    assert make_patch([Change("train.py:1", settings_of(NONE))]) == ("", [])
+
+
+def _path():
+    import os
+
+    return os.environ["PATH"]
