@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,21 @@ nox.options.stop_on_first_error = False
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTHON = ROOT / ".nox" / "environment" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+# What says most about Windows for its time; the doctor and the commands start processes, which is slow there.
+WINE_PARTS = [
+    "tests/runtime",
+    "tests/config",
+    "tests/metrics",
+    "tests/models",
+    "tests/data",
+    "tests/engine",
+    "tests/cli",
+    "tests/fuzz",
+    "tests/doctor/test_thread_clock.py",
+    "tests/doctor/test_worker_death.py",
+    "tests/commands/test_prepare_names.py",
+]
 
 # A session in the shared environment: it has none of its own, and runs after `environment`.
 shared = functools.partial(nox.session, venv_backend="none", requires=["environment"])
@@ -83,6 +99,43 @@ def tests_spawn(session: nox.Session) -> None:
     environment = {"DSRFACE_START_METHOD": "spawn"}
     arguments = session.posargs or ["tests/data", "tests/engine", "tests/commands", "tests/runtime"]
     run(session, "-m", "pytest", *arguments, env=environment)
+
+
+@shared(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Feed changed and random bytes to everything that reads a file, for minutes."""
+    run(session, "-m", "pytest", "tests/fuzz", *session.posargs, env={"DSRFACE_FUZZ_EXAMPLES": "1500"})
+
+
+@shared(default=False)
+def faults(session: nox.Session) -> None:
+    """Break every file operation of every command, flip bits, print a table; `-- --faults 20` is quick."""
+    run(session, "-m", "tests.faults.campaign", *session.posargs)
+
+
+@nox.session(default=False, venv_backend="none")
+def wine(session: nox.Session) -> None:
+    """Run parts of the tests in a Windows Python under Wine: nox -s wine -- ENVIRONMENT [arguments].
+
+    ENVIRONMENT holds `bin/wine-python` and `prefix/drive_c`, and in its site-packages what the tests need.
+    """
+    if not session.posargs:
+        session.error("give the folder of the Wine environment")
+    environment, *arguments = session.posargs
+    drive = Path(environment).resolve() / "prefix" / "drive_c"
+    here = drive / "dsrface-tests"
+    shutil.rmtree(here, ignore_errors=True)
+    here.mkdir(parents=True)
+    for name in ("dsrface", "tests", "docs", "benchmarks", "pyproject.toml", "CHANGELOG.md", "README.md"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        copy(ROOT / name, here / name)
+    with session.chdir(here):
+        chosen = arguments or [*WINE_PARTS, "-m", "not slow and not gpu"]
+        session.run(
+            str(Path(environment).resolve() / "bin" / "wine-python"),
+            *("-m", "pytest", "-p", "no:cacheprovider", *chosen),
+            external=True,
+        )
 
 
 @shared(default=False)

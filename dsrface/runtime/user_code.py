@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import sysconfig
 import traceback
 from pathlib import Path
@@ -20,7 +21,11 @@ def is_users(file: str) -> bool:
     """Return whether a source file is the user's: not Python's, an installed package's or ours."""
     if not file or file.startswith("<frozen ") or _INSTALLED.search(file):
         return False
-    return not any(Path(file).is_relative_to(folder) for folder in (_STANDARD_LIBRARY, _OWN))
+    path = Path(file)
+    is_compiled = not path.is_absolute() and not path.exists()
+    if is_compiled and path.parts[0].removesuffix(".py") in sys.stdlib_module_names:
+        return False  # an embedded Python (Windows) has its library compiled, with names of no folder
+    return not any(path.is_relative_to(folder) for folder in (_STANDARD_LIBRARY, _OWN))
 
 
 def raised_by_us(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""The commands that write, small enough to be run a thousand times, and what must be the same in the end."""
+"""The commands that write, small enough to be run a thousand times, and what must be equal in the end."""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ import threading
 import time
 from pathlib import Path
 
+from dsrface.doctor.process.job import take_all_along
+
 _POLL_S = 0.05
 _SHM = Path("/dev/shm")  # noqa: S108 - where torch and multiprocessing put shared memory
 _TRACKER = "multiprocessing.resource_tracker"
@@ -30,6 +32,7 @@ def main() -> None:
     """Run one child under guard; see the module's text."""
     token = sys.argv[1]
     _adopt_orphans()
+    take_all_along()
     request = sys.stdin.readline()
     if not request:
         return

@@ -206,6 +206,7 @@ def guarded(
         is_own: The child is the doctor's own, whose environment may be arranged.
     """
     environ = dict(os.environ, PYTHONFAULTHANDLER="1", PYTHONUNBUFFERED="1", DSRFACE_DOCTOR_TOKEN=token)
+    environ["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # what is printed goes to a log, not to a console
     if is_own:
         environ["DSRFACE_DOCTOR_USER_NVML"] = environ.get("PYTORCH_NVML_BASED_CUDA_CHECK", "0")
         environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
