@@ -154,6 +154,7 @@ def finetune(
     hr_only: Annotated[bool | None, typer.Option("--hr-only")] = None,
     backbone: Choice = None,
     backbone_weights: File = None,
+    teacher: RunOrFile = None,
     head: Choice = None,
     stage1_epochs: Number = None,
     stage2_epochs: Number = None,

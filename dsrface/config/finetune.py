@@ -104,6 +104,11 @@ class FinetuneConfig(TrainingConfig):
         None,
         description="Starting weights: an official EdgeFace file or a run of ours; None trains from scratch.",
     )
+    teacher: Path | None = Field(
+        None,
+        description="Recogniser whose embedding of the HR twin is learnt for what is trained on, with "
+        "`anchor.weight`; None takes the starting weights.",
+    )
     head: Annotated[str, OneOf(HEADS)] = Field("arcface", description="Margin loss of the classifier.")
     stage1_epochs: int = Field(2, ge=0, le=1_000_000, description="Epochs that train the head alone.")
     stage2_epochs: int = Field(20, ge=0, le=1_000_000, description="Epochs that train trunk and head.")

@@ -24,6 +24,7 @@ from dsrface.engine.collapse import CollapseGuard, effective_rank
 from dsrface.engine.inference import Images, embed, run_batched, super_resolve
 from dsrface.engine.pictures import write_strips
 from dsrface.engine.task import ParamGroup, Task, Validation
+from dsrface.engine.teacher import Teacher
 from dsrface.engine.thresholds import thresholds_of
 from dsrface.metrics.thresholds import StoredThresholds
 from dsrface.metrics.verification import auc, d_prime, eer
@@ -88,7 +89,7 @@ class RecognitionTask(Task):
         config: The command's configuration.
         preprocess: How the trunk wants its images.
         make_inputs: See `input_maker`.
-        teacher: Frozen copy of the starting trunk, or None without anchor.
+        teacher: What the embeddings are held to; None without anchor.
         images: For validation.
         device: Where it runs.
         is_from_scratch: The trunk has nothing to be gentle with: one phase, one learning rate.
@@ -103,7 +104,7 @@ class RecognitionTask(Task):
         config: FinetuneConfig,
         preprocess: Preprocess,
         make_inputs: InputMaker,
-        teacher: nn.Module | None,
+        teacher: Teacher | None,
         images: RecognitionImages,
         device: Device,
         is_from_scratch: bool,
@@ -114,7 +115,7 @@ class RecognitionTask(Task):
         self.trunk, self.head = trunk, head
         self._config, self._preprocess, self._device = config, preprocess, device
         self._make_inputs = make_inputs
-        self._teacher = (teacher,)  # in a tuple: frozen, neither trained nor saved
+        self.teacher = teacher
         self._images, self._is_from_scratch = images, is_from_scratch
         self._thresholds: dict[str, str] = {}  # of the weights that were validated last
         self._phase = 0
@@ -134,11 +135,8 @@ class RecognitionTask(Task):
         logits = self.head(embeddings, batch.labels)
         total = classification = functional.cross_entropy(logits, batch.labels)
         metrics = {"loss/class": classification.detach()}
-        teacher = self._teacher[0]
-        if teacher is not None and self._trains_trunk and self._config.anchor.weight > 0:
-            with torch.no_grad():
-                wanted = teacher(network_input(high, self._preprocess)).float()
-            anchor = (1 - functional.cosine_similarity(embeddings, wanted, dim=1)).mean()
+        if self.teacher is not None and self._trains_trunk:
+            anchor = self.teacher(embeddings, high)
             total = total + self._config.anchor.weight * anchor
             metrics["loss/anchor"] = anchor.detach()
         with torch.no_grad():
@@ -150,9 +148,10 @@ class RecognitionTask(Task):
     def param_groups(self) -> list[ParamGroup]:
         """Trunk and head; in stage 1 only the head moves, in stage 2 the trunk follows at a lower rate."""
         fraction = 1.0 if self._is_from_scratch else self._config.trunk.lr_fraction
+        learnt = [] if self.teacher is None else list(self.teacher.parameters())
         return [
             ParamGroup("trunk", list(self.trunk.parameters()), (0.0, fraction)),
-            ParamGroup("head", list(self.head.parameters()), (1.0, 1.0)),
+            ParamGroup("head", [*self.head.parameters(), *learnt], (1.0, 1.0)),
         ]
 
     def set_phase(self, phase: int) -> None:

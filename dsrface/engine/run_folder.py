@@ -74,8 +74,11 @@ class RunFolder:
 
     @property
     def origin(self) -> dict[str, str]:
-        """What a weight file says of its training data: their digest and degradation, as in run.json."""
-        return {key: str(self.record[key]) for key in ("data_sha256", "degradation") if key in self.record}
+        """What a weight file says of where it came from: the data, its degradation, its teacher."""
+        origin = {key: str(self.record[key]) for key in ("data_sha256", "degradation") if key in self.record}
+        pins: dict[str, str] = self.record.get("pins", {})
+        taught_by = pins.get("teacher") or pins.get("identity_weights")
+        return {**origin, "taught_by": taught_by} if taught_by else origin
 
     def pin(self, name: str, value: str) -> None:
         """Record what a run depends on besides its settings, such as the hash of starting weights.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -467,3 +469,31 @@ def test_two_ranks_give_one_ranks_losses(tiny_data, started, tmp_path, head):
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         losses.append([line["loss/total"] for line in lines if line["event"] == "step"])
     assert losses[0] == pytest.approx(losses[1], rel=2e-3)
+
+
+TEACHER = """
+import torch
+
+def teacher():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(8), torch.nn.Flatten(), torch.nn.Linear(192, 64))
+"""
+
+
+def test_teacher__is_learnt_from_scratch_and_recorded(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "teacher_nets.py").write_text(TEACHER)
+    source = Path(f"{tmp_path / 'teacher_nets.py'}:teacher")
+    _, events = run_quietly(tiny_data, tmp_path / "run", no_dsr=True, teacher=source)
+    steps = [event.metrics for event in events if isinstance(event, StepDone)]
+    assert all(0 < metrics["loss/anchor"] < 2 for metrics in steps)
+    assert any(str(source) in getattr(event, "message", "") for event in events)
+    loaded = load_recogniser(tmp_path / "run")
+    assert loaded.metadata["taught_by"] == load_recogniser(source).sha256
+    assert not any(name.startswith("teacher") for name in loaded.model.state_dict())
+
+
+def test_teacher__is_never_the_judge(tiny_data, tmp_path):
+    with pytest.raises(UsageError) as caught:
+        run_quietly(tiny_data, tmp_path / "run", no_dsr=True, teacher=Path("judge"))
+    assert caught.value.id == "judge-as-teacher"

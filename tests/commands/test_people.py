@@ -207,7 +207,7 @@ def test_photos__that_cannot_be_used_are_listed(root, weights, gallery, tmp_path
     photos = tmp_path / "photos"
     shutil.copytree(root / "small", photos)
     (photos / "broken.png").write_bytes(b"no image")
-    Image.new("RGB", (60, 40)).save(photos / "wide.png")
+    Image.new("RGB", (90, 60)).save(photos / "wide.png")
     result = run_identify(photos, gallery)
     assert {item["name"]: item["reason"] for item in result.skipped} == {
         "broken.png": "not-an-image",
@@ -227,6 +227,8 @@ def test_face__of_any_size_is_brought_to_the_nearest(root, weights):
     photo = next((root / "small").glob("*.png"))
     assert reader.read(photo, "x").given.shape == (16, 16, 3)
     np.testing.assert_array_equal(reader.read(photo, "x").given, read_image(photo))
+    Image.open(photo).crop((0, 0, 14, 16)).save(root / "narrow.png")
+    assert reader.read(root / "narrow.png", "x").given.shape == (16, 16, 3)
     plain = people_faces.FaceReader(None, align="none")
     assert plain.read(photo, "x").given.shape == (112, 112, 3)
 

@@ -37,6 +37,15 @@ def load_networks(config: EvaluateConfig, outputs: Path | None, device: Device, 
     loaded = {
         role: load_recogniser(source, device=device.torch_name) for role, source in sources.items() if source
     }
+    for learner in filter(None, (dsr, loaded.get(TUNED))):
+        if any(learner.metadata.get("taught_by") == teacher.sha256 for teacher in loaded.values()):
+            emit(
+                Note(
+                    f"{learner.path} was trained against a recogniser that judges it here: these figures "
+                    "flatter it; name another one with --recogniser",
+                    is_warning=True,
+                )
+            )
     if not loaded:
         emit(
             Note(

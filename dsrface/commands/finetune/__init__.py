@@ -24,9 +24,11 @@ from dsrface.engine.loop import fit
 from dsrface.engine.recognition_task import RecognitionImages, RecognitionTask, input_maker
 from dsrface.engine.run_folder import INTERRUPTED
 from dsrface.engine.session import training_session
+from dsrface.engine.teacher import Teacher
 from dsrface.errors import UsageError
 from dsrface.events import Emit, Note
 from dsrface.models.heads import MarginHead, build_head, reachable_probability
+from dsrface.models.judge import JUDGE
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.recognisers import build_recogniser
 from dsrface.models.weights import load_dsr, load_recogniser
@@ -94,14 +96,13 @@ def _train(
         make_inputs = remembering(make_inputs, memo)
         source = WriteThroughSource(source, faces, memo, dsr)
     head = _head(config, len(faces.train.persons), where).to(where.device.torch_name)
-    has_anchor = config.anchor.weight > 0 and not start.is_from_scratch
     task = RecognitionTask(
         start.trunk,
         head,
         config=config,
         preprocess=start.preprocess,
         make_inputs=make_inputs,
-        teacher=copy.deepcopy(start.trunk).eval().requires_grad_(False) if has_anchor else None,
+        teacher=_teacher(config, start, where),
         images=RecognitionImages(
             faces.val_images(), faces.holdout_images(), faces.train.names, _conditions(config, faces, dsr)
         ),
@@ -115,6 +116,24 @@ def _train(
     if start.is_from_scratch:
         epochs = (0, sum(epochs))
     return fit(task, source, phase_epochs=epochs, optim=config.optim, engine=config.engine, where=where)
+
+
+def _teacher(config: FinetuneConfig, start: _Start, where: Where) -> Teacher | None:
+    """Return the recogniser that is named, else the starting one as it is now; None without an anchor."""
+    if config.anchor.weight == 0:
+        return None
+    if config.teacher is None:
+        return None if start.is_from_scratch else Teacher(copy.deepcopy(start.trunk), start.preprocess)
+    if config.teacher == Path(JUDGE):
+        raise UsageError(
+            "The judge judges and is never learnt from: its figures would mean nothing afterwards.",
+            id="judge-as-teacher",
+            hint="Give another recogniser.",
+        )
+    loaded = load_recogniser(config.teacher, device=where.device.torch_name)
+    where.folder.pin("teacher", loaded.sha256)
+    where.emit(Note(f"teacher: {loaded.name}, weight {config.anchor.weight:g}"))
+    return Teacher(loaded.model, loaded.preprocess)
 
 
 def _conditions(config: FinetuneConfig, faces: RecogniserData, dsr: LoadedModel | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from dsrface.models.loaded import LoadedModel
 from dsrface.runtime.devices import Device
 from dsrface.types import HIGH_SIZE_PX, to_device
 
+_LARGEST_CROP_PX = 64  # an image that small is a face that somebody has cut out, square or not
 _ANY_SIZES_PX = range(8, 49)  # what a network that takes any size is given
 
 
@@ -60,7 +61,7 @@ class FaceReader:
     """Reads the most prominent face of a photo.
 
     A face that is 112x112 is taken as it is. Other photos are searched by the detector, where there is one; a
-    square in which it finds nothing, or for which there is none, is taken for an aligned face.
+    square or small image in which it finds nothing, or for which there is none, is taken for an aligned face.
 
     Args:
         dsr: Super-resolution network that small faces will go through; None without one.
@@ -80,13 +81,14 @@ class FaceReader:
         image = read_image(path)
         height, width = image.shape[:2]
         points, num_faces = None, 1
+        is_crop = height == width or max(height, width) <= _LARGEST_CROP_PX
         if (height, width) != (HIGH_SIZE_PX, HIGH_SIZE_PX) and self._detector is not None:
             try:
                 points, num_faces = self._detector.landmarks(image)
             except ImageError as error:
-                if error.id != "no-face" or height != width:
+                if error.id != "no-face" or not is_crop:
                     raise ImageError(error.message, id=error.id, where=path, hint=error.hint) from None
-        if points is None and height != width:
+        if points is None and not is_crop:
             raise ImageError(
                 f"The photo is {width}x{height}, no aligned face, and there is no detector.",
                 id="wrong-size",
