@@ -94,6 +94,15 @@ def tests(session: nox.Session) -> None:
 
 
 @shared(default=False)
+def browser(session: nox.Session) -> None:
+    """Check the HTML report with axe-core in a headless Chromium; needs npm and chromium."""
+    folder = session.create_tmp()
+    session.run("npm", "install", "--no-save", "--prefix", folder, "axe-core@4", external=True)
+    axe = Path(folder) / "node_modules" / "axe-core" / "axe.min.js"
+    run(session, "-m", "pytest", "-m", "browser", *session.posargs, env={"DSRFACE_AXE": str(axe)})
+
+
+@shared(default=False)
 def tests_spawn(session: nox.Session) -> None:
     """Run the tests that start workers as on Windows and macOS: every loader spawns."""
     environment = {"DSRFACE_START_METHOD": "spawn"}

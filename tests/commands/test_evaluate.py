@@ -137,7 +137,7 @@ def test_full__report_is_self_contained(full) -> None:
     assert html.rstrip().endswith("</html>")
     assert not re.search(r"<script|<link|https?://|@import|url\(", html)
     assert html.count("data:image/png;base64,") == 6 * 4
-    assert html.count("<svg role=") == 1 + 1 + 6  # ROC, differences, histograms
+    assert html.count("<svg role=") == 1 + 1 + 1 + 6  # ROC, DET, differences, histograms
     for words in ("chance", "reject all", "raw pixels", "never evidence", "VLR against VLR", "the ceiling"):
         assert words in html
     assert found.headline.replace("&", "&amp;") in html

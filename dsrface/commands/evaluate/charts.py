@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
+from statistics import NormalDist
 
 from dsrface.commands.evaluate.findings import points
 from dsrface.commands.evaluate.result import RAW, Cell, Comparison
@@ -61,6 +62,40 @@ def roc_chart(cells: Sequence[Cell], *, num_impostor: int) -> str:
     parts.append(_axis_titles(height, "false-accept rate (log scale)", "true-accept rate, %"))
     label = "ROC curves: " + ", ".join(cell.name for cell in cells)
     return _svg(_WIDTH, height, label, parts)
+
+
+def det_chart(cells: Sequence[Cell], *, num_impostor: int) -> str:
+    """Return detection error trade-off curves: misses over false accepts, both on a normal-deviate axis.
+
+    Args:
+        cells: One curve each.
+        num_impostor: Impostor pairs; below 3 / num_impostor a rate is not drawn.
+    """
+    height, least = 380, max(3 / num_impostor, 1e-6)
+    low, high = _deviate(min(least, 0.05)), _deviate(0.8)
+
+    def share(rate: float) -> float:
+        return (min(max(_deviate(rate), low), high) - low) / (high - low)
+
+    def x(rate: float) -> float:
+        return _LEFT + share(rate) * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(rate: float) -> float:
+        return height - _BOTTOM - share(rate) * (height - _TOP - _BOTTOM)
+
+    parts = [_frame(height)]
+    for rate in (0.0001, 0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6):
+        if _deviate(rate) >= low:
+            parts += [_tick_x(x(rate), height, f"{rate * 100:g}"), _tick_y(y(rate), f"{rate * 100:g}")]
+    for cell in cells:
+        corners = [(x(far), y(1 - tar)) for far, tar in cell.roc if far >= least]
+        parts.append(_path(corners, line_class(cell), title=cell.name))
+    parts.append(_axis_titles(height, "false accepts, %", "misses, %"))
+    return _svg(_WIDTH, height, "DET curves: " + ", ".join(cell.name for cell in cells), parts)
+
+
+def _deviate(rate: float) -> float:
+    return NormalDist().inv_cdf(min(max(rate, 1e-9), 1 - 1e-9))
 
 
 def histogram_chart(cell: Cell, *, low: float, high: float) -> str:

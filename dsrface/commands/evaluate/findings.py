@@ -21,6 +21,7 @@ NEVER_EVIDENCE = (
     "A super-resolved face is a reconstruction: the network drew what is likely, not what was there. "
     "It is never evidence of who somebody is."
 )
+DRAWN = "Drawn faces: these figures prove that the pipeline works, not that it recognises people."
 _FEW_PERSONS = 50
 _SEEN_SPLITS = {
     "train": "A network was trained on these persons: expect far worse figures on others.",
@@ -121,9 +122,7 @@ def limits(
     """
     found = []
     if is_drawn:
-        found.append(
-            "Drawn faces: these figures prove that the pipeline works, not that it recognises people."
-        )
+        found.append(DRAWN)
     if is_untuned:
         found.append(
             "The frozen and the fine-tuned recogniser hold the same numbers: no fine-tuning is measured here."
@@ -185,8 +184,13 @@ def _is_pinned(found: Estimate) -> bool:
 def _with_interval(found: Estimate, factor: float, digits: int, unit: str, *, sign: str = "") -> str:
     if found.value is None:
         return "not defined"
-    text = f"{found.value * factor:{sign}.{digits}f}{unit}"
+    text = f"{_number(found.value * factor, digits, sign)}{unit}"
     if found.low is None or found.high is None:
         return text
-    low, high = found.low * factor, found.high * factor
-    return f"{text} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+    low, high = (_number(end * factor, digits, sign) for end in (found.low, found.high))
+    return f"{text} [{low}, {high}]"
+
+
+def _number(value: float, digits: int, sign: str) -> str:
+    """Return a rounded number; what rounds to zero has no sign."""
+    return f"{round(value, digits) or 0.0:{sign if round(value, digits) else ''}.{digits}f}"

@@ -11,7 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrface.commands.evaluate.charts import difference_chart, histogram_chart, line_class, roc_chart
+from dsrface.commands.evaluate.charts import (
+    det_chart,
+    difference_chart,
+    histogram_chart,
+    line_class,
+    roc_chart,
+)
+from dsrface.commands.evaluate.findings import DRAWN
+from dsrface.commands.evaluate.markup import download, note, row, scrolling, section, table, table_section
+from dsrface.commands.evaluate.plain import plain_answer
 from dsrface.commands.evaluate.result import HR, RAW, Cell, Evaluation, TarAtFar
 from dsrface.commands.evaluate.strips import Strip
 from dsrface.config.catalogue import MAIN_PROTOCOL, PROTOCOLS
@@ -30,7 +39,7 @@ def write_report(path: Path, evaluation: Evaluation, strips: Sequence[Strip]) ->
     Args:
         path: The HTML file.
         evaluation: What was measured.
-        strips: Pictures to show.
+        strips: Images to show.
     """
     write_text(path, render(evaluation, strips))
 
@@ -68,7 +77,7 @@ def _head(evaluation: Evaluation) -> str:
     facts = [
         (f"{evaluation.vlr_size} px", "VLR faces"),
         (f"{counts.persons:,}", f"persons, {evaluation.split} split"),
-        (f"{counts.images:,}", "pictures"),
+        (f"{counts.images:,}", "images"),
     ]
     if counts.genuine:
         facts += [(f"{counts.genuine:,}", "genuine pairs"), (f"{counts.impostor:,}", "impostor pairs")]
@@ -76,7 +85,9 @@ def _head(evaluation: Evaluation) -> str:
     details = "".join(f"<li>{escape(text)}</li>" for text in evaluation.details)
     return (
         '<header><p class="kicker">dsrface evaluate</p>'
-        f"<h1>{escape(evaluation.headline)}</h1>"
+        + (f'<p class="plain">{escape(plain)}</p>' if (plain := plain_answer(evaluation)) else "")
+        + (f'<p class="drawn">{escape(DRAWN)}</p>' if DRAWN in evaluation.limits else "")
+        + f"<h1>{escape(evaluation.headline)}</h1>"
         + (f'<ul class="details">{details}</ul>' if details else "")
         + f'<ul class="facts">{boxes}</ul></header>'
     )
@@ -88,7 +99,7 @@ def _verification(evaluation: Evaluation) -> str:
     far, reject_all = evaluation.lowest_far, evaluation.reject_all
     has_accuracy = reject_all is not None
     head = [
-        "Pictures",
+        "Images",
         "Recogniser",
         "EER %",
         "AUC",
@@ -109,42 +120,55 @@ def _verification(evaluation: Evaluation) -> str:
         f'<tr class="group"><th colspan="{len(columns)}" scope="colgroup">What nothing earns</th></tr>'
     )
     tar = [] if far is None else [f"{far * 100:g}"]
-    body.append(_row(["", "chance", "50", "0.5", *tar, "0", *(["50"] if has_accuracy else [])], style="base"))
+    body.append(row(["", "chance", "50", "0.5", *tar, "0", *(["50"] if has_accuracy else [])], style="base"))
     if reject_all is not None:
         blank = ["&ndash;"] * (len(columns) - 3)
         for name, share in (("reject all", reject_all), ("accept all", 1 - reject_all)):
-            body.append(_row(["", name, *blank, f"{share * 100:.1f}"], style="base"))
-    note = (
+            body.append(row(["", name, *blank, f"{share * 100:.1f}"], style="base"))
+    words = (
         "Grey brackets: 95 % intervals by person. EER: lower is better; everything else: higher. "
         "~ few impostor pairs for this FAR."
     )
     if has_accuracy:
-        note += f" Accuracy: mean &plusmn; standard deviation over {escape(evaluation.counts.folds_from)}."
+        words += f" Accuracy: mean &plusmn; standard deviation over {escape(evaluation.counts.folds_from)}."
     title = "Verification: is it the same person?"
-    return _section(title, _table(columns, body) + _note(note) + _far_table(evaluation))
+    return section(
+        title, table(title, columns, body) + note(words) + _csv(evaluation) + _far_table(evaluation)
+    )
 
 
 def _verification_row(cell: Cell, evaluation: Evaluation, far: float | None, *, has_accuracy: bool) -> str:
     is_winner = cell.protocol == MAIN_PROTOCOL and cell.name == evaluation.winner
     name = escape(cell.recogniser) + (' <span class="badge">lowest EER</span>' if is_winner else "")
-    row = [
+    cells = [
         f'<span class="swatch {line_class(cell)}"></span>{escape(cell.images)}',
         name,
         _figure(cell.eer, 100, 1),
         _figure(cell.auc, 1, 3),
     ]
     if far is not None:
-        row.append(_tar(next(item for item in cell.tars if item.far == far)))
-    row.append(_figure(cell.d_prime, 1, 2))
+        cells.append(_tar(next(item for item in cell.tars if item.far == far)))
+    cells.append(_figure(cell.d_prime, 1, 2))
     if has_accuracy:
         accuracy = cell.accuracy
-        row.append(
+        cells.append(
             "&ndash;"
             if accuracy is None
             else f'{accuracy.mean * 100:.1f} <span class="ci">&plusmn; {accuracy.std * 100:.1f}</span>'
         )
     style = "winner" if is_winner else "raw" if cell.recogniser == RAW else ""
-    return _row(row, style=style)
+    return row(cells, style=style)
+
+
+def _csv(evaluation: Evaluation) -> str:
+    """Return the link that saves the figures of verification, rates in [0, 1]."""
+    head = ["protocol", "images", "recogniser", "eer", "eer_low", "eer_high", "auc", "auc_low", "auc_high"]
+    rows = [
+        [cell.protocol, cell.images, cell.recogniser]
+        + [value for item in (cell.eer, cell.auc) for value in (item.value, item.low, item.high)]
+        for cell in evaluation.cells
+    ]
+    return download("verification.csv", head, rows)
 
 
 def _far_table(evaluation: Evaluation) -> str:
@@ -152,26 +176,26 @@ def _far_table(evaluation: Evaluation) -> str:
     if not cells or len(cells[0].tars) < 2:  # one rate is in the table above
         return ""
     rows = [
-        _row([escape(cell.images), escape(cell.recogniser), *(_tar(item) for item in cell.tars)])
+        row([escape(cell.images), escape(cell.recogniser), *(_tar(item) for item in cell.tars)])
         for cell in cells
     ]
-    head = ["Pictures", "Recogniser", *(f"FAR {item.far:g}" for item in cells[0].tars)]
-    note = (
+    head = ["Images", "Recogniser", *(f"FAR {item.far:g}" for item in cells[0].tars)]
+    words = (
         "At most that FAR, no interpolation. A rate needs at least 3 / FAR impostor pairs; "
         f"there are {evaluation.counts.impostor:,}."
     )
     return (
         "<details><summary>True-accept rates at every false-accept rate, HR gallery</summary>"
-        f"{_table(head, rows)}{_note(note)}</details>"
+        f"{table('True-accept rates', head, rows)}{note(words)}</details>"
     )
 
 
 def _thresholds(evaluation: Evaluation) -> str:
     if not evaluation.thresholds:
         return ""
-    head = ["pictures", "recogniser", "FAR asked", "threshold", "FAR here", "TAR here"]
+    head = ["Images", "Recogniser", "FAR asked", "threshold", "FAR here", "TAR here"]
     rows = [
-        _row(
+        row(
             [
                 escape(item.images),
                 escape(item.recogniser),
@@ -183,12 +207,14 @@ def _thresholds(evaluation: Evaluation) -> str:
         )
         for item in evaluation.thresholds
     ]
-    note = (
+    words = (
         f"Chosen on {evaluation.thresholds[0].chosen.num_persons} validation persons, HR against VLR, and "
         f"applied to the {escape(evaluation.split)} split; rates in %. A rate here that is far from the one "
         "that was asked for shows what a threshold is worth on other people."
     )
-    return _section("A threshold for use", _table(head, rows, style="narrow") + _note(note))
+    return section(
+        "A threshold for use", table("A threshold for use", head, rows, style="narrow") + note(words)
+    )
 
 
 def _differences(evaluation: Evaluation) -> str:
@@ -199,17 +225,17 @@ def _differences(evaluation: Evaluation) -> str:
     ]
     if not shown:
         return ""
-    note = (
+    words = (
         "Both figures of a difference come from the same pairs and the same draws of persons. Where the "
         "interval covers 0, no difference is shown; that is not a proof that there is none."
     )
     chart = f'<figure class="chart">{difference_chart(shown)}</figure>'
-    return _section("Is the difference real?", chart + _note(note))
+    return section("Is the difference real?", chart + note(words))
 
 
 def _quality(evaluation: Evaluation) -> str:
     rows = [
-        _row([escape(item.images), _figure(item.psnr_db, 1, 2), _figure(item.ssim, 1, 3)])
+        row([escape(item.images), _figure(item.psnr_db, 1, 2), _figure(item.ssim, 1, 3)])
         for item in evaluation.quality
     ]
     gains = {item.metric: item for item in evaluation.comparisons if item.protocol == "images"}
@@ -218,13 +244,13 @@ def _quality(evaluation: Evaluation) -> str:
             _figure(gains[name].difference, 1, digits, sign="+")
             for name, digits in (("psnr_db", 2), ("ssim", 3))
         ]
-        rows.append(_row(["DSR - bicubic", *figures], style="winner"))
-    note = (
-        "Mean of the pictures' own values, RGB, 8 bits. PSNR rewards smooth pictures: a gain says that "
+        rows.append(row(["DSR - bicubic", *figures], style="winner"))
+    words = (
+        "Mean of the images' own values, RGB, 8 bits. PSNR rewards smooth images: a gain says that "
         "pixels are closer, not that a person is recognised better."
     )
-    table = _table(["Pictures", "PSNR, dB", "SSIM"], rows, style="narrow")
-    return _section("Image quality against the HR face", table + _note(note))
+    head = ["Images", "PSNR, dB", "SSIM"]
+    return table_section("Image quality against the HR face", head, rows, words, style="narrow")
 
 
 def _strips(evaluation: Evaluation, strips: Sequence[Strip]) -> str:
@@ -233,8 +259,8 @@ def _strips(evaluation: Evaluation, strips: Sequence[Strip]) -> str:
     kinds = [name for name in ("VLR", "bicubic", "DSR", HR) if name in strips[0].images]
     by = "PSNR gain of DSR over bicubic" if "DSR" in kinds else "PSNR of bicubic"
     rows = [_strip_row(strip, kinds) for strip in strips]
-    note = f"Chosen by rule: the two worst, median and best of {evaluation.counts.images:,} by {by}."
-    return _section("The pictures themselves", _table(["", *kinds], rows, style="strips") + _note(note))
+    words = f"Chosen by rule: the two worst, median and best of {evaluation.counts.images:,} by {by}."
+    return table_section("The images themselves", ["Face", *kinds], rows, words, style="strips")
 
 
 def _strip_row(strip: Strip, kinds: Iterable[str]) -> str:
@@ -243,9 +269,9 @@ def _strip_row(strip: Strip, kinds: Iterable[str]) -> str:
         caption = f"{strip.psnr_db[kind]:.2f} dB" if kind in strip.psnr_db else "&nbsp;"
         source = _data_uri(strip.images[kind])
         style = ' class="pixels"' if kind == "VLR" else ""
-        words = escape(f"{kind} of {strip.name}", quote=True)
+        alt = escape(f"{kind} of {strip.name}", quote=True)
         cells.append(
-            f'<td><img{style} src="{source}" width="{_SHOWN_PX}" height="{_SHOWN_PX}" alt="{words}">'
+            f'<td><img{style} src="{source}" width="{_SHOWN_PX}" height="{_SHOWN_PX}" alt="{alt}">'
             f'<span class="ci">{caption}</span></td>'
         )
     name = escape(_shown(strip.name)).replace("/", "/<wbr>")
@@ -268,9 +294,14 @@ def _roc(evaluation: Evaluation) -> str:
         for style, name in named
     )
     chart = roc_chart(shown, num_impostor=evaluation.counts.impostor)
-    return _section(
-        "ROC curves, HR gallery",
-        f'<figure class="chart">{chart}</figure><ul class="legend">{legend}</ul>',
+    det = det_chart(
+        [cell for cell in shown if cell.recogniser != RAW], num_impostor=evaluation.counts.impostor
+    )
+    return section(
+        "Error rates at every threshold, HR gallery",
+        f'<div class="charts"><figure class="chart"><figcaption>ROC</figcaption>{chart}</figure>'
+        f'<figure class="chart"><figcaption>DET: both kinds of error, lower left is better</figcaption>{det}'
+        f'</figure></div><ul class="legend">{legend}</ul>',
     )
 
 
@@ -284,12 +315,12 @@ def _histograms(evaluation: Evaluation) -> str:
         low, high = min(item.low for item in alike), max(item.high for item in alike)
         chart = histogram_chart(cell, low=low, high=high)
         figures.append(f"<figure><figcaption>{escape(cell.name)}</figcaption>{chart}</figure>")
-    note = (
+    words = (
         '<span class="swatch h-genuine"></span>genuine pairs '
         '<span class="swatch h-impostor"></span>impostor pairs; cosine of the embeddings, each kind scaled '
         "to its own number of pairs."
     )
-    return _section("Scores, HR gallery", f'<div class="grid2">{"".join(figures)}</div>' + _note(note))
+    return section("Scores, HR gallery", f'<div class="grid2">{"".join(figures)}</div>' + note(words))
 
 
 def _identification(evaluation: Evaluation) -> str:
@@ -302,26 +333,28 @@ def _identification(evaluation: Evaluation) -> str:
     head += [f"TPIR % at FPIR {gallery.fpir:g}"] if has_tpir else []
     rows = []
     for item in sorted(evaluation.identification, key=lambda entry: entry.recogniser == RAW):
-        row = [escape(item.images), escape(item.recogniser), _figure(item.rank1, 100, 1)]
-        row += [_figure(item.rank5, 100, 1)] if has_rank5 else []
-        row += [_figure(item.tpir, 100, 1)] if has_tpir else []
-        rows.append(_row(row, style="raw" if item.recogniser == RAW else ""))
+        cells = [escape(item.images), escape(item.recogniser), _figure(item.rank1, 100, 1)]
+        cells += [_figure(item.rank5, 100, 1)] if has_rank5 else []
+        cells += [_figure(item.tpir, 100, 1)] if has_tpir else []
+        rows.append(row(cells, style="raw" if item.recogniser == RAW else ""))
     chance = ["", "chance", f"{100 / gallery.num_enrolled:.1f}"]
     chance += [f"{100 * min(1, 5 / gallery.num_enrolled):.1f}"] if has_rank5 else []
     chance += ["&ndash;"] if has_tpir else []
-    rows.append(_row(chance, style="base"))
-    note = (
+    rows.append(row(chance, style="base"))
+    words = (
         f"Gallery: one HR photo of each of {gallery.num_enrolled} persons. Probes: {gallery.num_known} other "
         f"photos of them, {gallery.num_unknown} photos of persons who are not enrolled. A probe's own photo "
         "is never in the gallery; ties count against the right person."
     )
     if not has_tpir:
-        note += f" TPIR at FPIR {gallery.fpir:g} needs {min_impostors(gallery.fpir)} unknown probes."
-    return _section("Identification: who is it?", _table(head, rows, style="narrow") + _note(note))
+        words += f" TPIR at FPIR {gallery.fpir:g} needs {min_impostors(gallery.fpir)} unknown probes."
+    return section(
+        "Identification: who is it?", table("Identification", head, rows, style="narrow") + note(words)
+    )
 
 
 def _limits(evaluation: Evaluation) -> str:
-    return _section(
+    return section(
         "What this does not show", f"<ul>{''.join(f'<li>{escape(t)}</li>' for t in evaluation.limits)}</ul>"
     )
 
@@ -338,31 +371,10 @@ def _method(evaluation: Evaluation) -> str:
         for name, text in facts
         if text
     )
-    return _section(
+    return section(
         "How it was measured",
-        f'<div class="scroll"><table class="method"><tbody>{rows}</tbody></table></div>',
+        scrolling("How it was measured", f'<table class="method"><tbody>{rows}</tbody></table>'),
     )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
-
-
-def _table(head: Sequence[str], rows: Sequence[str], *, style: str = "") -> str:
-    titles = "".join(f'<th scope="col">{name}</th>' for name in head)
-    return (
-        f'<div class="scroll"><table class="{style}"><thead><tr>{titles}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{text}</p>'
-
-
-def _row(cells: Sequence[str], *, style: str = "") -> str:
-    first = f'<th scope="row">{cells[0]}</th>'
-    return f'<tr class="{style}">{first}{"".join(f"<td>{cell}</td>" for cell in cells[1:])}</tr>'
 
 
 def _figure(found: Estimate | None, factor: float, digits: int, *, sign: str = "") -> str:

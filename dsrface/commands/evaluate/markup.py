@@ -1,0 +1,63 @@
+"""Pieces of HTML for screen readers and narrow screens: sections, tables, notes, downloads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from urllib.parse import quote
+
+from dsrface.runtime.text import csv_text
+
+
+def section(title: str, body: str) -> str:
+    """Return a section under a heading."""
+    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+
+
+def note(text: str) -> str:
+    """Return a paragraph in small print; `text` is HTML."""
+    return f'<p class="note">{text}</p>'
+
+
+def table(label: str, head: Sequence[str], rows: Sequence[str], *, style: str = "") -> str:
+    """Return a table that scrolls sideways by itself, also by keyboard.
+
+    Args:
+        label: What it shows, for screen readers.
+        head: Titles of the columns, HTML.
+        rows: From `row`.
+        style: Its class.
+    """
+    titles = "".join(f'<th scope="col">{name}</th>' for name in head)
+    return scrolling(
+        label,
+        f'<table class="{style}"><thead><tr>{titles}</tr></thead><tbody>{"".join(rows)}</tbody></table>',
+    )
+
+
+def table_section(
+    title: str, head: Sequence[str], rows: Sequence[str], words: str, *, style: str = ""
+) -> str:
+    """Return a section that is a table and a note below it; `words` is HTML."""
+    return section(title, table(title, head, rows, style=style) + note(words))
+
+
+def scrolling(label: str, body: str) -> str:
+    """Return a region that scrolls sideways by itself, also by keyboard."""
+    words = escape(label, quote=True)
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{words}">{body}</div>'
+
+
+def row(cells: Sequence[str], *, style: str = "") -> str:
+    """Return a row whose first cell names it; where that is empty, the second does, over both columns."""
+    span = ' colspan="2"' if not cells[0] else ""
+    name, *values = cells if cells[0] else cells[1:]
+    head = f'<th scope="row"{span}>{name}</th>'
+    return f'<tr class="{style}">{head}{"".join(f"<td>{value}</td>" for value in values)}</tr>'
+
+
+def download(name: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a link that saves a table as CSV; the file is in the page."""
+    data = quote(csv_text([head, *rows]))
+    href = f"data:text/csv;charset=utf-8,{data}"
+    return f'<p class="note"><a download="{name}" href="{href}">{name}</a></p>'

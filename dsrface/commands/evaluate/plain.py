@@ -1,0 +1,46 @@
+"""The answer for a reader who knows no error rates: one sentence or two, before the figures."""
+
+from __future__ import annotations
+
+from dsrface.commands.evaluate.result import BICUBIC, DSR, RAW, Comparison, Evaluation
+from dsrface.config.catalogue import MAIN_PROTOCOL
+
+_VERDICTS = {
+    "better": "Super-resolution helps.",
+    "worse": "Super-resolution hurts.",
+    "no difference shown": "No benefit of super-resolution is shown.",
+    "not judged": "Too few persons to judge whether super-resolution helps.",
+}
+
+
+def plain_answer(evaluation: Evaluation) -> str:
+    """Return whether super-resolution helped to tell persons apart; empty where that was not measured."""
+    found = _dsr_against_bicubic(evaluation)
+    if found is None:
+        return ""
+    cells = {cell.name: cell for cell in evaluation.main_cells}
+    with_dsr, without = cells[found.first].eer.value, cells[found.second].eer.value
+    if with_dsr is None or without is None:
+        return _VERDICTS[found.verdict]
+    return (
+        f"{_VERDICTS[found.verdict]} Telling {evaluation.counts.persons} persons apart from faces of "
+        f"{evaluation.vlr_size} pixels, the recogniser is wrong in {with_dsr * 100:.0f} of 100 comparisons "
+        f"with super-resolution and in {without * 100:.0f} with plain enlarging."
+    )
+
+
+def _dsr_against_bicubic(evaluation: Evaluation) -> Comparison | None:
+    """Return the comparison with the recogniser of the winner, or the first there is."""
+    found = [
+        item
+        for item in evaluation.comparisons
+        if item.protocol == MAIN_PROTOCOL
+        and item.metric == "eer"
+        and item.first.startswith(DSR)
+        and item.second.startswith(BICUBIC)
+        and RAW not in item.first
+    ]
+    recogniser = evaluation.winner.partition(" + ")[2]
+    return next(
+        (item for item in found if item.first == f"{DSR} + {recogniser}"), found[0] if found else None
+    )
