@@ -173,11 +173,15 @@ class _Examination:
             is_open = method in available_start_methods() and method not in self.methods
             if is_open and not facts.blocks[method] and self.findings.against(method) is None:
                 self._say(f"start workers by {method}", 1.5)
+                known = self.findings.copy()
                 proved = self._prove_method(method, number, facts, cost)
                 made = self.findings.get(f"worker.{method}")
                 if made is not None and made.status == "pass" and self.findings.against(method) is None:
                     self.method = method
                     return proved
+                self.findings.restore(
+                    known
+                )  # nobody asked for this method: its failures are not the launch's
         return facts
 
     def _wants(self, method: str) -> bool:

@@ -25,6 +25,14 @@ class Findings:
                 self._checks = [other for other in self._checks if other.id != check.id]
             self._checks.append(check)
 
+    def copy(self) -> list[Finding]:
+        """Return what was found so far, for `restore`."""
+        return list(self._checks)
+
+    def restore(self, findings: list[Finding]) -> None:
+        """Forget what was found since `copy`."""
+        self._checks = list(findings)
+
     def replace(self, check: Finding) -> None:
         """Put a check in the place of what was said before of its id."""
         self._checks = [other for other in self._checks if other.id != check.id] + [check]
