@@ -249,7 +249,7 @@ class Names(Rows):
         return torch.full((16,), self.scale * index), index
 
 
-@healthy(allowed=("ds.state",), persistent=True)
+@healthy(allowed=("ds.epoch", "ds.state"))
 def setter_while_building():
     """A setter that __init__ itself calls; nobody need call it again, so at most a remark."""
     return Names()

@@ -290,7 +290,7 @@ class OneBufferStream(IterableDataset):
     where=r"buffer|memory|comes? twice|item",
     fix="copy|clone",
     is_silent=True,
-    plain="equal",
+    plain="differs",
     methods=FORK,
 )
 def one_buffer_stream():

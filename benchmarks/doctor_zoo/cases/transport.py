@@ -336,7 +336,7 @@ class CudaItems(Rows):
 @returned(
     where=r"cuda",
     fix="loop|CPU|pin_memory",
-    plain="equal raises differs hangs",
+    plain="broken",
     methods=FORK,
     environment=META,
 )
