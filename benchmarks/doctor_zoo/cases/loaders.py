@@ -215,9 +215,9 @@ class Module:
         return DataLoader(self.rows, 32)
 
 
-@fault("bad-target", "ds.build", where="Module", fix=r"train_dataloader", plain="equal", methods=FORK)
+@healthy(methods=FORK)
 def data_module():
-    """A data module is named with the way to call it."""
+    """A data module: its training loader is examined."""
     return Module()
 
 
