@@ -23,7 +23,7 @@ changed = functools.partial(
     fault,
     "worker.consistency",
     "ds.output",
-    fix="dict|tuple|plain",
+    fix="dict|tuple|plain|entry of its own",
     most_workers=0,
     is_silent=True,
     plain="differs",
