@@ -109,9 +109,13 @@ def exception_of_two_arguments():
     return FailsTwoWords()
 
 
-@unsent(
+@fault(
+    "ds.unpicklable",
+    "worker.*",
+    methods=SENT,
     where="x_plugin|dynamic|Plugin",
     fix="import|module|package",
+    most_workers=0,
     plain="raises",
 )
 def dynamic_module():
