@@ -116,7 +116,18 @@ class Report:
         if counts["skip"]:
             words.append(f"{counts['skip']} skipped")
         advice = {"fail": "do not launch like this", "warn": "can run, read the warnings", "pass": "ready"}
-        return f"{', '.join(words)} in {self.duration_s:.0f} s -> {advice[self.verdict]}"
+        methods = [f"{name} {'safe' if is_safe else 'not safe'}" for name, is_safe in self.methods().items()]
+        by_method = f"; workers by {', '.join(methods)}" if len(methods) > 1 else ""
+        return f"{', '.join(words)} in {self.duration_s:.0f} s{by_method} -> {advice[self.verdict]}"
+
+    def methods(self) -> dict[str, bool]:
+        """Return the start methods that real workers were started by, and whether each is safe."""
+        failed = [check for check in self.checks if check.status == "fail"]
+        return {
+            method: not any(check.id == id or method in check.data.get("blocks", ()) for check in failed)
+            for method in ("fork", "spawn", "forkserver")
+            if (made := self.check(id := f"worker.{method}")) is not None and made.status != "skip"
+        }
 
     def __str__(self) -> str:
         lines = []
