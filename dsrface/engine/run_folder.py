@@ -75,7 +75,8 @@ class RunFolder:
     @property
     def origin(self) -> dict[str, str]:
         """What a weight file says of where it came from: the data, its degradation, its teacher."""
-        origin = {key: str(self.record[key]) for key in ("data_sha256", "degradation") if key in self.record}
+        kept = [key for key in ("data_sha256", "degradation") if key in self.record]
+        origin = {str(key): str(self.record[key]) for key in kept}
         pins: dict[str, str] = self.record.get("pins", {})
         taught_by = pins.get("teacher") or pins.get("identity_weights")
         return {**origin, "taught_by": taught_by} if taught_by else origin

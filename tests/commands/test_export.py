@@ -12,6 +12,8 @@ from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.export import ExportConfig
 from dsrface.errors import MachineError, RunError
 from dsrface.events import Note
+from dsrface.metrics.bootstrap import Estimate
+from dsrface.metrics.thresholds import StoredThresholds, Threshold
 from dsrface.models.dsr import build_dsr
 from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.preprocess import normalise
@@ -25,9 +27,8 @@ def silent(event):
 
 def dsr_run(tmp_path, arch="residual", size=16):
     torch.manual_seed(0)
-    config = DsrConfig(
-        arch=arch, vlr_size=size, channels=8, blocks=2, mixer_rank=4, gate_hidden=8, tail_channels=4
-    )
+    options = {"residual": {"mixer_rank": 4}, "hybrid": {"gate_hidden": 8, "tail_channels": 4}}[arch]
+    config = DsrConfig.model_validate({"arch": arch, "vlr_size": size, "channels": 8, "blocks": 2, **options})
     model = build_dsr(config)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.1)  # the zero-initialised tail would make every graph equal bicubic
@@ -158,3 +159,49 @@ def test_the_next_command_takes_any_path(tmp_path):
             path, kind, format, "", 0, path, "", None, 1e-4, checks=[], max_abs_diff=0.0, parity=True
         )
         assert str(path) in shlex.split(result.next_command)
+
+
+def test_card__says_what_the_run_knows(tmp_path):
+    run = dsr_run(tmp_path)
+    (run / "run.json").write_text(json.dumps({"seed": 7, "config": {"data": "somewhere/faces"}}))
+    manifest = run / "checkpoints" / "step_000001" / "checkpoint.json"
+    manifest.write_text(json.dumps({"metrics": {"psnr_db": 23.7255, "psnr_gain_db": 1.2791}}))
+    result = export.run(ExportConfig(source=run), emit=silent)
+    card = (run / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert load_dsr(run).sha256 in card
+    for text in ("data set: faces", "seed: 7", "| psnr_db | 23.73 |", "A reconstruction is not evidence"):
+        assert text in card
+    assert "somewhere" not in card
+    assert "RGB [B, 3, 16, 16] in [0, 1]" in card
+    assert "RGB [B, 3, 16, 16] in [0, 1]" in result.summary
+
+
+def test_card__of_a_recogniser_has_its_thresholds(tmp_path):
+    chosen = (Threshold(0.01, Estimate(0.4, 0.3, 0.5), 0.9, 1000, 12),)
+    stored = StoredThresholds({"vlr_size": 16, "images": "DSR"}, chosen)
+    torch.manual_seed(0)
+    save_model(
+        tmp_path / "r.safetensors",
+        build_edgeface("edgeface_xxs"),
+        kind="recogniser",
+        config={"variant": "edgeface_xxs"},
+        preprocess=Preprocess(112, (0.5,) * 3, (0.5,) * 3, "BGR"),
+        extra={"thresholds": stored.to_json(), "mode": "live"},
+    )
+    result = export.run(
+        ExportConfig(source=tmp_path / "r.safetensors", out=tmp_path / "out" / "x.safetensors"), emit=silent
+    )
+    card = (tmp_path / "out" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "| 0.01 | 0.400 | 0.300 to 0.500 | 0.900 |" in card
+    assert "float BGR [B, 3, 112, 112]" in result.summary
+    assert "the file does not normalise" in card
+
+
+def test_card__of_somebody_else_stays(tmp_path):
+    run = dsr_run(tmp_path)
+    (run / "export").mkdir()
+    (run / "export" / "MODEL_CARD.md").write_text("# Mine")
+    events = []
+    export.run(ExportConfig(source=run), emit=events.append)
+    assert (run / "export" / "MODEL_CARD.md").read_text() == "# Mine"
+    assert any("stays as it is" in getattr(event, "message", "") for event in events)

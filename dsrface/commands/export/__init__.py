@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from dsrface import __version__
+from dsrface.commands.export.card import CARD_FILE, input_text, write_card
 from dsrface.config.export import ExportConfig
 from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, MachineError, RunError
 from dsrface.events import Emit, Note, Progress
@@ -73,6 +74,7 @@ class ExportResult:
     checks: list[ParityCheck]
     max_abs_diff: float
     parity: bool
+    input: str
 
     @property
     def exit_code(self) -> int:
@@ -87,7 +89,7 @@ class ExportResult:
         return (
             f"{self.kind} as {self.format}, {size_text(self.num_bytes)}; {verdict}: largest difference "
             f"from torch {self.max_abs_diff:.2e} ({worst.name}, batch {worst.batch_size}), "
-            f"tolerance {self.tolerance:.0e}, {len(self.checks)} comparisons."
+            f"tolerance {self.tolerance:.0e}, {len(self.checks)} comparisons. Input: {self.input}."
         )
 
     @property
@@ -155,6 +157,8 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
     parity = all(np.isfinite(measured)) and max(measured) <= config.tolerance
     if parity:
         replace(unproven, path)
+        if write_card(loaded, path) is None:
+            emit(Note(f"{CARD_FILE} beside it is somebody else's, and stays as it is", is_warning=True))
     else:
         path = unproven
         emit(Note("The file does not compute what torch computes; do not use it.", is_warning=True))
@@ -171,6 +175,7 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
         checks=checks,
         max_abs_diff=max(check.max_abs_diff for check in checks),
         parity=parity,
+        input=input_text(loaded),
     )
 
 
