@@ -125,7 +125,7 @@ def cause_of_wrong_items(found: Comparison, starts: list[Start], method: str, *,
             "state of this process is missing there",
             f"All {method} workers agree with each other: they lack something that the main program has set "
             "(a flag of a library, the working folder, a member that __getstate__ drops).",
-            "Set it in worker_init_fn or where the module is imported, or keep it as a member of the data set. "
+            "Set it in worker_init_fn or where the module is imported, or keep it in the data set. "
             "Where the order of a set decides (forkserver workers share one hash seed), use sorted().",
         )
     if method != "fork":
