@@ -24,6 +24,7 @@ from dsrface.commands.prepare.folder import (
     digest,
     find_existing,
     move_into_place,
+    remove_staging,
     staging_folder,
 )
 from dsrface.commands.prepare.records import escape_name
@@ -108,6 +109,7 @@ def run(config: PrepareConfig, *, emit: Emit) -> PrepareResult:
         info = find_existing(config.data, settings, source)
         has_all_sizes = info.get("settings", {}).get("vlr_sizes") == settings["vlr_sizes"]
         if info and has_all_sizes and info["content_sha256"] == content_sha256(config.data, info, emit):
+            remove_staging(config.data)  # of a run that was killed when all was in place
             return _result(config, info, "up to date", alignment, emit)
         fingerprint = sha256_json({"settings": settings, "source": source["sha256"]})
         staging = staging_folder(config.data, fingerprint)

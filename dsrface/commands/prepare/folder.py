@@ -80,15 +80,20 @@ def _differs(key: str, there: Any, asked: Any) -> bool:
     return bool(there != asked)
 
 
+def remove_staging(data: Path, *, keep: Path | None = None) -> None:
+    """Remove what runs that were killed have built in, all or all but one."""
+    for entry in data.glob(f"{_STAGING}*"):
+        if entry.is_dir() and entry != keep:
+            shutil.rmtree(entry)
+
+
 def staging_folder(data: Path, fingerprint: str) -> Path:
     """Return the folder to build in; what other settings or photos left there is removed.
 
     So are half-written files of processes that were killed: the folders around them go to DATA as they are.
     """
     staging = data / f"{_STAGING}{fingerprint[:12]}"
-    for entry in data.glob(f"{_STAGING}*"):
-        if entry != staging:
-            shutil.rmtree(entry)
+    remove_staging(data, keep=staging)
     shutil.rmtree(staging / "tree", ignore_errors=True)
     for leftover in staging.rglob(f"*{TMP_SUFFIX}"):
         leftover.unlink()
