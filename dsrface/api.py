@@ -21,10 +21,10 @@ from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import resolve
 from dsrface.data import layout
 from dsrface.data.augment import to_image01
-from dsrface.data.cache import outputs as stored
 from dsrface.data.cache.reader import PackedReader
 from dsrface.data.layout import FaceData
 from dsrface.data.loaders import Loader
+from dsrface.data.outputs import opening as stored
 from dsrface.data.samplers import BatchSampler, EpochOrder
 from dsrface.doctor import objects
 from dsrface.doctor.report import Report

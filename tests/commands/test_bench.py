@@ -15,8 +15,8 @@ from dsrface.commands.bench.measure import interleave, row
 from dsrface.commands.bench.synthetic import make_data, make_split
 from dsrface.config.bench import BenchConfig
 from dsrface.data.cache.column import Column
-from dsrface.data.cache.verify import verify_cache
 from dsrface.data.layout import make_split as split_of_names
+from dsrface.data.outputs.verify import verify_cache
 
 
 def test_routes_take_turns_and_ratios_are_taken_round_by_round() -> None:

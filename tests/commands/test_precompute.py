@@ -20,10 +20,10 @@ from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.augment import to_image01, to_image_u8
 from dsrface.data.cache import format as fmt
-from dsrface.data.cache.outputs import make_order, open_outputs
-from dsrface.data.cache.png_tree import IMAGES
 from dsrface.data.decode import read_image, write_png
 from dsrface.data.layout import open_data
+from dsrface.data.outputs.opening import make_order, open_outputs
+from dsrface.data.outputs.png_tree import IMAGES
 from dsrface.data.samplers import BatchSampler, EpochOrder
 from dsrface.errors import DataError, MachineError, RunError, UsageError
 from dsrface.events import Note

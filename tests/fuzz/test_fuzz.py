@@ -26,12 +26,12 @@ from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.sources import resolve
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data.cache import format as fmt
-from dsrface.data.cache import png_tree
 from dsrface.data.decode import encode_png, read_image
 from dsrface.data.formats.landmarks import read_landmarks
 from dsrface.data.formats.lists import read_file_list
 from dsrface.data.formats.pair_lists import read_pair_list
 from dsrface.data.formats.validation_set import read_validation_set
+from dsrface.data.outputs import png_tree
 from dsrface.errors import DsrfaceError
 from dsrface.models.dsr import build_dsr
 from dsrface.models.weights import load_any, save_model

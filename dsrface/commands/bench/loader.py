@@ -20,10 +20,10 @@ from dsrface.commands.bench.synthetic import BenchData, make_data, make_split, s
 from dsrface.config.bench import BenchConfig
 from dsrface.data.cache.column import Column
 from dsrface.data.cache.order import WindowOrder
-from dsrface.data.cache.outputs import make_order
 from dsrface.data.cache.reader import PackedReader
 from dsrface.data.datasets import PairDataset, Sample
 from dsrface.data.loaders import collate, make_loader
+from dsrface.data.outputs.opening import make_order
 from dsrface.data.samplers import BatchSampler, EpochOrder
 from dsrface.types import Batch
 

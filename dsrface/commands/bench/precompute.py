@@ -21,10 +21,10 @@ from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.sources import load_preset
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data.cache.build import Wanted, decide
-from dsrface.data.cache.inputs import RowDataset
 from dsrface.data.cache.table import hash_inputs
 from dsrface.data.cache.writer import ColumnWriter
 from dsrface.data.decode import read_image, write_png
+from dsrface.data.outputs.rows import RowDataset
 from dsrface.engine.batch_size import choose_batch_size
 from dsrface.engine.inference import super_resolve
 from dsrface.models.dsr import build_dsr

@@ -11,9 +11,9 @@ from typing import Any
 
 from dsrface.config.cache import CacheConfig
 from dsrface.data.cache import format as fmt
-from dsrface.data.cache import png_tree
-from dsrface.data.cache.verify import verify
 from dsrface.data.cache.writer import garbage
+from dsrface.data.outputs import png_tree
+from dsrface.data.outputs.verify import verify
 from dsrface.errors import EXIT_ANSWER_IS_NO, RunError
 from dsrface.events import Emit, Progress
 from dsrface.runtime.locks import exclusive

@@ -13,10 +13,10 @@ from dsrface.commands.shared.datasets import dsr_pairs, recogniser_pairs
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data import loaders
-from dsrface.data.cache.inputs import RowDataset
-from dsrface.data.cache.outputs import is_cache
 from dsrface.data.datasets import Sample
 from dsrface.data.layout import FaceData, FaceSplit, open_data
+from dsrface.data.outputs.opening import is_cache
+from dsrface.data.outputs.rows import RowDataset
 from dsrface.errors import DataError
 
 _PRECOMPUTE_BATCH = 64  # its loader's batch; the forward pass has a size of its own

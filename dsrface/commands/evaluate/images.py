@@ -16,10 +16,10 @@ from torch.nn import functional
 
 from dsrface.commands.evaluate.result import BICUBIC, DSR, HR, RAW
 from dsrface.data.augment import to_image01, to_image_u8
-from dsrface.data.cache.outputs import open_outputs
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceSplit
 from dsrface.data.loaders import make_loader
+from dsrface.data.outputs.opening import open_outputs
 from dsrface.data.samplers import in_order
 from dsrface.engine.inference import embed, super_resolve
 from dsrface.events import Emit, Note, Progress

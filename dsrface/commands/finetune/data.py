@@ -12,9 +12,9 @@ from dsrface.commands.shared.datasets import outputs_of, recogniser_pairs
 from dsrface.commands.shared.workers import choose_workers
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data import draws
-from dsrface.data.cache.outputs import check_outputs, is_cache, make_order, open_outputs
 from dsrface.data.layout import FaceData, FaceSplit
 from dsrface.data.loaders import make_loader
+from dsrface.data.outputs.opening import check_outputs, is_cache, make_order, open_outputs
 from dsrface.data.samplers import BatchSampler, EpochOrder, PersonSampler, RankedSampler, in_order
 from dsrface.engine.context import BatchSource, Where
 from dsrface.engine.inference import Images, gather

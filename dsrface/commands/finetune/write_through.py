@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from dsrface.commands.finetune.data import RecogniserData
-from dsrface.commands.shared.outputs.column import run_column
 from dsrface.commands.shared.outputs.jobs import make_jobs
 from dsrface.commands.shared.outputs.pipeline import Get, Upscaler
 from dsrface.commands.shared.outputs.setting import Setting
+from dsrface.commands.shared.outputs.store import run_folder
+from dsrface.commands.shared.outputs.stores import stores_of
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.engine.context import BatchSource
 from dsrface.engine.recognition_task import InputMaker
@@ -133,8 +134,8 @@ class WriteThroughSource:
         where.emit(Note(f"write-through: {len(self._memo)} outputs of the first epoch go to {folder}"))
         for job in make_jobs(settings, config.vlr_size):
             if job.outputs_dir == folder:
-                run_column(job, setting, "outputs")
-                run_column(job, setting, "hr")
+                for store in stores_of(job, setting):
+                    run_folder(store, setting)
         self._memo.close()
         cached = config.model_copy(update={"live": None, "dsr_outputs": folder, "write_through": False})
         return replace(faces, config=cached).source()

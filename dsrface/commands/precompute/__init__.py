@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dsrface.commands.shared.outputs.column import run_column
 from dsrface.commands.shared.outputs.jobs import Job, make_jobs
-from dsrface.commands.shared.outputs.png import run_png
-from dsrface.commands.shared.outputs.setting import FolderResult, Setting
+from dsrface.commands.shared.outputs.setting import Setting
+from dsrface.commands.shared.outputs.store import FolderResult, run_folder
+from dsrface.commands.shared.outputs.stores import stores_of
 from dsrface.config.precompute import PrecomputeConfig
-from dsrface.data.cache.verify import verify
+from dsrface.data.outputs.verify import verify
 from dsrface.engine.distributed import process_group
 from dsrface.errors import EXIT_ANSWER_IS_NO, UsageError
 from dsrface.events import Emit, Event, Note, Progress
@@ -70,7 +70,8 @@ def run(config: PrecomputeConfig, *, emit: Emit) -> PrecomputeResult:
         setting = Setting(config, loaded, vlr_size, device, ranks, emit if ranks.is_main else _silent)
         setting.emit(Note(f"device: {device.reason}"))
         limit_torch_threads(0)
-        folders = [result for job in jobs for result in _run_job(job, setting)]
+        stores = [store for job in jobs for store in stores_of(job, setting)]
+        folders = [run_folder(store, setting) for store in stores]
     return _result(config, setting, folders)
 
 
@@ -87,24 +88,10 @@ def _vlr_size(config: PrecomputeConfig, loaded: LoadedModel) -> int:
     return size
 
 
-def _run_job(job: Job, setting: Setting) -> list[FolderResult]:
-    if setting.config.format == "png":
-        return [run_png(job, setting)]
-    results = [run_column(job, setting, "outputs")]
-    if job.high_dir is not None:
-        results.append(run_column(job, setting, "hr"))
-    return results
-
-
 def _verify(config: PrecomputeConfig, jobs: list[Job], emit: Emit) -> PrecomputeResult:
     folders = []
     for job in jobs:
-        targets = (
-            [job.outputs_dir]
-            if config.format == "png" or job.hr_column_dir is None
-            else [job.outputs_dir, job.hr_column_dir]
-        )
-        for folder in targets:
+        for folder in job.folders(config.format):
             found = verify(folder, progress=_verify_progress(folder, emit))
             reason = f"{found.num_records} images read"
             folders.append(FolderResult(str(folder), "verify", reason, problems=found.problems))

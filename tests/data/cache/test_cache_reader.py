@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from dsrface.data.cache import backends
 from dsrface.data.cache.column import Column
 from dsrface.data.cache.order import WindowOrder
-from dsrface.data.cache.outputs import make_order, open_outputs
 from dsrface.data.cache.reader import PackedReader
 from dsrface.data.layout import make_split
+from dsrface.data.outputs.opening import make_order, open_outputs
 from dsrface.data.samplers import BatchSampler, EpochOrder, PersonSampler
 from dsrface.errors import RunError
 from dsrface.runtime.cpu import Memory

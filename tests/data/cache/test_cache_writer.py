@@ -20,9 +20,9 @@ from dsrface.data.cache import format as fmt
 from dsrface.data.cache.build import decide
 from dsrface.data.cache.column import Column
 from dsrface.data.cache.format import Manifest, Segment
-from dsrface.data.cache.verify import verify_cache
 from dsrface.data.cache.writer import ColumnWriter, garbage
 from dsrface.data.layout import make_split
+from dsrface.data.outputs.verify import verify_cache
 from dsrface.errors import MachineError, RunError
 from dsrface.runtime.files import sha256_json
 

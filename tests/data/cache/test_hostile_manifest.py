@@ -11,7 +11,7 @@ from dsrface.commands import cache
 from dsrface.commands.bench.synthetic import make_data
 from dsrface.config.cache import CacheConfig
 from dsrface.data.cache import format as fmt
-from dsrface.data.cache import png_tree
+from dsrface.data.outputs import png_tree
 from dsrface.errors import RunError
 from dsrface.runtime.files import sha256_json
 

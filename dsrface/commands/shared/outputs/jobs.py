@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dsrface.config.precompute import PrecomputeConfig
+from dsrface.data.cache.table import hash_inputs, stat_sha256
 from dsrface.data.decode import walk_images
 from dsrface.data.degrade import Degradation
 from dsrface.data.layout import FaceSplit, open_data
 from dsrface.data.names import PackedStrings
 from dsrface.errors import DataError
+from dsrface.runtime.cpu import effective_cores
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What tells whether outputs are stale.
+
+    Args:
+        hashes: uint8 [N, 16], of each image's file.
+        stats: Per part, a hash over size and time of its files.
+    """
+
+    hashes: NDArray[np.uint8]
+    stats: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,17 @@ class Job:
     high_dir: Path | None = None
     hr_column_dir: Path | None = None
     degradation: Degradation | None = None
+
+    def folders(self, format: str) -> list[Path]:
+        """Return the folders that a format writes to: a cache keeps the HR faces as well."""
+        if format == "png" or self.hr_column_dir is None:
+            return [self.outputs_dir]
+        return [self.outputs_dir, self.hr_column_dir]
+
+    def inputs(self, source: Path) -> Inputs:
+        """Hash the images of one of the folders."""
+        hashes = hash_inputs(source, self.names, num_threads=num_threads())
+        return Inputs(hashes, {name: stat_sha256(source, names) for name, names in self.parts})
 
     @property
     def names(self) -> PackedStrings:
@@ -76,3 +106,8 @@ def make_jobs(config: PrecomputeConfig, size_px: int) -> list[Job]:
         )
         for folder, splits in by_folder.items()
     ]
+
+
+def num_threads() -> int:
+    """Return how many threads read, hash or encode."""
+    return max(1, min(8, effective_cores().effective))

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from dsrface.data.cache.feed import Feed
 from dsrface.data.cache.format import ShardPlan
-from dsrface.data.cache.inputs import PlanSampler, RowDataset, read_steps
-from dsrface.data.cache.png_tree import write_pngs
 from dsrface.data.cache.writer import ColumnWriter
+from dsrface.data.outputs.png_tree import write_pngs
+from dsrface.data.outputs.rows import PlanSampler, RowDataset, read_steps
 from dsrface.engine.inference import super_resolve
 from dsrface.runtime.devices import Device, recorded_event
 from dsrface.types import to_device

@@ -1,71 +1,98 @@
-"""Make a tree of PNG files."""
+"""A tree of PNG files as a store."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from dsrface.commands.shared.outputs.jobs import Job
-from dsrface.commands.shared.outputs.pipeline import write_tree
-from dsrface.commands.shared.outputs.setting import FolderResult, Setting, locked, num_threads
-from dsrface.data.cache import png_tree
-from dsrface.data.cache.inputs import RowDataset
-from dsrface.data.cache.table import hash_inputs, stat_sha256
-from dsrface.events import Note, Progress
+from dsrface.commands.shared.outputs.jobs import Job, num_threads
+from dsrface.commands.shared.outputs.pipeline import Reading, Upscaler, write_tree
+from dsrface.commands.shared.outputs.setting import Setting
+from dsrface.data.outputs import png_tree
+from dsrface.data.outputs.png_tree import PngPlan
+from dsrface.data.outputs.rows import RowDataset
 
 
-def run_png(job: Job, setting: Setting) -> FolderResult:
-    """Bring a tree of PNG files up to what this run calls for.
+@dataclass(frozen=True)
+class PngStore:
+    """The DSR outputs of a job, one file an image; units are images.
 
-    Raises:
-        DsrfaceError: stale, locked, unreadable images, no room on the disk.
+    Args:
+        job: What is read, and where it goes.
+        setting: What the run's folders share.
     """
-    ranks, folder = setting.ranks, job.outputs_dir
-    with locked(folder, ranks):
-        plan: png_tree.PngPlan | None = None
-        batch_size = 0
-        with ranks.fail_together():
-            if ranks.is_main:
-                plan = _decide_png(job, setting)
-                batch_size = int(plan.header["info"].get("batch_size", 0)) or setting.batch_size
-                if plan.action != "none":
-                    plan = replace(
-                        plan,
-                        header={**plan.header, "info": {**plan.header["info"], "batch_size": batch_size}},
-                    )
-                    png_tree.begin_png(plan)
-        plan, batch_size = ranks.share((plan, batch_size))
-        assert plan is not None
-        setting.emit(Note(f"{folder}: {plan.action} ({plan.reason})"))
+
+    job: Job
+    setting: Setting
+
+    @property
+    def folder(self) -> Path:
+        """Root of the tree."""
+        return self.job.outputs_dir
+
+    @property
+    def label(self) -> str:
+        """What is made."""
+        return self.setting.label
+
+    def decide(self) -> PngPlan:
+        """See `Store`.
+
+        Raises:
+            RunError: stale, of another format, or not ours.
+        """
+        job, setting = self.job, self.setting
+        inputs = job.inputs(job.low_dir)
+        plan = png_tree.decide_png(
+            self.folder,
+            names=job.names,
+            inputs=inputs.hashes,
+            input_stats=inputs.stats,
+            key=setting.key(),
+            info=setting.info(),
+            force=setting.config.force,
+        )
         if plan.action == "none":
-            return FolderResult(str(folder), "none", plan.reason)
-        mine = plan.todo[ranks.rank :: ranks.world_size]
-        dataset = RowDataset(job.low_dir, job.names, size_px=setting.vlr_size)
-        reading = setting.reading(dataset, batch_size)
-        seconds = 0.0
-        with ranks.fail_together(), setting.upscaler() as upscale:
-            seconds = write_tree(
-                folder,
-                plan.names,
-                mine,
-                reading,
-                upscale,
-                num_threads=num_threads(),
-                progress=lambda done: setting.emit(Progress(setting.label, done, len(mine))),
-            )
-        with ranks.fail_together():
-            if ranks.is_main:
-                png_tree.finish_png(plan)
-        made = len(plan.todo)
-        return FolderResult(str(folder), plan.action, plan.reason, made, made / seconds if made else 0.0)
+            return plan
+        info = plan.header["info"]
+        batch_size = int(info.get("batch_size", 0)) or setting.batch_size
+        return replace(plan, header={**plan.header, "info": {**info, "batch_size": batch_size}})
 
+    def begin(self, plan: PngPlan) -> list[int]:
+        """See `Store`."""
+        png_tree.begin_png(plan)
+        return plan.todo
 
-def _decide_png(job: Job, setting: Setting) -> png_tree.PngPlan:
-    return png_tree.decide_png(
-        job.outputs_dir,
-        names=job.names,
-        inputs=hash_inputs(job.low_dir, job.names, num_threads=num_threads()),
-        input_stats={name: stat_sha256(job.low_dir, names) for name, names in job.parts},
-        key=setting.key(),
-        info=setting.info(),
-        force=setting.config.force,
-    )
+    def rows(self, plan: PngPlan) -> tuple[RowDataset, int]:
+        """See `Store`."""
+        dataset = RowDataset(self.job.low_dir, self.job.names, size_px=self.setting.vlr_size)
+        return dataset, int(plan.header["info"]["batch_size"])
+
+    def network(self) -> Upscaler:
+        """See `Store`."""
+        return self.setting.upscaler()
+
+    def write(
+        self,
+        plan: PngPlan,
+        units: Sequence[int],
+        reading: Reading,
+        upscale: Upscaler | None,
+        *,
+        progress: Callable[[int], None],
+    ) -> float:
+        """See `Store`."""
+        assert upscale is not None
+        return write_tree(
+            self.folder, plan.names, units, reading, upscale, num_threads=num_threads(), progress=progress
+        )
+
+    def num_images(self, plan: PngPlan, units: Sequence[int]) -> int:
+        """See `Store`."""
+        del plan
+        return len(units)
+
+    def finish(self, plan: PngPlan) -> None:
+        """See `Store`."""
+        png_tree.finish_png(plan)

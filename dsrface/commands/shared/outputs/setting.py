@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from dsrface import __version__
+from dsrface.commands.shared.outputs.jobs import num_threads
 from dsrface.commands.shared.outputs.pipeline import Reading, Upscaler
 from dsrface.commands.shared.workers import choose_workers
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.cache import format as fmt
-from dsrface.data.cache.inputs import RowDataset
+from dsrface.data.outputs.rows import RowDataset
 from dsrface.engine.batch_size import BatchChoice, choose_batch_size
 from dsrface.engine.distributed import Ranks
 from dsrface.errors import MachineError
 from dsrface.events import Emit, Note
 from dsrface.models.loaded import LoadedModel
-from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device
 from dsrface.runtime.locks import exclusive
 from dsrface.types import HIGH_SIZE_PX
@@ -33,27 +33,6 @@ PIPELINE_VERSION = 1
 
 # Opening a VLR picture is nearly all Python, which threads cannot share: two read 3,700 a second, one 4,700.
 READING_THREADS = 1
-
-
-@dataclass(frozen=True)
-class FolderResult:
-    """What was done with one output folder.
-
-    Args:
-        folder: Where.
-        action: begin, resume, append, repair, none, or verify.
-        reason: Why.
-        num_images: Images that were made now, by all ranks.
-        images_per_s: Rate of the pipeline; 0 when nothing was to do.
-        problems: Damage that `--verify` found.
-    """
-
-    folder: str
-    action: str
-    reason: str
-    num_images: int = 0
-    images_per_s: float = 0.0
-    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,11 +121,6 @@ def measure_batch_size(upscale: Upscaler, image: Tensor) -> BatchChoice:
             get()
 
     return choose_batch_size(run, device=upscale.device, at_once=upscale.at_once)
-
-
-def num_threads() -> int:
-    """Return how many threads read, hash or encode."""
-    return max(1, min(8, effective_cores().effective))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from dsrface.data.cache import format as fmt
-from dsrface.data.cache import png_tree
 from dsrface.data.cache.backends import Resident
 from dsrface.data.cache.column import Column
 from dsrface.data.cache.order import WindowOrder
@@ -18,6 +17,7 @@ from dsrface.data.cache.table import hash_inputs, stat_sha256
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceSplit
 from dsrface.data.loaders import Loader, make_loader
+from dsrface.data.outputs import png_tree
 from dsrface.data.samplers import EpochOrder, RankedSampler
 from dsrface.errors import RunError, UsageError
 

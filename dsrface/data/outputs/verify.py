@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from dsrface.data.cache import format as fmt
-from dsrface.data.cache import png_tree
 from dsrface.data.cache.format import Manifest, Shard
 from dsrface.data.cache.table import Table, read_table
+from dsrface.data.outputs import png_tree
 from dsrface.errors import RunError
 from dsrface.runtime.files import sha256_file
 
