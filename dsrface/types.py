@@ -64,7 +64,7 @@ class Preprocess:
 
 @dataclass
 class Batch:
-    """What every loader of ours delivers, whatever the back end.
+    """What every loader delivers, whatever the back end.
 
     Args:
         inputs: uint8 [B, S, S, 3], RGB: the VLR images (live, bicubic) or the 112x112 DSR outputs (cached).

@@ -23,7 +23,7 @@ class DoctorConfig(Config):
         None, ge=1, description="Side of the VLR faces in pixels; unset: the smallest."
     )
     dataset: str | None = Field(
-        None, description="Anybody's data set: package.module:callable or path/file.py:callable."
+        None, description="Any PyTorch Dataset: package.module:callable or path/file.py:callable."
     )
     dataset_args: str | None = Field(
         None, description="Arguments of that callable as JSON: an object (by name) or a list."

@@ -12,7 +12,7 @@ from dsrface.config.sources import Config
 
 
 class OptimConfig(Config):
-    """AdamW with warm-up and cosine, set anew before every step."""
+    """AdamW with warm-up and cosine, updated before every step."""
 
     lr: float = Field(1e-3, gt=0, description="Highest learning rate, reached when the warm-up ends.")
     final_lr_fraction: float = Field(

@@ -62,7 +62,8 @@ class RecogAugmentConfig(GeometryConfig):
     brightness: float = Field(0.1, ge=0, lt=1, description="Largest change of brightness, of the full range.")
     contrast: float = Field(0.1, ge=0, lt=1, description="Largest change of contrast, as a fraction.")
     before_dsr: bool = Field(
-        False, description="Live mode: draw the geometry on the HR image and degrade anew, in the workers."
+        False,
+        description="Live mode: draw the geometry on the HR image, degrade it again, in the workers.",
     )
 
 
@@ -102,7 +103,7 @@ class FinetuneConfig(TrainingConfig):
     )
     backbone_weights: Path | None = Field(
         None,
-        description="Starting weights: an official EdgeFace file or a run of ours; None trains from scratch.",
+        description="Starting weights: official EdgeFace file or finetune run; None trains from scratch.",
     )
     teacher: Path | None = Field(
         None,
@@ -142,9 +143,8 @@ class FinetuneConfig(TrainingConfig):
         if self.stage1_epochs + self.stage2_epochs == 0:
             raise ValueError("--stage1-epochs and --stage2-epochs are both 0: nothing to train")
         if self.images_per_person and self.batch_size % self.images_per_person:
-            raise ValueError(
-                f"batch_size {self.batch_size} is no multiple of images_per_person {self.images_per_person}"
-            )
+            size, each = self.batch_size, self.images_per_person
+            raise ValueError(f"batch_size {size} is not a multiple of images_per_person {each}")
         if self.write_through and self.live is None:
             raise ValueError("--write-through goes with --live")
         if self.write_through and self.augment.before_dsr:

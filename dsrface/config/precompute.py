@@ -46,7 +46,7 @@ class PrecomputeConfig(Config):
     )
     verify: bool = Field(False, description="Only check a finished output, every byte of it.")
     force: bool = Field(
-        False, description="Throw away what other weights or settings have made, and start anew."
+        False, description="Throw away what other weights or settings have made, and start over."
     )
     workers: Workers = Field(
         "auto", description="Processes that read images; 0 reads in threads of this process."

@@ -189,7 +189,7 @@ class FaceData:
         """Make sure that every HR face of some splits has its VLR face.
 
         Returns:
-            A sentence for each folder whose VLR faces are not used for want of an HR face.
+            A sentence for each folder whose VLR faces are not used because no HR image matches.
 
         Raises:
             DataError: no such split or size, or a VLR face is missing; a native data set.

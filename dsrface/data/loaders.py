@@ -151,7 +151,7 @@ def collate(samples: list[Sample | DsrfaceError]) -> Batch | DsrfaceError:
 
 
 class _Guarded(Dataset[Any]):
-    """Hands errors of ours over as values; torch would rebuild them with a traceback as their message."""
+    """Hands our errors over as values; torch would rebuild them with a traceback as their message."""
 
     def __init__(self, dataset: Dataset[Sample]) -> None:
         self.dataset = dataset

@@ -52,7 +52,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Where:
-    """Where and in whose company the loop runs.
+    """Run context: device, ranks, run folder, sinks, seed.
 
     Args:
         device: Device and number format.

@@ -340,7 +340,7 @@ class _Loop:
             found = checkpoints.find_last(folder.path)
         path: Path | None = self.where.ranks.share(found)
         if path is None:
-            self.where.emit(Note("The run had not written a checkpoint: it begins anew."))
+            self.where.emit(Note("The run had not written a checkpoint: it starts from the beginning."))
             return
         state = checkpoints.load_trainer_state(path)
         if state["phase_steps"] != list(self.plan.phase_steps):

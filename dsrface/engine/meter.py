@@ -79,7 +79,7 @@ class Meter:
         return self._num_steps > 0
 
     def fetch(self) -> Reading:
-        """Wait for the device, return the means since the last fetch, and start anew."""
+        """Wait for the device, return the means since the last fetch, and start over."""
         assert self._sums is not None
         *sums, bad_step = torch.cat([self._sums, self._bad_step.float()[None]]).tolist()
         elapsed = max(time.perf_counter() - self._began, 1e-9)

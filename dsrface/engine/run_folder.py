@@ -164,7 +164,7 @@ def open_run(
 
 
 def _failed_at_once(path: Path) -> bool:
-    """Return whether an earlier run ended before its first checkpoint: a corrected command may begin anew."""
+    """Return whether an earlier run ended before its first checkpoint; a command may start it over."""
     with contextlib.suppress(RunError):
         status = read_json(path / RUN_FILE).get("status")
         return status in (FAILED, INTERRUPTED) and find_last(path) is None

@@ -61,7 +61,7 @@ def save_model(
         kind: `"dsr"` or `"recogniser"`.
         config: DsrConfig's fields, or `{"variant": ...}`.
         preprocess: How it wants its images.
-        extra: More metadata, e.g. the run's id; must not reuse a key of ours.
+        extra: More metadata, e.g. the run's id; must not reuse a key above.
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}, not one of {KINDS}")
@@ -84,7 +84,7 @@ def save_model(
 
 
 def load_dsr(source: Path, *, vlr_size: int | None = None, device: str | torch.device = "cpu") -> LoadedModel:
-    """Load a super-resolution network: a run folder, a file of ours or of others, or a name.
+    """Load a super-resolution network: a run folder, a file of dsrface or of others, or a name.
 
     Names are those of `models.foreign`; checkpoints of others are read by spandrel, where it is installed.
 
@@ -136,7 +136,7 @@ def _load_dsr(source: Path) -> LoadedModel:
 
 
 def load_recogniser(source: Path, *, device: str | torch.device = "cpu") -> LoadedModel:
-    """Load a recogniser: a run folder, a file of ours, a checkpoint of a known architecture, or a name.
+    """Load a recogniser: a run folder, a file of dsrface, a checkpoint of a known architecture, or a name.
 
     Names are those of `models.foreign`, such as `judge`. How a checkpoint of others wants its images is what
     its architecture is published with, unless a note beside the file says otherwise (`read_preprocess`).

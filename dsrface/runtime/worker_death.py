@@ -150,7 +150,7 @@ def _from_death(text: str, num_workers: int, dataset: str) -> WorkerError:
         seen = f" (the kernel counts {kills} kills for memory here)" if kills else ""
         free = size_text(memory_limit().available_bytes)
         return _error(
-            f"A worker was killed{seen}: almost always for want of memory; {free} are free now.",
+            f"A worker was killed{seen}: almost always because memory ran out; {free} are free now.",
             id="worker-out-of-memory",
             where=dataset,
             hint=f"Use fewer workers, e.g. --workers {num_workers // 2}, or a smaller batch.",

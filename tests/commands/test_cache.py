@@ -46,7 +46,7 @@ def test_verify_exits_with_1_on_damage(root: Path) -> None:
     result = run(root, "verify")
     assert result.exit_code == 1
     assert "hr_cache: shard-00000.u8: record 4 (p" in result.summary
-    assert "makes what is damaged anew" in result.next_command
+    assert "rebuilds what is damaged" in result.next_command
 
 
 def test_gc_deletes_only_what_no_manifest_needs(root: Path) -> None:

@@ -293,7 +293,7 @@ def test_verify_finds_a_flipped_bit_and_a_missing_file(root: Path, format: str) 
     assert path.name in result.summary
     result = run(config_of(root, format=format))
     assert result.folders[0].action == "repair"
-    assert "images made anew" in result.summary
+    assert "images rebuilt" in result.summary
     assert path.read_bytes() == sound
     path.unlink()
     assert run(config_of(root, format=format, verify=True)).exit_code == 1

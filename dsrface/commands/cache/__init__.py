@@ -51,7 +51,7 @@ class CacheEntry:
 
 @dataclass(frozen=True)
 class CacheResult:
-    """What came of it.
+    """Result of the command.
 
     Args:
         summary: The result in one line, then one line a cache.
@@ -114,7 +114,7 @@ def run(config: CacheConfig, *, emit: Emit) -> CacheResult:
 
 
 def _find(path: Path) -> Iterator[Path]:
-    """Yield the folders that hold a cache or a PNG tree of ours; the images of a PNG tree are not entered."""
+    """Yield the folders that hold a cache or a PNG tree; the images of a PNG tree are not entered."""
     for root, folders, files in os.walk(path):
         folders.sort()
         if (fmt.MANIFEST in files or fmt.PLAN in files) and _is_ours(Path(root), files):
@@ -186,7 +186,7 @@ def _result(
 ) -> CacheResult:
     following = f"dsrface cache verify {shlex.quote(str(config.path))}" if config.action == "ls" else ""
     if exit_code:
-        following = "dsrface precompute, as before: it makes what is damaged anew, and only that"
+        following = "dsrface precompute, as before: it rebuilds what is damaged, and only that"
         if any(entry.kind == "?" for entry in entries):
             following = "dsrface precompute --force: without its manifest nothing tells what a cache holds"
     return CacheResult("\n".join([summary, *lines]), str(config.path), following, tuple(entries), exit_code)

@@ -110,7 +110,7 @@ def run(
 
 
 def _target(config: DoctorConfig) -> dict[str, Any] | None:
-    """Return what to examine; a data set of dsrface is a callable like anybody's."""
+    """Return what to examine; a data set of dsrface is a callable like any other."""
     if config.dataset is not None:
         return target_request(config.dataset, parse_arguments(config.dataset_args))
     if config.data is not None:

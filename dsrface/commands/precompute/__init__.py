@@ -24,12 +24,12 @@ from dsrface.runtime.threads import limit_torch_threads
 
 __all__ = ["PrecomputeResult", "run"]
 
-_DONE = {"begin": "made", "resume": "made (the rest)", "append": "added", "repair": "made anew"}
+_DONE = {"begin": "made", "resume": "made (the rest)", "append": "added", "repair": "rebuilt"}
 
 
 @dataclass(frozen=True)
 class PrecomputeResult:
-    """What came of it.
+    """Result of the command.
 
     Args:
         summary: The result in one line.
@@ -103,7 +103,7 @@ def _verify(config: PrecomputeConfig, jobs: list[Job], emit: Emit) -> Precompute
     return PrecomputeResult(
         summary,
         str(jobs[0].outputs_dir),
-        "Run the same command without --verify: it makes what is damaged anew." if damage else "",
+        "Run the same command without --verify: it rebuilds what is damaged." if damage else "",
         tuple(folders),
         EXIT_ANSWER_IS_NO if damage else 0,
     )

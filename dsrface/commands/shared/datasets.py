@@ -58,7 +58,7 @@ def recogniser_pairs(
     degradation = data.degradation(config.vlr_size)
     if degradation is None:
         raise DataError(
-            "How the VLR images were made is not recorded, so they cannot be made anew from moved HR images.",
+            "How the VLR images were made is not recorded, so moved HR images cannot be degraded again.",
             id="unknown-degradation",
             where=data.root,
             hint="Use --set augment.before_dsr=false, or make the data set with `dsrface prepare`.",

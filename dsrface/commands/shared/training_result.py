@@ -11,7 +11,7 @@ from dsrface.engine.context import Outcome, Where
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came of it.
+    """Result of the command.
 
     Args:
         summary: The result in one line.

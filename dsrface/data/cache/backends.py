@@ -126,7 +126,7 @@ class ShardedColumn:
     """Shards mapped one by one, for systems that cannot choose an address (Windows).
 
     Mapped for reading alone: a map that could be written to is charged to Windows' page file, all of it, for
-    each process anew.
+    each process again.
     """
 
     def __init__(self, column: Column) -> None:

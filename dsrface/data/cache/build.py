@@ -94,7 +94,7 @@ def decide(folder: Path, wanted: Wanted, *, force: bool) -> Decision:
         if not force or error.id == "not-a-cache":
             raise
         remove_cache(folder)
-        return _begin(folder, wanted, f"made anew: {error.message}")
+        return _begin(folder, wanted, f"rebuilt: {error.message}")
     grown = _grow(folder, base, table, wanted)
     if grown is not None:
         return grown

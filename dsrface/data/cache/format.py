@@ -294,7 +294,7 @@ def check_schema(raw: Mapping[str, Any], where: Path, *, what: str) -> None:
             f"The {what} has schema_version {version!r}; this dsrface reads {SCHEMA_VERSION}.",
             id="cache-schema",
             where=where,
-            hint="Use the dsrface it was made with, or make it anew with `dsrface precompute --force`.",
+            hint="Use the dsrface it was made with, or rebuild it with `dsrface precompute --force`.",
         )
 
 
@@ -374,7 +374,7 @@ def stale(reasons: list[str], where: Path) -> RunError:
         "The outputs here are stale: " + "; ".join(reasons) + ".",
         id="stale",
         where=where,
-        hint="Make them anew with `dsrface precompute --force`, or go back to the weights, settings and "
+        hint="Rebuild them with `dsrface precompute --force`, or go back to the weights, settings and "
         "images that they were made with.",
     )
 
@@ -387,15 +387,15 @@ def damaged(message: str, where: Path, *, repairable: bool = True) -> RunError:
         where: In which file.
         repairable: The manifest and the table are there to tell what the rest must be.
     """
-    again = "Run the same `dsrface precompute` again: it makes the damaged shards anew, and only those."
-    anew = (
-        "Nothing tells any more what the shards hold: make the cache anew with `dsrface precompute --force`."
+    again = "Run the same `dsrface precompute` again: it rebuilds the damaged shards, and only those."
+    rebuild = (
+        "Nothing tells any more what the shards hold: rebuild the cache with `dsrface precompute --force`."
     )
     return RunError(
         message,
         id="cache-damaged",
         where=where,
-        hint=f"{again if repairable else anew} `dsrface cache verify` lists all damage.",
+        hint=f"{again if repairable else rebuild} `dsrface cache verify` lists all damage.",
     )
 
 

@@ -191,7 +191,7 @@ def garbage(folder: Path, *, sources: Sequence[str] = (fmt.MANIFEST, fmt.PLAN)) 
 
 
 def foreign_entry(folder: Path) -> str | None:
-    """Return the first file or folder that no cache of ours would have, or None."""
+    """Return the first file or folder that no cache would have, or None."""
     return next(
         (name for name in _entries(folder) if not name.startswith(".") and not _looks_ours(name)), None
     )

@@ -55,7 +55,7 @@ class PngPlan:
 
 
 def is_tree_here(folder: Path) -> bool:
-    """Return whether a folder holds a PNG tree of ours, finished or not, or with a damaged manifest."""
+    """Return whether a folder holds a PNG tree of dsrface, finished or not, or with a damaged manifest."""
     try:
         return FORMAT in fmt.formats(folder)
     except RunError:
@@ -230,7 +230,7 @@ def read_images(folder: Path) -> list[dict[str, Any]]:
 
 
 def remove_tree(folder: Path) -> None:
-    """Delete a tree of ours: what its list names, and its own files; the manifest first."""
+    """Delete a tree of dsrface: what its list names, and its own files; the manifest first."""
     for name in (fmt.MANIFEST, fmt.PLAN):
         (folder / name).unlink(missing_ok=True)
     for row in read_images(folder):

@@ -26,7 +26,7 @@ _WHOLE_S = 2.0  # for reading a stream to its end
 
 @dataclass
 class Comparison:
-    """What came of it.
+    """Result of the command.
 
     Args:
         compared: Items of workers held against this process.

@@ -1,4 +1,4 @@
-"""A sheet of pictures: what a network saw of some faces, and whom it found."""
+"""A sheet of pictures: what a network saw of some faces, and the person it found."""
 
 from __future__ import annotations
 
