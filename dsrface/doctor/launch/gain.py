@@ -13,8 +13,9 @@ def gain_line(loader: LoaderReport) -> str:
     now_ms = loader.wait_ms + loader.step_ms
     share = loader.wait_ms / now_ms if now_ms else 0.0
     now = f"a step takes {now_ms:.1f} ms, {share:.0%} of it waiting for its batch"
-    recommended = loader.report.recommendation
-    if recommended is None or loader.report.verdict == "fail":
+    recommended, draws = loader.report.recommendation, loader.report.check("ds.rng")
+    repeats = draws is not None and draws.status == "warn"  # fast workers that all draw the same are no gain
+    if recommended is None or loader.report.verdict == "fail" or repeats:
         return now
     number = recommended["num_workers"]
     rate = float(recommended["predicted_items_per_s"])
