@@ -7,12 +7,14 @@ import platform
 import shutil
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from dsrface.doctor.checks.check import Check
 from dsrface.doctor.report import Finding
 from dsrface.doctor.sizing.limits import cores_text, open_files_limit
+from dsrface.runtime.commit import free_commit_bytes
 from dsrface.runtime.cpu import Cores, Memory, cpu_pressure, effective_cores, shm_free_bytes
 from dsrface.runtime.start_methods import available_start_methods, effective_start_method
 from dsrface.runtime.text import size_text
@@ -138,14 +140,16 @@ def _commit() -> Finding:
     """Windows: each spawned worker commits torch's libraries again, against RAM plus page file."""
     if os.name != "nt":
         return COMMIT.finding("skip", "concerns Windows only")
-    import psutil
-
-    free = int(psutil.virtual_memory().available + psutil.swap_memory().free)
+    free = free_commit_bytes()
+    if free is None:
+        return COMMIT.finding("skip", "the system does not tell how much may be committed")
     data = {"free_bytes": free}
-    if free < 16 << 30:
+    has_cuda = not metadata.version("torch").endswith("+cpu")
+    if free < (16 if has_cuda else 4) << 30:
+        each = "with CUDA libraries takes 2-4 GiB" if has_cuda else "takes about half a GiB"
         return COMMIT.finding(
             "warn",
-            f"{size_text(free)} may still be committed; each worker with CUDA libraries takes 2-4 GiB",
+            f"{size_text(free)} may still be committed; each worker {each}",
             matters="[WinError 1455] The paging file is too small for this operation to complete.",
             fix="Enlarge the paging file (System, Advanced, Performance), or use fewer workers.",
             data=data,
