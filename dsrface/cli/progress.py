@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 REDRAW_EVERY_S = 0.25
 LINE_EVERY_S = 10.0
+_WIDTH_FOR_BAR = 80
 
 
 def make_sink(output: Output) -> Sink:
@@ -125,7 +126,7 @@ class RichSink:
         if isinstance(event, RunStarted):
             self._run.start(event)
         if isinstance(event, StepDone):
-            self._redraw(self._run.line(event), is_forced=False)
+            self._redraw(self._run.line(event, self.output.err.width), is_forced=False)
         elif isinstance(event, Progress):
             self._redraw(self._progress(event), is_forced=0 < event.total <= event.done)
         elif isinstance(event, RunFinished):
@@ -146,9 +147,10 @@ class RichSink:
         spent = now - self._label_started
         if not event.total:
             return f"{event.label}  {event.done}"
-        left = spent / event.done * (event.total - event.done) if event.done else 0.0
         filled = bar(event.done / event.total)
-        return f"{event.label}  {filled} {event.done}/{event.total}  {duration(left)} left"
+        return (
+            f"{event.label}  {filled} {event.done}/{event.total}{time_left(spent, event.done, event.total)}"
+        )
 
     def _redraw(self, text: str, *, is_forced: bool) -> None:
         now = time.monotonic()
@@ -184,17 +186,18 @@ class RunClock:
         self._num_steps, self._first_step, self._command = event.num_steps, event.first_step, event.command
         self._started = time.monotonic()
 
-    def line(self, event: StepDone) -> str:
-        """Return the line for a step."""
+    def line(self, event: StepDone, width: int) -> str:
+        """Return the line for a step; on a narrow terminal without the bar."""
         done = event.step - self._first_step
         spent = time.monotonic() - self._started
-        left = spent / done * (self._num_steps - event.step) if done > 0 else 0.0
+        left = time_left(spent, done, self._num_steps - self._first_step)
         fraction = event.step / self._num_steps if self._num_steps else 0.0
         numbers = "  ".join(f"{key} {value:.4g}" for key, value in event.metrics.items())
         wait = f"{event.data_wait_fraction:.0%} data wait"
+        drawn = f"{bar(fraction)} " if width >= _WIDTH_FOR_BAR else ""
         return (
-            f"{self._command}  {bar(fraction)} {event.step}/{self._num_steps}  "
-            f"{event.images_per_s:.0f} images/s  {duration(left)} left  {wait}  {numbers}"
+            f"{self._command}  {drawn}{event.step}/{self._num_steps}  "
+            f"{event.images_per_s:.0f} images/s{left}  {wait}  {numbers}"
         )
 
 
@@ -208,6 +211,11 @@ def bar(fraction: float, width: int = 12) -> str:
     """Return a progress bar of plain ASCII."""
     filled = round(max(0.0, min(1.0, fraction)) * width)
     return "[" + "#" * filled + "." * (width - filled) + "]"
+
+
+def time_left(spent_s: float, done: int, total: int) -> str:
+    """Return `  42s left`; nothing before the first of `total` is done."""
+    return f"  {duration(spent_s / done * (total - done))} left" if done > 0 else ""
 
 
 def duration(seconds: float) -> str:

@@ -100,6 +100,20 @@ def test_a_terminal_gets_one_line_redrawn_at_most_four_times_a_second(terminal, 
     assert drawn[-1].startswith("faces  [############] 50/50")
 
 
+@pytest.mark.parametrize(("width", "has_bar"), [(60, False), (100, True)])
+def test_data_wait_is_seen_on_narrow_terminals_too(width, has_bar):
+    clock = progress.RunClock()
+    clock.start(EVENTS[0])
+    line = clock.line(StepDone(44, 0, {"loss/total": 0.5}, 27.0, 0.44), width)
+    assert "44% data wait" in line[:width]
+    assert ("[" in line) == has_bar
+
+
+def test_no_time_is_promised_before_the_first_step():
+    assert progress.time_left(12.0, 0, 4) == ""
+    assert progress.time_left(12.0, 1, 4) == "  36s left"
+
+
 def test_a_terminal_ends_clean(terminal):
     sink, text = _play(terminal(width=40))
     assert isinstance(sink, progress.RichSink)
