@@ -40,10 +40,25 @@ def render_evaluation(result: EvaluateResult, console: Console) -> None:
         )
     if evaluation.thresholds:
         console.print(_thresholds(evaluation))
+    if evaluation.matrix:
+        console.print(_matrix(evaluation))
     for line in evaluation.details:
         console.print(Text(f"- {line}"))
     for line in evaluation.limits:
         console.print(Text(f"! {line}", style="yellow"))
+
+
+def _matrix(evaluation: Evaluation) -> Table:
+    columns = list(dict.fromkeys((cell.degradation, cell.size_px) for cell in evaluation.matrix))
+    table = _table("PSNR gain over bicubic, dB: trained on (rows), tested on (columns)")
+    table.add_column("network")
+    for kind, size_px in columns:
+        table.add_column(f"{kind} {size_px}", justify="right")
+    for network in dict.fromkeys(cell.network for cell in evaluation.matrix):
+        own = [cell for cell in evaluation.matrix if cell.network == network]
+        row = [_plain(cell.gain_db, 1, 2, "+") for cell in own]
+        table.add_row(f"{network} ({own[0].trained_on})", *row)
+    return table
 
 
 def _protocols(evaluation: Evaluation) -> str:

@@ -59,6 +59,7 @@ def evaluate(
     protocol: Choice = None,
     flip: Annotated[bool | None, typer.Option("--flip")] = None,
     dsr: RunOrFile = None,
+    matrix: Annotated[list[Path] | None, typer.Option(metavar="RUN_OR_FILE")] = None,
     dsr_outputs: Folder = None,
     recogniser: RunOrFile = None,
     finetuned: RunOrFile = None,

@@ -27,6 +27,10 @@ class EvaluateConfig(Config):
     )
     vlr_size: int = Field(ge=4, le=112, description="Side of the low-resolution faces, in pixels.")
     dsr: Path | None = Field(None, description="Super-resolution network: a run folder or a weight file.")
+    matrix: tuple[Path, ...] = Field(
+        (),
+        description="Super-resolution networks to measure on every degradation and VLR size, beside --dsr.",
+    )
     dsr_outputs: Path | None = Field(None, description="Or what `dsrface precompute` made with one.")
     recogniser: Path | None = Field(
         None,

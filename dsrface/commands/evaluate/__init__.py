@@ -7,7 +7,7 @@ ceiling, the cosine of raw pixels, chance and reject-all, and names the winner w
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dsrface.commands.evaluate.benchmark import BIN_SUFFIX, BenchmarkResult, rea
 from dsrface.commands.evaluate.figures import Scored, compare_cells, identify, image_quality, score_cells
 from dsrface.commands.evaluate.findings import limits, quality_answer, verification_answer
 from dsrface.commands.evaluate.images import Measured, Networks, measure
+from dsrface.commands.evaluate.matrix import measure_matrix
 from dsrface.commands.evaluate.networks import describe_networks, is_untuned, load_networks
 from dsrface.commands.evaluate.overlap import (
     degradation_limits,
@@ -120,6 +121,12 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
             emit=emit,
         )
     evaluation = _evaluation(config, data, split, networks, judged, held, device)
+    if config.matrix:
+        sources = [*([config.dsr] if config.dsr else []), *config.matrix]
+        matrix = measure_matrix(
+            split, sources, num_draws=config.bootstrap, seed=config.seed, device=device, emit=emit
+        )
+        evaluation = replace(evaluation, matrix=matrix)
     strips = choose_strips(split, measured, networks, vlr_size=config.vlr_size, device=device)
     with exclusive(out / LOCK_FILE, what="evaluation"):
         remove_half_written(out)

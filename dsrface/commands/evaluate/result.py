@@ -208,6 +208,25 @@ class Overlap:
 
 
 @dataclass(frozen=True)
+class MatrixCell:
+    """A super-resolution network on one degradation and size.
+
+    Args:
+        network: As it was named.
+        trained_on: Degradation and size that it was trained for.
+        degradation: That it is tested on.
+        size_px: That it is tested on.
+        gain_db: Mean PSNR gain over bicubic on the same pictures.
+    """
+
+    network: str
+    trained_on: str
+    degradation: str
+    size_px: int
+    gain_db: Estimate
+
+
+@dataclass(frozen=True)
 class Counts:
     """What was measured on.
 
@@ -251,6 +270,7 @@ class Evaluation:
             figures.
         settings: Seed, bootstrap draws, device.
         overlaps: What each network's training data share with the split.
+        matrix: Super-resolution networks on every degradation and size; empty unless asked for.
     """
 
     headline: str
@@ -270,6 +290,7 @@ class Evaluation:
     winner: str
     settings: dict[str, Any] = field(default_factory=dict)
     overlaps: tuple[Overlap, ...] = ()
+    matrix: tuple[MatrixCell, ...] = ()
 
     @property
     def main_cells(self) -> tuple[Cell, ...]:
