@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from dsrface.commands.evaluate import run as run_evaluate
+from dsrface.commands.evaluate.benchmark import BenchmarkResult
 from dsrface.commands.evaluate.result import EvaluateResult
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import resolve
@@ -215,7 +216,7 @@ def open_outputs(
 
 def evaluate(
     data: Source, *, vlr_size: int, emit: Callable[[Event], None] = lambda _: None, **keys: object
-) -> EvaluateResult:
+) -> EvaluateResult | BenchmarkResult:
     """Measure whether super-resolution and fine-tuning help, as `dsrface evaluate` does.
 
     Args:
@@ -225,7 +226,8 @@ def evaluate(
         keys: Any other key of `dsrface evaluate` in docs/config.md, such as `dsr`, `finetuned` or `out`.
 
     Returns:
-        `summary` is the answer in a sentence, `location` the HTML report, `evaluation` every figure.
+        `summary` is the answer in a sentence, `location` the HTML report, `evaluation` every figure;
+        native faces and benchmarks give a `BenchmarkResult` instead.
 
     Raises:
         UsageError: an unknown key or a wrong value.

@@ -21,9 +21,10 @@ from dsrface.config.engine import EngineConfig, OptimConfig
 from dsrface.engine import checkpoint as checkpoints
 from dsrface.engine.context import BatchSource, Outcome, Where
 from dsrface.engine.meter import Meter, Reading
+from dsrface.engine.microbatches import seed_step, split_microbatches, to_step_device
 from dsrface.engine.optim import Ema, LrPlan, build_optimizer, set_lr
 from dsrface.engine.run_folder import DONE, INTERRUPTED
-from dsrface.engine.step import cut, explained_deaths, explained_memory, move, seed_step
+from dsrface.engine.step_errors import explained_deaths, explained_memory
 from dsrface.engine.task import Task, Validation
 from dsrface.errors import RunError, TrainingError, WorkerError
 from dsrface.events import CheckpointSaved, EvalDone, Note, RunFinished, RunStarted, StepDone
@@ -161,12 +162,12 @@ class _Loop:
             self.task.save_first_batch(batch, self.where.folder.samples / "first_batch.png")
         lr = set_lr(self.optimizer, self.plan, self.step)
         total: dict[str, torch.Tensor] = {}
-        micro_batches = cut(batch, self.engine.accumulate)
+        micro_batches = split_microbatches(batch, self.engine.accumulate)
         for number, micro in enumerate(micro_batches):
             is_last = number == len(micro_batches) - 1
             with self._sync_only(is_last=is_last):
                 with autocast(self.where.device):
-                    loss, metrics = self.callable(move(micro, self.device))
+                    loss, metrics = self.callable(to_step_device(micro, self.device))
                 share = len(micro) / len(batch)
                 self.scaler.scale(loss * share).backward()
             for name, value in metrics.items():

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from dsrface.data.cache.verify import verify
 
+from dsrface.data.outputs.verify import verify
 from dsrface.engine.checkpoint import load_trainer_state, verify_checkpoint
 from dsrface.errors import RunError
 from tests.faults.commands import Command, commands, make_inputs

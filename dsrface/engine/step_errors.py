@@ -1,41 +1,14 @@
-"""Small parts of a training step: cutting and moving batches, seeding, explaining a lack of memory."""
+"""Errors of a training step in words: a lack of memory, a worker that died."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
-
-import torch
 
 from dsrface.config.engine import EngineConfig
 from dsrface.engine.context import BatchSource
 from dsrface.runtime.devices import is_out_of_memory, out_of_memory
 from dsrface.runtime.worker_death import explain
-from dsrface.types import Batch
-
-
-def cut(batch: Batch, num_parts: int) -> list[Batch]:
-    """Cut a batch into at most `num_parts` micro-batches of nearly equal size."""
-    if num_parts == 1:
-        return [batch]
-    fields = [
-        part.tensor_split(min(num_parts, len(batch)))
-        for part in (batch.inputs, batch.high, batch.labels, batch.indices)
-    ]
-    return [replace(batch, inputs=a, high=b, labels=c, indices=d) for a, b, c, d in zip(*fields, strict=True)]
-
-
-def move(batch: Batch, device: torch.device) -> Batch:
-    """Copy a batch to the device without waiting; the indices, for drawing, stay where they are."""
-    return replace(batch.to(device), indices=batch.indices)
-
-
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed torch's generators from (seed, step, rank), so that a resumed run has no state to restore."""
-    digest = hashlib.blake2b(f"{seed}/{step}/{rank}".encode(), digest_size=8).digest()
-    torch.manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 @contextlib.contextmanager
