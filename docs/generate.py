@@ -90,7 +90,7 @@ def cli_page() -> str:
     lines = [DO_NOT_EDIT, "# Commands", ""]
     lines += [CLI_INTRODUCTION, ""]
     for path, function in walk():
-        texts = texts_of(path.split()[0]) if path.split()[0] in COMMANDS else {}
+        texts = texts_of(schema_of(path.split()[0])) if path.split()[0] in COMMANDS else {}
         lines += [f"## dsrface {path}", "", *_help_lines(function), ""]
         lines += ["| argument or option | meaning |", "| --- | --- |"]
         lines += [_row(parameter, texts) for parameter in inspect.signature(function).parameters.values()]

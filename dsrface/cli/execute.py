@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
 import os
@@ -75,7 +76,8 @@ def command(
             )
             execute(runs or name, output, sources, render=render)
 
-        kind = type("Configured", (ConfiguredCommand,), {"configuration": runs or name})
+        schema = staticmethod(functools.partial(schema_of, runs or name))
+        kind = type("Configured", (ConfiguredCommand,), {"schema": schema})
         _register(app, name, collect, {**OUTPUT_OPTIONS, **CONFIG_OPTIONS}, body, kind)
         return collect
 

@@ -6,6 +6,7 @@ The configuration is imported when a command's own help is asked for or its flag
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,13 +26,12 @@ class Text:
     choices: str
 
 
-def texts_of(command: str) -> dict[str, Text]:
-    """Return the texts of every plain key of a command's configuration."""
-    from dsrface.cli.execute import schema_of
+def texts_of(schema: type[Any]) -> dict[str, Text]:
+    """Return the texts of every plain key of a configuration."""
     from dsrface.config.describe import bounds_of, choices_of
 
     texts = {}
-    for name, field in schema_of(command).model_fields.items():
+    for name, field in schema.model_fields.items():
         bounds = bounds_of(field)
         meaning = field.description or ""
         help = f"{meaning.removesuffix('.')} ({bounds})." if bounds and meaning else meaning
@@ -42,7 +42,7 @@ def texts_of(command: str) -> dict[str, Text]:
 class ConfiguredCommand(TyperCommand):
     """A command whose options without a help text of their own take that of the field of their name."""
 
-    configuration: ClassVar[str]
+    schema: ClassVar[Callable[[], type[Any]]]
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options, described."""
@@ -51,7 +51,7 @@ class ConfiguredCommand(TyperCommand):
             if getattr(option, "help", None):
                 continue
             if texts is None:
-                texts = texts_of(self.configuration)
+                texts = texts_of(type(self).schema())
             text = texts.get(str(option.name))
             if text is not None:
                 option.help = text.help  # type: ignore[attr-defined]

@@ -36,7 +36,7 @@ def test_no_option_repeats_or_lacks_the_text_of_its_key(generate):
 @pytest.mark.parametrize("command", ["evaluate", "embed", "train-dsr"])
 def test_workers_says_what_this_command_does_with_them(call, command):
     shown = " ".join(call(command, "--help").out.split())
-    assert texts_of(command)["workers"].help in shown
+    assert texts_of(schema_of(command))["workers"].help in shown
 
 
 def test_choices_and_bounds_are_those_of_the_key(call):
