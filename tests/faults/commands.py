@@ -37,7 +37,7 @@ class Command:
     flags: dict[str, Any]
     result: Callable[[Path], Any]
 
-    def run(self, out: Path, *, resume: bool = False) -> int:
+    def run(self, out: Path, *, flag: str = "") -> int:
         """Run it; errors of ours give their exit code."""
         import importlib
 
@@ -48,8 +48,8 @@ class Command:
             key: out / value[4:] if str(value).startswith("out/") else value
             for key, value in self.flags.items()
         }
-        if resume:
-            values["resume"] = True
+        if flag:  # what an earlier attempt's message has named
+            values[flag] = True
         module = importlib.import_module(f"dsrface.commands.{COMMANDS[self.name][2]}")
         try:
             return int(

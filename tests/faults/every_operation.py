@@ -73,8 +73,9 @@ class Trial:
 
     def _second_problem(self, out: Path, *, is_done: bool) -> str:
         code = 0 if is_done else in_child(lambda: self.command.run(out), self.folder / "log.txt")
-        if code and "--resume" in self._hint(out):
-            code = in_child(lambda: self.command.run(out, resume=True), self.folder / "log.txt")
+        for flag in ("resume", "force"):
+            if code and f"--{flag}" in self._hint(out):
+                code = in_child(lambda flag=flag: self.command.run(out, flag=flag), self.folder / "log.txt")
         if code:
             return f"the command cannot be run again: exit code {code}, {self._hint(out) or self._said()}"
         if self.command.result(out) != self.expected:
