@@ -35,7 +35,7 @@ FUNCTIONS = [name for name in NAMES if name.islower()]
 
 def test_names_are_the_ones_that_people_import():
     """Names may be added; none may go or be renamed."""
-    assert sorted(dsrface.__all__) == NAMES
+    assert sorted(vars(dsrface)["__all__"]) == NAMES
 
 
 def test_the_stub_lists_the_same_names():
@@ -58,7 +58,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        dsrface.nonsense  # noqa: B018
+        dsrface.nonsense  # type: ignore[attr-defined] # noqa: B018
 
 
 @pytest.fixture(scope="module")

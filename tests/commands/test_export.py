@@ -156,7 +156,19 @@ def test_the_next_command_takes_any_path(tmp_path):
     for kind, format in (("dsr", "onnx"), ("dsr", "safetensors"), ("recogniser", "safetensors")):
         path = tmp_path / "Ann's runs" / f"{kind}.{format}"
         result = export.ExportResult(
-            path, kind, format, "", 0, path, "", None, 1e-4, checks=[], max_abs_diff=0.0, parity=True
+            path,
+            kind,
+            format,
+            "",
+            0,
+            path,
+            "",
+            None,
+            1e-4,
+            checks=[],
+            max_abs_diff=0.0,
+            parity=True,
+            input="",
         )
         assert str(path) in shlex.split(result.next_command)
 

@@ -213,7 +213,7 @@ class SharedEpoch(Epoch):
         self.shared.fill_(epoch)
 
     @property
-    def epoch(self):
+    def epoch(self):  # type: ignore[override]
         return int(self.shared)
 
 
@@ -262,7 +262,7 @@ class LosesAttribute(Base):
 
     def __getitem__(self, index):
         array = np.full(3, float(index)).view(Tagged)
-        array.spacing = 0.5
+        array.spacing = 0.5  # type: ignore[attr-defined]
         return array
 
 

@@ -41,7 +41,7 @@ class Injector:
             os.open, is_write=lambda _, flags=0, *rest, **more: bool(flags & (os.O_WRONLY | os.O_RDWR))
         )
         for module in (builtins, io):
-            module.open = self._wrapped(io.open, is_write=_opens_to_write)
+            module.open = self._wrapped(io.open, is_write=_opens_to_write)  # type: ignore[attr-defined]
 
     def step(self) -> None:
         """Count one operation; the chosen one fails."""

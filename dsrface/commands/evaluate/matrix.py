@@ -36,7 +36,7 @@ def measure_matrix(
 ) -> tuple[MatrixCell, ...]:
     """Measure the PSNR gain over bicubic of every network on every degradation and VLR size.
 
-    At most 300 pictures, spread evenly, are reduced anew in each way. A network for another size gets them
+    At most 300 pictures, spread evenly, are reduced again in each way. A network for another size gets them
     resized to its own.
 
     Args:
