@@ -241,6 +241,8 @@ def _sizes(value: Any, depth: int) -> list[int]:
         return []
     if isinstance(value, torch.Tensor):
         return [value.numel() * value.element_size()]
+    if isinstance(value, type):
+        return []  # a class as a member: its `nbytes` is a descriptor
     if hasattr(value, "nbytes"):
         return [int(value.nbytes)]
     parts: Sequence[Any] = ()
