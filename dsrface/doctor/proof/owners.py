@@ -121,7 +121,7 @@ def _bare_number(fd: int, roots: Mapping[str, Any]) -> Owner | None:
 
 
 def _fileno(value: Any) -> int:
-    if not isinstance(value, (io.IOBase, socket.socket)):
+    if not issubclass(type(value), (io.IOBase, socket.socket)):  # numpy's BagObj refuses `__class__`
         return -1
     try:
         return int(value.fileno())
