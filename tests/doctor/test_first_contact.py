@@ -175,7 +175,7 @@ def test_a_hanging_item_ends_the_survey_long_before_its_limit(write):
         "measure_s": 0.02,
     }
     outcome = run_stage(request, timeout_s=400, silence_s={"load items": 1.0})
-    assert (outcome.ending, outcome.stage, outcome.last("item")["index"]) == ("timeout", "load items", 0)
+    assert (outcome.ending, outcome.stage, outcome.last("item")["index"]) == ("timeout", "load items", "0")
 
 
 def test_the_place_of_a_crash_is_the_users_line():
