@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -112,12 +112,17 @@ class _Examination:
             version=__version__,
             target=self.target["label"] if self.target is not None else "",
             platform={**platform, "torch": self.torch_version},
-            checks=in_order((found for found in self.findings if found.id in self.wanted), all_checks()),
+            checks=in_order(self._wanted_findings(), all_checks()),
             recommendation=recommendation,
             lesson=self._lesson(facts),
             duration_s=self.budget.spent_s,
             is_strict=self.config.strict,
         )
+
+    def _wanted_findings(self) -> Iterator[Finding]:
+        for found in self.findings:
+            if found.id in self.wanted:
+                yield replace(found, severity=all_checks()[found.id].worst)
 
     @property
     def num_workers(self) -> int:

@@ -14,7 +14,6 @@ import torch
 from torch.utils.data import default_collate
 from torch.utils.data._utils.collate import default_convert
 
-from dsrface.doctor.checks.items import ITEMS
 from dsrface.doctor.checks.registry import run_stage
 from dsrface.doctor.facts import SurveyFacts
 from dsrface.doctor.observe import WrittenFiles, read_state
@@ -133,8 +132,9 @@ class _Stage:
         torch.set_num_threads(1)  # as in a worker
         known = len(seen.failures)
         cost = self._cost()
-        if len(seen.failures) > known and (found := ITEMS.run("items", seen)) is not None:
-            report.check(found)
+        if len(seen.failures) > known:
+            for finding in run_stage("items", seen, wanted={"ds.items"}):
+                report.check(finding)
         passes = seen.passes
         return replace(
             self.facts,

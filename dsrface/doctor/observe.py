@@ -301,7 +301,8 @@ def _class_entries(owner: Any) -> Iterator[tuple[str, Any]]:
         if not is_users(str(getattr(module, "__file__", None) or "")):
             continue
         for name, value in list(vars(cls).items()):
-            if not name.startswith("__") and (isinstance(value, (int, float, *_SIZED)) or _has_cache(value)):
+            is_state = isinstance(value, (int, float, *_SIZED)) or is_generator(value)
+            if not name.startswith("__") and (is_state or _has_cache(value)):
                 yield name, value
 
 

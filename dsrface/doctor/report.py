@@ -25,6 +25,7 @@ class Finding:
         fix: Exactly what to do.
         data: JSON-able details.
         duration_s: Seconds the check took.
+        severity: The most severe status that the check can have.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Finding:
     fix: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     duration_s: float = 0.0
+    severity: str = "fail"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, as one process sends them to another."""
@@ -164,15 +166,9 @@ class Report:
 
 
 def _described(finding: Finding) -> dict[str, Any]:
-    """Return a finding as it stands in the JSON report, with what its check says about itself."""
-    from dsrface.doctor.checks.registry import all_checks
-
-    check = all_checks().get(finding.id)
-    described = {
-        "severity": check.worst if check else "fail",
-        "doc": f"dsrface doctor --explain {finding.id}",
-    }
-    return {**finding.to_dict(), **described}
+    """Return a finding as it stands in the JSON report."""
+    more = {"severity": finding.severity, "doc": f"dsrface doctor --explain {finding.id}"}
+    return {**finding.to_dict(), **more}
 
 
 def in_order(findings: Iterable[Finding], ids: Iterable[str]) -> tuple[Finding, ...]:

@@ -298,6 +298,21 @@ class Stream(IterableDataset):
         return iter(torch.arange(200)[info.id :: info.num_workers] if info else torch.arange(200))
 
 
+class EpochStream(IterableDataset):
+    """Fault with persistent workers: a stream whose epoch is a plain member."""
+
+    def __init__(self):
+        self.epoch = 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __iter__(self):
+        info = get_worker_info()
+        order = torch.randperm(200, generator=torch.Generator().manual_seed(self.epoch))
+        return iter(order[info.id :: info.num_workers] if info else order)
+
+
 class TwoShards(IterableDataset):
     """Two shards: a third worker gets nothing."""
 

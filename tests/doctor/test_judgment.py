@@ -84,6 +84,7 @@ FAULTS = [
     ("Clock", "fork", "ds.rng", "warn", "clock", "generator"),
     ("Counter", "fork", "ds.state", "fail", "dataset.count", "index"),
     ("Epoch", "fork", "ds.epoch", "warn", "dataset.set_epoch", "share_memory_"),
+    ("EpochStream", "fork", "ds.epoch", "warn", "dataset.set_epoch", "share_memory_"),
     ("OneBuffer", "fork", "ds.output", "fail", "items share memory", "copy"),
     ("LeavesFiles", "fork", "env.fds", "warn", "every item leaves 1 open file", "Close"),
     ("loses_attribute", "fork", "worker.consistency", "fail", ".spacing", "entry of its own"),

@@ -19,6 +19,7 @@ def _as_workers_see(proof: Proof) -> Finding | None:
             "info",
             f"{name} is set by a method and read by items: workers that stay keep the first value",
             where=name,
+            fix="Keep persistent_workers=False while it changes between epochs; or hold it in shared memory.",
             data={"settles": True, "setters": list(setters), "blocks_persistent": True},
         )
     if not is_stale:

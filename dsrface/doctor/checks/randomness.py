@@ -16,7 +16,8 @@ from dsrface.runtime.user_code import is_users, short_path
 
 if TYPE_CHECKING:
     from dsrface.doctor.proof.draws import Draws
-    from dsrface.doctor.proof.prove import Proof, Start
+    from dsrface.doctor.proof.prove import Proof
+    from dsrface.doctor.proof.start import Start
     from dsrface.doctor.targets import Target
     from dsrface.doctor.trace.pickling import Trace
 

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 _SHOWN = 6
 _MUCH_MEMORY = 0.25  # share of the memory that caches of all workers may take
 
+_COUNT_FIX = (
+    "Let the item follow from its index (and from an epoch that the main program sets); or count in shared "
+    "memory: torch.zeros((), dtype=torch.int64).share_memory_()."
+)
+_IN_PLACE_FIX = "Leave members as they are and change a copy: tensor.clone(), array.copy(), list(members)."
+
 
 def _state(items: Loading) -> Finding | None:
     passes, num_items = items.passes, items.target.num_keys()
@@ -39,12 +45,9 @@ def _state(items: Loading) -> Finding | None:
             "fail",
             f"items depend on {first}, which every item changes{values}",
             where="\n".join(passes.counters[:_SHOWN]),
-            matters="Each worker counts in a copy of its own, from the same start: items differ from those "
-            "of "
-            "num_workers=0, and counts repeat.",
-            fix="Let the item follow from its index (and from an epoch that the main program sets); or "
-            "count in "
-            "shared memory: torch.zeros((), dtype=torch.int64).share_memory_().",
+            matters="Each worker changes a copy of its own, from the same start: items differ from those of "
+            "num_workers=0, and repeat.",
+            fix=_COUNT_FIX if after is not None else _IN_PLACE_FIX,
             data={**data, "blocks": ["fork", "spawn", "forkserver"]},
         )
     found = (

@@ -10,7 +10,8 @@ from dsrface.runtime.text import count_text
 from dsrface.runtime.worker_death import explain
 
 if TYPE_CHECKING:
-    from dsrface.doctor.proof.prove import Proof, Start
+    from dsrface.doctor.proof.prove import Proof
+    from dsrface.doctor.proof.start import Start
 
 _SILENT_END = "A StopIteration ends the epoch at that item, without any error: the rest is never seen."
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dsrface.doctor.proof.seeding import users_modules
+from dsrface.doctor.proof.variables import module_variables
 
 if TYPE_CHECKING:
     from dsrface.doctor.proof.compare import Comparison
-    from dsrface.doctor.proof.prove import Start
+    from dsrface.doctor.proof.start import Start
 
-_SIMPLE = (bool, int, float, str, bytes, type(None))
 _FORKSERVER = 'pass multiprocessing_context="forkserver" to the DataLoader'
 
 
@@ -152,17 +151,6 @@ def cause_of_wrong_items(found: Comparison, starts: list[Start], method: str, *,
         "use in "
         "the worker, keyed by os.getpid().",
     )
-
-
-def module_variables() -> dict[str, str]:
-    """Return the simple values of the user's modules, as text: what a fresh worker may have otherwise."""
-    found = {}
-    for module in users_modules():
-        name = "__main__" if module.__name__ == "__mp_main__" else module.__name__
-        for key, value in list(vars(module).items()):
-            if not key.startswith("__") and isinstance(value, _SIMPLE):
-                found[f"{name}.{key}"] = repr(value)[:120]
-    return dict(list(found.items())[:2000])
 
 
 def _other_variable(starts: list[Start]) -> str | None:

@@ -14,8 +14,8 @@ from dsrface.doctor.proof.fingerprint import almost_equal, fingerprint
 from dsrface.doctor.proof.transport import first_difference
 
 if TYPE_CHECKING:
-    from dsrface.doctor.proof.prove import Start
     from dsrface.doctor.proof.reference import Reference
+    from dsrface.doctor.proof.start import Start
 
 _LOOKED_INTO = 48
 _A_CLOCK_S = 1.1  # many seed with whole seconds

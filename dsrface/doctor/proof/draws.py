@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dsrface.doctor.proof.prove import Start
+    from dsrface.doctor.proof.start import Start
 
 
 @dataclass

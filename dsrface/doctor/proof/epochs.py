@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from dsrface.doctor.targets import Target
 
 _START = 7  # number of this start among the evidence
 _STREAM_ITEMS = 8
+_SETTLED_S = 5.0
+_A_PAUSE_S = 0.3
 
 
 def epoch_is_stale(target: Target, request: Mapping[str, Any]) -> bool | None:
@@ -48,7 +51,7 @@ def epoch_is_stale(target: Target, request: Mapping[str, Any]) -> bool | None:
         for number, _ in enumerate(loader):
             if target.is_iterable and number >= num_workers:
                 break
-        passes.append(_first_items(request["folder"], seen=len(passes[0]) if passes else 0))
+        passes.append(_items_since(request["folder"], seen=sum(map(len, passes))))
     del loader
     reference = Reference(target)
     here = []
@@ -57,7 +60,8 @@ def epoch_is_stale(target: Target, request: Mapping[str, Any]) -> bool | None:
         here.append(_here(reference, target, batches, num_workers))
     if here[0] == here[1] or not passes[0]:
         return None
-    return passes[0][: len(passes[1])] == passes[1]
+    common = min(_STREAM_ITEMS, *map(len, passes))
+    return passes[0][:common] == passes[1][:common]
 
 
 def setter(target: Target, name: str) -> Callable[[int], None] | None:
@@ -79,12 +83,18 @@ def setter(target: Target, name: str) -> Callable[[int], None] | None:
     return None
 
 
-def _first_items(folder: str, *, seen: int) -> list[str]:
-    """Return the fingerprints of worker 0's items that were written since the last call."""
-    found = written.read(folder, _START)
-    mine = [batch for batch in found.batches.values() if batch.worker == 0]
-    items = [digest for batch in sorted(mine, key=lambda batch: batch.number) for digest in batch.items]
-    return items[seen:]
+def _items_since(folder: str, *, seen: int) -> list[str]:
+    """Return the fingerprints of worker 0's items after the first `seen`, once it has no more to load."""
+    until = time.monotonic() + _SETTLED_S
+    items: list[str] = []
+    while True:  # batches that were asked for ahead are loaded although nobody takes them
+        before = len(items)
+        found = written.read(folder, _START)
+        mine = [batch for batch in found.batches.values() if batch.worker == 0]
+        items = [digest for batch in sorted(mine, key=lambda batch: batch.number) for digest in batch.items]
+        if (len(items) == before and items) or time.monotonic() > until:
+            return items[seen:]
+        time.sleep(_A_PAUSE_S)
 
 
 def _here(reference: Reference, target: Target, batches: list[Any], num_workers: int) -> list[str]:

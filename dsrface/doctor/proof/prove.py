@@ -24,6 +24,7 @@ from dsrface.doctor.proof.fingerprint import copied, fingerprint, num_bytes
 from dsrface.doctor.proof.keys import natural_batch, proof_batches
 from dsrface.doctor.proof.loaders import make_loader
 from dsrface.doctor.proof.reference import Reference
+from dsrface.doctor.proof.start import Start
 from dsrface.doctor.proof.worker import Plan
 from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.sizing.memory import own_bytes_of_children
@@ -34,39 +35,6 @@ _SLOW_SHARE = 0.1  # of the time for loading that one item may take
 _KEPT_BYTES = 256 << 20
 _STREAM_ITEMS = 64
 _STREAM_BATCH = 8
-
-
-@dataclass
-class Start:
-    """What one start of workers delivered.
-
-    Args:
-        number: 0 or 1.
-        batches: What the workers were given, in the order of delivery; empty for a stream.
-        seconds: Until the first batch, and all in all.
-        evidence: What the workers wrote.
-        received: Fingerprint of each batch as it arrived.
-        kept: The batches themselves, as far as memory allows.
-        error: What the loader raised.
-        is_whole: A stream ended by itself.
-    """
-
-    number: int
-    batches: list[Any]
-    num_natural: int
-    startup_s: float = 0.0
-    duration_s: float = 0.0
-    worker_bytes: int = 0
-    evidence: written.StartEvidence = field(default_factory=written.StartEvidence)
-    received: list[str] = field(default_factory=list)
-    kept: dict[int, Any] = field(default_factory=dict)
-    error: BaseException | None = None
-    is_whole: bool = False
-
-    @property
-    def num_expected(self) -> int:
-        """Batches that the loader should have delivered; 0 for a stream."""
-        return len(self.batches)
 
 
 @dataclass

@@ -14,8 +14,7 @@ from torch.utils.data._utils import worker as torch_worker
 from torch.utils.data._utils.collate import default_convert
 
 from dsrface.doctor.proof.fingerprint import fingerprint
-from dsrface.doctor.proof.seeding import Seeder
-from dsrface.doctor.proof.worker import STREAM_KEY
+from dsrface.doctor.proof.seeding import STREAM_KEY, Seeder
 from dsrface.doctor.targets import Target
 
 

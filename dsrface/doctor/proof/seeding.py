@@ -18,6 +18,7 @@ import torch
 
 from dsrface.runtime.user_code import is_users
 
+STREAM_KEY = "stream"  # items of a stream have no keys: all are loaded under this one
 _MOST_OBJECTS = 30_000
 _LONG = 10_000
 _HEAD = 200

@@ -23,14 +23,12 @@ import torch
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils import fetch as torch_fetch
 
-from dsrface.doctor.proof.causes import module_variables
 from dsrface.doctor.proof.evidence import Recorder
 from dsrface.doctor.proof.fingerprint import fingerprint
 from dsrface.doctor.proof.handles import HandleWatch, can_watch
-from dsrface.doctor.proof.seeding import Seeder
+from dsrface.doctor.proof.seeding import STREAM_KEY, Seeder
+from dsrface.doctor.proof.variables import module_variables
 from dsrface.runtime.user_code import place_of
-
-STREAM_KEY = "stream"  # items of a stream have no keys: all are loaded under this one
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,41 @@
+"""What one start of workers delivered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dsrface.doctor.proof.evidence import StartEvidence
+
+
+@dataclass
+class Start:
+    """What one start of workers delivered.
+
+    Args:
+        number: 0 or 1.
+        batches: What the workers were given, in the order of delivery; empty for a stream.
+        seconds: Until the first batch, and all in all.
+        evidence: What the workers wrote.
+        received: Fingerprint of each batch as it arrived.
+        kept: The batches themselves, as far as memory allows.
+        error: What the loader raised.
+        is_whole: A stream ended by itself.
+    """
+
+    number: int
+    batches: list[Any]
+    num_natural: int
+    startup_s: float = 0.0
+    duration_s: float = 0.0
+    worker_bytes: int = 0
+    evidence: StartEvidence = field(default_factory=StartEvidence)
+    received: list[str] = field(default_factory=list)
+    kept: dict[int, Any] = field(default_factory=dict)
+    error: BaseException | None = None
+    is_whole: bool = False
+
+    @property
+    def num_expected(self) -> int:
+        """Batches that the loader should have delivered; 0 for a stream."""
+        return len(self.batches)
