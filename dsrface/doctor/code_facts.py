@@ -10,7 +10,7 @@ from types import FunctionType
 from typing import Any
 
 from dsrface.doctor.trace.paths import locate
-from dsrface.runtime.user_code import is_users
+from dsrface.runtime.user_code import is_ordinary, is_users
 
 _READERS = ("__getitem__", "__getitems__", "__iter__", "__next__", "__call__", "forward")
 _MAKERS = ("__init__", "__new__", "__setstate__", "__post_init__", "setup", *_READERS)
@@ -63,7 +63,7 @@ def _objects(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     seen: set[int] = set()
     while queue and len(seen) < _MOST_OBJECTS:
         path, owner = queue.popleft()
-        if id(owner) in seen:
+        if id(owner) in seen or not is_ordinary(owner):
             continue
         seen.add(id(owner))
         if hasattr(owner, "__dict__") and not isinstance(owner, (type, FunctionType)):

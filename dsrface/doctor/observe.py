@@ -24,6 +24,7 @@ import torch
 from dsrface.doctor.proof.fingerprint import fingerprint, num_bytes
 from dsrface.doctor.proof.handles import open_descriptors
 from dsrface.doctor.proof.seeding import is_generator, users_modules
+from dsrface.runtime.user_code import is_ordinary, is_users
 
 _MOST_PATHS = 4000
 _DEEPEST = 5
@@ -260,8 +261,14 @@ def _members(roots: Mapping[str, Any]) -> Iterator[tuple[str, Place, Any]]:
     seen: set[int] = set()
     for module in users_modules():
         for key, value in list(vars(module).items()):
-            if not key.startswith("__") and (
-                isinstance(value, (*_SCALARS, *_SIZED)) or is_generator(value) or _has_cache(value)
+            if (
+                is_ordinary(value)
+                and not key.startswith("__")
+                and (
+                    isinstance(value, (*_SCALARS, *_SIZED))
+                    or is_generator(value)
+                    or hasattr(value, "cache_info")
+                )
             ):
                 yield f"{module.__name__}.{key}", Place(vars(module), key), value
     while queue:
@@ -270,6 +277,8 @@ def _members(roots: Mapping[str, Any]) -> Iterator[tuple[str, Place, Any]]:
             continue
         seen.add(id(owner))
         for step, place, value in _entries(owner):
+            if not is_ordinary(value):
+                continue
             yield f"{path}{step}", place, value
             if not isinstance(value, (*_SCALARS, torch.Tensor, type)):
                 queue.append((f"{path}{step}", value, depth + 1))
@@ -294,27 +303,16 @@ def _entries(owner: Any) -> Iterator[tuple[str, Place, Any]]:
 
 def _class_entries(owner: Any) -> Iterator[tuple[str, Any]]:
     """Yield the mutable attributes and counters of the owner's class, and its cached methods."""
-    from dsrface.runtime.user_code import is_users
-
     for cls in type(owner).__mro__[:-1]:
         module = sys.modules.get(cls.__module__)
         if not is_users(str(getattr(module, "__file__", None) or "")):
             continue
         for name, value in list(vars(cls).items()):
+            if not is_ordinary(value):
+                continue
             is_state = isinstance(value, (int, float, *_SIZED)) or is_generator(value)
-            if not name.startswith("__") and (is_state or _has_cache(value)):
+            if not name.startswith("__") and (is_state or hasattr(value, "cache_info")):
                 yield name, value
-
-
-def _has_cache(value: Any) -> bool:
-    """Return whether a value is a function with functools' cache.
-
-    A stand-in for a missing package, as transformers has many, raises ImportError at any attribute.
-    """
-    try:
-        return hasattr(value, "cache_info")
-    except Exception:  # noqa: BLE001 - a user's class may raise anything
-        return False
 
 
 def _state(generator: Any) -> str:

@@ -109,7 +109,7 @@ def data_paths(dataset: Any) -> list[str]:
     """Return up to four existing paths among the data set's own attributes."""
     paths = []
     for value in vars(dataset).values() if hasattr(dataset, "__dict__") else ():
-        if isinstance(value, (str, Path)) and 1 < len(str(value)) < 1024:
+        if issubclass(type(value), (str, Path)) and 1 < len(str(value)) < 1024:
             try:
                 if Path(value).exists():
                     paths.append(str(Path(value).resolve()))

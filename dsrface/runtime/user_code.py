@@ -34,6 +34,19 @@ def raised_by_us(error: BaseException) -> bool:
     return bool(frames) and Path(frames[-1].filename).is_relative_to(_OWN)
 
 
+def is_ordinary(value: object) -> bool:
+    """Return whether an object answers when it is asked for an attribute.
+
+    A stand-in for a package that is not installed, as transformers has many, raises at every one.
+    """
+    try:
+        for name in ("__class__", "__dict__", "cache_info"):
+            getattr(value, name, None)
+    except Exception:  # noqa: BLE001 - a user's class may raise anything
+        return False
+    return True
+
+
 def raised_by_users(error: BaseException) -> bool:
     """Return whether an exception was raised by a line of the user's."""
     frames = traceback.extract_tb(error.__traceback__)

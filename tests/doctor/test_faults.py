@@ -11,8 +11,8 @@ import torch
 from doctor_faults import RandomFault, RandomFixed
 from torch.utils.data import DataLoader
 
-from dsrface.doctor import survey, targets
-from dsrface.doctor.checks import installation, items
+from dsrface.doctor import loading, survey, targets
+from dsrface.doctor.checks import installation
 from dsrface.doctor.facts import SurveyFacts
 from dsrface.doctor.proof.prove import prove as prove_stage
 from dsrface.doctor.report import Finding
@@ -96,7 +96,7 @@ STATIC = [
 def test_fault_is_found_by_path_and_gone_when_fixed(id, name, method, status, path, advice, monkeypatch):
     monkeypatch.setenv("DSRFACE_DOCTOR_META_AS_CUDA", "1")
     if name == "Batch":
-        monkeypatch.setattr(items, "default_collate", lambda items: {"note": [x["note"] for x in items]})
+        monkeypatch.setattr(loading, "default_collate", lambda items: {"note": [x["note"] for x in items]})
         path = "batch['note'][0]"
     check = examine(f"{name}Fault", methods=[method])[id]
     assert check.status == status

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import functools
 
-from dsrface.doctor.observe import _has_cache
+import torch
+from test_faults import Found
+from torch.utils.data import Dataset
+
+from dsrface.doctor import survey
+from dsrface.doctor.targets import Target
+from dsrface.runtime.user_code import is_ordinary
 
 
 class _Raises(type):
@@ -16,6 +22,32 @@ class StandIn(metaclass=_Raises):
     """As transformers makes them."""
 
 
-def test_a_stand_in_is_no_cached_function():
-    assert not _has_cache(StandIn)
-    assert _has_cache(functools.cache(len))
+class Holds(Dataset):
+    """A data set that holds one, in a module that holds another."""
+
+    def __init__(self):
+        self.missing = StandIn
+
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, index):
+        return torch.tensor([index])
+
+
+def test_the_doctor_goes_on_beside_stand_ins():
+    assert not is_ordinary(StandIn)
+    assert is_ordinary(functools.cache(len))
+    found = Found()
+    request = {
+        "methods": ["spawn"],
+        "num_workers": 2,
+        "memory_bytes": 1 << 30,
+        "batch_size": 4,
+        "allow_cuda": False,
+        "load_s": 0.5,
+        "measure_s": 0.02,
+    }
+    survey.survey(request, found, Target(Holds()))
+    assert found.checks["ds.items"].status == "pass"
+    assert not [check for check in found.checks.values() if check.status == "error"]

@@ -19,7 +19,7 @@ from typing import Any
 from dsrface.doctor.proof.seeding import users_modules
 from dsrface.doctor.trace.kinds import handle_kind
 from dsrface.doctor.trace.paths import class_line, locate, step_to
-from dsrface.runtime.user_code import is_users
+from dsrface.runtime.user_code import is_ordinary, is_users
 
 _MOST_OBJECTS = 200_000
 _LONG = 10_000
@@ -67,7 +67,7 @@ def find(roots: Mapping[str, Any], is_it: Callable[[Any], bool]) -> list[tuple[s
     seen: set[int] = set()
     while queue and len(links) < _MOST_OBJECTS:
         value, parent, path = queue.popleft()
-        if id(value) in seen or not _is_entered(value):
+        if id(value) in seen or not is_ordinary(value) or not _is_entered(value):
             continue
         seen.add(id(value))
         links.append((parent, path, value))
@@ -75,7 +75,7 @@ def find(roots: Mapping[str, Any], is_it: Callable[[Any], bool]) -> list[tuple[s
             return _chain(links)
         number = len(links) - 1
         for part in _parts(value):
-            if not isinstance(part, (str, bytes, int, float, type(None))):
+            if is_ordinary(part) and not isinstance(part, (str, bytes, int, float, type(None))):
                 queue.append((part, number, _path(path, value, part)))
     return None
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from dsrface.runtime.user_code import is_users
+from dsrface.runtime.user_code import is_ordinary, is_users
 
 STREAM_KEY = "stream"  # items of a stream have no keys: all are loaded under this one
 _MOST_OBJECTS = 30_000
@@ -92,7 +92,7 @@ def reachable(roots: Iterable[Any]) -> Iterable[Any]:
     queue = [*roots, *(vars(module) for module in users_modules())]
     seen: dict[int, Any] = {}
     for value in queue:  # grows while it is walked
-        if id(value) in seen or len(seen) > _MOST_OBJECTS:
+        if id(value) in seen or len(seen) > _MOST_OBJECTS or not is_ordinary(value):
             continue
         seen[id(value)] = value
         yield value
@@ -102,7 +102,7 @@ def reachable(roots: Iterable[Any]) -> Iterable[Any]:
             parts: list[Any] = list(value.values() if isinstance(value, dict) else value)[:_HEAD]
         else:
             parts = gc.get_referents(value)
-        queue += [part for part in parts if not isinstance(part, _ATOMS)]
+        queue += [part for part in parts if not issubclass(type(part), _ATOMS)]
 
 
 def users_modules() -> list[ModuleType]:

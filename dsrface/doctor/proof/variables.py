@@ -13,6 +13,6 @@ def module_variables() -> dict[str, str]:
     for module in users_modules():
         name = "__main__" if module.__name__ == "__mp_main__" else module.__name__
         for key, value in list(vars(module).items()):
-            if not key.startswith("__") and isinstance(value, _SIMPLE):
+            if not key.startswith("__") and issubclass(type(value), _SIMPLE):
                 found[f"{name}.{key}"] = repr(value)[:120]
     return dict(list(found.items())[:2000])
