@@ -36,7 +36,7 @@ def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
             attributes += [
                 f"{path}.{name}"
                 for name, value in own.items()
-                if isinstance(value, (int, float, str, tuple))
+                if issubclass(type(value), (int, float, str, tuple))
                 and name in read
                 and (name in set_later or name in ("epoch", "_epoch"))
             ]

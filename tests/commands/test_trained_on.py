@@ -46,10 +46,10 @@ def test_only_what_is_recorded_is_said(tiny_data, tmp_path, split, words):
     assert words in limits(tiny_data, tmp_path / "same", split, {"data_sha256": digest})
     other = limits(tiny_data, tmp_path / "other", split, {"data_sha256": "f" * 64})
     assert words not in other
-    assert "not recorded" not in other
-    assert "not recorded" in limits(tiny_data, tmp_path / "unknown", split, {})
+    assert "Which data set the networks were trained on" not in other
+    assert "Which data set the networks were trained on" in limits(tiny_data, tmp_path / "unknown", split, {})
 
 
 def test_the_test_split_was_seen_by_nobody(tiny_data, tmp_path):
     found = limits(tiny_data, tmp_path / "same", "test", {"data_sha256": open_data(tiny_data).source_digest})
-    assert "trained on" not in found
+    assert "trained on these persons" not in found

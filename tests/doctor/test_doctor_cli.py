@@ -128,7 +128,7 @@ def test_a_hanging_batch_ends_as_a_failure():
 def test_an_item_that_raises_is_told_once_and_speaks_for_no_number_of_workers():
     report = run(dataset=target("ItemFault"), start_method="fork", budget_s=20).report
     assert report.check("ds.items").status == "fail"
-    assert report.check("worker.fork").status == "skip"
+    assert report.check("worker.fork").status == "pass"  # with the items that load
     assert "worker.fork" not in report.recommendation["reason"]
 
 

@@ -12,7 +12,7 @@ from dsrface.doctor.checks.members import GENERATOR_FIX, more, places, told_by, 
 from dsrface.doctor.report import Finding
 from dsrface.doctor.trace.kinds import repeats_in_workers
 from dsrface.runtime.text import count_text
-from dsrface.runtime.user_code import is_users, short_path
+from dsrface.runtime.user_code import is_ordinary, is_users, short_path
 
 if TYPE_CHECKING:
     from dsrface.doctor.proof.draws import Draws
@@ -57,15 +57,16 @@ def _module_generators(module: ModuleType) -> list[str]:
     return [
         f"{module.__name__}.{name}"
         for name, value in vars(module).items()
-        if name in used and repeats_in_workers(value)
+        if name in used and is_ordinary(value) and repeats_in_workers(value)
     ]
 
 
 def _codes(module: ModuleType) -> list[CodeType]:
     """Return the code of a module's functions and of its classes' methods."""
-    own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+    values = [value for value in vars(module).values() if is_ordinary(value)]
+    own = [value for value in values if getattr(value, "__module__", "") == module.__name__]
     values = own + [part for value in own if isinstance(value, type) for part in vars(value).values()]
-    return [value.__code__ for value in values if isinstance(value, FunctionType)]
+    return [value.__code__ for value in values if type(value) is FunctionType]
 
 
 def _as_workers_draw(proof: Proof) -> Finding | None:

@@ -135,7 +135,7 @@ def _look_into(
     for suspect, second, third in zip(chosen, soon, later):
         if second not in suspect.here or third not in suspect.here:
             varying += 1
-            clock += _again(reference, suspect) == _again(reference, suspect)
+            clock += second != third and _again(reference, suspect) == _again(reference, suspect)
         else:
             judged.append(suspect)
     rounded = [suspect for suspect in judged if _is_rounding(suspect, starts, reference)]
