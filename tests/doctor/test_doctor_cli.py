@@ -66,7 +66,8 @@ def test_the_platform_alone():
 
 def test_this_process_and_the_parent_need_no_torch():
     modules = "dsrface.cli.app, dsrface.commands.doctor, dsrface.cli.doctor_report"
-    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    call = "from dsrface.doctor.checks.registry import all_checks; all_checks()"
+    code = f"import sys, {modules}; {call}; print('torch' in sys.modules or 'numpy' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )

@@ -143,7 +143,8 @@ def test_killed_at_a_random_moment_nothing_is_left(sent, seed):
     assert wait_until_gone(mark) == [], (sent, moment)
     assert wait_until_clean(before) == set(), (sent, moment)
     if is_running:
-        assert doctor.returncode in ({9: [-9], 2: [130, -2], 15: [143, -15]}[int(sent)]), (doctor.returncode, moment)
+        codes = {9: [-9], 2: [130, -2], 15: [143, -15]}[int(sent)]
+        assert doctor.returncode in codes, (doctor.returncode, moment)
 
 
 def test_prints_of_the_examined_code_stay_out_of_the_json(mark):

@@ -10,8 +10,6 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 # (module prefix, type name) -> kind; by name, so that no library is imported for the question.
 _HANDLES: Mapping[tuple[str, str], str] = {
     ("h5py", "File"): "h5py",
@@ -106,7 +104,8 @@ def repeats_in_workers(obj: Any) -> bool:
     """
     if isinstance(obj, random.Random):
         return obj is not random._inst and not isinstance(obj, random.SystemRandom)  # noqa: SLF001
-    if isinstance(obj, torch.Generator):
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(obj, torch.Generator):
         return obj is not torch.default_generator
     numpy = sys.modules.get("numpy")
     if numpy is None:
