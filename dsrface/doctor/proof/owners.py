@@ -149,6 +149,9 @@ def _parts(value: Any) -> list[Any]:
         return [*vars(value).values(), *value.__bases__]
     if isinstance(value, (list, tuple, dict, set, frozenset)) and len(value) > _LONG:
         return list(value.values() if isinstance(value, dict) else value)[:200]
+    own = getattr(value, "__dict__", None)
+    if type(own) is dict:  # its values, so that the path goes by the attribute and not by a key
+        return [*own.values(), *(part for part in gc.get_referents(value) if part is not own)]
     return gc.get_referents(value)
 
 
