@@ -21,9 +21,10 @@ from typing import Any
 
 import torch
 
-from dsrface.doctor.proof.fingerprint import fingerprint, num_bytes
+from dsrface.doctor.proof.fingerprint import fingerprint
 from dsrface.doctor.proof.handles import open_descriptors
 from dsrface.doctor.proof.seeding import is_generator, users_modules
+from dsrface.doctor.sizing.memory import tensor_sizes
 from dsrface.runtime.user_code import is_ordinary, is_users
 
 _MOST_PATHS = 4000
@@ -137,7 +138,7 @@ def read_state(roots: Mapping[str, Any]) -> Reading:
             if value.cache_info().maxsize is None:
                 reading.unbounded.append(f"{path} (its cache)")
         elif _is_array(value):
-            array_bytes += num_bytes(value)
+            array_bytes += tensor_sizes(value)[0]
             if array_bytes <= _MOST_ARRAY_BYTES:
                 reading.contents[path] = fingerprint(value)
                 reading.places[path] = place
@@ -192,7 +193,7 @@ def entry_bytes(place: Place) -> int:
     entries = list(value.values() if isinstance(value, dict) else value)[-8:]
     if not entries:
         return 0
-    return sum(max(num_bytes(entry), sys.getsizeof(entry)) for entry in entries) // len(entries)
+    return sum(max(tensor_sizes(entry)[0], sys.getsizeof(entry)) for entry in entries) // len(entries)
 
 
 class WrittenFiles:

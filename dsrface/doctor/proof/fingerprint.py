@@ -12,7 +12,7 @@ import pickle
 import re
 import struct
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -33,12 +33,6 @@ def fingerprint(value: Any) -> str:
     return total.hexdigest()
 
 
-def rows(batch: Any) -> list[str]:
-    """Return the hash of every item of a collated batch, for streams whose items have no keys."""
-    number = _num_rows(batch)
-    return [fingerprint(_row(batch, row, number)) for row in range(number)]
-
-
 def copied(value: Any) -> Any:
     """Return a value whose tensors are out of shared memory, so that keeping it holds no descriptors."""
     if type(value) is torch.Tensor:
@@ -48,11 +42,6 @@ def copied(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(copied(part) for part in value)
     return value
-
-
-def num_bytes(value: Any) -> int:
-    """Return the bytes of the tensors and arrays in an item or a batch."""
-    return sum(size for size in _sizes(value, 0))
 
 
 def almost_equal(one: Any, other: Any, depth: int = 0) -> bool:
@@ -209,47 +198,3 @@ def _type_name(value: Any) -> str:
     """Return the type's full name; a spawned worker knows the script under another name."""
     module = "__main__" if type(value).__module__ == "__mp_main__" else type(value).__module__
     return f"{module}.{type(value).__qualname__}"
-
-
-def _num_rows(batch: Any) -> int:
-    if isinstance(batch, torch.Tensor):
-        return int(batch.shape[0]) if batch.ndim else 1
-    values: Sequence[Any] = ()
-    if isinstance(batch, Mapping):
-        values = list(batch.values())
-    elif isinstance(batch, (list, tuple)):
-        values = batch
-    elif hasattr(batch, "__dict__"):
-        values = list(vars(batch).values())
-    tensors = [value for value in values if isinstance(value, torch.Tensor)]
-    return _num_rows(tensors[0]) if tensors else len(values)
-
-
-def _row(value: Any, row: int, number: int) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value[row] if value.ndim and value.shape[0] == number else value
-    if isinstance(value, Mapping):
-        return {key: _row(part, row, number) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        is_column = len(value) == number and not any(isinstance(p, (torch.Tensor, Mapping)) for p in value)
-        return value[row] if is_column else [_row(part, row, number) for part in value]
-    return value
-
-
-def _sizes(value: Any, depth: int) -> list[int]:
-    if depth > 8:
-        return []
-    if isinstance(value, torch.Tensor):
-        return [value.numel() * value.element_size()]
-    if isinstance(value, type):
-        return []  # a class as a member: its `nbytes` is a descriptor
-    if hasattr(value, "nbytes"):
-        return [int(value.nbytes)]
-    parts: Sequence[Any] = ()
-    if isinstance(value, Mapping):
-        parts = list(value.values())
-    elif isinstance(value, (list, tuple)):
-        parts = value
-    elif hasattr(value, "__dict__"):
-        parts = list(vars(value).values())
-    return [size for part in parts for size in _sizes(part, depth + 1)]

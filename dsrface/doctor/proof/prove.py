@@ -20,14 +20,14 @@ from dsrface.doctor.proof import evidence as written
 from dsrface.doctor.proof.compare import Comparison, compare_keys, compare_streams
 from dsrface.doctor.proof.draws import Draws, draws_of
 from dsrface.doctor.proof.epochs import epoch_is_stale
-from dsrface.doctor.proof.fingerprint import copied, fingerprint, num_bytes
+from dsrface.doctor.proof.fingerprint import copied, fingerprint
 from dsrface.doctor.proof.keys import natural_batch, proof_batches
 from dsrface.doctor.proof.loaders import make_loader
 from dsrface.doctor.proof.reference import Reference
 from dsrface.doctor.proof.start import Start
 from dsrface.doctor.proof.worker import Plan
 from dsrface.doctor.reporter import Reporter
-from dsrface.doctor.sizing.memory import own_bytes_of_children
+from dsrface.doctor.sizing.memory import own_bytes_of_children, tensor_sizes
 from dsrface.doctor.targets import Target
 
 _STARTS = 2
@@ -199,7 +199,7 @@ def _run(start: Start, target: Target, request: Mapping[str, Any], report: Repor
                 start.worker_bytes = own_bytes_of_children()
                 report("workers", startup_s=start.startup_s, worker_bytes=start.worker_bytes)
                 report("stage", name=f"read batches from {method} workers")
-            kept_bytes += num_bytes(batch)
+            kept_bytes += tensor_sizes(batch)[0]
             if kept_bytes < _KEPT_BYTES:
                 start.kept[len(start.received)] = copied(batch)
             start.received.append(fingerprint(batch))

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+_DEEPEST = 8
+
 
 def own_bytes_of_children() -> int:
     """Return the largest own memory (pages shared with nobody) of a child process; 0 where unknown."""
@@ -36,8 +38,10 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def tensor_sizes(value: Any) -> tuple[int, int]:
+def tensor_sizes(value: Any, depth: int = 0) -> tuple[int, int]:
     """Return the bytes and the number of the tensors and arrays in an item or a batch."""
+    if depth > _DEEPEST:  # objects may refer to one another in a circle
+        return 0, 0
     if hasattr(value, "element_size"):
         return int(value.numel() * value.element_size()), 1
     if hasattr(value, "nbytes"):
@@ -49,5 +53,5 @@ def tensor_sizes(value: Any) -> tuple[int, int]:
         parts = value
     elif hasattr(value, "__dict__"):
         parts = list(vars(value).values())
-    sizes = [tensor_sizes(part) for part in parts]
+    sizes = [tensor_sizes(part, depth + 1) for part in parts]
     return sum(size for size, _ in sizes), sum(count for _, count in sizes)
