@@ -86,6 +86,27 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class CheckDone:
+    """A check of the doctor has its answer; one with the same id that comes later takes its place.
+
+    Args:
+        id: E.g. `ds.open_handles`.
+        status: `pass`, `info`, `warn`, `fail`, `skip` or `error`.
+        summary: What was found, in one line.
+        where: Members, lines or files; may be empty.
+        matters: Why it matters; may be empty.
+        fix: What to do; may be empty.
+    """
+
+    id: str
+    status: str
+    summary: str
+    where: str = ""
+    matters: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True)
 class RunFinished:
     """The run ends with a status: done, failed or interrupted."""
 
@@ -93,5 +114,5 @@ class RunFinished:
     summary: dict[str, float | str] = field(default_factory=dict)
 
 
-Event = RunStarted | StepDone | EvalDone | CheckpointSaved | Note | Progress | RunFinished
+Event = RunStarted | StepDone | EvalDone | CheckpointSaved | Note | Progress | CheckDone | RunFinished
 Emit = Callable[[Event], None]

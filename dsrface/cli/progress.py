@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dsrface.cli.output import Output
 from dsrface.engine.sinks import Sink, as_json, as_text
 from dsrface.events import (
+    CheckDone,
     CheckpointSaved,
     EvalDone,
     Event,
@@ -231,4 +232,4 @@ def duration(seconds: float) -> str:
 def _is_shown(event: Event, verbosity: int) -> bool:
     if isinstance(event, CheckpointSaved):
         return verbosity > 0
-    return not isinstance(event, RunFinished)
+    return not isinstance(event, (RunFinished, CheckDone))

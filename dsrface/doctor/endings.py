@@ -13,6 +13,8 @@ from dsrface.doctor.proof.evidence import read
 from dsrface.doctor.report import Finding
 from dsrface.runtime.user_code import innermost_in
 
+UNSAID = "worker-died"  # explains a worker that ended without a word
+
 # Step of the survey -> the check it belongs to, what it was about, what to do.
 _STEPS = {
     "import torch": (
@@ -115,7 +117,7 @@ def broken(id: str, crash: Mapping[str, Any]) -> Finding:
 
 def with_last_words(check: Finding, log: str) -> Finding:
     """Give a check on a worker that ended without a word the exception that stands in the log."""
-    if check.status != "fail" or check.data.get("explained_as") != "worker-died":
+    if check.status != "fail" or check.data.get("explained_as") != UNSAID:
         return check
     said = _EXCEPTION.findall(log)
     if not said:

@@ -21,7 +21,7 @@ from dsrface.doctor.checks.performance import RECOMMEND
 from dsrface.doctor.checks.registry import all_checks
 from dsrface.doctor.checks.registry import run_stage as make
 from dsrface.doctor.checks.resources import Launch
-from dsrface.doctor.endings import proof_failed, survey_failed, with_last_words
+from dsrface.doctor.endings import UNSAID, proof_failed, survey_failed, with_last_words
 from dsrface.doctor.facts import SurveyFacts
 from dsrface.doctor.findings import Findings
 from dsrface.doctor.lessons import lesson
@@ -34,7 +34,7 @@ from dsrface.doctor.sizing.loader_model import LoaderFacts, Recommendation, Wind
 from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.doctor.sizing.recommend import candidates, launch_check, overlap_cap, recommend
 from dsrface.errors import UsageError
-from dsrface.events import Event, Progress
+from dsrface.events import CheckDone, Event, Progress
 from dsrface.runtime.cpu import effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import available_start_methods, default_start_method
 
@@ -63,7 +63,7 @@ def examine(
     Args:
         config: What to check, and how long it may take.
         target: From `request.target_request`; None for the machine alone.
-        emit: Takes the progress.
+        emit: Takes the progress, and each check as soon as it is made.
         run_stage: Runs a stage where the target is: in a process of its own, or in one that runs already.
 
     Raises:
@@ -89,7 +89,7 @@ class _Examination:
         self.methods = machine.methods_to_prove(config.start_method)
         self.cores = effective_cores(world_size=config.world_size)
         self.memory = memory_limit()
-        self.findings = Findings()
+        self.findings = Findings(self._tell)
         self.budget = Budget(config.budget_s)
         self.import_s = 2.0
         self.torch_version = ""
@@ -178,15 +178,14 @@ class _Examination:
             is_open = method in available_start_methods() and method not in self.methods
             if is_open and not facts.blocks[method] and self.findings.against(method) is None:
                 self._say(f"start workers by {method}", 1.5)
-                known = self.findings.copy()
+                known, self.findings = self.findings, self.findings.trial()
                 proved = self._prove_method(method, number, facts, cost)
-                made = self.findings.get(f"worker.{method}")
-                if made is not None and made.status == "pass" and self.findings.against(method) is None:
+                trial, self.findings = self.findings, known
+                made = trial.get(f"worker.{method}")
+                if made is not None and made.status == "pass" and trial.against(method) is None:
+                    self.findings.accept(trial)  # else forgotten: nobody asked for this method
                     self.method = method
                     return proved
-                self.findings.restore(
-                    known
-                )  # nobody asked for this method: its failures are not the launch's
         return facts
 
     def _wants(self, method: str) -> bool:
@@ -378,7 +377,10 @@ class _Examination:
                     raise UsageError(
                         check.data["message"], id="bad-target", where=check.where, hint=check.fix
                     )
-                held.append(check)
+                if check.data.get("explained_as") == UNSAID:
+                    held.append(check)  # the log has the cause, and is there in the end
+                else:
+                    self.findings.add(check)
 
         outcome = self.run_stage(
             request,
@@ -415,6 +417,11 @@ class _Examination:
         if any(check.id == "ds.build" and check.data.get("needs_cuda") for check in self.findings):
             return lesson("the network", "cuda:0", is_on_gpu=True)
         return ()
+
+    def _tell(self, check: Finding) -> None:
+        if check.id in self.wanted:
+            values = (check.id, check.status, check.summary, check.where, check.matters, check.fix)
+            self.emit(CheckDone(*values))
 
     def _say(self, label: str, done: float) -> None:
         self.emit(Progress(label, int(done), _STEPS))

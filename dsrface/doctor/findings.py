@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from dsrface.doctor.report import Finding
 
@@ -10,10 +10,16 @@ _SAYS_NO = ("warn", "fail")
 
 
 class Findings:
-    """Collects checks; one that settles its id replaces what was said before of it."""
+    """Collects checks; one that settles its id replaces what was said before of it.
 
-    def __init__(self) -> None:
-        self._checks: list[Finding] = []
+    Args:
+        tell: Hears of each check as it comes.
+        checks: Those made before.
+    """
+
+    def __init__(self, tell: Callable[[Finding], None], checks: Iterable[Finding] = ()) -> None:
+        self._tell = tell
+        self._checks = list(checks)
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self._checks)
@@ -24,18 +30,23 @@ class Findings:
             if check.data.get("settles"):
                 self._checks = [other for other in self._checks if other.id != check.id]
             self._checks.append(check)
+            self._tell(check)
 
-    def copy(self) -> list[Finding]:
-        """Return what was found so far, for `restore`."""
-        return list(self._checks)
+    def trial(self) -> Findings:
+        """Return a copy of which nobody hears until it is accepted."""
+        return Findings(lambda _: None, self._checks)
 
-    def restore(self, findings: list[Finding]) -> None:
-        """Forget what was found since `copy`."""
-        self._checks = list(findings)
+    def accept(self, trial: Findings) -> None:
+        """Take over what a trial has found."""
+        new = [check for check in trial if check not in self._checks]
+        self._checks = list(trial)
+        for check in new:
+            self._tell(check)
 
     def replace(self, check: Finding) -> None:
         """Put a check in the place of what was said before of its id."""
         self._checks = [other for other in self._checks if other.id != check.id] + [check]
+        self._tell(check)
 
     def get(self, id: str) -> Finding | None:
         """Return the last check with an id."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Protocol, runtime_checkable
 
 from dsrface.events import (
+    CheckDone,
     CheckpointSaved,
     EvalDone,
     Event,
@@ -30,6 +31,7 @@ _NAMES = {
     CheckpointSaved: "checkpoint",
     Note: "note",
     Progress: "progress",
+    CheckDone: "check",
     RunFinished: "run_finished",
 }
 
@@ -164,6 +166,8 @@ def as_text(event: Event) -> str:
             return event.message
         case Progress():
             return f"{event.label}: {event.done}" + (f" of {event.total}" if event.total else "")
+        case CheckDone():
+            return f"{event.status} {event.id}: {event.summary}"
         case RunFinished():
             return f"{event.status}: " + ", ".join(f"{key} {value}" for key, value in event.summary.items())
 
