@@ -453,7 +453,7 @@ def test_a_killed_worker_is_no_bug_of_ours(
         def __init__(self, *_: object, **__: object) -> None:
             pass
 
-        def map(self, *_: object) -> list[object]:
+        def submit(self, *_: object) -> object:
             raise BrokenProcessPool("terminated abruptly")
 
         def shutdown(self, **_: object) -> None:

@@ -152,7 +152,8 @@ def _process_all(
         for number, item in enumerate(results, start=1):
             if isinstance(item, FaceDone):
                 thumbs.write(item.thumb)
-                done.append(replace(item, thumb=b""))
+                # The scan's own photo: a worker sends a copy, some hundred bytes each.
+                done.append(replace(item, photo=photos[number - 1], thumb=b""))
             elif config.on_bad_image == "fail":
                 _fail(config, item)
             else:

@@ -63,7 +63,8 @@ def near_duplicates(
     """
     thumbs = np.memmap(thumbs_path, np.int8, "r").reshape(-1, THUMB_PX**2)
     chosen = thumbs if len(rows) == len(thumbs) else thumbs[list(rows)]
-    near = near_across_persons(chosen, [item.photo.person for item in done])
+    persons = [item.photo.person for item in done]
+    num_pairs, near = near_across_persons(chosen, persons, max_listed=MAX_LISTED)
     listed = [
         {
             "first": done[a].photo.name,
@@ -71,9 +72,9 @@ def near_duplicates(
             "correlation": round(value, 4),
             "splits": [splits[done[a].photo.person], splits[done[b].photo.person]],
         }
-        for a, b, value in near[:MAX_LISTED]
+        for a, b, value in near
     ]
-    return {"num_pairs": len(near), "listed": listed}
+    return {"num_pairs": num_pairs, "listed": listed}
 
 
 def write_several_faces(data: Path, done: Iterable[FaceDone]) -> int:

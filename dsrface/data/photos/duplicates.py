@@ -22,34 +22,50 @@ def equal_across_persons(digests: Sequence[bytes], persons: Sequence[str]) -> li
     return [group for group in groups.values() if len({persons[item] for item in group}) > 1]
 
 
-def near_across_persons(thumbs: NDArray[np.int8], persons: Sequence[str]) -> list[tuple[int, int, float]]:
-    """Return pairs of pictures of different persons that look the same.
+def near_across_persons(
+    thumbs: NDArray[np.int8], persons: Sequence[str], *, max_listed: int
+) -> tuple[int, list[tuple[int, int, float]]]:
+    """Count pairs of pictures of different persons that look the same, and list the most alike of them.
 
     Up to 60,000 pictures every pair is compared; beyond, only pictures that fall into the same of 4,096 bins
-    by random projections, twice over, which finds most copies.
+    by random projections, twice over, which finds most copies. Memory does not grow with the number of pairs.
 
     Args:
         thumbs: int8 [N, D], zero mean; may be a file mapped into memory, which is read a part at a time.
         persons: Person of each.
+        max_listed: Pairs listed at most.
 
     Returns:
-        (first, second, correlation), the most alike first.
+        The number of pairs, and (first, second, correlation), the most alike first.
     """
     numbers = np.unique(np.asarray(persons, dtype=object).astype(str), return_inverse=True)[1]
-    found: dict[tuple[int, int], float] = {}
-    for rows in _groups(thumbs):
-        for start in range(0, len(rows), _BLOCK):
-            block = rows[start : start + _BLOCK]
-            own = _unit(thumbs[block])
-            for other in range(start, len(rows), _BLOCK):
-                against = rows[other : other + _BLOCK]
-                alike = own @ _unit(thumbs[against]).T
-                alike[numbers[block][:, None] == numbers[against][None, :]] = -1.0
-                for first, second in np.argwhere(alike >= _NEAR):
-                    pair = sorted((int(block[first]), int(against[second])))
-                    found[pair[0], pair[1]] = float(alike[first, second])
-    pairs = [(first, second, value) for (first, second), value in found.items()]
-    return sorted(pairs, key=lambda item: (-item[2], item[0], item[1]))
+    num_pairs = 0
+    listed: list[tuple[int, int, float]] = []
+    earlier = np.arange(len(thumbs))  # the bin of each picture in the table before
+    for bins in _tables(thumbs):
+        for first, second in _blocks(bins):
+            alike = _unit(thumbs[first]) @ _unit(thumbs[second]).T
+            is_same = numbers[first][:, None] == numbers[second][None, :]
+            was_seen = earlier[first][:, None] == earlier[second][None, :]
+            alike[is_same | was_seen | (first[:, None] >= second[None, :])] = -1.0
+            near = np.flatnonzero(alike >= _NEAR)
+            num_pairs += len(near)
+            values = alike.reshape(-1)[near]
+            for place in np.argsort(-values, kind="stable")[:max_listed].tolist():
+                row, column = divmod(int(near[place]), len(second))
+                listed.append((int(first[row]), int(second[column]), float(values[place])))
+            listed = sorted(listed, key=lambda item: (-item[2], *item[:2]))[:max_listed]
+        earlier = bins
+    return num_pairs, listed
+
+
+def _blocks(bins: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield parts of the pictures of a bin, each with itself and every later part of that bin; ascending."""
+    order = np.argsort(bins, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(bins[order])) + 1):
+        parts = [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
+        for number, part in enumerate(parts):
+            yield from ((part, other) for other in parts[number:])
 
 
 def _unit(thumbs: NDArray[np.int8]) -> NDArray[np.float32]:
@@ -59,15 +75,14 @@ def _unit(thumbs: NDArray[np.int8]) -> NDArray[np.float32]:
     return scaled
 
 
-def _groups(thumbs: NDArray[np.int8]) -> Iterator[NDArray[np.int64]]:
+def _tables(thumbs: NDArray[np.int8]) -> Iterator[NDArray[np.int64]]:
+    """Yield the bin of each picture, once or twice; only pictures of one bin are compared."""
     if len(thumbs) <= _ALL_PAIRS_LIMIT:
-        yield np.arange(len(thumbs))
+        yield np.zeros(len(thumbs), np.int64)
         return
     parts = range(0, len(thumbs), _BLOCK)
     mean = sum(_unit(thumbs[start : start + _BLOCK]).sum(0) for start in parts) / len(thumbs)
     for table in range(2):
         directions = np.random.default_rng(table).standard_normal((thumbs.shape[1], 12)).astype(np.float32)
         sides = [(_unit(thumbs[start : start + _BLOCK]) - mean) @ directions > 0 for start in parts]
-        bins = np.concatenate(sides) @ (1 << np.arange(12))
-        order = np.argsort(bins, kind="stable")
-        yield from np.split(order, np.flatnonzero(np.diff(bins[order])) + 1)
+        yield np.concatenate(sides) @ (1 << np.arange(12))

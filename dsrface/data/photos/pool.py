@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 
@@ -15,6 +16,7 @@ from dsrface.data.photos.scan import BadPhoto, Photo
 from dsrface.errors import WorkerError
 
 CHUNK_PHOTOS = 32  # photos handed to a worker process at once
+_CHUNKS_AHEAD = 4  # a worker, handed over before they are asked for; more only fill the memory
 
 
 def process_photos(
@@ -38,14 +40,19 @@ def process_photos(
         work = PhotoWork(job, photos, landmarks)
         yield from (work[index] for index in range(len(work)))
         return
-    chunks = [photos[start : start + CHUNK_PHOTOS] for start in range(0, len(photos), CHUNK_PHOTOS)]
     pool = ProcessPoolExecutor(
         num_workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(job,)
     )
+    waiting: deque[Future[list[FaceDone | BadPhoto]]] = deque()
     try:
-        points = [[landmarks.get(photo.file) for photo in chunk] for chunk in chunks]
-        for results in pool.map(_make_chunk, chunks, points):
-            yield from results
+        for start in range(0, len(photos), CHUNK_PHOTOS):
+            chunk = photos[start : start + CHUNK_PHOTOS]
+            points = [landmarks.get(photo.file) for photo in chunk]
+            waiting.append(pool.submit(_make_chunk, chunk, points))
+            if len(waiting) > _CHUNKS_AHEAD * num_workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
     except BrokenProcessPool as error:
         raise WorkerError(
             "A worker process of prepare was killed, most often because memory ran out.",
