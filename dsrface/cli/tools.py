@@ -116,6 +116,7 @@ def doctor(
     loaders: Number = None,
     steps: Number = None,
     go_on: Annotated[bool | None, typer.Option("--continue")] = None,
+    prove: Annotated[bool | None, typer.Option("--prove")] = None,
     write_patch: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
     scan: Annotated[list[Path] | None, typer.Option(metavar="PATH")] = None,
     attach: Annotated[int | None, typer.Option(metavar="PID")] = None,

@@ -69,6 +69,10 @@ class DoctorConfig(Config):
     go_on: bool = Field(
         False, description="Let the command of `launch` go on afterwards instead of ending it (--continue)."
     )
+    prove: bool = Field(
+        False,
+        description="Run `launch` with its present and its recommended settings in turn; give the gain.",
+    )
     write_patch: Path | None = Field(
         None,
         description="Write the settings recommended for `launch` to this file, as a patch of the source.",
@@ -93,6 +97,8 @@ class DoctorConfig(Config):
             raise ValueError("--scan reads sources and examines no data set")
         if self.launch and (self.data is not None or self.dataset is not None or self.scan):
             raise ValueError("a command to launch stands alone, without DATA, --dataset or --scan")
+        if self.prove and (not self.launch or self.go_on):
+            raise ValueError("--prove needs a command to launch, and ends it: leave --continue out")
         if self.data is not None and self.dataset is not None:
             raise ValueError("give DATA with --for, or --dataset, not both")
         if (self.data is None) != (self.purpose is None):

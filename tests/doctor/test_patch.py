@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from dsrface.doctor.launch.patch import Change, make_patch, settings_of
+from dsrface.doctor.launch.patch import Change, arguments_of, make_patch
 
 TWO = {
     "num_workers": 2,
@@ -47,7 +47,7 @@ def test_the_patch_applies_and_changes_the_call_alone(tmp_path, monkeypatch, rec
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "train.py"
     file.write_text(f"# ä\nx = 1\nloader = {before}\ny = 2\n", encoding="utf-8")
-    patch, missed = make_patch([Change("train.py:3", settings_of(recommended))])
+    patch, missed = make_patch([Change("train.py:3", arguments_of(recommended))])
     assert not missed
     (tmp_path / "a.patch").write_text(patch, encoding="utf-8")
     subprocess.run(["git", "apply", "a.patch"], check=True, env={"GIT_DIR": "none", "PATH": _path()})
@@ -60,13 +60,13 @@ def test_the_patch_applies_and_changes_the_call_alone(tmp_path, monkeypatch, rec
 def test_a_call_that_cannot_be_changed_for_certain_is_left_alone(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text(f"loader = {text}\n", encoding="utf-8")
-    assert make_patch([Change("train.py:1", settings_of(TWO))]) == ("", ["train.py:1"])
+    assert make_patch([Change("train.py:1", arguments_of(TWO))]) == ("", ["train.py:1"])
 
 
 def test_a_call_that_is_right_already_needs_no_patch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text("loader = DataLoader(d, num_workers=0)\n", encoding="utf-8")
-    assert make_patch([Change("train.py:1", settings_of(NONE))]) == ("", [])
+    assert make_patch([Change("train.py:1", arguments_of(NONE))]) == ("", [])
 
 
 def _path():

@@ -13,7 +13,8 @@ from dsrface import __version__
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.launch.examine import LaunchReport, LoaderReport, examine_launch
 from dsrface.doctor.launch.gain import gain_line
-from dsrface.doctor.launch.patch import Change, make_patch, settings_of
+from dsrface.doctor.launch.patch import Change, arguments_of, make_patch
+from dsrface.doctor.launch.prove import proved
 from dsrface.doctor.report import Report
 from dsrface.errors import DataError, UsageError
 from dsrface.events import Emit
@@ -110,6 +111,8 @@ def run_launch(config: DoctorConfig, *, emit: Emit) -> LaunchResult:
     launch = examine_launch(config, emit=emit)
     if not launch.loaders:
         raise _no_loader(launch)
+    if config.prove:
+        launch = proved(launch, steps=config.steps, emit=emit)
     result = LaunchResult(launch, config.output, _write_patch(launch, config.write_patch))
     if config.output is not None:
         write_json(config.output, result.to_dict())
@@ -121,7 +124,7 @@ def _write_patch(launch: LaunchReport, file: Path | None) -> str:
     if file is None:
         return ""
     changes = [
-        Change(loader.facts["made_at"], settings_of(loader.report.recommendation))
+        Change(loader.facts["made_at"], arguments_of(loader.report.recommendation))
         for loader in launch.loaders
         if loader.report.recommendation is not None
     ]
@@ -138,7 +141,9 @@ def _heading(loader: LoaderReport) -> str:
     facts = loader.facts
     settings = f"num_workers={facts['num_workers']}, batch_size={facts['batch_size']}"
     head = f"{facts['made_at']}: {facts['loader_class']}({facts['dataset_class']}, {settings})"
-    return f"{head}\n{gain_line(loader)}"
+    proof = loader.report.check("perf.proof")
+    lines = [head, gain_line(loader), *([f"proved: {proof.summary}"] if proof is not None else [])]
+    return "\n".join(lines)
 
 
 def _no_loader(launch: LaunchReport) -> DataError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -63,13 +64,15 @@ def examine_launch(config: DoctorConfig, *, emit: Callable[[Event], None]) -> La
         emit: Takes the progress.
     """
     found: list[LoaderReport] = []
+    begin = time.monotonic()
     with launched(config.launch, loaders=config.loaders, steps=config.steps) as session:
         emit(Progress("wait for the first DataLoader", 0, config.loaders))
         while len(found) < config.loaders:
             seen = session.next_loader()
             if seen is None:
                 break
-            found.append(_examine(session, seen, config, emit))
+            start_s = time.monotonic() - begin
+            found.append(_examine(session, seen, config, emit, start_s))
             if len(found) < config.loaders or config.go_on:
                 session.go_on()
         if config.go_on:
@@ -81,9 +84,9 @@ def examine_launch(config: DoctorConfig, *, emit: Callable[[Event], None]) -> La
 
 
 def _examine(
-    session: Session, seen: SeenLoader, config: DoctorConfig, emit: Callable[[Event], None]
+    session: Session, seen: SeenLoader, config: DoctorConfig, emit: Callable[[Event], None], start_s: float
 ) -> LoaderReport:
-    facts = seen.facts
+    facts = {**seen.facts, "start_s": start_s}
     changes: dict[str, Any] = {"allow_cuda": True}
     if config.batch_size is None:
         changes["batch_size"] = facts["batch_size"]

@@ -7,8 +7,15 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-_OFF = {"prefetch_factor": "None", "persistent_workers": "False", "multiprocessing_context": "None"}
+_OFF = {"prefetch_factor": None, "persistent_workers": False, "multiprocessing_context": None}
+# What DataLoader does without being asked.
+_LEFT_OUT = {
+    "prefetch_factor": "None",
+    "persistent_workers": "False",
+    "pin_memory": "False",
+}
 
 
 @dataclass(frozen=True)
@@ -17,19 +24,18 @@ class Change:
 
     Args:
         made_at: `file:line` of the call that made it.
-        settings: Name of an argument -> its value as Python text.
+        arguments: Name of an argument -> its value.
     """
 
     made_at: str
-    settings: Mapping[str, str]
+    arguments: Mapping[str, Any]
 
 
-def settings_of(recommendation: Mapping[str, object]) -> dict[str, str]:
+def arguments_of(recommendation: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recommendation as arguments; those that need workers are switched off without any."""
     names = ("num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "multiprocessing_context")
-    has_workers = bool(recommendation["num_workers"])
-    found = {name: repr(recommendation[name]) for name in names}
-    return found if has_workers else {**found, **_OFF}
+    found = {name: recommendation[name] for name in names}
+    return found if recommendation["num_workers"] else {**found, **_OFF}
 
 
 def make_patch(changes: Sequence[Change]) -> tuple[str, list[str]]:
@@ -38,7 +44,7 @@ def make_patch(changes: Sequence[Change]) -> tuple[str, list[str]]:
     missed: list[str] = []
     for change in changes:
         name, _, line = change.made_at.rpartition(":")
-        found = _edits(Path(name), int(line), change.settings)
+        found = _edits(Path(name), int(line), change.arguments)
         if found is None:
             missed.append(change.made_at)
         else:
@@ -46,7 +52,7 @@ def make_patch(changes: Sequence[Change]) -> tuple[str, list[str]]:
     return "".join(_diff(path, parts) for path, parts in edits.items()), missed
 
 
-def _edits(path: Path, line: int, settings: Mapping[str, str]) -> list[tuple[int, int, str]] | None:
+def _edits(path: Path, line: int, arguments: Mapping[str, Any]) -> list[tuple[int, int, str]] | None:
     """Return which bytes of a file to replace by what; None when the call is not found, or has **options."""
     try:
         source = path.read_bytes()
@@ -70,10 +76,10 @@ def _edits(path: Path, line: int, settings: Mapping[str, str]) -> list[tuple[int
     )
     changed: list[tuple[int, int, str]] = []
     added = ""
-    for name, value in settings.items():
+    for name, value in ((name, repr(value)) for name, value in arguments.items()):
         if name in given:
             changed.append((*_span(given[name], starts), value))
-        elif value != _OFF.get(name) and (name, value) != ("pin_memory", "False") and value != "None":
+        elif value not in (_LEFT_OUT.get(name), "None"):
             added += f", {name}={value}"
     end = _span(last, starts)[1]
     return [*changed, (end, end, added)]

@@ -7,11 +7,10 @@ import json
 import multiprocessing
 import os
 import platform
-import random
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dsrface.doctor.launch.timing import StepTimes
@@ -34,7 +33,7 @@ class Doctor:
         self.report = Reporter(self._socket.makefile("w", encoding="utf-8"))
         self.report("hello", token=settings["token"], pid=os.getpid(), rank=rank)
 
-    def examine(self, loader: Any, times: StepTimes, *, made_at: str) -> bool:
+    def examine(self, loader: Any, times: StepTimes, *, made_at: str, more_facts: Mapping[str, Any]) -> bool:
         """Do what the doctor asks until it has seen enough of this loader.
 
         Returns:
@@ -43,7 +42,7 @@ class Doctor:
         from dsrface.doctor import stages
         from dsrface.doctor.targets import from_loader
 
-        self.report("loader", made_at=made_at, steps=times.summary(), **_facts(loader))
+        self.report("loader", made_at=made_at, steps=times.summary(), **_facts(loader), **more_facts)
         main = sys.modules.get("__main__")
         target = from_loader(loader, file=str(getattr(main, "__file__", "") or ""))
         target.is_running = True
@@ -71,26 +70,17 @@ def preserved(loader: Any) -> Iterator[None]:
     """Put random generators and thread settings back to what they were."""
     import torch
 
-    numpy = sys.modules.get("numpy")
-    generators = [getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", None))]
-    states = [(part, part.get_state()) for part in generators if isinstance(part, torch.Generator)]
-    before = random.getstate(), torch.get_rng_state(), torch.get_num_threads()
-    numpy_state = numpy.random.get_state() if numpy is not None else None
-    try:
+    from dsrface.doctor.proof.seeding import kept
+
+    held = [getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", None))]
+    with kept(generator for generator in held if isinstance(generator, torch.Generator)):
         yield
-    finally:
-        random.setstate(before[0])
-        torch.set_rng_state(before[1])
-        torch.set_num_threads(before[2])
-        if numpy is not None:
-            numpy.random.set_state(numpy_state)
-        for generator, state in states:
-            generator.set_state(state)
 
 
 def _facts(loader: Any) -> dict[str, Any]:
     """Return what the doctor must know of a loader before it asks."""
     import torch
+    from torch.utils.data import IterableDataset
 
     context = getattr(loader, "multiprocessing_context", None)
     method, source = effective_start_method()
@@ -101,6 +91,7 @@ def _facts(loader: Any) -> dict[str, Any]:
     return {
         "loader_class": type(loader).__name__,
         "dataset_class": type(loader.dataset).__name__,
+        "is_stream": isinstance(loader.dataset, IterableDataset),
         "num_workers": loader.num_workers,
         "batch_size": loader.batch_size or getattr(loader.batch_sampler, "batch_size", None),
         "prefetch_factor": getattr(loader, "prefetch_factor", None),

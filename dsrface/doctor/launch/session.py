@@ -190,13 +190,16 @@ class Session:
 
 
 @contextlib.contextmanager
-def launched(command: Sequence[str], *, loaders: int, steps: int) -> Iterator[Session]:
+def launched(
+    command: Sequence[str], *, loaders: int = 1, steps: int = 1, trial: Mapping[str, Any] | None = None
+) -> Iterator[Session]:
     """Start a command under guard; at the end nothing of it is left.
 
     Args:
         command: Program and arguments.
         loaders: How many of its loaders are to be examined.
         steps: Training steps to measure first.
+        trial: What a run of a proof is for, see `trial.Trial`; None to have loaders examined.
     """
     token = secrets.token_hex(16)
     with tempfile.TemporaryFile("a+b") as log, socket.create_server(("127.0.0.1", 0)) as server:
@@ -205,12 +208,13 @@ def launched(command: Sequence[str], *, loaders: int, steps: int) -> Iterator[Se
             "token": token,
             "loaders": loaders,
             "steps": steps,
+            "trial": trial,
             "package": str(Path(dsrface.__file__).parent),
         }
         path = os.pathsep.join(filter(None, [str(_HOOK), os.environ.get("PYTHONPATH", "")]))
-        request = {
-            "command": list(command),
-            "environ": {"PYTHONPATH": path, "DSRFACE_LAUNCH": json.dumps(settings)},
-        }
+        environ = {"PYTHONPATH": path, "DSRFACE_LAUNCH": json.dumps(settings)}
+        if trial is not None:
+            environ["PYTHONHASHSEED"] = os.environ.get("PYTHONHASHSEED", "0")  # the order of sets
+        request = {"command": list(command), "environ": environ}
         with probe.guarded(request, f"dsrface-{token[:8]}", log, is_own=False) as guardian:
             yield Session(guardian, server, log, token)

@@ -14,20 +14,35 @@ class StepTimes:
     def __init__(self) -> None:
         self.waits: list[float] = []
         self.steps: list[float] = []
-        self._handed = 0.0
+        self._handed = self._starting_s = 0.0
 
     @property
     def num_steps(self) -> int:
         """Steps that have ended."""
         return len(self.steps)
 
+    def start(self, begin_iteration: Callable[[], Any]) -> Any:
+        """Begin an iteration, which may start workers: its first batch is waited for from then on."""
+        begin = time.perf_counter()
+        iterator = begin_iteration()
+        self._starting_s = time.perf_counter() - begin
+        return iterator
+
+    def forget_unfinished(self) -> None:
+        """Drop the batch of a step that was never seen to end: the loop was left."""
+        del self.waits[len(self.steps) :]
+
     def wait(self, fetch: Callable[[], Any]) -> Any:
         """Fetch a batch and note how long it took."""
         begin = time.perf_counter()
         batch = fetch()
-        self._handed = time.perf_counter()
-        self.waits.append(self._handed - begin)
+        self.waits.append(time.perf_counter() - begin + self._starting_s)
+        self._starting_s = 0.0
         return batch
+
+    def handed(self) -> None:
+        """Note that the loop gets the batch now."""
+        self._handed = time.perf_counter()
 
     def step_ended(self) -> None:
         """Note that the loop asks for the next batch."""

@@ -19,13 +19,13 @@ from typing import Any
 from dsrface.doctor.launch.timing import StepTimes
 from dsrface.runtime.user_code import is_users, short_path
 
-_MADE_AT = "_dsrface_made_at"
+MADE_AT = "_dsrface_made_at"
 _EXAMINED = "_dsrface_examined"
 _LONGEST_S = 8.0
 _FEWEST_STEPS = 3
 # A loop without gradients is validation; the training that comes after it is what was asked about.
 _PATIENCE_WITH_VALIDATION = 4
-_AHEAD = 5  # batches by which another rank may be ahead of the one that speaks
+AHEAD = 5  # batches by which another rank may be ahead of the one that speaks
 
 
 class Stopped(SystemExit):
@@ -38,14 +38,19 @@ def install(loader_class: Any) -> None:
     Args:
         loader_class: torch.utils.data.DataLoader.
     """
-    watch = Watch(json.loads(os.environ["DSRFACE_LAUNCH"]))
+    settings = json.loads(os.environ["DSRFACE_LAUNCH"])
+    watch = Watch(settings)
+    if settings["trial"] is not None:
+        from dsrface.doctor.launch.trial import Trial
+
+        watch = Trial(settings)
 
     def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
         del args, kwargs
         for part in cls.__mro__[: cls.__mro__.index(loader_class)]:
             watch.wrap(part)
         loader = super(loader_class, cls).__new__(cls)
-        loader.__dict__[_MADE_AT] = _users_line()
+        loader.__dict__[MADE_AT] = _users_line()
         return loader
 
     loader_class.__new__ = staticmethod(new)
@@ -77,19 +82,20 @@ class Watch:
 
         @functools.wraps(original)
         def iterate(loader: Any) -> Any:
-            if not self._concerns(loader):
+            if not self.concerns(loader):
                 return original(loader)
+            times = self.times_of(loader)
             self.busy.add(id(loader))
             try:
-                inner = iter(original(loader))
+                inner = times.start(lambda: iter(original(loader)))
             finally:
                 self.busy.discard(id(loader))
-            return Watched(self, loader, inner)
+            return Watched(self, loader, inner, times)
 
         iterate.watched_by_dsrface = True  # type: ignore[attr-defined]
         cls.__iter__ = iterate
 
-    def _concerns(self, loader: Any) -> bool:
+    def concerns(self, loader: Any) -> bool:
         """Return whether an iteration that begins is to be watched.
 
         Raises:
@@ -111,12 +117,24 @@ class Watch:
             raise Stopped(0)
         return _EXAMINED not in loader.__dict__ and self.examined < self.settings["loaders"]
 
+    def times_of(self, loader: Any) -> StepTimes:
+        """Return where the times of an iteration that begins are kept."""
+        del loader
+        return StepTimes()
+
+    def take(self, batch: Any) -> None:
+        """See a batch before the loop gets it."""
+
+    def more_facts(self) -> dict[str, Any]:
+        """Return what the doctor shall know beside the loader's facts."""
+        return {}
+
     def is_due(self, times: StepTimes, started: float) -> bool:
         """Return whether enough steps were seen."""
         is_wanted = self.is_wanted()
         steps: int = self.settings["steps"] * (1 if is_wanted else _PATIENCE_WITH_VALIDATION)
         if rank() > 0:
-            return times.num_steps >= steps + _AHEAD
+            return times.num_steps >= steps + AHEAD
         is_long = time.perf_counter() - started > _LONGEST_S and times.num_steps >= _FEWEST_STEPS
         return times.num_steps >= steps or (is_long and is_wanted)
 
@@ -125,6 +143,11 @@ class Watch:
         from torch import is_grad_enabled
 
         return bool(self.settings["loaders"] > 1 or is_grad_enabled())
+
+    def loop_ended(self, loader: Any, times: StepTimes) -> None:
+        """Examine a loader whose loop is shorter than the steps that are wanted."""
+        if self.is_wanted():
+            self.examine(loader, times)
 
     def see(self, loader: Any, times: StepTimes) -> None:
         """Remember a loader whose loop ended early, for the end of the process."""
@@ -154,8 +177,10 @@ class Watch:
         self.is_examining = True
         try:
             with preserved(loader):
-                made_at = loader.__dict__.get(_MADE_AT, "")
-                self.is_stopped = self.doctor.examine(loader, times, made_at=made_at)
+                made_at = loader.__dict__.get(MADE_AT, "")
+                self.is_stopped = self.doctor.examine(
+                    loader, times, made_at=made_at, more_facts=self.more_facts()
+                )
         finally:
             self.is_examining = False
         if self.is_stopped:
@@ -169,13 +194,14 @@ class Watched:
         watch: Of this process.
         loader: That is iterated over.
         inner: Its own iterator.
+        times: Filled.
     """
 
-    def __init__(self, watch: Watch, loader: Any, inner: Any) -> None:
+    def __init__(self, watch: Watch, loader: Any, inner: Any, times: StepTimes) -> None:
         self._watch = watch
         self._loader = loader
         self._inner = inner
-        self._times = StepTimes()
+        self._times = times
         self._started = time.perf_counter()
 
     def __iter__(self) -> Iterator[Any]:
@@ -203,11 +229,13 @@ class Watched:
         try:
             batch = self._times.wait(self._inner.__next__)
         except StopIteration:
-            if is_watched and self._times.num_steps and watch.is_wanted():
-                watch.examine(self._loader, self._times)
+            if is_watched and self._times.num_steps:
+                watch.loop_ended(self._loader, self._times)
             raise
         finally:
             watch.busy.discard(id(self._loader))
+        watch.take(batch)
+        self._times.handed()
         return batch
 
 

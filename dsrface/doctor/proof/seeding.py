@@ -6,11 +6,13 @@ What still varies draws from somewhere else: a clock, the operating system, a st
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
 import hashlib
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -40,9 +42,7 @@ class Seeder:
 
     def __call__(self, key: object) -> None:
         """Put all of them into the state of a key."""
-        if self._looks_left:  # generators are often made at first use
-            self._looks_left -= 1
-            self.generators = generators_in(self.roots)
+        self.look()
         text = repr(key).encode("utf-8", "replace")
         seed = int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
         random.seed(seed)
@@ -52,6 +52,41 @@ class Seeder:
             numpy.random.seed(seed)
         for generator in self.generators:
             set_state(generator, seed)
+
+    def look(self) -> None:
+        """Find the generators that the roots hold; a few times, for they are often made at first use."""
+        if self._looks_left:
+            self._looks_left -= 1
+            self.generators = generators_in(self.roots)
+
+
+@contextlib.contextmanager
+def kept(generators: Iterable[Any] = ()) -> Iterator[None]:
+    """Put the global generators, the given ones, and torch's number of threads back to what they were."""
+    numpy = sys.modules.get("numpy")
+    before = random.getstate(), torch.get_rng_state(), torch.get_num_threads()
+    numpy_state = numpy.random.get_state() if numpy is not None else None
+    states = [_state(generator) for generator in generators]
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        torch.set_rng_state(before[1])
+        torch.set_num_threads(before[2])
+        if numpy is not None:
+            numpy.random.set_state(numpy_state)
+        for put_back, state in states:
+            put_back(state)
+
+
+def _state(generator: Any) -> tuple[Callable[[Any], Any], Any]:
+    """Return the function that puts a generator into a state, and its state."""
+    if hasattr(generator, "bit_generator"):
+        bits = generator.bit_generator
+        return functools.partial(setattr, bits, "state"), bits.state
+    if hasattr(generator, "getstate"):
+        return generator.setstate, generator.getstate()
+    return generator.set_state, generator.get_state()
 
 
 def set_state(generator: Any, seed: int) -> None:
