@@ -154,8 +154,8 @@ def _short(finding: Mapping[str, Any]) -> str:
     return f"{finding['status']} {finding['id']}: {finding['summary'][:160]}"
 
 
-def table(verdicts: Iterable[Verdict]) -> list[list[str]]:
-    """Return the confusion table, a row for each start method, the head first."""
+def by_method(verdicts: Iterable[Verdict]) -> list[list[str]]:
+    """Return the confusion table: a column for each start method, the counts' names first."""
     head = [
         "start method",
         "faults",
@@ -175,20 +175,37 @@ def table(verdicts: Iterable[Verdict]) -> list[list[str]]:
         "over budget",
         "left behind",
     ]
-    rows = [head]
-    groups: dict[str, list[Verdict]] = collections.defaultdict(list)
-    for verdict in verdicts:
-        if verdict.outcome != "skipped":
-            groups[verdict.method].append(verdict)
-    for method, group in groups.items():
+    columns = [head]
+    for method, group in _groups(verdicts, "method").items():
         faults = [verdict for verdict in group if verdict.is_fault]
         sound = [verdict for verdict in group if not verdict.is_fault]
         cells = [len(faults), *(_count(faults, outcome) for outcome in FAULT_OUTCOMES)]
         cells.append(sum(verdict.is_silent and verdict.outcome == "missed" for verdict in faults))
         cells += [len(sound), *(_count(sound, outcome) for outcome in HEALTHY_OUTCOMES)]
         cells += [sum(verdict.is_late for verdict in group), sum(verdict.is_littered for verdict in group)]
-        rows.append([method, *map(str, cells)])
+        columns.append([method, *map(str, cells)])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def by_kind(verdicts: Iterable[Verdict]) -> list[list[str]]:
+    """Return a row for each kind of case, all start methods together, the head first."""
+    rows = [["kind", "faults", "right", "healthy", "silent", "not proved or no answer", "wrong"]]
+    for kind, group in _groups(verdicts, "kind").items():
+        faults = [verdict for verdict in group if verdict.is_fault]
+        sound = [verdict for verdict in group if not verdict.is_fault]
+        open_ = _count(group, "unproved") + _count(group, "unfinished")
+        good = sum(verdict.is_good for verdict in group)
+        cells = [len(faults), _count(faults, "right"), len(sound), _count(sound, "silent"), open_]
+        rows.append([kind, *map(str, [*cells, len(group) - good - open_])])
     return rows
+
+
+def _groups(verdicts: Iterable[Verdict], what: str) -> dict[str, list[Verdict]]:
+    groups: dict[str, list[Verdict]] = collections.defaultdict(list)
+    for verdict in verdicts:
+        if verdict.outcome != "skipped":
+            groups[getattr(verdict, what)].append(verdict)
+    return groups
 
 
 def _count(verdicts: list[Verdict], outcome: str) -> int:
@@ -196,10 +213,10 @@ def _count(verdicts: list[Verdict], outcome: str) -> int:
 
 
 def as_text(rows: list[list[str]], *, is_markdown: bool) -> str:
-    """Return the table turned on its side: one line for each count, one column for each start method."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
+    """Return the rows as lines; the first one is the head."""
     if is_markdown:
-        lines = ["| " + " | ".join(line) + " |" for line in columns]
-        lines.insert(1, "|" + " --- |" * len(columns[0]))
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        lines.insert(1, "|" + " --- |" * len(rows[0]))
         return "\n".join(lines)
-    return "\n".join(f"{line[0]:28}" + "".join(f"{cell:>12}" for cell in line[1:]) for line in columns)
+    width = max(12, *(2 + len(cell) for cell in rows[0][1:]))
+    return "\n".join(f"{row[0]:24}" + "".join(f"{cell:>{width}}" for cell in row[1:]) for row in rows)

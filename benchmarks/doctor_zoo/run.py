@@ -1,14 +1,16 @@
 """Give every case of the zoo to the doctor, and judge the answers.
 
     python benchmarks/doctor_zoo/run.py [--method fork|spawn|forkserver|all] [--only NAME ...]
-                                        [--kind KIND ...] [--sort fault|healthy] [--budget 20]
-                                        [--patience 2] [--no-timing] [--json FILE] [--markdown]
+                                        [--kind KIND ...] [--sort fault|healthy] [--step 1]
+                                        [--budget 20] [--patience 2] [--no-timing]
+                                        [--json FILE] [--again wrong|all] [--markdown]
                                         [--plain] [--list]
 
 Every case runs in a process of its own with a temporary folder of its own, and is ended after twice its
-budget (`--patience`). One line a case is printed as it comes, then the confusion table. `--plain` shows
-instead what a plain DataLoader does, with which the declarations were checked. A case without its libraries
-is skipped.
+budget (`--patience`). One line a case is printed as it comes, then the confusion table. What `--json` holds
+already is not run again, so the table can be made in pieces and, after a change, `--again wrong` runs only
+what was not right. `--plain` shows instead what a plain DataLoader does, with which the declarations were
+checked. A case without its libraries is skipped.
 """
 
 from __future__ import annotations
@@ -52,32 +54,52 @@ def main() -> int:
     chosen = [
         (case, method)
         for method in (ALL if options.method == "all" else (options.method,))
-        for case in catalogue()
-        if method in case.methods
-        and (not options.only or case.name in options.only)
-        and (not options.kind or case.kind in options.kind)
-        and options.sort in ("all", "fault" if case.is_fault else "healthy")
+        for is_fault in (True, False)
+        if options.sort in ("all", "fault" if is_fault else "healthy")
+        for case in [case for case in catalogue() if case.is_fault == is_fault and method in case.methods][
+            :: options.step
+        ]
+        if (not options.only or case.name in options.only) and (not options.kind or case.kind in options.kind)
     ]
     if options.list:
         for case, method in chosen:
             sort = "fault" if case.is_fault else "healthy"
             print(f"{case.kind:14} {case.name:40} {method:10} {sort:7} {case.about}")
         return 0
-    answers = []
+    answers = _known(options.json)
     for case, method in chosen:
-        answer = _answer(case, method, options)
-        answers.append(answer)
-        print(_line(answer[0]), flush=True)
+        key = case.name, method
+        if key in answers and not _is_run_again(answers[key][0], options.again):
+            continue
+        answers[key] = _answer(case, method, options)
+        print(_line(answers[key][0]), flush=True)
         if options.json:
-            document = [dataclasses.asdict(verdict) | {"report": report} for verdict, report in answers]
+            document = [
+                dataclasses.asdict(verdict) | {"report": report} for verdict, report in answers.values()
+            ]
             Path(options.json).write_text(json.dumps(document, indent=1))
-    verdicts = [verdict for verdict, _ in answers]
+    verdicts = [answers[case.name, method][0] for case, method in chosen]
     if not options.plain:
-        print(f"\n{judge.as_text(judge.table(verdicts), is_markdown=options.markdown)}")
+        for rows in (judge.by_method(verdicts), judge.by_kind(verdicts)):
+            print(f"\n{judge.as_text(rows, is_markdown=options.markdown)}")
         skips = sum(verdict.outcome == "skipped" for verdict in verdicts)
         seconds = sum(verdict.seconds for verdict in verdicts)
         print(f"\n{skips} skipped for absent libraries; {seconds:.0f} s in all")
     return 0 if all(verdict.is_good for verdict in verdicts) else 1
+
+
+def _known(file: str | None) -> dict[tuple[str, str], tuple[judge.Verdict, dict[str, Any] | None]]:
+    """Return the answers that a file holds, by case and start method."""
+    answers = {}
+    if file is not None and Path(file).exists():
+        for entry in json.loads(Path(file).read_text()):
+            report = entry.pop("report")
+            answers[entry["case"], entry["method"]] = judge.Verdict(**entry), report
+    return answers
+
+
+def _is_run_again(verdict: judge.Verdict, again: str) -> bool:
+    return again == "all" or (again == "wrong" and not verdict.is_good)
 
 
 def _answer(
@@ -260,12 +282,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these cases")
     parser.add_argument("--kind", nargs="+", default=[], metavar="KIND", help="the cases of these files")
     parser.add_argument("--sort", choices=("all", "fault", "healthy"), default="all", help="these cases only")
+    parser.add_argument("--step", type=int, default=1, metavar="N", help="every N-th case only")
     parser.add_argument("--budget", type=float, default=20.0, metavar="S", help="seconds for one examination")
     parser.add_argument("--patience", type=float, default=2.0, metavar="N", help="end a case after N budgets")
     parser.add_argument(
         "--no-timing", action="store_true", help="do not time numbers of workers, which fills the budget"
     )
-    parser.add_argument("--json", metavar="FILE", help="write the verdicts with the whole reports")
+    parser.add_argument("--json", metavar="FILE", help="keep the verdicts with the whole reports")
+    parser.add_argument(
+        "--again", choices=("wrong", "all"), default="", help="run what the file holds once more"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the table for docs/doctor.md")
     parser.add_argument("--plain", action="store_true", help="what a plain DataLoader does")
     parser.add_argument("--list", action="store_true", help="name the cases only")

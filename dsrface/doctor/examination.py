@@ -95,6 +95,7 @@ class _Examination:
         self.torch_version = ""
         self.has_cuda_build = False
         self.overlap: dict[str, int] = {}
+        self.is_suspect = False  # something spoke against workers before any was tried
 
     def run(self) -> Report:
         self.findings.add(*make("machine", machine.Machine(self.config.start_method, self.config.world_size)))
@@ -172,7 +173,8 @@ class _Examination:
                 self._say(f"start workers by {method}", 1 + count / len(self.methods))
                 facts = self._prove_method(method, number, facts, cost)
         if self.findings.against(self.method) is None:
-            self._settle_threads()
+            self.is_suspect = bool(self.findings.suspicions())
+            self.findings.settle(self.method)
             return facts
         for method in _ALTERNATIVES:
             is_open = method in available_start_methods() and method not in self.methods
@@ -236,15 +238,6 @@ class _Examination:
             return facts
         worker_bytes = max(started["worker_bytes"], _LEAST_WORKER_BYTES)
         return replace(facts, startup_s=started["startup_s"], worker_bytes=worker_bytes)
-
-    def _settle_threads(self) -> None:
-        """Soften the warning for a library's thread when forked workers delivered everything all the same."""
-        threads, proof = self.findings.get("mp.threads"), self.findings.get("worker.fork")
-        if threads is None or threads.status != "warn" or proof is None or proof.status != "pass":
-            return
-        if not threads.data.get("users"):
-            text = f"{threads.summary}; {proof.data.get('items', 0)} items came through all the same"
-            self.findings.replace(replace(threads, status="info", summary=text))
 
     def _recommend(self, found: SurveyFacts, cost: ItemCost) -> dict[str, Any]:
         facts = self._loader_facts(found, cost)
@@ -325,9 +318,7 @@ class _Examination:
             caps["shards"] = found.shards
         proof = self.findings.get(f"worker.{self.method}")
         if self.config.probe and proof is not None and proof.status == "skip":
-            threads = self.findings.get("mp.threads")
-            is_risky = threads is not None and threads.status == "warn"
-            caps["not proved"] = 0 if is_risky else self.cores.effective
+            caps["not proved"] = 0 if self.is_suspect else self.cores.effective
         return LoaderFacts(
             cost=cost,
             batch_size=found.batch_size,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from dsrface.doctor.report import Finding
+from dsrface.doctor.trace.kinds import CONTRACTS
 
 _SAYS_NO = ("warn", "fail")
+_SUSPICIONS = ("mp.threads", "ds.rng", "ds.open_handles")  # that real workers confirm or clear
 
 
 class Findings:
@@ -65,6 +68,32 @@ class Findings:
         ]
         return min(blocking, key=lambda check: check.status != "fail", default=None)
 
+    def settle(self, method: str) -> None:
+        """Weigh what was only suspected against what workers of a start method have shown, or could not."""
+        proof = self.get(f"worker.{method}")
+        if proof is None or proof.status not in ("pass", "skip"):
+            return
+        for check in self.suspicions():
+            if check.data.get("users") or _is_forbidden(check):
+                continue  # stands by itself
+            if proof.status == "skip":
+                self._soften(check, f"not proved: {proof.summary}")
+            elif check.id == "mp.threads":
+                self._soften(check, f"{proof.data.get('items', 0)} items came through all the same")
+
+    def suspicions(self) -> list[Finding]:
+        """Return what speaks against workers and could only be confirmed or cleared by them."""
+        found = [self.get(id) for id in _SUSPICIONS]
+        return [check for check in found if check and check.status == "warn" and "settles" not in check.data]
+
+    def _soften(self, check: Finding, text: str) -> None:
+        self.replace(replace(check, status="info", summary=f"{check.summary}; {text}"))
+
     def against_persistent(self) -> Finding | None:
         """Return the finding that forbids to keep workers from one epoch to the next."""
         return next((finding for finding in self._checks if finding.data.get("blocks_persistent")), None)
+
+
+def _is_forbidden(check: Finding) -> bool:
+    """Return whether a member is of a kind whose makers forbid it to cross a fork, whatever a trial shows."""
+    return any(member.get("kind") in CONTRACTS for member in check.data.get("members", ()))

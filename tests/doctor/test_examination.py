@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor import examination
+from dsrface.doctor.facts import SurveyFacts
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.report import Finding
+from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.events import CheckDone
 
+COST = ItemCost(1e-3, 1e-3, 0.0, 0.0, 32)
+FACTS = SurveyFacts(1000, 0.1, 32, {"fork": [], "spawn": [], "forkserver": []}, [], cost=COST)
+THREADS = Finding("mp.threads", "warn", "building the data set started 1 thread", data={"threads": 1})
+HANDLE = Finding("ds.open_handles", "warn", "dataset.file is an open file handle")
+SQLITE = Finding("ds.open_handles", "warn", "dataset.db", data={"members": [{"kind": "sqlite"}]})
 
-def examine(stages, **values):
-    """Return the report and the events of an examination whose stages report given checks."""
+
+def examine(stages, *, endings=(), **values):
+    """Return the report and the events of an examination whose stages report given checks.
+
+    Stages end as `endings` says, else well; the survey gives its facts when it has a proof to follow.
+    """
     events = []
 
     def run_stage(request, *, on_event, **_):
@@ -18,7 +31,9 @@ def examine(stages, **values):
         for check in stages.get(name, ()):
             on_event({"event": "check", **check.to_dict()})
             events.append(f"after {check.id}")
-        return Outcome(ending="done", log="ValueError: said in the log\n")
+        reported = [{"event": "facts", **FACTS.to_dict()}] if name == "survey" and "prove" in stages else []
+        ending = dict(endings).get(name, "done")
+        return Outcome(reported, ending, log="ValueError: said in the log\n")
 
     config = DoctorConfig(dataset="x:y", budget_s=20, **values)
     report = examination.examine(config, target={"label": "x"}, emit=events.append, run_stage=run_stage)
@@ -42,3 +57,26 @@ def test_a_worker_that_died_is_heard_of_once_with_its_last_words():
 def test_checks_that_were_not_asked_for_are_not_heard_of():
     events = examine({"survey": [Finding("ds.items", "pass", "32 items loaded")]}, skip=["ds.items"])[1]
     assert "ds.items" not in {getattr(event, "id", "") for event in events}
+
+
+@pytest.mark.parametrize("suspicion", [THREADS, HANDLE])
+def test_a_suspicion_that_no_worker_could_confirm_in_time_is_no_warning(suspicion):
+    late = {"prove": "timeout"}
+    report = examine({"survey": [suspicion], "prove": []}, endings=late, start_method="fork")[0]
+    found = report.check(suspicion.id)
+    assert found.status == "info"
+    assert "not proved within --budget" in found.summary
+    assert report.recommendation["num_workers"] == 0
+
+
+def test_what_is_forbidden_by_its_makers_is_a_warning_without_a_proof():
+    late = {"prove": "timeout"}
+    report = examine({"survey": [SQLITE], "prove": []}, endings=late, start_method="fork")[0]
+    assert report.check("ds.open_handles").status == "warn"
+
+
+def test_a_thread_under_which_all_items_came_through_is_no_warning():
+    proof = [Finding("worker.fork", "pass", "2 workers start", data={"items": 300})]
+    report = examine({"survey": [THREADS], "prove": proof}, start_method="fork")[0]
+    assert report.check("mp.threads").status == "info"
+    assert "300 items came through" in report.check("mp.threads").summary

@@ -113,10 +113,28 @@ def test_the_table_counts_every_case_once(zoo):
         zoo.judge.Verdict(f"case{n}", "kind", "fork", is_fault, is_fault, outcome)
         for n, (outcome, is_fault) in enumerate(outcomes)
     ]
-    head, row = zoo.judge.table(verdicts)
-    counts = dict(zip(head, row, strict=True))
+    counts = dict(zoo.judge.by_method(verdicts))
     assert (counts["faults"], counts["missed"], counts["missed with wrong data"]) == ("2", "1", "1")
     assert (counts["healthy"], counts["silent"]) == ("1", "1")
+    assert zoo.judge.by_kind(verdicts)[1] == ["kind", "2", "1", "1", "1", "0", "1"]
+
+
+def test_what_a_file_holds_is_not_run_again(zoo, monkeypatch, tmp_path, capsys):
+    run, answers = [], {"member_file": "missed", "member_file_rare": "right"}
+
+    def answer(case, method, options):
+        run.append(case.name)
+        outcome = answers[case.name]
+        return zoo.judge.Verdict(case.name, case.kind, method, case.is_fault, case.is_silent, outcome), None
+
+    monkeypatch.setattr(zoo, "_answer", answer)
+    arguments = ["run.py", "--only", *answers, "--json", str(tmp_path / "zoo.json")]
+    for more, expected in ([], 2), ([], 0), (["--again", "wrong"], 1), (["--again", "all"], 2):
+        run.clear()
+        monkeypatch.setattr("sys.argv", [*arguments, *more])
+        zoo.main()
+        assert len(run) == expected
+    assert "missed" in capsys.readouterr().out
 
 
 @pytest.mark.slow

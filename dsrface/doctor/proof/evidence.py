@@ -101,9 +101,9 @@ def _read_worker(path: Path, worker: int, evidence: StartEvidence) -> None:
             evidence.last_s = max(evidence.last_s, line["at"])
         elif event == "sent" and batch is not None:
             batch.digest = line["digest"]
-            evidence.moved.update({int(fd): name for fd, name in line["moved"]})
         elif event == "raised" and evidence.error is None:
             evidence.error = {"worker": worker, **line}
+        evidence.moved.update({int(fd): name for fd, name in line.get("moved", ())})
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

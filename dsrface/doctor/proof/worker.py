@@ -133,9 +133,12 @@ class Fetches:
         except Exception as error:
             self.raised(error)
             raise
-        moved = self.watch.moved() if self.watch is not None else []
-        self.record("sent", digest=fingerprint(batch), moved=moved)
+        self.record("sent", digest=fingerprint(batch), moved=self.moved())
         return batch
+
+    def moved(self) -> list[tuple[int, str]]:
+        """Return what has moved of the descriptors that were open before."""
+        return self.watch.moved() if self.watch is not None else []
 
     def map_items(self, fetcher: Any, keys: Any) -> Any:
         """Load the items of one batch of a map-style data set."""
@@ -201,6 +204,7 @@ class Fetches:
             where=place_of(error),
             traceback=text[-4000:],
             travels=travels,
+            moved=self.moved(),
         )
 
 

@@ -93,8 +93,13 @@ def handle_kind(obj: Any) -> str:
     for cls in type(obj).__mro__[:-1]:
         kind = _HANDLES.get((cls.__module__.partition(".")[0].lstrip("_"), cls.__name__))
         if kind is not None:
-            return kind
+            return kind if kind != "process" or _has_pipe(obj) else ""
     return ""
+
+
+def _has_pipe(process: Any) -> bool:
+    """Return whether this process writes to a child, or reads from it."""
+    return any(getattr(process, name, None) is not None for name in ("stdin", "stdout", "stderr"))
 
 
 def repeats_in_workers(obj: Any) -> bool:
