@@ -14,8 +14,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Words after the program's name; those of the process when None.
     """
+    from dsrface.runtime.process_age import count_from_the_start
     from dsrface.runtime.threads import set_defaults
 
+    if arguments is None:
+        count_from_the_start()
     set_defaults()  # before anything can import torch
     from dsrface.cli.app import run
     from dsrface.cli.streams import guard_streams

@@ -16,11 +16,12 @@ class Budget:
 
     Args:
         seconds: What `--budget` says.
+        spent_s: Seconds that were spent before, e.g. on starting this process for it.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, spent_s: float = 0.0) -> None:
         self.seconds = seconds
-        self.start = time.monotonic()
+        self.start = time.monotonic() - spent_s
 
     @property
     def spent_s(self) -> float:

@@ -57,6 +57,7 @@ def examine(
     target: dict[str, Any] | None = None,
     emit: Callable[[Event], None],
     run_stage: Callable[..., Outcome] = probe.run_stage,
+    spent_s: float = 0.0,
 ) -> Report:
     """Examine the machine and, when there is one, the data set.
 
@@ -65,11 +66,12 @@ def examine(
         target: From `request.target_request`; None for the machine alone.
         emit: Takes the progress, and each check as soon as it is made.
         run_stage: Runs a stage where the target is: in a process of its own, or in one that runs already.
+        spent_s: Seconds of the budget that were spent before.
 
     Raises:
         UsageError: a check or a target is named that does not exist.
     """
-    return _Examination(config, target, emit, run_stage).run()
+    return _Examination(config, target, emit, run_stage, Budget(config.budget_s, spent_s=spent_s)).run()
 
 
 class _Examination:
@@ -79,6 +81,7 @@ class _Examination:
         target: dict[str, Any] | None,
         emit: Callable[[Event], None],
         run_stage: Callable[..., Outcome],
+        budget: Budget,
     ) -> None:
         self.config = config
         self.run_stage = run_stage
@@ -90,7 +93,7 @@ class _Examination:
         self.cores = effective_cores(world_size=config.world_size)
         self.memory = memory_limit()
         self.findings = Findings(self._tell)
-        self.budget = Budget(config.budget_s)
+        self.budget = budget
         self.import_s = 2.0
         self.torch_version = ""
         self.has_cuda_build = False

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor import examination
+from dsrface.doctor.budget import Budget
 from dsrface.doctor.facts import SurveyFacts
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.report import Finding
@@ -57,6 +61,16 @@ def test_a_worker_that_died_is_heard_of_once_with_its_last_words():
 def test_checks_that_were_not_asked_for_are_not_heard_of():
     events = examine({"survey": [Finding("ds.items", "pass", "32 items loaded")]}, skip=["ds.items"])[1]
     assert "ds.items" not in {getattr(event, "id", "") for event in events}
+
+
+def test_the_budget_counts_from_the_start_of_the_process():
+    script = "import time; time.sleep(0.5); from dsrface.runtime import process_age as age;"
+    script += "print(age.spent_s()); age.count_from_the_start(); print(age.spent_s())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    not_asked, asked = map(float, done.stdout.split())
+    assert not_asked == 0
+    assert 0.5 < asked < 60
+    assert 12 <= Budget(20, spent_s=12).spent_s < 13
 
 
 @pytest.mark.parametrize("suspicion", [THREADS, HANDLE])

@@ -19,6 +19,7 @@ from dsrface.doctor.report import Report
 from dsrface.doctor.request import parse_arguments, target_request
 from dsrface.doctor.scan.rule import Rule
 from dsrface.events import Emit
+from dsrface.runtime import process_age
 from dsrface.runtime.files import write_json
 
 
@@ -103,7 +104,7 @@ def run(
         return run_attach(config)
     if config.launch:
         return run_launch(config, emit=emit)
-    report = examine(config, target=_target(config), emit=emit)
+    report = examine(config, target=_target(config), emit=emit, spent_s=process_age.spent_s())
     if config.output is not None:
         write_json(config.output, report.to_dict())
     return DoctorResult(report, config.output, _launch(config, report))
