@@ -49,7 +49,7 @@ shared = functools.partial(nox.session, venv_backend="none", requires=["environm
 def environment(session: nox.Session) -> None:
     """Install the package and every tool of the sessions below, at the tested versions."""
     tools = nox.project.dependency_groups(PROJECT, "test", "lint", "types", "site")
-    session.install("-c", "constraints.txt", "-e", ".[onnx,spandrel,tensorboard]", *tools)
+    session.install("-c", "constraints.txt", "-e", ".[faces,onnx,spandrel,tensorboard]", *tools)
 
 
 @shared()
@@ -163,18 +163,31 @@ def bench(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench_peers(session: nox.Session) -> None:
     """Measure other loaders on the same data as our reader."""
-    session.install("-c", "constraints.txt", ".")
+    session.install("-c", "constraints.txt", ".[faces]")
     session.install("litdata", "mosaicml-streaming", "webdataset")
     session.run("python", "benchmarks/peers.py", *session.posargs)
 
 
 @nox.session(default=False)
-def minimums(session: nox.Session) -> None:
-    """Run the tests with the oldest versions that pyproject.toml allows."""
-    oldest = [re.sub(r">=([\w.]+).*", r"==\1", text) for text in PROJECT["project"]["dependencies"]]
+@nox.parametrize("part", ["doctor", "faces"])
+def minimums(session: nox.Session, part: str) -> None:
+    """Run the tests with the oldest versions that pyproject.toml allows: of the doctor alone, and of all."""
+    wanted = list(PROJECT["project"]["dependencies"])
+    tests = ["tests/doctor", "tests/config", "tests/runtime"]
+    if part == "faces":
+        extra = PROJECT["project"]["optional-dependencies"]["faces"]
+        raised = {_name(text) for text in extra}
+        wanted = [text for text in wanted if _name(text) not in raised] + extra
+        tests = ["tests"]
+    oldest = [re.sub(r">=([\w.]+).*", r"==\1", text) for text in wanted]
     session.install(*oldest, *nox.project.dependency_groups(PROJECT, "test"))
     session.install("--no-deps", "-e", ".")
-    session.run("pytest", "-m", "not slow", *session.posargs)
+    session.run("pytest", "-m", "not slow", *(session.posargs or tests))
+
+
+def _name(requirement: str) -> str:
+    """Return the name of a required package."""
+    return re.split(r"\W", requirement, maxsplit=1)[0]
 
 
 @nox.session(default=False)

@@ -56,6 +56,20 @@ def test_importing_the_package_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+def test_the_doctor_needs_no_package_of_the_pipeline():
+    """torchvision pins torch: whoever wants the doctor alone keeps the torch that is there."""
+    code = """
+import sys
+sys.modules["timm"] = sys.modules["torchvision"] = None  # importing them fails
+import dsrface
+print(dsrface.examine(range(9), probe=False, budget_s=3).exit_code)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "0", done.stderr
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         dsrface.nonsense  # type: ignore[attr-defined] # noqa: B018

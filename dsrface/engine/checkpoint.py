@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from dsrface.errors import RunError
-from dsrface.models.weight_files import BEST, LAST, MODEL_FILE
+from dsrface.models.weight_files import BEST, LAST, MODEL_FILE, refuse_old_torch
 from dsrface.runtime.files import (
     atomic_writer,
     disk_error,
@@ -94,8 +94,10 @@ def load_trainer_state(checkpoint: Path) -> dict[str, Any]:
 
     Raises:
         RunError: a file is missing, truncated or altered; it is named.
+        MachineError: torch is too old to read the state safely (`torch-too-old`).
     """
     verify_checkpoint(checkpoint)
+    refuse_old_torch(checkpoint / TRAINER_FILE)
     state: dict[str, Any] = torch.load(checkpoint / TRAINER_FILE, map_location="cpu", weights_only=True)
     return state
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dsrface.config.catalogue import RECOGNISERS
 from dsrface.errors import UsageError
+from dsrface.runtime.versions import require
 from dsrface.types import EMBEDDING_DIM, HIGH_SIZE_PX, Preprocess
 
 EDGEFACE_PREPROCESS = Preprocess(HIGH_SIZE_PX, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -109,6 +110,7 @@ def make_edgeface(timm_name: str, rank_ratio: float | None, *, layer_scale: floa
         layer_scale: Initial scale of every residual branch. None takes 0.1, right for training from scratch:
             timm's 1e-6 suits trunks whose weights are loaded anyway and leaves a fresh one all but linear.
     """
+    require("timm", extra="faces")
     import timm
 
     from dsrface.models.fourier import encode_on_device

@@ -33,6 +33,7 @@ from dsrface.models.strict import shapes_of
 from dsrface.models.weight_files import read_tensors
 from dsrface.runtime.files import sha256_file
 from dsrface.runtime.user_callable import named_object
+from dsrface.runtime.versions import require
 from dsrface.types import EMBEDDING_DIM, HIGH_SIZE_PX, Preprocess
 
 TIMM = "timm:"
@@ -185,6 +186,7 @@ def _timm(spec: str) -> LoadedModel:
 
 
 def _create(name: str, **options: Any) -> nn.Module:
+    require("timm", extra="faces")
     import timm
 
     if not name.startswith("hf_hub:") and not timm.is_model(name):

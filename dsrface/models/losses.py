@@ -13,6 +13,7 @@ from dsrface.errors import WeightsError
 from dsrface.models.preprocess import network_input, normalise
 from dsrface.models.strict import key_difference, shapes_of
 from dsrface.models.weight_files import read_tensors
+from dsrface.runtime.versions import require
 from dsrface.types import Preprocess
 
 _IMAGENET = Preprocess(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -107,6 +108,7 @@ class VggLoss(nn.Module):
 
 
 def _load_vgg(path: Path) -> nn.Module:
+    require("torchvision", extra="faces")
     import torchvision
 
     tensors, _ = read_tensors(path)

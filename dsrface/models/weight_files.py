@@ -16,14 +16,16 @@ from typing import IO, Any, Self
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
-from dsrface.errors import WeightsError
+from dsrface.errors import MachineError, WeightsError
 from dsrface.runtime.files import read_bounded
 from dsrface.runtime.text import size_text
 
 MODEL_FILE = "model.safetensors"
 _WHAT_TO_GIVE = "Give a run folder that has saved a checkpoint, a checkpoint folder, or a weight file."
 _MAX_POINTER_BYTES = 1024**2
+_SAFE_TORCH = "2.6"
 BEST, LAST = "best.json", "last.json"  # name the checkpoint in a run folder
 # What trainers write beside the tensors: hyper-parameters, callbacks, scores. None of it is needed.
 _TRAINERS_NOTES = (
@@ -72,6 +74,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         WeightsError: missing (`weights-missing`), unreadable or cut short (`weights-damaged`), a pickle that
             would run code (`unsafe-pickle`), or something without tensors (`weights-no-tensors`).
+        MachineError: a .pt file, and torch is too old to read it safely (`torch-too-old`).
     """
     if not path.is_file():
         raise WeightsError("There is no such file.", id="weights-missing", where=path)
@@ -97,7 +100,23 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise _damaged(path, f"not readable as safetensors ({error})") from None
 
 
+def refuse_old_torch(path: Path) -> None:
+    """Refuse to unpickle with a torch whose weights-only reader can be made to run code: CVE-2025-32434.
+
+    Raises:
+        MachineError: torch is older than 2.6 (`torch-too-old`).
+    """
+    if TorchVersion(torch.__version__) < _SAFE_TORCH:
+        raise MachineError(
+            f"torch {torch.__version__} cannot read this file safely: it may run code (CVE-2025-32434).",
+            id="torch-too-old",
+            where=path,
+            hint="Use torch 2.6 or later, or a safetensors file.",
+        )
+
+
 def _read_torch(path: Path) -> dict[str, Tensor]:
+    refuse_old_torch(path)
     try:
         if zipfile.is_zipfile(path):
             _check_archive(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import dsrface
+from dsrface.errors import MachineError
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "pydantic")
 _GIT_TIMEOUT_S = 5
@@ -76,6 +78,20 @@ def _git(arguments: list[str], folder: Path | None) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def require(module: str, *, extra: str) -> None:
+    """See whether a package of an optional extra is there; imports nothing.
+
+    Raises:
+        MachineError: it is not (`missing-extra`).
+    """
+    if importlib.util.find_spec(module) is None:
+        raise MachineError(
+            f"This needs {module}, which is not installed.",
+            id="missing-extra",
+            hint=f"Install it: {how_to_install(extra)}",
+        )
 
 
 def how_to_install(extra: str) -> str:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from dsrface.config.catalogue import DSR_NETWORKS
 from dsrface.config.dsr_model import DsrConfig
-from dsrface.errors import WeightsError
+from dsrface.errors import MachineError, WeightsError
 from dsrface.models.dsr import build_dsr
 from dsrface.models.weight_files import read_tensors
 from dsrface.models.weights import load_any, load_dsr, save_model
@@ -99,6 +99,15 @@ def test_random_bytes_are_damage(tmp_path, start, seed):
 class Evil:
     def __reduce__(self):
         return os.system, ("echo this must never run > pwned",)
+
+
+@pytest.mark.parametrize("version", ["2.4.1", "2.5.1+cu124"])
+def test_a_torch_that_would_run_code_reads_no_pickle_at_all(tmp_path, monkeypatch, version):
+    torch.save({"a": torch.zeros(3)}, tmp_path / "plain.pt")
+    assert set(read_tensors(tmp_path / "plain.pt")[0]) == {"a"}
+    monkeypatch.setattr(torch, "__version__", version)
+    with pytest.raises(MachineError, match="CVE-2025-32434"):
+        read_tensors(tmp_path / "plain.pt")
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])

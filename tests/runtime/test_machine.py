@@ -12,7 +12,7 @@ from dsrface.errors import MachineError, RunError, UsageError
 from dsrface.runtime.devices import autocast, choose_device, is_out_of_memory
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.threads import limit_torch_threads, set_defaults
-from dsrface.runtime.versions import gather_versions
+from dsrface.runtime.versions import gather_versions, require
 
 
 def pretend_gpus(monkeypatch, count):
@@ -147,3 +147,11 @@ def test_lock_is_released_by_an_error_and_can_be_taken_again(tmp_path):
     with exclusive(tmp_path / ".lock", what="cache"), pytest.raises(RunError, match="cache"), second:
         pass
     assert {path.name for path in tmp_path.iterdir()} <= {".lock"}
+
+
+def test_a_missing_extra_is_named_with_the_command_that_adds_it():
+    require("torch", extra="faces")
+    with pytest.raises(MachineError) as caught:
+        require("no_such_package", extra="faces")
+    assert caught.value.id == "missing-extra"
+    assert '".[faces]"' in caught.value.hint

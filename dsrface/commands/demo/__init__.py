@@ -28,6 +28,7 @@ from dsrface.data.synthetic.photo_folder import draw_dataset
 from dsrface.errors import RunError
 from dsrface.events import Emit, Note, Progress
 from dsrface.runtime.files import read_json, replace, write_json
+from dsrface.runtime.versions import require
 
 PLUMBING = "Drawn faces prove the plumbing, not accuracy: no figure here says anything about real people."
 _MARKER = "demo.json"
@@ -67,6 +68,7 @@ def run(config: DemoConfig, *, emit: Emit) -> DemoResult:
         RunError: the folder holds something else than a demo with these settings.
         DsrfaceError: whatever a part raises.
     """
+    require("timm", extra="faces")
     started = time.monotonic()
     demo = _Demo(config, emit)
     demo.claim_folder()
