@@ -81,9 +81,9 @@ def site(session: nox.Session) -> None:
 
 
 @shared(default=False)
-def pictures(session: nox.Session) -> None:
-    """Draw the README's picture again, from the program's own output; `-- --check` compares."""
-    run(session, "docs/pictures/make.py", *session.posargs)
+def images(session: nox.Session) -> None:
+    """Draw the README's image again, from the program's own output; `-- --check` compares."""
+    run(session, "docs/images/make.py", *session.posargs)
 
 
 @shared()

@@ -92,7 +92,7 @@ class TinyItems(Dataset[int]):
 
 
 class LargeBatches(CpuDecode):
-    """Decoded pictures as float32 at 224 px: 77 MB a batch."""
+    """Decoded images as float32 at 224 px: 77 MB a batch."""
 
     def __getitem__(self, index: int) -> torch.Tensor:
         image = Image.open(io.BytesIO(self.jpeg)).resize((224, 224))

@@ -178,8 +178,8 @@ def webdataset(folder: Path, images: list[torch.Tensor], labels: torch.Tensor, s
                     tar.addfile(info, io.BytesIO(data))
 
     def decode(sample: dict[str, bytes]) -> tuple[np.ndarray, np.ndarray, int]:
-        pictures = [np.frombuffer(sample[key], np.uint8).reshape(SHAPE) for key in ("sr", "hr")]
-        return pictures[0], pictures[1], int(sample["label"])
+        images = [np.frombuffer(sample[key], np.uint8).reshape(SHAPE) for key in ("sr", "hr")]
+        return images[0], images[1], int(sample["label"])
 
     def opened(num_workers: int) -> Iterator[Any]:
         urls = str(folder / f"{{00000..{count:05d}}}.tar")

@@ -3,7 +3,7 @@
     DsrfaceError                  70   our own bug, when nothing below fits
     +-- UsageError                 2   flags, configuration
     +-- DataError                  3   photos, data sets, pairs files
-    |   +-- ImageError             3   one picture that cannot be used
+    |   +-- ImageError             3   one image that cannot be used
     +-- WeightsError               4   weight files, key differences
     +-- MachineError               5   device, disk, installation, missing extra
     +-- TrainingError              6   non-finite loss, out of memory, collapse
@@ -87,7 +87,7 @@ class DataError(DsrfaceError):
 
 
 class ImageError(DataError):
-    """One picture cannot be used; `id` is the short reason that `prepare` counts by."""
+    """One image cannot be used; `id` is the short reason that `prepare` counts by."""
 
     default_id = "image-unreadable"
 

@@ -36,7 +36,7 @@ def _searches(result: BenchmarkResult) -> Table:
     ranks = sorted({rank for item in result.searches for rank in item.ranks})
     fpirs = sorted({fpir for item in result.searches for fpir in item.tpirs}, reverse=True)
     table = _table(f"Identification, {result.protocol}, {result.vlr_size} px")
-    table.add_column("pictures")
+    table.add_column("images")
     table.add_column("recogniser")
     for rank in ranks:
         table.add_column(f"rank {rank} %", justify="right")
@@ -60,7 +60,7 @@ def _cells(result: BenchmarkResult, *, is_wide: bool) -> Table:
     fars = [item.far for item in result.cells[0].tars]
     has_accuracy = any(cell.accuracy is not None for cell in result.cells)
     table = _table(f"Verification, {result.protocol}, {result.vlr_size} px")
-    for name in ("pairs", "pictures", "recogniser"):
+    for name in ("pairs", "images", "recogniser"):
         table.add_column(name)
     table.add_column("EER %", justify="right")
     for far in fars:

@@ -68,7 +68,7 @@ def _protocols(evaluation: Evaluation) -> str:
 
 def _quality(evaluation: Evaluation) -> Table:
     table = _table(f"Image quality, {evaluation.vlr_size} px, {evaluation.split} split")
-    table.add_column("pictures")
+    table.add_column("images")
     table.add_column("PSNR dB", justify="right")
     table.add_column("SSIM", justify="right")
     for item in evaluation.quality:
@@ -83,7 +83,7 @@ def _verification(evaluation: Evaluation, *, is_wide: bool) -> Table:
     far, reject_all = evaluation.lowest_far, evaluation.reject_all
     has_accuracy = reject_all is not None
     table = _table("Verification")
-    table.add_column("pictures")
+    table.add_column("images")
     table.add_column("recogniser")
     table.add_column("EER %", justify="right")
     table.add_column("AUC", justify="right")
@@ -113,8 +113,8 @@ def _verification(evaluation: Evaluation, *, is_wide: bool) -> Table:
 def _thresholds(evaluation: Evaluation) -> Table:
     persons = evaluation.thresholds[0].chosen.num_persons
     table = _table(f"Thresholds, HR-LR: chosen on {persons} validation persons, applied here")
-    for name in ("pictures", "recogniser", "FAR asked %", "threshold", "FAR here %", "TAR here %"):
-        table.add_column(name, justify="left" if name in {"pictures", "recogniser"} else "right")
+    for name in ("images", "recogniser", "FAR asked %", "threshold", "FAR here %", "TAR here %"):
+        table.add_column(name, justify="left" if name in {"images", "recogniser"} else "right")
     for item in evaluation.thresholds:
         rates = (_short(item.far), _short(item.tar))
         asked, score = f"{item.chosen.far * 100:g}", _plain(item.chosen.score, 1, 3)

@@ -56,7 +56,7 @@ class DsrNetwork:
 
 @dataclass(frozen=True)
 class Head:
-    """A margin loss of the classifier.
+    """A margin loss of the head.
 
     Args:
         meaning: One line for people.

@@ -21,7 +21,7 @@ class DemoConfig(Config):
     device: Device = "auto"
     vlr_size: VlrSize = Field(16, description="Side of the low-resolution faces, in pixels.")
     num_persons: int = Field(60, ge=20, description="Persons to draw; 15 % each go to val and test.")
-    images_per_person: int = Field(10, ge=4, description="Pictures of each person.")
+    images_per_person: int = Field(10, ge=4, description="Images of each person.")
     dsr_epochs: int = Field(8, ge=1, le=1_000_000, description="Epochs of the super-resolution network.")
     start_epochs: int = Field(
         6, ge=1, description="Epochs of the recogniser on HR faces, which is where fine-tuning starts."

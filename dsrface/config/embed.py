@@ -32,7 +32,7 @@ class EmbedConfig(Config):
     normalize: bool = Field(True, description="Scale each embedding to length 1.")
     on_bad_image: Literal["fail", "skip"] = Field(
         "fail",
-        description="fail stops at the first picture that cannot be used; skip lists them and goes on.",
+        description="fail stops at the first image that cannot be used; skip lists them and goes on.",
     )
     batch_size: int = Field(64, ge=1, le=1_048_576, description="Images a forward pass.")
     workers: Workers = Field("auto", description="Threads that read images; auto takes the free cores.")

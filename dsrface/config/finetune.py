@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,8 +15,8 @@ from dsrface.config.fields import GeometryConfig, OneOf
 from dsrface.config.sources import Config
 
 
-class HeadConfig(Config):
-    """The classifier over the training persons; it is thrown away after training."""
+class HeadOptions(Config):
+    """The head over the training persons; it is thrown away after training."""
 
     scale: float = Field(
         0.0,
@@ -45,14 +47,14 @@ class AnchorConfig(Config):
     )
 
 
-class TrunkConfig(Config):
-    """How the EdgeFace trunk starts."""
+class BackboneOptions(Config):
+    """How the EdgeFace backbone starts."""
 
     lr_fraction: float = Field(
-        0.1, ge=0, le=1, description="Trunk's learning rate in stage 2, as a fraction of the head's."
+        0.1, ge=0, le=1, description="Backbone's learning rate in stage 2, as a fraction of the head's."
     )
     layer_scale: float = Field(
-        0.1, gt=0, description="Initial layer scale of a trunk from scratch; weight files bring their own."
+        0.1, gt=0, description="Initial layer scale of a backbone from scratch; weight files bring their own."
     )
 
 
@@ -90,6 +92,14 @@ class FinetuneConfig(TrainingConfig):
 
     command: ClassVar[str] = "finetune"
 
+    @classmethod
+    def from_earlier(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Take `[trunk]` for `[backbone_options]` and `[classifier]` for `[head_options]`."""
+        return {
+            re.sub(r"^trunk\.", "backbone_options.", re.sub(r"^classifier\.", "head_options.", key)): value
+            for key, value in values.items()
+        }
+
     dsr_outputs: Path | None = Field(None, description="Mode cached: what `dsrface precompute` wrote.")
     live: Path | None = Field(
         None, description="Mode live: DSR run folder or weight file, run on every batch."
@@ -110,9 +120,9 @@ class FinetuneConfig(TrainingConfig):
         description="Recogniser whose embedding of the HR twin is learnt for what is trained on, with "
         "`anchor.weight`; None takes the starting weights.",
     )
-    head: Annotated[str, OneOf(HEADS)] = Field("arcface", description="Margin loss of the classifier.")
+    head: Annotated[str, OneOf(HEADS)] = Field("arcface", description="Margin loss of the head.")
     stage1_epochs: int = Field(2, ge=0, le=1_000_000, description="Epochs that train the head alone.")
-    stage2_epochs: int = Field(20, ge=0, le=1_000_000, description="Epochs that train trunk and head.")
+    stage2_epochs: int = Field(20, ge=0, le=1_000_000, description="Epochs that train backbone and head.")
     preset: str = Field("default", description="Preset that the other values started from.")
     batch_size: int = Field(
         64, ge=2, le=1_048_576, description="Images per optimiser step, over all ranks together."
@@ -128,9 +138,9 @@ class FinetuneConfig(TrainingConfig):
     write_through: bool = Field(
         False, description="Live mode: cache the DSR's outputs in the first epoch, then read them."
     )
-    classifier: HeadConfig = HeadConfig()
+    head_options: HeadOptions = HeadOptions()
     anchor: AnchorConfig = AnchorConfig()
-    trunk: TrunkConfig = TrunkConfig()
+    backbone_options: BackboneOptions = BackboneOptions()
     augment: RecogAugmentConfig = RecogAugmentConfig()
     eval: RecogEvalConfig = RecogEvalConfig()
     optim: OptimConfig = OptimConfig(lr=1e-3, weight_decay=0.05, beta2=0.999)

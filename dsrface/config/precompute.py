@@ -58,7 +58,7 @@ class PrecomputeConfig(Config):
     seed: int = Field(0, ge=0, description="Fixes the draws of the variants.")
     augment: GeometryConfig = Field(
         GeometryConfig(),
-        description="How variants 1..K-1 differ from variant 0, which is the picture as it is on disk.",
+        description="How variants 1..K-1 differ from variant 0, which is the image as it is on disk.",
     )
     storage: StorageConfig = StorageConfig()
 

@@ -31,6 +31,11 @@ class Config(BaseModel):
 
     command: ClassVar[str] = ""  # only a command's root model has one
 
+    @classmethod
+    def from_earlier(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return dotted keys and values under today's names; a model with earlier ones says so here."""
+        return dict(values)
+
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_truth_for_numbers(cls, value: object, info: ValidationInfo) -> object:
@@ -217,13 +222,14 @@ def _collect(
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     if config_file is not None:
-        _merge(values, origins, _read_toml(config_file), f"config {config_file}")
+        given = schema.from_earlier(flatten(_read_toml(config_file)))
+        _merge(values, origins, given, f"config {config_file}")
     for text in assignments:
         key, value = _parse_assignment(text)
-        _merge(values, origins, _nest(key, value), "--set")
+        _merge(values, origins, schema.from_earlier({key: value}), "--set")
     for key, value in flags.items():
         if value is not None:
-            _merge(values, origins, _nest(key, value), "flag")
+            _merge(values, origins, {key: value}, "flag")
     if not list_presets(schema.command):
         return values, origins
     if preset is not None:

@@ -43,7 +43,7 @@ class DsrEvalConfig(Config):
         2000, ge=1, description="Validation images at most, drawn by the seed; held in memory."
     )
     batch_size: int = Field(64, ge=1, le=1_048_576, description="Images per forward pass of a validation.")
-    num_strips: int = Field(8, ge=0, description="Rows of the VLR | bicubic | DSR | HR picture.")
+    num_strips: int = Field(8, ge=0, description="Rows of the VLR | bicubic | DSR | HR image.")
 
 
 class TrainDsrConfig(TrainingConfig):

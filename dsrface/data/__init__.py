@@ -1,1 +1,1 @@
-"""Pictures on disk to batches in memory."""
+"""Images on disk to batches in memory."""

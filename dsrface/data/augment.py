@@ -1,6 +1,6 @@
 """Geometry and colour drawn per sample, from (seed, epoch, index) alone, on the host or on the device.
 
-Both twins of a pair get the same draws. `Geometry.apply` moves one HR picture in a worker, before it is
+Both twins of a pair get the same draws. `Geometry.apply` moves one HR image in a worker, before it is
 degraded; `augment_pair` moves a whole uint8 batch on the device. torchvision draws one set of parameters a
 call, so the per-sample draws are ours.
 """
@@ -32,7 +32,7 @@ class Geometry:
         flip: Probability of a left-right flip.
         rotate_deg: Largest rotation either way, in degrees.
         scale: Largest change of size, as a fraction.
-        shift_px: Largest shift along each axis, in pixels of the picture that is moved.
+        shift_px: Largest shift along each axis, in pixels of the image that is moved.
     """
 
     flip: float = 0.5
@@ -64,7 +64,7 @@ class Geometry:
         return np.concatenate([rows, offset[:, :, None]], axis=2)
 
     def apply(self, high: ImageU8, *, seed: int, epoch: int, index: int) -> ImageU8:
-        """Return the picture moved as the draws of (seed, epoch, index) say, its border continued outwards.
+        """Return the image moved as the draws of (seed, epoch, index) say, its border continued outwards.
 
         Args:
             high: uint8 [S, S, 3].
@@ -104,7 +104,7 @@ class Colour:
 
     Args:
         brightness: Largest change, of the full range.
-        contrast: Largest change, as a fraction, about each picture's mean.
+        contrast: Largest change, as a fraction, about each image's mean.
     """
 
     brightness: float = 0.0
@@ -117,7 +117,7 @@ def to_image01(images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
 
 
 def to_image_u8(images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w 3"]:
-    """Return floats as a uint8 batch, clamped to [0, 1] and rounded, like every picture on disk."""
+    """Return floats as a uint8 batch, clamped to [0, 1] and rounded, like every image on disk."""
     return images.float().clamp(0, 1).mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
@@ -161,7 +161,7 @@ def augment_pair(
 
 
 def _moved(images: Tensor, matrices: NDArray[np.float64]) -> Tensor:
-    """Resample each picture by its own matrix (bilinear, borders continued)."""
+    """Resample each image by its own matrix (bilinear, borders continued)."""
     size_px = images.shape[-1]
     # Pixels to the [-1, 1] of grid_sample: x = size (u + 1) / 2.
     rows = matrices[:, :, :2]

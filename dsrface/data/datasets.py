@@ -1,4 +1,4 @@
-"""The Dataset of pairs: an input picture and its HR twin, from folders.
+"""The Dataset of pairs: an input image and its HR twin, from folders.
 
 It holds paths, packed names, labels and numbers; never a network, an open file or a tensor on a device. So it
 can be pickled to a spawned worker, and any number of workers gives the same samples.
@@ -23,7 +23,7 @@ from dsrface.types import HIGH_SIZE_PX
 
 
 class Sample(NamedTuple):
-    """One picture and its twin.
+    """One image and its twin.
 
     Args:
         inputs: uint8 [S, S, 3] RGB, VLR face or DSR output.
@@ -41,14 +41,14 @@ class Sample(NamedTuple):
 class PairDataset(Dataset[Sample]):
     """Pairs of one split.
 
-    With `augment` and `degradation`, the HR face is moved first and degraded afterwards: turning a picture
+    With `augment` and `degradation`, the HR face is moved first and degraded afterwards: turning an image
     that has already been reduced to 16 px costs more than super-resolution gains. Without a known
     degradation, both twins are mirrored together and nothing else.
 
     Args:
         split: Names, labels and the folder of HR faces.
-        inputs: Folder of the input pictures, with the names of the HR ones: one of the split's VLR folders,
-            or else 112x112 pictures.
+        inputs: Folder of the input images, with the names of the HR ones: one of the split's VLR folders,
+            or else 112x112 images.
         augment: Geometry of training samples; None leaves them as they are on disk.
         seed: With epoch and index it fixes every draw.
         degradation: How this data set's VLR faces are made; None when unknown or when inputs are DSR outputs.
@@ -83,7 +83,7 @@ class PairDataset(Dataset[Sample]):
             key: Index, in epoch 0, or (epoch, index).
 
         Raises:
-            ImageError: a picture is missing, damaged or of the wrong size.
+            ImageError: an image is missing, damaged or of the wrong size.
         """
         epoch, index = key if isinstance(key, tuple) else (0, int(key))
         name = self.names[index]

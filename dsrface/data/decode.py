@@ -1,7 +1,7 @@
-"""The only place that opens and writes pictures.
+"""The only place that opens and writes images.
 
 `read_image` gives either an upright uint8 RGB array or an `ImageError` whose id is the reason; it never gives
-half a picture, and it looks at the size in the header before it allocates anything.
+half an image, and it looks at the size in the header before it allocates anything.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx"}
 )
-# Pillow warns of large pictures and odd EXIF; both are dealt with here. A filter around each picture would
+# Pillow warns of large images and odd EXIF; both are dealt with here. A filter around each image would
 # not do: `warnings.catch_warnings` is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 # Pillow also knows formats that start other programs (EPS) or that no face comes in; they are "not an image"
@@ -46,14 +46,14 @@ _DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, EOFError, KeyE
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageU8:
-    """Read a picture of any common format; the content decides, not the name.
+    """Read an image of any common format; the content decides, not the name.
 
     EXIF orientation is applied, 16-bit grey is scaled to 8 bits, CMYK, palette and grey become RGB, what is
     wholly transparent becomes white; of an animation the first frame is taken.
 
     Args:
         path: A regular file, or a link to one.
-        max_pixels: Larger pictures are refused by their header, before any memory is used.
+        max_pixels: Larger images are refused by their header, before any memory is used.
 
     Returns:
         uint8 [H, W, 3], RGB, upright.
@@ -66,10 +66,10 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageU8:
 
 
 def decode_image(data: bytes, *, where: object, max_pixels: int = MAX_PIXELS) -> ImageU8:
-    """Decode a picture that is in memory, as `read_image` does.
+    """Decode an image that is in memory, as `read_image` does.
 
     Args:
-        data: The encoded picture.
+        data: The encoded image.
         where: What to call it in an error.
         max_pixels: As in `read_image`.
 
@@ -81,7 +81,7 @@ def decode_image(data: bytes, *, where: object, max_pixels: int = MAX_PIXELS) ->
 
 
 def decoded_size(data: bytes, *, where: object) -> tuple[int, int]:
-    """Return (width, height) of a picture in memory as its header says.
+    """Return (width, height) of an image in memory as its header says.
 
     Raises:
         ImageError: as `read_image`.
@@ -97,20 +97,20 @@ def _decoded(image: Image.Image, path: object, max_pixels: int) -> ImageU8:
     try:
         return _to_rgb(image, path)
     except MemoryError:
-        raise ImageError("There is not enough memory for the picture.", id="too-large", where=path) from None
+        raise ImageError("There is not enough memory for the image.", id="too-large", where=path) from None
     except _DECODE_ERRORS as error:
         if "truncated" in str(error).lower() or isinstance(error, EOFError):
             raise ImageError(
-                "The picture is cut off: its file ends too early.",
+                "The image is cut off: its file ends too early.",
                 id="truncated",
                 where=path,
                 hint="Copy or download it again.",
             ) from None
-        raise ImageError(f"The picture is damaged: {error}.", id="damaged-image", where=path) from None
+        raise ImageError(f"The image is damaged: {error}.", id="damaged-image", where=path) from None
 
 
 def read_sized(path: Path, size_px: int) -> ImageU8:
-    """Read a square picture of a known side, as uint8 [size_px, size_px, 3].
+    """Read a square image of a known side, as uint8 [size_px, size_px, 3].
 
     Raises:
         ImageError: as `read_image`, or another size.
@@ -118,10 +118,10 @@ def read_sized(path: Path, size_px: int) -> ImageU8:
     image = read_image(path)
     if image.shape[:2] != (size_px, size_px):
         raise ImageError(
-            f"The picture is {image.shape[1]}x{image.shape[0]}, not {size_px}x{size_px}.",
+            f"The image is {image.shape[1]}x{image.shape[0]}, not {size_px}x{size_px}.",
             id="wrong-size",
             where=path,
-            hint="All pictures of a folder must have one size; `dsrface prepare` aligns and crops photos.",
+            hint="All images of a folder must have one size; `dsrface prepare` aligns and crops photos.",
         )
     return image
 
@@ -151,16 +151,16 @@ def encode_png(array: ImageU8, *, level: int = 1) -> bytes:
 def write_png(path: Path, array: ImageU8, *, level: int = 1) -> None:
     """Write an array as PNG under a temporary name, then rename it.
 
-    There is no fsync for each picture: a killed process leaves whole files only, and after a power cut the
+    There is no fsync for each image: a killed process leaves whole files only, and after a power cut the
     content hashes of the data set find what is missing.
 
     Raises:
         MachineError: disk full or read-only folder.
     """
-    write_picture_bytes(path, encode_png(array, level=level))
+    write_image_bytes(path, encode_png(array, level=level))
 
 
-def write_picture_bytes(path: Path, data: bytes) -> None:
+def write_image_bytes(path: Path, data: bytes) -> None:
     """Write encoded bytes as `write_png` does."""
     tmp = temporary_path(path)
     try:
@@ -180,7 +180,7 @@ def write_picture_bytes(path: Path, data: bytes) -> None:
 
 
 def walk_images(root: Path) -> Iterator[str]:
-    """Yield the files below a folder that claim to be pictures, as sorted relative POSIX names.
+    """Yield the files below a folder that claim to be images, as sorted relative POSIX names.
 
     Hidden files and folders and other suffixes are passed over. Links to folders are entered, except one that
     leads back to a folder around it: it would trap the walk. Links to files are given, also broken ones, so
@@ -193,12 +193,12 @@ def walk_images(root: Path) -> Iterator[str]:
 
 
 def has_image_suffix(name: str) -> bool:
-    """Return whether a file name claims to be a picture."""
+    """Return whether a file name claims to be an image."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def unread_images(root: Path) -> Iterator[str]:
-    """Yield the files below a folder that look like pictures and are not read.
+    """Yield the files below a folder that look like images and are not read.
 
     They are told by their suffix, and files without a known one by their first bytes.
 
@@ -270,10 +270,8 @@ def _check_file(path: Path) -> None:
                 "The file is a link to something that is gone.", id="dangling-link", where=path
             ) from None
         if number == errno.ENOENT:
-            raise ImageError("The picture does not exist.", id="image-missing", where=path) from None
-        raise ImageError(
-            f"The picture cannot be opened: {error}.", id="image-unreadable", where=path
-        ) from None
+            raise ImageError("The image does not exist.", id="image-missing", where=path) from None
+        raise ImageError(f"The image cannot be opened: {error}.", id="image-unreadable", where=path) from None
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
         raise ImageError("This is not a regular file.", id="not-a-file", where=path)
     if status.st_size == 0:
@@ -282,7 +280,7 @@ def _check_file(path: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Give a picture whose header has been read, and nothing more."""
+    """Give an image whose header has been read, and nothing more."""
     _check_file(path)
     with _parsed(path, path) as image:
         yield image
@@ -296,11 +294,11 @@ def _parsed(file: Path | io.BytesIO, path: object) -> Iterator[Image.Image]:
         raise _too_large("is far too large", path, MAX_PIXELS) from None
     except PermissionError:
         raise ImageError(
-            "There is no permission to read the picture.", id="image-unreadable", where=path
+            "There is no permission to read the image.", id="image-unreadable", where=path
         ) from None
     except _DECODE_ERRORS:
         raise ImageError(
-            "The file is not a picture of a known format, or its header is damaged.",
+            "The file is not an image of a known format, or its header is damaged.",
             id="not-an-image",
             where=path,
             hint="Known formats: JPEG, PNG, BMP, WebP, TIFF, GIF, PPM, AVIF, JPEG 2000.",
@@ -311,7 +309,7 @@ def _parsed(file: Path | io.BytesIO, path: object) -> Iterator[Image.Image]:
 
 def _too_large(what: str, path: object, max_pixels: int) -> ImageError:
     return ImageError(
-        f"The picture {what}; the limit is {max_pixels / 1e6:.0f} megapixels.",
+        f"The image {what}; the limit is {max_pixels / 1e6:.0f} megapixels.",
         id="too-large",
         where=path,
         hint="Reduce it first; a face needs far fewer.",
@@ -330,7 +328,7 @@ def _to_rgb(image: Image.Image, path: object) -> ImageU8:
         return _from_16_bit(np.asarray(upright).astype(np.int64), path)
     if upright.mode == "F":
         raise ImageError(
-            "The picture holds floating point numbers of unknown range.", id="float-image", where=path
+            "The image holds floating point numbers of unknown range.", id="float-image", where=path
         )
     if upright.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in upright.info:
         rgba = np.array(upright.convert("RGBA"), np.uint8)
@@ -340,13 +338,13 @@ def _to_rgb(image: Image.Image, path: object) -> ImageU8:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    with contextlib.suppress(Exception):  # a broken EXIF block raises almost anything; the picture is good
+    with contextlib.suppress(Exception):  # a broken EXIF block raises almost anything; the image is good
         ImageOps.exif_transpose(image, in_place=True)
     return image
 
 
 def _from_16_bit(values: NDArray[np.int64], path: object) -> ImageU8:
     if values.min() < 0 or values.max() > 65535:
-        raise ImageError("The picture has values outside 16 bits.", id="float-image", where=path)
+        raise ImageError("The image has values outside 16 bits.", id="float-image", where=path)
     grey = ((values + 128) // 257).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""Names of the picture folders of a data set; free of torch, for the worker processes of `prepare`."""
+"""Names of the image folders of a data set; free of torch, for the worker processes of `prepare`."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def low_size_px(name: str) -> int | None:
 
 
 def is_data_folder(name: str) -> bool:
-    """Return whether a folder's name is one of a data set's picture folders."""
+    """Return whether a folder's name is one of a data set's image folders."""
     return _ANY.fullmatch(name) is not None

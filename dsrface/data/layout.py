@@ -1,4 +1,4 @@
-"""Where the pictures of a data set lie, for `prepare`'s own layout and for flat folders that people already
+"""Where the images of a data set lie, for `prepare`'s own layout and for flat folders that people already
 have.
 
 DATA/dataset.json, DATA/{train,val,test}/{hr_images,vlr_images_16x16,...}/<person>/<image>.png
@@ -40,14 +40,14 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class FaceSplit:
-    """One split: its pictures by name, their persons, and the folders they lie in.
+    """One split: its images by name, their persons, and the folders they lie in.
 
     Args:
         name: `train`, `val` or `test`.
         root: Folder that holds `hr_images` and its neighbours.
         names: Relative names, sorted: `<person>/<image>.png`, or flat `<person>_<rest>.png`. In a native data
             set those of all its folders: a face is in one of them.
-        labels: int64 [N], position of each picture's person in `persons`.
+        labels: int64 [N], position of each image's person in `persons`.
         persons: Names of the persons, sorted.
         low_folders: VLR size in pixels to folder name.
     """
@@ -94,13 +94,13 @@ class FaceSplit:
         return self.root / (PLAIN_OUTPUTS_FOLDER if is_plain else outputs_folder(size_px))
 
     def face_path(self, name: str) -> Path:
-        """Return the file of a picture: its HR face, or its VLR face where there is no HR face."""
+        """Return the file of an image: its HR face, or its VLR face where there is no HR face."""
         folders = (HIGH_FOLDER, *self.low_folders.values())
         paths = [self.root / folder / name for folder in folders]
         return next((path for path in paths if path.exists()), paths[0])
 
     def at(self, size_px: int) -> FaceSplit:
-        """Return the split with those pictures only that have a VLR face of a size; for native data sets.
+        """Return the split with those images only that have a VLR face of a size; for native data sets.
 
         Raises:
             DataError: as `low_dir`.
@@ -109,12 +109,12 @@ class FaceSplit:
         return make_split(self.name, self.root, names, low_folders=self.low_folders)
 
     def subset(self, indices: Sequence[int]) -> FaceSplit:
-        """Return the split with these pictures only; persons and labels keep their numbers."""
+        """Return the split with these images only; persons and labels keep their numbers."""
         names = PackedStrings.from_list([self.names[index] for index in indices])
         return replace(self, names=names, labels=self.labels[list(indices)])
 
     def check_twins(self, folder: Path) -> set[str]:
-        """Make sure that every picture of the split also lies in `folder`; return what lies there.
+        """Make sure that every image of the split also lies in `folder`; return what lies there.
 
         Raises:
             DataError: how many are missing there, and the first of them.
@@ -125,11 +125,11 @@ class FaceSplit:
         missing = [name for name in self.names if name not in present]
         if missing:
             raise DataError(
-                f"{len(missing)} of {len(self)} pictures of the {self.name} split are missing, "
+                f"{len(missing)} of {len(self)} images of the {self.name} split are missing, "
                 f"first {missing[0]!r}.",
                 id="twin-missing",
                 where=folder,
-                hint="HR, VLR and DSR pictures must have the same names.",
+                hint="HR, VLR and DSR images must have the same names.",
             )
         return present
 
@@ -239,7 +239,7 @@ def open_data(path: Path) -> FaceData:
     Flat folders need not have all three: see `_derive`. Every command derives the same.
 
     Raises:
-        DataError: no folder, no pictures, or a damaged or newer `dataset.json`.
+        DataError: no folder, no images, or a damaged or newer `dataset.json`.
     """
     if not path.is_dir():
         raise DataError(
@@ -319,7 +319,7 @@ def _scan(name: str, root: Path, *, is_native: bool) -> FaceSplit:
     present = [folder for folder in (HIGH_FOLDER, *folders) if (root / folder).is_dir()]
     names = sorted({image for folder in present for image in walk_images(root / folder)})
     if not names:
-        raise DataError("The folder holds no pictures.", id="empty-split", where=root / HIGH_FOLDER)
+        raise DataError("The folder holds no images.", id="empty-split", where=root / HIGH_FOLDER)
     low_folders: dict[int, str] = {}
     for entry in sorted(os.listdir(root)):
         if size_px := low_size_px(entry):

@@ -1,4 +1,4 @@
-"""Which pictures are compared with which: all with all, or as many of one person as of two, by folds."""
+"""Which images are compared with which: all with all, or as many of one person as of two, by folds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_PER_FOLD = 300
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of pictures of one split.
+    """Pairs of images of one split.
 
     Args:
         first: int64 [P], positions in the split.
@@ -27,7 +27,7 @@ class Pairs:
         origin: Where they come from, in words.
         fold: int64 [P], 0-based fold of each pair; None without folds.
         num_folds: Number of folds.
-        num_skipped: Pairs of a file that name pictures outside the split.
+        num_skipped: Pairs of a file that name images outside the split.
     """
 
     first: NDArray[np.int64]
@@ -53,21 +53,21 @@ class Pairs:
 
 
 def all_pairs(persons: NDArray[np.int64], *, max_pairs: int, seed: int) -> Pairs:
-    """Return all pairs of pictures, or all genuine pairs and as many impostor pairs as are permitted.
+    """Return all pairs of images, or all genuine pairs and as many impostor pairs as are permitted.
 
-    Impostor pairs are then drawn by person: two persons, and a picture of each, so that persons with many
-    pictures do not fill the list. More genuine pairs than half of `max_pairs` are thinned out by drawing as
+    Impostor pairs are then drawn by person: two persons, and an image of each, so that persons with many
+    images do not fill the list. More genuine pairs than half of `max_pairs` are thinned out by drawing as
     well.
 
     Args:
-        persons: Person of each picture, 0-based.
+        persons: Person of each image, 0-based.
         max_pairs: Pairs at most.
         seed: Fixes the draws.
     """
     num = len(persons)
     if num * (num - 1) // 2 <= max_pairs:
         first, second = np.triu_indices(num, 1)
-        return _unfolded(first, second, persons, "all pairs of pictures")
+        return _unfolded(first, second, persons, "all pairs of images")
     rng = draws.generator(seed, 0, 0, "evaluate-pairs")
     genuine = _genuine(persons)
     origin = "all genuine pairs"
@@ -94,11 +94,11 @@ def both_ways(pairs: Pairs) -> Pairs:
 def generate_pairs(split: FaceSplit, *, seed: int) -> Pairs:
     """Return as many genuine as impostor pairs in ten folds that share no person.
 
-    There are fewer folds when there are not two persons, one with two pictures, for each; and at most 300
+    There are fewer folds when there are not two persons, one with two images, for each; and at most 300
     pairs of a kind in a fold, or as many as its persons can give of the rarer kind.
 
     Args:
-        split: At least two persons, one of them with two pictures.
+        split: At least two persons, one of them with two images.
         seed: With the split it fixes the pairs.
 
     Raises:
@@ -111,10 +111,10 @@ def generate_pairs(split: FaceSplit, *, seed: int) -> Pairs:
     num_folds = min(_MAX_FOLDS, len(rich), len(members) // 2)
     if num_folds == 0:
         raise DataError(
-            f"The {split.name} split has {len(members)} persons, {len(rich)} of them with two pictures.",
+            f"The {split.name} split has {len(members)} persons, {len(rich)} of them with two images.",
             id="too-few-persons",
             where=split.root,
-            hint="Verification needs two persons, one of them with two pictures.",
+            hint="Verification needs two persons, one of them with two images.",
         )
     rows: list[tuple[int, int, bool, int]] = []
     shared = _deal([*rich, *poor], num_folds)
@@ -180,7 +180,7 @@ def _members(split: FaceSplit) -> list[NDArray[np.int64]]:
 
 
 def _deal(labels: Sequence[int], num_folds: int) -> list[list[int]]:
-    """Deal persons out like cards: those with several pictures come first, so each fold gets one."""
+    """Deal persons out like cards: those with several images come first, so each fold gets one."""
     return [list(labels[fold::num_folds]) for fold in range(num_folds)]
 
 

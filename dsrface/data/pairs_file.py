@@ -19,11 +19,11 @@ def read_pairs(path: Path, split: FaceSplit) -> Pairs:
 
     Args:
         path: The list.
-        split: Where the pictures are looked up: image `i` of a person is `<name>_<i>` with any leading zeros;
+        split: Where the images are looked up: image `i` of a person is `<name>_<i>` with any leading zeros;
             a path is looked up without its suffix.
 
     Returns:
-        The pairs whose pictures are in the split; the others are counted, as other splits may hold them.
+        The pairs whose images are in the split; the others are counted, as other splits may hold them.
 
     Raises:
         DataError: as `read_pair_list`.
@@ -41,7 +41,7 @@ def read_pairs(path: Path, split: FaceSplit) -> Pairs:
 
 
 class _Finder:
-    """Finds the position of a picture in a split."""
+    """Finds the position of an image in a split."""
 
     def __init__(self, split: FaceSplit) -> None:
         self._by_number: dict[tuple[str, int], int] = {}

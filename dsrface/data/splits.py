@@ -1,4 +1,4 @@
-"""Who is in train, val and test: persons, never pictures, go to one side or the other."""
+"""Who is in train, val and test: persons, never images, go to one side or the other."""
 
 from __future__ import annotations
 

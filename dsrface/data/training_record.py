@@ -1,4 +1,4 @@
-"""What a run was trained on: digests of pictures and persons, so that overlap can be looked for later."""
+"""What a run was trained on: digests of images and persons, so that overlap can be looked for later."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class TrainingRecord:
 
 
 def digest_images(split: FaceSplit) -> list[str]:
-    """Return the digest of each picture's pixels, in the order of the split; equal faces have equal ones.
+    """Return the digest of each image's pixels, in the order of the split; equal faces have equal ones.
 
     Raises:
-        ImageError: a picture cannot be read.
+        ImageError: an image cannot be read.
     """
 
     def digest(name: str) -> str:

@@ -35,7 +35,7 @@ from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.doctor.sizing.recommend import candidates, launch_check, overlap_cap, recommend
 from dsrface.errors import UsageError
 from dsrface.events import CheckDone, Event, Progress
-from dsrface.runtime.cpu import effective_cores, memory_limit, shm_free_bytes
+from dsrface.runtime.resources import effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import available_start_methods, default_start_method
 
 # Longest time without a sign of life, by step; building a data set may take as long as there is.

@@ -26,7 +26,7 @@ def lesson(path: str, device: str, *, is_on_gpu: bool) -> tuple[str, ...]:
     )
     once = (
         "Way out 1, run the network once: `dsrface precompute DATA --weights RUN`, then "
-        "`dsrface finetune DATA --vlr-size N --dsr-outputs DIR`; the workers then only read pictures."
+        "`dsrface finetune DATA --vlr-size N --dsr-outputs DIR`; the workers then only read images."
     )
     live = (
         "Way out 2, run it on the batch: return the low-resolution image from the Dataset and call the "

@@ -35,6 +35,7 @@ from dsrface.runtime.files import (
 
 TRAINER_FILE, MANIFEST_FILE = "trainer.pt", "checkpoint.json"
 _TMP_PREFIX = ".tmp-"
+_EARLIER_BACKBONE = "trunk."  # how a backbone's tensors were named at first
 
 
 def save_checkpoint(
@@ -99,6 +100,9 @@ def load_trainer_state(checkpoint: Path) -> dict[str, Any]:
     verify_checkpoint(checkpoint)
     refuse_old_torch(checkpoint / TRAINER_FILE)
     state: dict[str, Any] = torch.load(checkpoint / TRAINER_FILE, map_location="cpu", weights_only=True)
+    for tensors in (state.get("task", {}), state.get("ema", {})):
+        for name in [name for name in tensors if name.startswith(_EARLIER_BACKBONE)]:
+            tensors[f"backbone.{name.removeprefix(_EARLIER_BACKBONE)}"] = tensors.pop(name)
     return state
 
 

@@ -35,7 +35,7 @@ def effective_rank(embeddings: Float[Tensor, "n d"]) -> float:
 class CollapseGuard:
     """Stops a run whose embedding was healthy and has become the same for everybody.
 
-    A trunk from scratch begins as good as constant, so only what was healthy once can collapse; but a run
+    A backbone from scratch begins as good as constant, so only what was healthy once can collapse; but a run
     that ends without ever having been healthy is a collapse too.
     """
 
@@ -66,6 +66,6 @@ class CollapseGuard:
                 f"(limit {MIN_EFFECTIVE_RANK}), d' is {d_prime:.2f} (limit {MIN_D_PRIME}).",
                 id="collapse",
                 where=f"step {step}",
-                hint="Lower optim.lr or trunk.lr_fraction, raise anchor.weight; best.json names the last "
-                "good weights.",
+                hint="Lower optim.lr or backbone_options.lr_fraction, raise anchor.weight; best.json names "
+                "the last good weights.",
             )

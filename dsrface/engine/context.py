@@ -51,7 +51,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Where:
+class RunContext:
     """Run context: device, ranks, run folder, sinks, seed.
 
     Args:

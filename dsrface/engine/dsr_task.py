@@ -12,7 +12,7 @@ from dsrface.config.train_dsr import DsrLossConfig
 from dsrface.data.augment import to_image01, to_image_u8
 from dsrface.data.names import PackedStrings
 from dsrface.engine.inference import Images, run_batched, super_resolve
-from dsrface.engine.pictures import write_strips
+from dsrface.engine.samples import write_strips
 from dsrface.engine.task import Task, Validation
 from dsrface.metrics.image_quality import psnr_db, ssim
 from dsrface.models.losses import IdentityLoss, VggLoss, charbonnier, l1
@@ -38,7 +38,7 @@ class DsrTask(Task):
         names: Names of the training samples.
         device: Where it runs.
         eval_batch_size: Images per forward pass of a validation.
-        num_strips: Rows of the sample picture.
+        num_strips: Rows of the sample image.
         extra: More facts for the weight file's metadata.
     """
 

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dsrface.config.engine import EngineConfig, OptimConfig
 from dsrface.engine import checkpoint as checkpoints
-from dsrface.engine.context import BatchSource, Outcome, Where
+from dsrface.engine.context import BatchSource, Outcome, RunContext
 from dsrface.engine.meter import Meter, Reading
 from dsrface.engine.microbatches import seed_step, split_microbatches, to_step_device
 from dsrface.engine.optim import Ema, LrPlan, build_optimizer, set_lr
@@ -41,7 +41,7 @@ def fit(
     phase_epochs: tuple[int, ...],
     optim: OptimConfig,
     engine: EngineConfig,
-    where: Where,
+    context: RunContext,
 ) -> Outcome:
     """Train `task`, or carry on where its run folder's last checkpoint stands.
 
@@ -51,7 +51,7 @@ def fit(
         phase_epochs: Epochs of each phase of the task.
         optim: Optimiser settings.
         engine: Loop settings.
-        where: Device, ranks, run folder, sinks.
+        context: Device, ranks, run folder, sinks.
 
     Raises:
         TrainingError: non-finite loss or gradient, out of memory, collapse.
@@ -59,7 +59,7 @@ def fit(
         DsrfaceError: what the loader raises.
     """
     with explained_memory(engine):
-        return _Loop(task, source, phase_epochs, optim, engine, where).run()
+        return _Loop(task, source, phase_epochs, optim, engine, context).run()
 
 
 class _Loop:
@@ -70,18 +70,18 @@ class _Loop:
         phase_epochs: tuple[int, ...],
         optim: OptimConfig,
         engine: EngineConfig,
-        where: Where,
+        context: RunContext,
     ) -> None:
-        self.task, self.source, self.optim, self.engine, self.where = task, source, optim, engine, where
+        self.task, self.source, self.optim, self.engine, self.context = task, source, optim, engine, context
         self.plan = LrPlan(
             tuple(epochs * source.num_batches for epochs in phase_epochs),
             optim.lr,
             optim.warmup_fraction,
             optim.final_lr_fraction,
         )
-        self.device = torch.device(where.device.torch_name)
+        self.device = torch.device(context.device.torch_name)
         self.optimizer = build_optimizer(task.param_groups(), optim)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=where.device.amp == "fp16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=context.device.amp == "fp16")
         self.ema = Ema(task, optim.ema_decay)
         self.meter = Meter(self.device)
         self.step = 0
@@ -101,19 +101,19 @@ class _Loop:
             self.task.compile_networks()
         self._resume()
         started = RunStarted(
-            self.where.folder.path,
-            str(self.where.folder.record.get("command", "")),
-            self.where.device.reason,
+            self.context.folder.path,
+            str(self.context.folder.record.get("command", "")),
+            self.context.device.reason,
             self.plan.num_steps,
             self.step,
         )
-        self.where.emit(started)
+        self.context.emit(started)
         status = self._train()
         summary = {"step": float(self.step), "best_step": float(self.best_step), **self.best.metrics}
-        self.where.emit(RunFinished(status, dict(summary)))
-        if self.where.ranks.is_main:
-            self.where.folder.update(status=status, step=self.step, best_step=self.best_step)
-        code = self.where.stop.exit_code if status == INTERRUPTED else 0
+        self.context.emit(RunFinished(status, dict(summary)))
+        if self.context.ranks.is_main:
+            self.context.folder.update(status=status, step=self.step, best_step=self.best_step)
+        code = self.context.stop.exit_code if status == INTERRUPTED else 0
         return Outcome(
             status, self.step, self.saved_step, self.best_step, self.best.metrics, self.first_metrics, code
         )
@@ -123,7 +123,7 @@ class _Loop:
             with explained_deaths(self.source):
                 return self._epochs()
         except WorkerError:
-            if not self.where.stop.signum:
+            if not self.context.stop.signum:
                 raise
             # The signal ended the workers too, as when a job is cancelled. In the middle of a step, weights
             # may be half updated: then the last checkpoint stands.
@@ -157,16 +157,16 @@ class _Loop:
 
     def _train_step(self, batch: Batch) -> None:
         self.is_in_step = True
-        seed_step(self.where.seed, self.step, self.where.ranks.rank)
-        if self.step == 0 and self.where.ranks.is_main:
-            self.task.save_first_batch(batch, self.where.folder.samples / "first_batch.png")
+        seed_step(self.context.seed, self.step, self.context.ranks.rank)
+        if self.step == 0 and self.context.ranks.is_main:
+            self.task.save_first_batch(batch, self.context.folder.samples / "first_batch.png")
         lr = set_lr(self.optimizer, self.plan, self.step)
         total: dict[str, torch.Tensor] = {}
         micro_batches = split_microbatches(batch, self.engine.accumulate)
         for number, micro in enumerate(micro_batches):
             is_last = number == len(micro_batches) - 1
             with self._sync_only(is_last=is_last):
-                with autocast(self.where.device):
+                with autocast(self.context.device):
                     loss, metrics = self.callable(to_step_device(micro, self.device))
                 share = len(micro) / len(batch)
                 self.scaler.scale(loss * share).backward()
@@ -204,11 +204,11 @@ class _Loop:
             self._fetch()
         if every and self.step % every == 0 and not is_epoch_end:
             self._save(Validation(), is_best=False)
-        if not self.where.ranks.is_distributed:
-            return bool(self.where.stop.signum)
+        if not self.context.ranks.is_distributed:
+            return bool(self.context.stop.signum)
         if is_fetch:  # the ranks must stop at the same step, so they agree where they meet anyway
-            self.where.stop.signum = self.where.ranks.max(self.where.stop.signum)
-            return bool(self.where.stop.signum)
+            self.context.stop.signum = self.context.ranks.max(self.context.stop.signum)
+            return bool(self.context.stop.signum)
         return False
 
     def _interrupted(self) -> str:
@@ -222,16 +222,16 @@ class _Loop:
         if reading.bad_step >= 0:
             raise self._non_finite(reading)
         names = list(reading.metrics)
-        means = self.where.ranks.mean(
+        means = self.context.ranks.mean(
             torch.tensor([reading.metrics[name] for name in names], device=self.device)
         )
         metrics = dict(zip(names, means.tolist(), strict=True)) | {"lr": self.lr}
-        self.where.emit(
+        self.context.emit(
             StepDone(
                 self.step,
                 (self.step - 1) // self.source.num_batches,
                 metrics,
-                reading.images_per_s * self.where.ranks.world_size,
+                reading.images_per_s * self.context.ranks.world_size,
                 reading.data_wait_fraction,
             )
         )
@@ -254,18 +254,18 @@ class _Loop:
         """Validate the averaged weights, and save exactly those."""
         self._fetch()
         self.validated_step = self.step
-        with self.where.ranks.fail_together():
-            if self.where.ranks.is_main:
+        with self.context.ranks.fail_together():
+            if self.context.ranks.is_main:
                 result = self._validate()
                 is_best = result.beats(self.best)
                 if is_best:
                     self.best, self.best_step = result, self.step
                 if self.step == 0:
                     self.first_metrics = result.metrics
-                self.where.emit(EvalDone(self.step, result.metrics, is_best))
+                self.context.emit(EvalDone(self.step, result.metrics, is_best))
                 self._save(result, is_best=is_best)
-        if self.where.ranks.is_distributed:
-            told = self.where.ranks.share((self.best, self.best_step, self.first_metrics))
+        if self.context.ranks.is_distributed:
+            told = self.context.ranks.share((self.best, self.best_step, self.first_metrics))
             self.best, self.best_step, self.first_metrics = told
         self.meter.pause()
 
@@ -275,7 +275,7 @@ class _Loop:
         try:
             with self.ema.applied(), torch.inference_mode():
                 result = self.task.validate(
-                    step=self.step, samples_dir=self.where.folder.samples, is_last=is_last
+                    step=self.step, samples_dir=self.context.folder.samples, is_last=is_last
                 )
         finally:
             self.task.train()
@@ -291,7 +291,7 @@ class _Loop:
 
     def _save(self, result: Validation, *, is_best: bool) -> None:
         self._fetch()  # a checkpoint is only written of weights known to be finite
-        if not self.where.ranks.is_main:
+        if not self.context.ranks.is_main:
             return
 
         def save_model(path: Path) -> None:
@@ -299,7 +299,7 @@ class _Loop:
                 self.task.save_model(path, step=self.step)
 
         self.last_saved = checkpoints.save_checkpoint(
-            self.where.folder.path,
+            self.context.folder.path,
             step=self.step,
             save_model=save_model,
             trainer_state=self._state(),
@@ -308,7 +308,7 @@ class _Loop:
             keep=self.engine.keep_checkpoints,
         )
         self.saved_step = self.step
-        self.where.emit(CheckpointSaved(self.step, self.last_saved))
+        self.context.emit(CheckpointSaved(self.step, self.last_saved))
         self.meter.pause()
 
     def _state(self) -> dict[str, Any]:
@@ -333,15 +333,15 @@ class _Loop:
 
     def _resume(self) -> None:
         """Load the last checkpoint on every rank, if there is one."""
-        folder = self.where.folder
+        folder = self.context.folder
         if not folder.is_resumed:
             return
         found = None
-        if self.where.ranks.is_main:
+        if self.context.ranks.is_main:
             found = checkpoints.find_last(folder.path)
-        path: Path | None = self.where.ranks.share(found)
+        path: Path | None = self.context.ranks.share(found)
         if path is None:
-            self.where.emit(Note("The run had not written a checkpoint: it starts from the beginning."))
+            self.context.emit(Note("The run had not written a checkpoint: it starts from the beginning."))
             return
         state = checkpoints.load_trainer_state(path)
         if state["phase_steps"] != list(self.plan.phase_steps):
@@ -372,7 +372,7 @@ class _Loop:
         self.phase = phase
         self.task.set_phase(phase)
         self.task.train()
-        if self.where.ranks.is_distributed:
+        if self.context.ranks.is_distributed:
             self.callable = DistributedDataParallel(self.task, gradient_as_bucket_view=True)
 
     def _sync_only(self, *, is_last: bool) -> contextlib.AbstractContextManager[None]:

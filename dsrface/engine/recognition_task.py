@@ -22,7 +22,7 @@ from dsrface.data.augment import Colour, augment_pair, geometry_of, to_image01, 
 from dsrface.data.names import PackedStrings
 from dsrface.engine.collapse import CollapseGuard, effective_rank
 from dsrface.engine.inference import Images, embed, run_batched, super_resolve
-from dsrface.engine.pictures import write_strips
+from dsrface.engine.samples import write_strips
 from dsrface.engine.task import ParamGroup, Task, Validation
 from dsrface.engine.teacher import Teacher
 from dsrface.engine.thresholds import thresholds_of
@@ -81,24 +81,24 @@ class RecognitionImages:
 
 
 class RecognitionTask(Task):
-    """A trunk, its head, and the images that judge it.
+    """A backbone, its head, and the images that judge it.
 
     Args:
-        trunk: EdgeFace, on the device.
+        backbone: EdgeFace, on the device.
         head: Margin head, on the device.
         config: The command's configuration.
-        preprocess: How the trunk wants its images.
+        preprocess: How the backbone wants its images.
         make_inputs: See `input_maker`.
         teacher: What the embeddings are held to; None without anchor.
         images: For validation.
         device: Where it runs.
-        is_from_scratch: The trunk has nothing to be gentle with: one phase, one learning rate.
+        is_from_scratch: The backbone has nothing to be gentle with: one phase, one learning rate.
         extra: More facts for the weight file's metadata.
     """
 
     def __init__(
         self,
-        trunk: nn.Module,
+        backbone: nn.Module,
         head: MarginHead,
         *,
         config: FinetuneConfig,
@@ -112,7 +112,7 @@ class RecognitionTask(Task):
     ) -> None:
         super().__init__()
         self._extra = extra or {}
-        self.trunk, self.head = trunk, head
+        self.backbone, self.head = backbone, head
         self._config, self._preprocess, self._device = config, preprocess, device
         self._make_inputs = make_inputs
         self.teacher = teacher
@@ -130,12 +130,12 @@ class RecognitionTask(Task):
         """Return the classification loss plus the anchor's, and each alone."""
         inputs, high = self._pixels(batch)
         images = network_input(inputs, self._preprocess)
-        with torch.set_grad_enabled(self._trains_trunk):
-            embeddings = self.trunk(images).float()
+        with torch.set_grad_enabled(self._trains_backbone):
+            embeddings = self.backbone(images).float()
         logits = self.head(embeddings, batch.labels)
         total = classification = functional.cross_entropy(logits, batch.labels)
         metrics = {"loss/class": classification.detach()}
-        if self.teacher is not None and self._trains_trunk:
+        if self.teacher is not None and self._trains_backbone:
             anchor = self.teacher(embeddings, high)
             total = total + self._config.anchor.weight * anchor
             metrics["loss/anchor"] = anchor.detach()
@@ -146,30 +146,30 @@ class RecognitionTask(Task):
         return total, {"loss/total": total.detach(), **metrics}
 
     def param_groups(self) -> list[ParamGroup]:
-        """Trunk and head; in stage 1 only the head moves, in stage 2 the trunk follows at a lower rate."""
-        fraction = 1.0 if self._is_from_scratch else self._config.trunk.lr_fraction
+        """Backbone and head; stage 1 moves the head alone, stage 2 the backbone at a lower rate too."""
+        fraction = 1.0 if self._is_from_scratch else self._config.backbone_options.lr_fraction
         learnt = [] if self.teacher is None else list(self.teacher.parameters())
         return [
-            ParamGroup("trunk", list(self.trunk.parameters()), (0.0, fraction)),
+            ParamGroup("backbone", list(self.backbone.parameters()), (0.0, fraction)),
             ParamGroup("head", [*self.head.parameters(), *learnt], (1.0, 1.0)),
         ]
 
     def set_phase(self, phase: int) -> None:
-        """Freeze the trunk in stage 1."""
+        """Freeze the backbone in stage 1."""
         self._phase = phase
-        self.trunk.requires_grad_(self._trains_trunk)
+        self.backbone.requires_grad_(self._trains_backbone)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
-        """Switch to training; a frozen trunk stays in evaluation, so that BatchNorm's statistics stay too."""
+        """Switch to training; a frozen backbone stays in evaluation, so BatchNorm keeps its statistics."""
         super().train(mode)
-        if not self._trains_trunk:
-            self.trunk.eval()
+        if not self._trains_backbone:
+            self.backbone.eval()
         return self
 
     def compile_networks(self) -> None:
-        """Compile the trunk in place."""
-        self.trunk.compile()
+        """Compile the backbone in place."""
+        self.backbone.compile()
 
     def validate(self, *, step: int, samples_dir: Path, is_last: bool) -> Validation:
         """Verify HR galleries against probes on validation persons; watch for collapse; never look at test.
@@ -203,10 +203,10 @@ class RecognitionTask(Task):
         )
 
     def save_model(self, path: Path, *, step: int) -> None:
-        """Write the trunk; the head belongs to the training persons and stays in the trainer's state."""
+        """Write the backbone; the head belongs to the training persons and stays in the trainer's state."""
         save_model(
             path,
-            self.trunk,
+            self.backbone,
             kind="recogniser",
             config={"variant": self._config.backbone},
             preprocess=self._preprocess,
@@ -256,7 +256,7 @@ class RecognitionTask(Task):
         """Return float32 [N, D] L2-normalised embeddings of uint8 images."""
 
         def function(batch: Tensor) -> Tensor:
-            return embed(self.trunk, to_image01(batch), self._preprocess, device=self._device)
+            return embed(self.backbone, to_image01(batch), self._preprocess, device=self._device)
 
         return run_batched(function, images, batch_size=self._config.eval.batch_size, device=self._device)
 
@@ -269,7 +269,7 @@ class RecognitionTask(Task):
         return {"thresholds": StoredThresholds(images.conditions, chosen).to_json()} if chosen else {}
 
     @property
-    def _trains_trunk(self) -> bool:
+    def _trains_backbone(self) -> bool:
         return self._phase > 0
 
     def _pixels(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ runs/<command>/<UTC time>-<short hash>/
   metrics.jsonl   one event a line
   log.txt         the same for people
   tensorboard/    when it is installed
-  samples/        pictures
+  samples/        images
   checkpoints/    see `engine.checkpoint`
   last.json  best.json
   .lock
@@ -64,7 +64,7 @@ class RunFolder:
 
     @property
     def samples(self) -> Path:
-        """Folder of the pictures."""
+        """Folder of the images."""
         return self.path / SAMPLES
 
     @property
@@ -277,7 +277,7 @@ def _check_same(folder: RunFolder, config: Config, facts: Mapping[str, object]) 
 def _as_read_now(values: Mapping[str, Any], schema: type[Config]) -> Mapping[str, Any]:
     """Return the settings of a record as this version reads them: an earlier one may have stored more."""
     try:
-        return config_values(schema.model_validate(unflatten(values)))
+        return config_values(schema.model_validate(unflatten(schema.from_earlier(values))))
     except ValidationError:
         return values
 

@@ -11,7 +11,7 @@ import torch
 
 from dsrface.config.engine import EngineConfig, TrainingConfig
 from dsrface.data.degrade import Degradation
-from dsrface.engine.context import Where
+from dsrface.engine.context import RunContext
 from dsrface.engine.distributed import Ranks, process_group
 from dsrface.engine.run_folder import RunFolder, how_it_ended, open_run
 from dsrface.engine.signals import stop_signals
@@ -24,7 +24,7 @@ from dsrface.runtime.devices import choose_device
 @contextlib.contextmanager
 def training_session(
     config: TrainingConfig, *, emit: Emit, data_sha256: str, degradation: Degradation | None = None
-) -> Iterator[Where]:
+) -> Iterator[RunContext]:
     """Open everything a run needs, seed torch, and close it in order, whatever happens.
 
     Args:
@@ -43,7 +43,7 @@ def training_session(
             _recording(folder, config.engine, ranks, emit) as record,
         ):
             torch.manual_seed(config.seed)
-            yield Where(device, ranks, folder, record, stop, config.seed)
+            yield RunContext(device, ranks, folder, record, stop, config.seed)
 
 
 @contextlib.contextmanager

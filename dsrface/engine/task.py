@@ -37,7 +37,7 @@ class ParamGroup:
     """Parameters that share a learning rate.
 
     Args:
-        name: For logs, e.g. `"trunk"`.
+        name: For logs, e.g. `"backbone"`.
         params: The parameters.
         lr_fractions: Per phase of the run, the group's learning rate as a fraction of the highest; 0: frozen.
     """
@@ -87,7 +87,7 @@ class Task(nn.Module):
         """Restore what `memory` gave."""
 
     def save_first_batch(self, batch: Batch, path: Path) -> None:
-        """Write a picture of the run's first batch as the network sees it."""
+        """Write an image of the run's first batch as the network sees it."""
 
     def describe(self, indices: list[int]) -> list[str]:
         """Return the names of training samples, for messages."""

@@ -1,6 +1,6 @@
 """How sure one may be: bootstrap by person.
 
-Pictures of one person are alike, so pairs are not independent: resampling pairs, or pictures, gives
+Images of one person are alike, so pairs are not independent: resampling pairs, or images, gives
 intervals that are far too narrow. Persons are drawn with replacement instead. A person drawn m times has
 weight m; a genuine pair the weight of its person, an impostor pair the product of its two persons' weights;
 a pair of a person with her own copy does not exist. All figures of one evaluation use the same draws, so
@@ -66,11 +66,11 @@ def draw_persons(num_persons: int, *, num_draws: int, seed: int) -> UInt16[np.nd
 def mean_draws(
     values: Float[np.ndarray, " n"], persons: Int[np.ndarray, " n"], counts: UInt16[np.ndarray, "d p"]
 ) -> Float[np.ndarray, " d"]:
-    """Return the mean over pictures in every draw.
+    """Return the mean over images in every draw.
 
     Args:
-        values: One a picture.
-        persons: Person of each picture, an index into `counts`.
+        values: One per image.
+        persons: Person of each image, an index into `counts`.
         counts: From `draw_persons`.
     """
     num_persons = counts.shape[1]
@@ -87,7 +87,7 @@ def pair_weights(
     """Return the weight of each pair in every draw.
 
     Args:
-        first: Person of each pair's first picture.
+        first: Person of each pair's first image.
         second: Person of its second.
         counts: From `draw_persons`.
     """
@@ -107,7 +107,7 @@ def verification_draws(
 
     Args:
         trials: Scored pairs.
-        first: Person of each pair's first picture, in the order of the scores.
+        first: Person of each pair's first image, in the order of the scores.
         second: Person of its second.
         counts: From `draw_persons`.
         fars: False-accept rates.

@@ -1,4 +1,4 @@
-"""Identification: whose picture is this? Closed set (rank k) and open set (TPIR at FPIR).
+"""Identification: whose image is this? Closed set (rank k) and open set (TPIR at FPIR).
 
 A probe's own photo is never in the gallery: it would be found by its noise, not by its face.
 """
@@ -20,12 +20,12 @@ _CHUNK = 256  # probes compared with the whole gallery at once
 
 @dataclass(frozen=True)
 class Enrolment:
-    """Who is enrolled, and who is searched for; positions of pictures in the split.
+    """Who is enrolled, and who is searched for; positions of images in the split.
 
     Args:
-        gallery: int64 [G], one picture of each enrolled person.
-        known: int64 [K], the other pictures of enrolled persons.
-        unknown: int64 [U], all pictures of persons who are not enrolled.
+        gallery: int64 [G], one image of each enrolled person.
+        known: int64 [K], the other images of enrolled persons.
+        unknown: int64 [U], all images of persons who are not enrolled.
     """
 
     gallery: NDArray[np.int64]
@@ -36,7 +36,7 @@ class Enrolment:
         for probes in (self.known, self.unknown):
             shared = np.intersect1d(self.gallery, probes)
             if len(shared):
-                raise ValueError(f"picture {shared[0]} is in the gallery and a probe as well")
+                raise ValueError(f"image {shared[0]} is in the gallery and a probe as well")
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Search:
 
 
 def enrol(persons: Int[np.ndarray, " n"], *, seed: int) -> Enrolment:
-    """Choose a gallery: one picture of each person who has several, save for a quarter who stay unknown.
+    """Choose a gallery: one image of each person who has several, save for a quarter who stay unknown.
 
-    Persons with a single picture are never enrolled.
+    Persons with a single image are never enrolled.
 
     Args:
-        persons: Person of each picture.
-        seed: Fixes who stays unknown and which picture is enrolled.
+        persons: Person of each image.
+        seed: Fixes who stays unknown and which image is enrolled.
 
     Raises:
         DataError: fewer than two persons can be enrolled.
@@ -73,7 +73,7 @@ def enrol(persons: Int[np.ndarray, " n"], *, seed: int) -> Enrolment:
     enrolled = np.sort(several[num_unknown:])
     if len(enrolled) < 2:
         raise DataError(
-            f"Identification needs two persons with two pictures each; there are {len(enrolled)}.",
+            f"Identification needs two persons with two images each; there are {len(enrolled)}.",
             id="too-few-persons",
             hint="Measure on a split with more persons.",
         )
@@ -97,7 +97,7 @@ def search(
         known: Scores of the known probes against the gallery, higher is more alike.
         unknown: Scores of the unknown probes.
         known_persons: Person of each known probe; each is in the gallery.
-        gallery_persons: Person of each gallery picture, each person once.
+        gallery_persons: Person of each gallery image, each person once.
     """
     place = {int(person): column for column, person in enumerate(gallery_persons)}
     if len(place) != len(gallery_persons) or not all(int(person) in place for person in known_persons):
@@ -121,16 +121,16 @@ def search_images(
     probe_persons: Int[np.ndarray, " p"],
     gallery_persons: Int[np.ndarray, " g"],
 ) -> tuple[Search, Bool[np.ndarray, " p"]]:
-    """Rank a gallery in which a person may have several pictures, for probes of persons in it and of others.
+    """Rank a gallery in which a person may have several images, for probes of persons in it and of others.
 
-    The rank of a known probe is one more than the number of pictures of other persons that score as well as
-    its own person's best: it is found among the first k when one of its person's pictures is.
+    The rank of a known probe is one more than the number of images of other persons that score as well as
+    its own person's best: it is found among the first k when one of its person's images is.
 
     Args:
         probes: Embeddings of length 1.
         gallery: Embeddings of length 1.
         probe_persons: Person of each probe.
-        gallery_persons: Person of each gallery picture.
+        gallery_persons: Person of each gallery image.
 
     Returns:
         The search, and which probes are of persons in the gallery: the known ones, in their order.

@@ -1,4 +1,4 @@
-"""PSNR and SSIM of every picture of a batch, on whatever device the batch is on.
+"""PSNR and SSIM of every image of a batch, on whatever device the batch is on.
 
 Letters: b images, c channels, h rows, w columns.
 """
@@ -13,22 +13,22 @@ from torch.nn import functional
 SSIM_WINDOW_PX = 11
 SSIM_SIGMA_PX = 1.5
 _K1, _K2 = 0.01, 0.03
-_CHUNK = 32  # pictures that SSIM's five filtered maps are held for at once
+_CHUNK = 32  # images that SSIM's five filtered maps are held for at once
 
 
 def psnr_db(
     a: Shaped[Tensor, "b c h w"], b: Shaped[Tensor, "b c h w"], *, data_range: float = 1.0
 ) -> Float[Tensor, " b"]:
-    """Return the peak signal-to-noise ratio of each picture, over all its channels and pixels.
+    """Return the peak signal-to-noise ratio of each image, over all its channels and pixels.
 
     Args:
-        a: Pictures; floats in [0, data_range], or uint8, which is scaled to that range before anything is
+        a: Images; floats in [0, data_range], or uint8, which is scaled to that range before anything is
             subtracted (bytes would wrap around).
-        b: The pictures to compare with, of the same shape.
+        b: The images to compare with, of the same shape.
         data_range: Largest value that floats can take.
 
     Returns:
-        dB, one value a picture; inf where both pictures are equal.
+        dB, one value per image; inf where both images are equal.
 
     Source:
         10 log10(data_range^2 / MSE). Oracle in tests: skimage.metrics.peak_signal_noise_ratio.
@@ -40,18 +40,18 @@ def psnr_db(
 def ssim(
     a: Shaped[Tensor, "b c h w"], b: Shaped[Tensor, "b c h w"], *, data_range: float = 1.0
 ) -> Float[Tensor, " b"]:
-    """Return the structural similarity of each picture, mean over channels and over whole windows.
+    """Return the structural similarity of each image, mean over channels and over whole windows.
 
     A Gaussian window of 11x11 px with sigma 1.5 px, population covariance, K1 = 0.01, K2 = 0.03; windows that
     would reach over the border are left out.
 
     Args:
         a: As in `psnr_db`; at least 11x11 px.
-        b: The pictures to compare with, of the same shape.
+        b: The images to compare with, of the same shape.
         data_range: Largest value that floats can take.
 
     Returns:
-        One value a picture, in [-1, 1]; 1 where both pictures are equal.
+        One value per image, in [-1, 1]; 1 where both images are equal.
 
     Source:
         Wang, Bovik, Sheikh, Simoncelli 2004. Oracle in tests: skimage.metrics.structural_similarity with

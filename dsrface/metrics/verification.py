@@ -1,4 +1,4 @@
-"""Verification: are two pictures of one person? Error rates of a list of scored pairs.
+"""Verification: are two images of one person? Error rates of a list of scored pairs.
 
 A pair is accepted when its score is at or above the threshold. The operating points are those that the scores
 can give: one for each distinct score, and "reject all". Equal scores are accepted together, never singly.
@@ -91,7 +91,7 @@ class Trials:
                 f"Verification needs pairs of one person and pairs of two; "
                 f"{num_genuine} of {len(is_same)} are of one.",
                 id="one-sided-pairs",
-                hint="Take a split with at least two persons, one of them with two pictures.",
+                hint="Take a split with at least two persons, one of them with two images.",
             )
         self.order = np.argsort(-scores, kind="stable")
         self.scores = scores[self.order]

@@ -28,7 +28,7 @@ class EdgeFaceVariant:
     """What makes one official EdgeFace.
 
     Args:
-        timm_name: Trunk in timm.
+        timm_name: Backbone in timm.
         rank_ratio: Rank of the low-rank linears relative to the smaller side; None keeps full linears.
     """
 
@@ -44,15 +44,15 @@ EDGEFACE_VARIANTS: dict[str, EdgeFaceVariant] = {
 
 
 class EdgeFace(nn.Module):
-    """The trunk under the name `model`, as in the official files; gives the raw embedding, not normalised.
+    """The backbone under the name `model`, as in the official files; gives the raw embedding, not normalised.
 
     Args:
-        trunk: EdgeNeXt whose classifier is the embedding.
+        backbone: EdgeNeXt whose last layer gives the embedding.
     """
 
-    def __init__(self, trunk: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
-        self.model = trunk
+        self.model = backbone
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 512"]:
         """Return embeddings of images that went through `EDGEFACE_PREPROCESS`."""
@@ -105,10 +105,10 @@ def make_edgeface(timm_name: str, rank_ratio: float | None, *, layer_scale: floa
     """Return a randomly initialised EdgeFace.
 
     Args:
-        timm_name: Trunk in timm.
+        timm_name: Backbone in timm.
         rank_ratio: As in `EdgeFaceVariant`.
         layer_scale: Initial scale of every residual branch. None takes 0.1, right for training from scratch:
-            timm's 1e-6 suits trunks whose weights are loaded anyway and leaves a fresh one all but linear.
+            timm's 1e-6 suits backbones whose weights are loaded anyway and leaves a fresh one all but linear.
     """
     require("timm", extra="faces")
     import timm
@@ -116,12 +116,12 @@ def make_edgeface(timm_name: str, rank_ratio: float | None, *, layer_scale: floa
     from dsrface.models.fourier import encode_on_device
 
     scale = FROM_SCRATCH_LAYER_SCALE if layer_scale is None else layer_scale
-    trunk: nn.Module = timm.create_model(timm_name, pretrained=False, ls_init_value=scale)
-    trunk.reset_classifier(EMBEDDING_DIM)  # type: ignore[operator]
-    encode_on_device(trunk)
+    backbone: nn.Module = timm.create_model(timm_name, pretrained=False, ls_init_value=scale)
+    backbone.reset_classifier(EMBEDDING_DIM)  # type: ignore[operator]
+    encode_on_device(backbone)
     if rank_ratio is not None:
-        _replace_linears(trunk, rank_ratio)
-    return EdgeFace(trunk)
+        _replace_linears(backbone, rank_ratio)
+    return EdgeFace(backbone)
 
 
 def _replace_linears(module: nn.Module, rank_ratio: float) -> None:

@@ -130,7 +130,7 @@ def _load_dsr(source: Path) -> LoadedModel:
     require_shapes(expected, tensors, where=path, what=what)
     model = build_dsr(config)
     load_strictly(model, tensors, where=path, what=what)
-    # Forward passes are 10 to 18 % faster this way on a CPU, the uint8 pictures the same.
+    # Forward passes are 10 to 18 % faster this way on a CPU, the uint8 images the same.
     model.eval().to(memory_format=torch.channels_last)
     return LoadedModel(model, "dsr", config.model_dump(), preprocess, sha256_file(path), path, metadata)
 

@@ -23,7 +23,7 @@ from dsrface.runtime.text import json_text, size_text
 
 TMP_SUFFIX = ".tmp"
 MAX_JSON_BYTES = 256 * 1024**2
-MAX_TEXT_BYTES = 1024**3  # a list of ten million pictures
+MAX_TEXT_BYTES = 1024**3  # a list of ten million images
 _HALF_WRITTEN = re.compile(rf"(.+)\.\d+{re.escape(TMP_SUFFIX)}")
 _REPLACE_TRIES = 20
 _MAX_NAME_BYTES = 255

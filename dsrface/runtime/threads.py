@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from dsrface.runtime.cpu import effective_cores
+from dsrface.runtime.resources import effective_cores
 
 
 def set_defaults() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dsrface.errors import WorkerError
-from dsrface.runtime.cpu import memory_limit, oom_kills, shm_free_bytes
+from dsrface.runtime.resources import memory_limit, oom_kills, shm_free_bytes
 from dsrface.runtime.text import size_text
 from dsrface.runtime.user_code import innermost_in
 

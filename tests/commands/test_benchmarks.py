@@ -269,13 +269,13 @@ def test_lfw__three_ways_to_compare(tmp_path, networks, protocol) -> None:
 @pytest.mark.parametrize("by", ["protocol", "pairs"])
 def test_bin__is_read_by_protocol_or_as_pairs(tmp_path, networks, by) -> None:
     pairs = [(p, p) for p in range(10)] + [(p, (p + 1) % 10) for p in range(10)]
-    pictures = [encode_png(np.asarray(face(q, n))) for a, b in pairs for q, n in ((a, 1), (b, 2))]
+    images = [encode_png(np.asarray(face(q, n))) for a, b in pairs for q, n in ((a, 1), (b, 2))]
     path = tmp_path / "lfw.bin"
-    path.write_bytes(pickle.dumps((pictures, [a == b for a, b in pairs])))
+    path.write_bytes(pickle.dumps((images, [a == b for a, b in pairs])))
     settings = {"protocol": "bin"} if by == "protocol" else {"pairs": path}
     result = evaluate(path if by == "protocol" else tmp_path, tmp_path / "out", networks, **settings)
     assert (result.num_genuine, result.num_impostor) == (10, 10)
-    # Each person's two pictures are linked by a genuine pair, and each picture comes twice.
+    # Each person's two images are linked by a genuine pair, and each image comes twice.
     assert result.num_persons == 10
     oracle = Oracle(networks["recogniser"])
     scores = [float(oracle.high(face(a, 1)) @ oracle.high(face(b, 2))) for a, b in pairs]
@@ -318,7 +318,7 @@ def test_ijb__templates_of_aligned_crops(tmp_path, networks) -> None:
     assert cell(result, "HR-HR", "HR").auc.value == pytest.approx(expected)
 
 
-def test_frames_of_one_video_count_as_one_picture() -> None:
+def test_frames_of_one_video_count_as_one_image() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(5, 8)).astype(np.float32)
     template = Template(np.array([0, 1, 2, 4]), np.array([7, 7, 7, 9]), "anna")
@@ -385,7 +385,7 @@ def test_native_data__probes_against_its_hr_faces_by_size_and_condition(tmp_path
     assert caught.value.id == "no-twins"
 
 
-def test_a_picture_that_cannot_be_read_is_left_out_and_named(tmp_path, networks) -> None:
+def test_an_image_that_cannot_be_read_is_left_out_and_named(tmp_path, networks) -> None:
     root = tinyface(tmp_path / "data", with_lists=False)
     (root / "tinyface" / "Testing_Set" / "Probe" / "1_1.png").write_bytes(b"nothing")
     notes: list[str] = []

@@ -81,7 +81,7 @@ def test_embed__wrong_size_is_refused_by_name_and_writes_nothing(faces, recognis
     assert not list(tmp_path.glob("out/*"))
 
 
-def test_embed__skip_lists_bad_pictures_and_goes_on(faces, recogniser, tmp_path) -> None:
+def test_embed__skip_lists_bad_images_and_goes_on(faces, recogniser, tmp_path) -> None:
     write_png(faces / "zoe" / "big.png", np.zeros((120, 112, 3), np.uint8))
     (faces / "a_broken.png").write_bytes(b"\x89PNG nothing")
     (faces / "empty.jpg").write_bytes(b"")
@@ -107,7 +107,7 @@ def test_embed__nothing_usable(recogniser, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("make", "error_id"), [(True, "no-images"), (False, "folder-missing")])
-def test_embed__no_pictures(recogniser, tmp_path, make, error_id) -> None:
+def test_embed__no_images(recogniser, tmp_path, make, error_id) -> None:
     if make:
         (tmp_path / "none").mkdir()
     with pytest.raises(DataError) as caught:
@@ -115,7 +115,7 @@ def test_embed__no_pictures(recogniser, tmp_path, make, error_id) -> None:
     assert caught.value.id == error_id
 
 
-def test_embed__one_picture_and_odd_names(faces, recogniser, tmp_path) -> None:
+def test_embed__one_image_and_odd_names(faces, recogniser, tmp_path) -> None:
     odd = tmp_path / "ünïcode [x] name.png"
     shutil.copy(next(faces.rglob("*.png")), odd)
     _, names, embeddings, _ = embed(odd, recogniser, tmp_path / "e.npz")

@@ -231,7 +231,7 @@ def test_only_a_dsr__image_quality_and_no_claim_about_recognition(data, networks
     assert "PSNR" in html
 
 
-def test_stored_outputs__near_hr_pictures_win(data, networks, tmp_path) -> None:
+def test_stored_outputs__near_hr_images_win(data, networks, tmp_path) -> None:
     folder = near_hr(data, data / "test" / "dsr_outputs_16x16", noise=2.0)
     try:
         result, _ = evaluate(data, tmp_path / "out", dsr_outputs=folder, recogniser=networks["frozen"])
@@ -365,7 +365,7 @@ def test_all_pairs__all_when_they_fit() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_all_pairs__all_genuine_and_drawn_impostors_otherwise(seed) -> None:
     persons = np.repeat(np.arange(30), 10)
-    persons[-9:] = np.arange(30, 39)  # persons with a single picture
+    persons[-9:] = np.arange(30, 39)  # persons with a single image
     found = all_pairs(persons, max_pairs=5000, seed=seed)
     assert len(found) == 5000
     assert found.num_genuine == 29 * 45
@@ -376,7 +376,7 @@ def test_all_pairs__all_genuine_and_drawn_impostors_otherwise(seed) -> None:
     np.testing.assert_array_equal(found.second, again.second)
     owners = np.bincount(persons[found.first[~found.is_same]], minlength=39)
     owners += np.bincount(persons[found.second[~found.is_same]], minlength=39)
-    assert owners[30:].min() > 40  # one picture, yet met as often as possible
+    assert owners[30:].min() > 40  # one image, yet met as often as possible
 
 
 def test_all_pairs__thins_out_genuine_pairs_of_a_huge_person() -> None:

@@ -184,7 +184,7 @@ def test_stage_one_moves_the_head_alone(tiny_data, started, tmp_path):
     assert max(rates) == pytest.approx(1e-3)
 
 
-def test_a_frozen_trunk_keeps_the_statistics_of_its_batch_norm(tiny_data, tmp_path):
+def test_a_frozen_backbone_keeps_the_statistics_of_its_batch_norm(tiny_data, tmp_path):
     torch.manual_seed(0)
     model = build_recogniser("mobilefacenet")
     preprocess = RECOGNISERS["mobilefacenet"].preprocess
@@ -204,7 +204,7 @@ def test_a_frozen_trunk_keeps_the_statistics_of_its_batch_norm(tiny_data, tmp_pa
     assert_equal(load_file(weights), after)
 
 
-def test_stage_two_moves_the_trunk_with_a_lower_rate(tiny_data, started, tmp_path):
+def test_stage_two_moves_the_backbone_with_a_lower_rate(tiny_data, started, tmp_path):
     _, events = run_quietly(tiny_data, tmp_path / "run", no_dsr=True, backbone_weights=started / "hr")
     steps = [event for event in events if isinstance(event, StepDone)]
     assert ["loss/anchor" in event.metrics for event in steps] == [False, False, True, True]
@@ -220,7 +220,7 @@ def test_the_head_begins_at_the_class_means(tiny_data, started, tmp_path):
     shared = {"no_dsr": True, "backbone_weights": started / "hr", "stage1_epochs": 1, "stage2_epochs": 0}
     _, with_means = run_quietly(tiny_data, tmp_path / "means", **shared)
     _, at_random = run_quietly(
-        tiny_data, tmp_path / "random", **shared, **{"classifier.init_images_per_person": 0}
+        tiny_data, tmp_path / "random", **shared, **{"head_options.init_images_per_person": 0}
     )
     first = [
         next(event for event in events if isinstance(event, StepDone)) for events in (with_means, at_random)
@@ -230,7 +230,7 @@ def test_the_head_begins_at_the_class_means(tiny_data, started, tmp_path):
 
 
 def test_anchor_holds_the_embedding(tiny_data, started, tmp_path):
-    """With a heavy anchor the trunk's embeddings of HR faces move less than with none."""
+    """With a heavy anchor the backbone's embeddings of HR faces move less than with none."""
     moved = {}
     for weight in (0.0, 50.0):
         run = tmp_path / str(weight)
@@ -238,7 +238,7 @@ def test_anchor_holds_the_embedding(tiny_data, started, tmp_path):
             "anchor.weight": weight,
             "anchor.hr_fraction": 0.5,
             "optim.lr": 1e-3,
-            "trunk.lr_fraction": 1.0,
+            "backbone_options.lr_fraction": 1.0,
         }
         run_quietly(
             tiny_data,
@@ -263,7 +263,7 @@ def test_reachable_probability_is_logged_and_warned_of(tiny_data, tmp_path):
         event for event in events if isinstance(event, Note) and "can reach probability" in event.message
     ]
     assert [note.is_warning for note in notes] == [False]
-    _, events = run_quietly(tiny_data, tmp_path / "bad", hr_only=True, **{"classifier.scale": 0.5})
+    _, events = run_quietly(tiny_data, tmp_path / "bad", hr_only=True, **{"head_options.scale": 0.5})
     notes = [
         event for event in events if isinstance(event, Note) and "can reach probability" in event.message
     ]
@@ -400,7 +400,7 @@ def test_what_does_not_fit_is_found_before_anything_is_measured(tiny_data, tmp_p
         run_quietly(tiny_data, tmp_path / "a", live=other, workers="auto")
     assert caught.value.id == "wrong-vlr-size"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="pictures of the train split are missing") as caught:
+    with pytest.raises(DataError, match="images of the train split are missing") as caught:
         run_quietly(tiny_data, tmp_path / "c", dsr_outputs=tmp_path / "empty", workers="auto")
     assert caught.value.id == "twin-missing"
     with pytest.raises(WeightsError):

@@ -42,7 +42,7 @@ def dsr_of_a_run(folder: Path, data: Path, split: str) -> Path:
     return weights
 
 
-def test_a_run_records_its_training_pictures_and_persons(data: Path, tmp_path: Path) -> None:
+def test_a_run_records_its_training_images_and_persons(data: Path, tmp_path: Path) -> None:
     train_dsr.run(config(data, tmp_path / "run", epochs=1), emit=lambda _: None)
     record = find_training_record(next((tmp_path / "run").rglob("model.safetensors")))
     split = open_data(data).split("train")
@@ -55,17 +55,17 @@ def test_a_run_records_its_training_pictures_and_persons(data: Path, tmp_path: P
     assert any(line.startswith("No overlap with the training data of DSR") for line in found.details)
 
 
-def test_pictures_seen_in_training_are_counted_across_data_sets(data: Path, tmp_path: Path) -> None:
+def test_images_seen_in_training_are_counted_across_data_sets(data: Path, tmp_path: Path) -> None:
     dsr = dsr_of_a_run(tmp_path / "run", data, "test")
     other = tmp_path / "other"
     shutil.copytree(data, other)
-    for split in ("train", "val", "test"):  # the same pictures under other names
+    for split in ("train", "val", "test"):  # the same images under other names
         for folder in ("hr_images", "vlr_images_16x16"):
             for person in sorted((other / split / folder).iterdir()):
                 person.rename(person.with_name(f"new_{person.name}"))
     found = evaluate(other, tmp_path / "out", dsr=dsr)
     assert (found.overlaps[0].images, found.overlaps[0].persons) == (6, 0)
-    assert found.limits[0].startswith("6 of the 6 pictures are among those that DSR was trained on")
+    assert found.limits[0].startswith("6 of the 6 images are among those that DSR was trained on")
     assert not any(line.startswith("No overlap") for line in found.details)
 
 

@@ -319,7 +319,7 @@ def test_an_unreadable_manifest_is_refused_and_force_makes_anew(
     check_outputs(root)
 
 
-def test_a_folder_of_foreign_pictures_is_not_written_into(root: Path) -> None:
+def test_a_folder_of_foreign_images_is_not_written_into(root: Path) -> None:
     write_png(root / "data/train/dsr_outputs_16x16/p00/0.png", np.zeros((112, 112, 3), np.uint8))
     for format in ("cache", "png"):
         with pytest.raises(RunError) as caught:

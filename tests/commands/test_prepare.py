@@ -175,7 +175,7 @@ if __name__ == "__main__":
 def many(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """So many photos that there is time to interrupt a run."""
     folder = tmp_path_factory.mktemp("many") / "photos"
-    for copy in range(4):  # other bytes in each, or they would be the same picture under two persons
+    for copy in range(4):  # other bytes in each, or they would be the same image under two persons
         for name in walk_images(photos):
             face = read_image(photos / name).copy()
             face[0, 0] = copy
@@ -314,7 +314,7 @@ def test_photos_that_nobody_can_align_name_the_ways_out(
     assert "005/005_0001.jpg" in (tmp_path / "data" / "bad_images.csv").read_text()
 
 
-def test_one_picture_under_two_persons_is_left_out(photos: Path, tmp_path: Path) -> None:
+def test_one_image_under_two_persons_is_left_out(photos: Path, tmp_path: Path) -> None:
     source = tmp_path / "photos"
     shutil.copytree(photos, source)
     shutil.copy(source / "person_0001" / "person_0001_0001.png", source / "person_0002" / "copy.png")
@@ -329,12 +329,12 @@ def test_one_picture_under_two_persons_is_left_out(photos: Path, tmp_path: Path)
     assert caught.value.id == "same-picture-two-persons"
 
 
-def test_nearly_equal_pictures_and_alike_names_are_warned_of(photos: Path, tmp_path: Path) -> None:
+def test_nearly_equal_images_and_alike_names_are_warned_of(photos: Path, tmp_path: Path) -> None:
     source = tmp_path / "photos"
     shutil.copytree(photos, source)
-    picture = Image.open(source / "person_0003" / "person_0003_0002.png")
+    face = Image.open(source / "person_0003" / "person_0003_0002.png")
     (source / "Person 0003").mkdir()
-    picture.resize((100, 100)).resize((112, 112)).point(lambda value: int(value * 0.85)).save(
+    face.resize((100, 100)).resize((112, 112)).point(lambda value: int(value * 0.85)).save(
         source / "Person 0003" / "copy.jpg", quality=70
     )
     result = run(source, tmp_path / "data", vlr_sizes=(16,))
@@ -480,7 +480,7 @@ def test_what_training_will_not_take_is_said(photos: Path, tmp_path: Path) -> No
         for photo in sorted((tmp_path / "few" / person.name).iterdir())[1:]:
             photo.unlink()
     result = run(tmp_path / "few", tmp_path / "e", split=(0.5, 0.5, 0))
-    assert any("nobody in the val split has two pictures" in text for text in result.warnings)
+    assert any("nobody in the val split has two images" in text for text in result.warnings)
 
 
 def test_worker_processes_do_not_pay_for_torch() -> None:

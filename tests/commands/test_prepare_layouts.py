@@ -40,7 +40,7 @@ def persons_of(data: Path) -> dict[str, set[str]]:
     return {name: set(split.persons) for name, split in open_data(data).splits.items()}
 
 
-def test_a_recordio_file_gives_the_same_faces_as_its_pictures(tmp_path: Path) -> None:
+def test_a_recordio_file_gives_the_same_faces_as_its_images(tmp_path: Path) -> None:
     record, index = b"", ""
     for key in range(12):
         buffer = io.BytesIO()
@@ -50,7 +50,7 @@ def test_a_recordio_file_gives_the_same_faces_as_its_pictures(tmp_path: Path) ->
         payload = struct.pack("<IfQQ", 0, float(key // 3), key, 0) + buffer.getvalue()
         index += f"{key}\t{len(record)}\n"
         record += struct.pack("<II", 0xCED7230A, len(payload)) + payload + b"\0" * (-len(payload) % 4)
-    broken = struct.pack("<IfQQ", 0, 1.0, 12, 0) + b"no picture"
+    broken = struct.pack("<IfQQ", 0, 1.0, 12, 0) + b"no image"
     index += f"12\t{len(record)}\n"
     record += struct.pack("<II", 0xCED7230A, len(broken)) + broken + b"\0" * (-len(broken) % 4)
     (tmp_path / "rec").mkdir()
@@ -174,13 +174,13 @@ def test_landmarks_as_the_person_has_them_are_turned_round(tmp_path: Path) -> No
     assert np.array_equal(read_image(split.high_dir / "1/1.png"), expected)
 
 
-def test_pictures_that_are_not_read_are_counted_and_listed(tmp_path: Path) -> None:
+def test_images_that_are_not_read_are_counted_and_listed(tmp_path: Path) -> None:
     for person in range(3):
         save(tmp_path / "photos" / str(person) / "1.png", person)
     shutil.copy(tmp_path / "photos" / "0" / "1.png", tmp_path / "photos" / "0" / "phone.heic")
     result, _ = run(tmp_path / "photos", tmp_path / "data", split=(1, 0, 0))
     assert result.bad_images == {"unread-format": 1}
-    assert any("1 files look like pictures of formats that are not read" in text for text in result.warnings)
+    assert any("1 files look like images of formats that are not read" in text for text in result.warnings)
     rows = list(csv.DictReader((tmp_path / "data" / "bad_images.csv").open()))
     assert [row["file"] for row in rows] == ["0/phone.heic"]
 

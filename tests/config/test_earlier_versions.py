@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dsrface.config.finetune import FinetuneConfig
 from dsrface.config.sources import resolve, to_toml
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.engine.run_folder import open_run
@@ -58,3 +59,13 @@ def test_a_run_resumes_and_other_settings_are_still_refused(arch, tmp_path):
     wider = config.model_copy(update={"model": config.model.model_copy(update={"blocks": 7})})
     with pytest.raises(RunError, match=r"model\.blocks"), open_run(wider, run=run, resume=True, seed=0):
         pass
+
+
+def test_a_finetune_configuration_has_its_tables_renamed(tmp_path):
+    path = tmp_path / "config.toml"
+    tables = "[classifier]\nmargin = 0.3\n[trunk]\nlr_fraction = 0.5\n"
+    path.write_text(f"data = 'd'\nvlr_size = 16\nhr_only = true\n{tables}", encoding="utf-8")
+    found = resolve(FinetuneConfig, config_file=path, assignments=["trunk.layer_scale=0.2"])
+    config, origins = found.config, found.origins
+    assert (config.head_options.margin, config.backbone_options.lr_fraction) == (0.3, 0.5)
+    assert (config.backbone_options.layer_scale, origins["backbone_options.layer_scale"]) == (0.2, "--set")

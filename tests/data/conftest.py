@@ -40,7 +40,7 @@ def flat_dir(faces_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def drawn_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six drawn persons with four pictures each, in folders."""
+    """Six drawn persons with four images each, in folders."""
     folder = tmp_path_factory.mktemp("drawn") / "photos"
     draw_dataset(folder, num_persons=6, images_per_person=4, seed=1)
     return folder

@@ -68,9 +68,9 @@ def test_landmarks_in_one_point_are_refused(points: np.ndarray) -> None:
     assert caught.value.id == "bad-landmarks"
 
 
-def test_points_of_another_picture_or_with_sides_swapped_are_refused() -> None:
+def test_points_of_another_image_or_with_sides_swapped_are_refused() -> None:
     image = np.zeros((112, 112, 3), np.uint8)
-    with pytest.raises(DataError, match="outside the picture of 112x112"):
+    with pytest.raises(DataError, match="outside the image of 112x112"):
         align_face(image, ARCFACE_TEMPLATE * 2)
     swapped = ARCFACE_TEMPLATE[[1, 0, 2, 4, 3]]
     with pytest.raises(DataError, match="mirrored"):

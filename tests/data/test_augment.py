@@ -80,7 +80,7 @@ def test_autocast_does_not_round_the_places():
 
 
 def test_training_pairs_are_moved_first_and_degraded_after(tmp_path):
-    """Moving a picture that is 16 px already costs more than super-resolution gains."""
+    """Moving an image that is 16 px already costs more than super-resolution gains."""
     from dsrface.data.datasets import PairDataset
     from dsrface.data.decode import write_png
     from dsrface.data.layout import make_split
@@ -96,7 +96,7 @@ def test_training_pairs_are_moved_first_and_degraded_after(tmp_path):
         assert not np.array_equal(sample.high.numpy(), FACES[index])
         assert np.array_equal(sample.inputs.numpy(), degrade(sample.high.numpy(), classic, rng=rng))
     late = geometry.apply(degrade(FACES[4], classic, rng=rng), seed=1, epoch=2, index=4)
-    assert psnr(late, dataset[(2, 4)].inputs.numpy()) < 40  # the other order is another picture
+    assert psnr(late, dataset[(2, 4)].inputs.numpy()) < 40  # the other order is another image
 
 
 def test_colour_keeps_the_range_and_zero_changes_nothing():

@@ -33,10 +33,10 @@ def expected_rows() -> list[tuple[str, str]]:
         return [(row["file"], row["expect"]) for row in csv.DictReader(handle)]
 
 
-PICTURES = [row for row in expected_rows() if not row[0].startswith("pairs_")]
+IMAGES = [row for row in expected_rows() if not row[0].startswith("pairs_")]
 
 
-@pytest.mark.parametrize(("file", "expect"), PICTURES, ids=[repr(file) for file, _ in PICTURES])
+@pytest.mark.parametrize(("file", "expect"), IMAGES, ids=[repr(file) for file, _ in IMAGES])
 def test_each_odd_input_gets_what_its_row_says(bad_dir: Path, file: str, expect: str) -> None:
     path = bad_dir / file
     if expect == "skip":
@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_be_written_is_a_machine_error(tmp_path: Path) -> N
         write_png(tmp_path / "file" / "a.png", np.zeros((4, 4, 3), np.uint8))
 
 
-def test_the_walk_ends_and_passes_over_what_is_no_picture(bad_dir: Path) -> None:
+def test_the_walk_ends_and_passes_over_what_is_no_image(bad_dir: Path) -> None:
     names = list(walk_images(bad_dir))
     assert names == sorted(names, key=lambda name: name.split("/"))
     assert "tree/006/006_0001.jpg" in names
@@ -212,7 +212,7 @@ def test_avif_and_jpeg_2000_are_read(tmp_path: Path, suffix: str, format: str) -
     assert decoded_size(data, where="memory") == (48, 48)
 
 
-def test_pictures_that_are_not_read_are_found(tmp_path: Path) -> None:
+def test_images_that_are_not_read_are_found(tmp_path: Path) -> None:
     png = encode_png(np.zeros((4, 4, 3), np.uint8))
     for name in (
         "a/1.png",

@@ -74,7 +74,7 @@ def test_strength_counts_in_lr_pixels() -> None:
     assert abs(widths[0] - widths[1]) / widths[0] < 0.25
 
 
-def test_turning_a_reduced_picture_is_not_reducing_a_turned_one(faces_dir: Path) -> None:
+def test_turning_a_reduced_image_is_not_reducing_a_turned_one(faces_dir: Path) -> None:
     """Why the geometry comes first: the wrong order costs more than super-resolution gains."""
     geometry = Geometry(flip=0.0, rotate_deg=10, scale=0.0, shift_px=0.0)
     classic = Degradation("classic", 16)

@@ -1,4 +1,4 @@
-"""Nearly equal pictures under different persons, against every pair compared one by one."""
+"""Nearly equal images under different persons, against every pair compared one by one."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_near__finds_each_pair_once_in_blocks_of_any_size(block, monkeypatch):
 def test_near__in_bins_counts_a_pair_of_both_tables_once(monkeypatch):
     monkeypatch.setattr(duplicates, "_ALL_PAIRS_LIMIT", 10)
     thumbs = thumbs_with_copies(300)
-    thumbs[-100:] = thumbs[:100]  # equal pictures share every bin
+    thumbs[-100:] = thumbs[:100]  # equal images share every bin
     persons = [str(number) for number in range(300)]
     num_pairs, listed = duplicates.near_across_persons(thumbs, persons, max_listed=5)
     assert num_pairs == len(every_pair(thumbs, persons)) == 100
     assert len(listed) == 5
 
 
-def test_near__of_a_thousand_equal_pictures_lists_no_more_than_asked():
+def test_near__of_a_thousand_equal_images_lists_no_more_than_asked():
     thumbs = np.tile(thumbs_with_copies(3)[:1], (1000, 1))
     num_pairs, listed = duplicates.near_across_persons(thumbs, list(map(str, range(1000))), max_listed=100)
     assert num_pairs == 1000 * 999 // 2

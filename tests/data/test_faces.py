@@ -24,9 +24,9 @@ def test_the_same_seeds_give_the_same_face_and_others_another() -> None:
 def test_identities_can_be_told_apart_but_not_by_pixels_alone() -> None:
     thumbs, labels = [], []
     for person in range(20):
-        for picture in range(5):
+        for variation in range(5):
             small = (
-                Image.fromarray(draw_face(person, picture))
+                Image.fromarray(draw_face(person, variation))
                 .convert("L")
                 .resize((28, 28), Image.Resampling.BOX)
             )

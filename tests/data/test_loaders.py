@@ -123,7 +123,7 @@ def test_a_dataset_does_not_grow_with_the_names_in_python_objects(split: FaceSpl
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_bad_picture_keeps_its_error_through_a_worker(flat_dir: Path, tmp_path: Path, workers: int) -> None:
+def test_a_bad_image_keeps_its_error_through_a_worker(flat_dir: Path, tmp_path: Path, workers: int) -> None:
     shutil.copytree(flat_dir, tmp_path / "data")
     split = open_data(tmp_path / "data").split("train")
     victim = split.high_dir / split.names[3]
@@ -169,7 +169,7 @@ def test_wrong_sizes_are_named(split: FaceSplit) -> None:
         dataset[0]
 
 
-def test_one_low_picture_of_another_size_is_named(flat_dir: Path, tmp_path: Path) -> None:
+def test_one_low_image_of_another_size_is_named(flat_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(flat_dir, tmp_path / "data")
     split = open_data(tmp_path / "data").split("train")
     victim = split.low_dir(16) / split.names[1]

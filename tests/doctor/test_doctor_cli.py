@@ -26,7 +26,7 @@ from dsrface.doctor.lessons import lesson
 from dsrface.doctor.report import STATUSES, Finding, Report, in_order
 from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.errors import UsageError
-from dsrface.runtime.cpu import Cores, Memory
+from dsrface.runtime.resources import Cores, Memory
 
 HERE = Path(__file__).parent
 SCHEMA = json.loads((HERE.parents[1] / "docs" / "doctor.schema.json").read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ from dsrface.doctor.sizing.recommend import (
     judge,
     recommend,
 )
-from dsrface.runtime.cpu import Cores
+from dsrface.runtime.resources import Cores
 
 GIB = 1 << 30
 

@@ -113,9 +113,9 @@ def test_the_place_that_the_error_states_wins():
     text = (
         "Caught DataError in DataLoader worker process 1.\nOriginal Traceback (most recent call last):\n"
         '  File "/x/data.py", line 3, in __getitem__\n    raise\n'
-        "dsrface.errors.DataError: The picture is damaged.\nwhere: photos/a.png\nto do: remove it\n"
+        "dsrface.errors.DataError: The image is damaged.\nwhere: photos/a.png\nto do: remove it\n"
     )
     error = worker_death.explain(RuntimeError(text), num_workers=1)
     assert error.where == "photos/a.png"
-    assert "The picture is damaged." in error.message
+    assert "The image is damaged." in error.message
     assert "to do" not in error.message

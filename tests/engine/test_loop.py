@@ -36,7 +36,7 @@ def test_micro_batches_equal_one_big_batch(tmp_path, accumulate):
     train(tmp_path / "whole", ToyTask(dropout=0))
     train(tmp_path / "cut", ToyTask(dropout=0), engine={"accumulate": accumulate})
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
-    for name in ("trunk.weight", "trunk.bias", "head.weight", "head.bias"):
+    for name in ("backbone.weight", "backbone.bias", "head.weight", "head.bias"):
         torch.testing.assert_close(whole[name], cut[name], rtol=1e-5, atol=1e-6)
 
 
@@ -53,10 +53,10 @@ def test_validates_what_it_saves(tmp_path):
     task = ToyTask()
     train(tmp_path / "run", task)
     saved = weights(tmp_path / "run")
-    assert torch.equal(saved["trunk.weight"], task.validated[-1])
-    assert not torch.equal(saved["trunk.weight"], task.trunk.weight)  # averaged, not the last ones
+    assert torch.equal(saved["backbone.weight"], task.validated[-1])
+    assert not torch.equal(saved["backbone.weight"], task.backbone.weight)  # averaged, not the last ones
     raw = load_trainer_state(find_last(tmp_path / "run"))["task"]
-    assert torch.equal(raw["trunk.weight"], task.trunk.weight)
+    assert torch.equal(raw["backbone.weight"], task.backbone.weight)
     # buffers are averaged (floats) or copied (integers) with the rest
     assert not torch.equal(saved["mean"], task.mean)
     assert saved["num_seen"] == task.num_seen == 12
@@ -203,11 +203,11 @@ def test_best_is_kept_and_pointed_at(tmp_path):
 
 def test_phases_freeze_and_scale_groups(tmp_path):
     task = ToyTask(phases=2)
-    before = task.trunk.weight.detach().clone()
+    before = task.backbone.weight.detach().clone()
     train(tmp_path / "one", task, epochs=(2, 0))
-    assert torch.equal(task.trunk.weight, before)
+    assert torch.equal(task.backbone.weight, before)
     train(tmp_path / "two", task := ToyTask(phases=2), epochs=(2, 2))
-    assert not torch.equal(task.trunk.weight, before)
+    assert not torch.equal(task.backbone.weight, before)
 
 
 def test_refuses_a_changed_number_of_steps(tmp_path):

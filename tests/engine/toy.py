@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dsrface.config.engine import EngineConfig, OptimConfig
 from dsrface.config.sources import Config
 from dsrface.data.draws import generator
-from dsrface.engine.context import Outcome, Where
+from dsrface.engine.context import Outcome, RunContext
 from dsrface.engine.distributed import Ranks, process_group
 from dsrface.engine.loop import fit
 from dsrface.engine.run_folder import open_run
@@ -34,7 +34,7 @@ class ToyTask(Task):
     def __init__(self, *, dropout: float = 0.25, nan_at: int = -1, score=None, phases: int = 1) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.trunk = nn.Linear(SIZE * SIZE * 3, 6)
+        self.backbone = nn.Linear(SIZE * SIZE * 3, 6)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(6, 3)
         self.register_buffer("num_seen", torch.zeros((), dtype=torch.int64))
@@ -45,7 +45,7 @@ class ToyTask(Task):
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         self.epoch_seen.append((batch.epoch, batch.indices.tolist()))
-        features = self.dropout(self.trunk(batch.inputs.flatten(1).float() / 255))
+        features = self.dropout(self.backbone(batch.inputs.flatten(1).float() / 255))
         self.mean.lerp_(features.detach().float().mean(0), 0.1)
         self.num_seen += 1
         loss = (self.head(features) - batch.labels[:, None]).square().mean(dim=1)
@@ -54,18 +54,18 @@ class ToyTask(Task):
         return loss.mean(), {"loss/total": loss.mean().detach()}
 
     def param_groups(self) -> list[ParamGroup]:
-        trunk = (0.0, 0.1) if self.phases == 2 else (1.0,)
+        backbone = (0.0, 0.1) if self.phases == 2 else (1.0,)
         return [
-            ParamGroup("trunk", list(self.trunk.parameters()), trunk),
+            ParamGroup("backbone", list(self.backbone.parameters()), backbone),
             ParamGroup("head", list(self.head.parameters()), (1.0,) * self.phases),
         ]
 
     def set_phase(self, phase: int) -> None:
-        self.trunk.requires_grad_(phase == self.phases - 1)
+        self.backbone.requires_grad_(phase == self.phases - 1)
 
     def validate(self, *, step: int, samples_dir: Path, is_last: bool) -> Validation:
         assert not self.training
-        self.validated.append(self.trunk.weight.detach().clone())
+        self.validated.append(self.backbone.weight.detach().clone())
         score = self.score(step) if self.score else float(step)
         return Validation({"score": score}, score)
 
@@ -147,14 +147,14 @@ def train(
 
             run = RunFolder(folder, resume)
         ranks.share(None)
-        where = Where(device, ranks, run, recorder.emit, stop or Stop(), 0)
+        context = RunContext(device, ranks, run, recorder.emit, stop or Stop(), 0)
         outcome = fit(
             task,
             source or ToySource(rank=ranks.rank, world_size=ranks.world_size),
             phase_epochs=epochs,
             optim=OptimConfig(**({"lr": 1e-2, "warmup_fraction": 0.25} | (optim or {}))),
             engine=EngineConfig(**({"log_every_steps": 2, "checkpoint_every_steps": 2} | (engine or {}))),
-            where=where,
+            context=context,
         )
     return outcome, recorder
 

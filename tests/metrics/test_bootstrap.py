@@ -21,7 +21,7 @@ from dsrface.metrics.verification import Trials, auc, d_prime, eer
 
 
 def people(num_persons: int, images: int, seed: int) -> tuple[np.ndarray, ...]:
-    """Return all pairs of pictures in a simulated space: persons differ in how well they match."""
+    """Return all pairs of images in a simulated space: persons differ in how well they match."""
     rng = np.random.default_rng(seed)
     persons = np.repeat(np.arange(num_persons), images)
     first, second = np.triu_indices(len(persons), 1)
@@ -89,7 +89,7 @@ def test_verification_draws__chunks_change_nothing(monkeypatch) -> None:
         np.testing.assert_allclose(values, parts[name])
 
 
-def test_mean_draws__weigh_every_picture_of_a_person() -> None:
+def test_mean_draws__weigh_every_image_of_a_person() -> None:
     values, persons = np.array([1.0, 3.0, 10.0]), np.array([0, 0, 1])
     counts = np.array([[1, 1], [2, 0], [0, 2]], np.uint16)
     np.testing.assert_allclose(mean_draws(values, persons, counts), [14 / 3, 2, 10])

@@ -21,7 +21,7 @@ def test_enrol__no_photo_is_gallery_and_probe(sizes, seed) -> None:
         return
     found = enrol(persons, seed=seed)
     parts = np.concatenate([found.gallery, found.known, found.unknown])
-    assert sorted(parts) == list(range(len(persons)))  # each picture has one part to play
+    assert sorted(parts) == list(range(len(persons)))  # each image has one part to play
     assert len(set(persons[found.gallery])) == len(found.gallery)
     assert set(persons[found.known]) == set(persons[found.gallery])
     assert not set(persons[found.unknown]) & set(persons[found.gallery])
@@ -30,7 +30,7 @@ def test_enrol__no_photo_is_gallery_and_probe(sizes, seed) -> None:
 
 
 def test_enrolment__refuses_the_probes_own_photo() -> None:
-    with pytest.raises(ValueError, match="picture 3"):
+    with pytest.raises(ValueError, match="image 3"):
         Enrolment(np.array([1, 3]), np.array([2, 3]), np.array([], int))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dsrface.metrics.image_quality import psnr_db, ssim
 
 
-def pictures(seed: int, size: int = 40, num: int = 3) -> tuple[np.ndarray, np.ndarray]:
+def two_batches(seed: int, size: int = 40, num: int = 3) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     first = rng.integers(0, 256, (num, 3, size, size), dtype=np.uint8)
     noise = rng.normal(0, 60, first.shape)
@@ -35,7 +35,7 @@ def oracle_ssim(a: np.ndarray, b: np.ndarray, data_range: float) -> float:
 def test_psnr__uint8_equals_skimage_and_does_not_wrap() -> None:
     from skimage.metrics import peak_signal_noise_ratio
 
-    first, second = pictures(0)
+    first, second = two_batches(0)
     ours = psnr_db(torch.from_numpy(first), torch.from_numpy(second)).numpy()
     oracle = [peak_signal_noise_ratio(a, b, data_range=255) for a, b in zip(first, second, strict=True)]
     np.testing.assert_allclose(ours, oracle, rtol=1e-5)
@@ -57,28 +57,28 @@ def test_psnr__closed_form() -> None:
     assert psnr_db(a, a + 0.1).tolist() == pytest.approx([20, 20], abs=1e-3)
 
 
-def test_psnr__equal_pictures_are_infinitely_alike() -> None:
-    first, _ = pictures(1)
+def test_psnr__equal_images_are_infinitely_alike() -> None:
+    first, _ = two_batches(1)
     a = torch.from_numpy(first)
     assert torch.isposinf(psnr_db(a, a)).all()
     assert ssim(a, a).tolist() == pytest.approx([1, 1, 1])
 
 
 def test_psnr__per_image_not_per_batch() -> None:
-    first, second = (torch.from_numpy(x) for x in pictures(2))
+    first, second = (torch.from_numpy(x) for x in two_batches(2))
     alone = torch.cat([psnr_db(first[i : i + 1], second[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(psnr_db(first, second), alone)
 
 
 @pytest.mark.parametrize("size", [11, 40, 112])
 def test_ssim__equals_skimage(size: int) -> None:
-    first, second = pictures(3, size=size)
+    first, second = two_batches(3, size=size)
     ours = ssim(torch.from_numpy(first), torch.from_numpy(second)).numpy()
     oracle = [oracle_ssim(a, b, 255) for a, b in zip(first, second, strict=True)]
     np.testing.assert_allclose(ours, oracle, atol=2e-6)
 
 
-def test_ssim__flat_and_smooth_pictures_keep_their_digits() -> None:
+def test_ssim__flat_and_smooth_images_keep_their_digits() -> None:
     ramp = np.linspace(0.6, 0.62, 64 * 64).reshape(1, 64, 64).repeat(3, axis=0)
     other = ramp + 0.004 * np.sin(np.arange(64))[None, None]
     ours = ssim(torch.from_numpy(ramp)[None].float(), torch.from_numpy(other)[None].float()).item()
@@ -86,7 +86,7 @@ def test_ssim__flat_and_smooth_pictures_keep_their_digits() -> None:
 
 
 def test_ssim__more_than_a_chunk_and_all_input_kinds_agree() -> None:
-    first, second = (torch.from_numpy(x) for x in pictures(4, size=16, num=40))
+    first, second = (torch.from_numpy(x) for x in two_batches(4, size=16, num=40))
     expected = ssim(first, second)
     torch.testing.assert_close(ssim(first.float() / 255, second.float() / 255), expected)
     torch.testing.assert_close(ssim(first.float(), second.float(), data_range=255.0), expected)
@@ -94,7 +94,7 @@ def test_ssim__more_than_a_chunk_and_all_input_kinds_agree() -> None:
     torch.testing.assert_close(ssim(first.double() / 255, second), expected)
 
 
-def test_ssim__too_small_pictures_are_refused() -> None:
+def test_ssim__too_small_images_are_refused() -> None:
     with pytest.raises(ValueError, match="11 px"):
         ssim(torch.zeros(1, 3, 10, 20), torch.zeros(1, 3, 10, 20))
 
@@ -102,7 +102,7 @@ def test_ssim__too_small_pictures_are_refused() -> None:
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_both__are_symmetric(seed: int) -> None:
-    first, second = (torch.from_numpy(x) for x in pictures(seed, size=12, num=1))
+    first, second = (torch.from_numpy(x) for x in two_batches(seed, size=12, num=1))
     torch.testing.assert_close(psnr_db(first, second), psnr_db(second, first))
     torch.testing.assert_close(ssim(first, second), ssim(second, first))
 

@@ -46,7 +46,7 @@ class OfficialLowRank(nn.Module):
 
 
 class Official(nn.Module):
-    """As the official file was made: timm's trunk under `model`, linears of every depth replaced by name."""
+    """As the official file was made: timm's backbone under `model`, linears replaced by name."""
 
     def __init__(self, variant):
         import timm

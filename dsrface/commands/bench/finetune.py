@@ -137,18 +137,18 @@ class _Step:
     def __init__(self, num_classes: int, device: Device) -> None:
         torch.manual_seed(0)
         self.device = device
-        self.trunk = build_edgeface("edgeface_xxs").to(device.torch_name).train()
+        self.backbone = build_edgeface("edgeface_xxs").to(device.torch_name).train()
         self.head: nn.Module = build_head("arcface", num_classes=num_classes, scale=32.0, margin=0.3).to(
             device.torch_name
         )
-        parameters = [*self.trunk.parameters(), *self.head.parameters()]
+        parameters = [*self.backbone.parameters(), *self.head.parameters()]
         self.optimiser = torch.optim.AdamW(parameters, lr=1e-4, fused=device.kind == "cuda")
 
     def __call__(self, batch: Batch, prepare: Callable[[Tensor], Tensor]) -> int:
         moved = batch.to(self.device.torch_name)
         images = normalise(to_image01(prepare(moved.inputs)), EDGEFACE_PREPROCESS)
         with autocast(self.device):
-            embeddings = self.trunk(images)
+            embeddings = self.backbone(images)
         loss = nn.functional.cross_entropy(self.head(embeddings.float(), moved.labels), moved.labels)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from dsrface.commands.bench.measure import Note, Row, interleave
 from dsrface.commands.bench.synthetic import draw_triple, make_split
+from dsrface.commands.shared.outputs.context import READING_THREADS, measure_batch_size
 from dsrface.commands.shared.outputs.pipeline import Reading, Upscaler, write_column
-from dsrface.commands.shared.outputs.setting import READING_THREADS, measure_batch_size
 from dsrface.config.bench import BenchConfig
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.sources import load_preset

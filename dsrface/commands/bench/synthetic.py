@@ -30,7 +30,7 @@ _PER_PERSON = 16
 
 @dataclass(frozen=True)
 class BenchData:
-    """A split with its cache, and the same pictures as PNG files for the first of them.
+    """A split with its cache, and the same images as PNG files for the first of them.
 
     Args:
         split: All images; those of `png_split` come first.
@@ -137,7 +137,7 @@ def simulate(folder: Path, split: FaceSplit, *, column: str) -> None:
 def draw_triple(
     name: str, *, seed: int, vlr_size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return HR, VLR and an up-sampled VLR picture that compress about as faces do."""
+    """Return HR, VLR and an up-sampled VLR image that compress about as faces do."""
     rng = np.random.default_rng([seed, *name.encode()])
     coarse = Image.fromarray(rng.integers(40, 216, (9, 9, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((HIGH_SIZE_PX, HIGH_SIZE_PX), Image.Resampling.BICUBIC), np.int16)

@@ -21,9 +21,9 @@ from dsrface.events import Emit, Note, Progress
 from dsrface.models.judge import judge_by_default
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.weights import load_dsr, load_recogniser
-from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import choose_device
 from dsrface.runtime.files import atomic_writer, remove_half_written
+from dsrface.runtime.resources import effective_cores
 from dsrface.types import HIGH_SIZE_PX
 
 _AHEAD = 2  # batches that are read while one is embedded
@@ -41,7 +41,7 @@ class EmbedResult:
         dim: Length of an embedding.
         is_normalised: Whether each has length 1.
         weights_sha256: Of the recogniser's file.
-        skipped: Pictures left out: name, reason and message.
+        skipped: Images left out: name, reason and message.
     """
 
     exit_code: ClassVar[int] = 0
@@ -61,14 +61,14 @@ class EmbedResult:
 
 
 def run(config: EmbedConfig, *, emit: Emit) -> EmbedResult:
-    """Embed every picture and write `names` and `embeddings` to one file.
+    """Embed every image and write `names` and `embeddings` to one file.
 
     Args:
         config: Complete configuration.
         emit: Takes notes and progress.
 
     Raises:
-        DataError: no picture, or one that cannot be used and `on_bad_image` is fail.
+        DataError: no image, or one that cannot be used and `on_bad_image` is fail.
         WeightsError: the recogniser cannot be loaded.
     """
     root, names = _find(config.images)
@@ -106,7 +106,7 @@ def run(config: EmbedConfig, *, emit: Emit) -> EmbedResult:
         emit(Progress("embedding", len(kept) + len(skipped), len(names)))
     if not parts:
         raise DataError(
-            f"None of {len(names)} pictures can be used; the first: {skipped[0]['message']}",
+            f"None of {len(names)} images can be used; the first: {skipped[0]['message']}",
             id="nothing-usable",
             where=root / skipped[0]["name"],
         )
@@ -121,11 +121,11 @@ def _find(images: Path) -> tuple[Path, list[str]]:
     if images.is_file():
         return images.parent, [images.name]
     if not images.is_dir():
-        raise DataError("There is no such folder or picture.", id="folder-missing", where=images)
+        raise DataError("There is no such folder or image.", id="folder-missing", where=images)
     names = list(walk_images(images))
     if not names:
         raise DataError(
-            "The folder holds no pictures.",
+            "The folder holds no images.",
             id="no-images",
             where=images,
             hint="Faces are .png or .jpg files of 112x112 px, in any sub-folders.",

@@ -1,6 +1,6 @@
 """`dsrface evaluate`: does super-resolution help, does fine-tuning, and how sure may one be?
 
-It measures {bicubic, DSR} x {frozen, fine-tuned} on the same pairs of the same pictures, beside the HR
+It measures {bicubic, DSR} x {frozen, fine-tuned} on the same pairs of the same images, beside the HR
 ceiling, the cosine of raw pixels, chance and reject-all, and names the winner whoever it is.
 """
 
@@ -52,10 +52,10 @@ from dsrface.engine.run_folder import CONFIG_FILE, LOCK_FILE, new_run_path
 from dsrface.errors import DataError, RunError
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import draw_persons
-from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device, choose_device
 from dsrface.runtime.files import TMP_SUFFIX, remove_half_written, write_json, write_text
 from dsrface.runtime.locks import exclusive
+from dsrface.runtime.resources import effective_cores
 from dsrface.runtime.text import csv_text
 from dsrface.types import VLR_SIZES_PX
 
@@ -77,10 +77,10 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
         DsrfaceError: whatever cannot be used, by family.
     """
     out = _out(config)
-    has_own_pictures = config.pairs is not None and config.pairs.suffix == BIN_SUFFIX
-    if has_own_pictures and config.protocol is None:
-        emit(Note(f"{config.pairs} holds its own pictures: they are measured, not those of {config.data}"))
-    if config.protocol is not None or has_own_pictures:
+    has_own_images = config.pairs is not None and config.pairs.suffix == BIN_SUFFIX
+    if has_own_images and config.protocol is None:
+        emit(Note(f"{config.pairs} holds its own images: they are measured, not those of {config.data}"))
+    if config.protocol is not None or has_own_images:
         return _run_benchmark(config, read_benchmark(config), out, emit)
     data = open_data(config.data)
     split = data.split(config.split)
@@ -207,7 +207,7 @@ def _pairs(config: EvaluateConfig, split: FaceSplit, emit: Emit) -> tuple[Pairs,
             )
         if found.num_skipped:
             num_all = len(found) + found.num_skipped
-            where = f"their pictures are not both in the {split.name} split"
+            where = f"their images are not both in the {split.name} split"
             emit(Note(f"{found.num_skipped} of {num_all} pairs of {config.pairs.name} are left out: {where}"))
         return found, found if found.num_folds > 1 else None
     pairs = all_pairs(split.labels.numpy(), max_pairs=config.max_pairs, seed=config.seed)

@@ -15,7 +15,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 44
 
 
 def line_class(cell: Cell) -> str:
-    """Return the CSS classes of a cell: colour by picture, dashes by recogniser."""
+    """Return the CSS classes of a cell: colour by image, dashes by recogniser."""
     images = cell.images.lower()
     colour = "raw" if cell.recogniser == RAW else images
     return f"c-{colour} r-{cell.recogniser.split()[0]} i-{images}"

@@ -1,4 +1,4 @@
-"""From measured pictures and pairs to figures with intervals, and to differences between them."""
+"""From measured images and pairs to figures with intervals, and to differences between them."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def score_cells(
     counts: NDArray[np.uint16],
     fars: Sequence[float],
 ) -> Scored:
-    """Return verification figures for every protocol, kind of picture and recogniser.
+    """Return verification figures for every protocol, kind of image and recogniser.
 
     Args:
         measured: Embeddings.
         pairs: Pairs for error rates.
         folds: Pairs for accuracy; None leaves it out.
-        persons: Person of each picture.
+        persons: Person of each image.
         counts: Bootstrap draws of persons.
         fars: False-accept rates.
     """
@@ -90,7 +90,7 @@ def score_cells(
     for protocol, images, left, right, recogniser in _plan(measured):
         features = (measured.features[left, recogniser], measured.features[right, recogniser])
         asked, asked_folds = pairs, folds
-        if left != right:  # both ways: which picture of a pair is the VLR one is an accident of the list
+        if left != right:  # both ways: which image of a pair is the VLR one is an accident of the list
             asked, asked_folds = both_ways(pairs), None if folds is None else both_ways(folds)
         cell, draws = score_cell(
             (protocol, images, recogniser),
@@ -122,7 +122,7 @@ def score_cell(
     """Return verification figures of one way to compare pairs, and their bootstrap draws.
 
     Args:
-        key: Protocol, kind of picture and recogniser.
+        key: Protocol, kind of image and recogniser.
         features: Embeddings [n, d] that the first and the second of a pair index.
         pairs: Pairs for error rates.
         folds: Pairs for accuracy; None leaves it out.
@@ -161,7 +161,7 @@ def score_cell(
 
 
 def compare_cells(scored: Scored) -> tuple[Comparison, ...]:
-    """Return DSR minus bicubic for every recogniser, fine-tuned minus frozen for every kind of picture."""
+    """Return DSR minus bicubic for every recogniser, fine-tuned minus frozen for every kind of image."""
     found = []
     by_key = {_key(cell): cell for cell in scored.cells}
     for cell in scored.cells:
@@ -179,7 +179,7 @@ def compare_cells(scored: Scored) -> tuple[Comparison, ...]:
 def image_quality(
     measured: Measured, *, persons: NDArray[np.int64], counts: NDArray[np.uint16]
 ) -> tuple[tuple[Quality, ...], tuple[Comparison, ...]]:
-    """Return mean PSNR and SSIM of each kind of picture, and DSR minus bicubic."""
+    """Return mean PSNR and SSIM of each kind of image, and DSR minus bicubic."""
     tables = {"psnr_db": measured.psnr_db, "ssim": measured.ssim}
     means: dict[str, dict[str, Estimate]] = {}
     num_persons = len(np.unique(persons))
@@ -256,7 +256,7 @@ def verdict(found: Estimate, metric: str) -> Verdict:
 
 
 def _plan(measured: Measured) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield protocol, name of the pictures, kind of the first and of the second picture, recogniser."""
+    """Yield protocol, name of the images, kind of the first and of the second image, recogniser."""
     kinds = [kind for kind, recogniser in measured.features if recogniser == RAW and kind != HR]
     roles = list(dict.fromkeys(recogniser for _, recogniser in measured.features if recogniser != RAW))
     for name, protocol in PROTOCOLS.items():

@@ -47,7 +47,7 @@ def points(found: Estimate) -> str:
 def quality_answer(
     quality: Sequence[Quality], comparisons: Sequence[Comparison], vlr_size: int
 ) -> tuple[str, str]:
-    """Return the sentence on image quality and the name of the better pictures."""
+    """Return the sentence on image quality and the name of the better images."""
     bicubic = next(item for item in quality if item.images == BICUBIC)
     gain = next((item for item in comparisons if item.metric == "psnr_db"), None)
     if gain is None:

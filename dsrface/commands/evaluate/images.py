@@ -1,4 +1,4 @@
-"""One pass over a split: image quality of every picture, and its embedding by every recogniser."""
+"""One pass over a split: image quality of every image, and its embedding by every recogniser."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Networks:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of every picture, in the order of the split.
+    """Figures of every image, in the order of the split.
 
     Args:
-        psnr_db: Kind of picture to float64 [n].
-        ssim: Kind of picture to float64 [n].
-        features: (Kind of picture, recogniser) to float32 [n, d], rows of length 1.
+        psnr_db: Kind of image to float64 [n].
+        ssim: Kind of image to float64 [n].
+        features: (Kind of image, recogniser) to float32 [n, d], rows of length 1.
     """
 
     psnr_db: dict[str, NDArray[np.float64]]
@@ -78,16 +78,16 @@ def measure(
     device: Device,
     emit: Emit,
 ) -> Measured:
-    """Read every picture once and run every network on it.
+    """Read every image once and run every network on it.
 
-    Pictures pass through 8 bits before they are measured, as everything that `precompute` stores does.
+    Images pass through 8 bits before they are measured, as everything that `precompute` stores does.
 
     Args:
         split: What to measure on.
         networks: With what.
         vlr_size: Side of the VLR faces, in pixels.
-        batch_size: Pictures a forward pass.
-        num_workers: Processes that read pictures.
+        batch_size: Images a forward pass.
+        num_workers: Processes that read images.
         device: Where the networks are.
         emit: Receives progress.
     """
@@ -117,14 +117,14 @@ def batches(
     num_workers: int,
     emit: Emit,
 ) -> Generator[tuple[Batch, Tensor | None]]:
-    """Yield batches of VLR and HR faces, and the stored DSR outputs of the same pictures when there are any.
+    """Yield batches of VLR and HR faces, and the stored DSR outputs of the same images when there are any.
 
     Args:
         split: What to read.
         networks: Says where stored outputs lie.
         vlr_size: Side of the VLR faces, in pixels.
-        batch_size: Pictures a batch.
-        num_workers: Processes that read pictures.
+        batch_size: Images a batch.
+        num_workers: Processes that read images.
         emit: Receives notes.
     """
     with contextlib.ExitStack() as stack:
@@ -152,11 +152,11 @@ def batches(
         )
         for batch, outputs in zip(low.epoch(0), stored.epoch(0), strict=True):
             if not torch.equal(batch.indices, outputs.indices):
-                raise RuntimeError("both loaders must give the same pictures")
+                raise RuntimeError("both loaders must give the same images")
             yield batch, outputs.inputs
 
 
-def pictures(
+def images_by_kind(
     low: UInt8[Tensor, "b s s 3"],
     outputs: UInt8[Tensor, "b 112 112 3"] | None,
     networks: Networks,
@@ -186,7 +186,7 @@ def _measure_batch(
     high = to_image01(to_device(batch.high, name))
     stored = None if outputs is None else to_device(outputs, name)
     shown = {HR: high}
-    for kind, image in pictures(to_device(batch.inputs, name), stored, networks, device).items():
+    for kind, image in images_by_kind(to_device(batch.inputs, name), stored, networks, device).items():
         shown[kind] = to_image01(image)
         yield ("psnr", kind), psnr_db(shown[kind], high)
         yield ("ssim", kind), ssim(shown[kind], high)

@@ -36,7 +36,7 @@ def measure_matrix(
 ) -> tuple[MatrixCell, ...]:
     """Measure the PSNR gain over bicubic of every network on every degradation and VLR size.
 
-    At most 300 pictures, spread evenly, are reduced again in each way. A network for another size gets them
+    At most 300 images, spread evenly, are reduced again in each way. A network for another size gets them
     resized to its own.
 
     Args:
@@ -76,7 +76,7 @@ def measure_matrix(
 def _psnr(
     low: NDArray[np.uint8], high: NDArray[np.uint8], loaded: LoadedModel | None, device: Device
 ) -> NDArray[np.float64]:
-    """Return the PSNR of every picture, enlarged by a network or by bicubic."""
+    """Return the PSNR of every image, enlarged by a network or by bicubic."""
     found = []
     for start in range(0, len(low), _BATCH):
         part = low[start : start + _BATCH]

@@ -13,7 +13,7 @@ from dsrface.models.loaded import LoadedModel
 
 
 def find_overlaps(networks: Networks, split: FaceSplit) -> tuple[Overlap, ...]:
-    """Compare the pictures and persons of a split with what each network's run was trained on."""
+    """Compare the images and persons of a split with what each network's run was trained on."""
     records = {role: find_training_record(loaded.path) for role, loaded in _by_role(networks)}
     if not any(record is not None for record in records.values()):
         return tuple(Overlap(role, is_recorded=False) for role in records)
@@ -30,12 +30,12 @@ def find_overlaps(networks: Networks, split: FaceSplit) -> tuple[Overlap, ...]:
 
 
 def overlap_limits(overlaps: Sequence[Overlap], split: FaceSplit) -> list[str]:
-    """Return a sentence for each network that has seen pictures or names of the split."""
+    """Return a sentence for each network that has seen images or names of the split."""
     found = []
     for item in overlaps:
         if item.images:
             found.append(
-                f"{item.images} of the {len(split)} pictures are among those that {item.network} was trained "
+                f"{item.images} of the {len(split)} images are among those that {item.network} was trained "
                 "on: its figures flatter."
             )
         elif item.persons:
@@ -56,7 +56,7 @@ def unrecorded(overlaps: Sequence[Overlap]) -> list[str]:
 
 
 def overlap_details(overlaps: Sequence[Overlap]) -> list[str]:
-    """Return the good news: which networks share neither a picture nor a name with the split."""
+    """Return the good news: which networks share neither an image nor a name with the split."""
     clean = [item.network for item in overlaps if item.is_recorded and not item.images + item.persons]
     return [f"No overlap with the training data of {' and '.join(clean)}."] if clean else []
 

@@ -365,7 +365,7 @@ def _matrix(evaluation: Evaluation) -> str:
         figures = [_figure(cell.gain_db, 1, 2, sign="+") for cell in own]
         rows.append(row([escape(_shown(network)), escape(own[0].trained_on), *figures]))
     words = (
-        "PSNR gain over bicubic on the same pictures, in dB. The HR faces of the split are reduced in each "
+        "PSNR gain over bicubic on the same images, in dB. The HR faces of the split are reduced in each "
         "way; a network for another size gets the faces resized to its own."
     )
     title = "Trained on one degradation and size, tested on another"

@@ -11,7 +11,7 @@ from dsrface.metrics.bootstrap import Estimate
 from dsrface.metrics.thresholds import Threshold
 
 SCHEMA_VERSION = 1
-HR, BICUBIC, DSR = "HR", "bicubic", "DSR"  # kinds of pictures
+HR, BICUBIC, DSR = "HR", "bicubic", "DSR"  # kinds of images
 FROZEN, TUNED, RAW = "frozen", "fine-tuned", "raw pixels"  # recognisers
 Verdict = Literal["better", "worse", "no difference shown", "not judged"]
 
@@ -67,7 +67,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Cell:
-    """One recogniser on one kind of picture.
+    """One recogniser on one kind of image.
 
     Args:
         protocol: What is compared: key of `PROTOCOLS`.
@@ -141,12 +141,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Quality:
-    """Image quality against the HR face, mean over pictures.
+    """Image quality against the HR face, mean over images.
 
     Args:
         images: `bicubic` or `DSR`.
-        psnr_db: Mean of the pictures' PSNR.
-        ssim: Mean of the pictures' SSIM.
+        psnr_db: Mean of the images' PSNR.
+        ssim: Mean of the images' SSIM.
     """
 
     images: str
@@ -178,7 +178,7 @@ class Gallery:
     """Sizes of the search.
 
     Args:
-        num_enrolled: Persons in the gallery, one picture each.
+        num_enrolled: Persons in the gallery, one image each.
         num_known: Probes of enrolled persons; never the enrolled photo.
         num_unknown: Probes of others.
         fpir: False-positive identification rate of `Identification.tpir`.
@@ -197,7 +197,7 @@ class Overlap:
     Args:
         network: Its role: `DSR`, `frozen` or `fine-tuned`.
         is_recorded: Whether its run has recorded what it was trained on.
-        images: Pictures of the split with the pixels of a training picture.
+        images: Images of the split with the pixels of a training image.
         persons: Persons of the split with the name of a training person.
     """
 
@@ -216,7 +216,7 @@ class MatrixCell:
         trained_on: Degradation and size that it was trained for.
         degradation: That it is tested on.
         size_px: That it is tested on.
-        gain_db: Mean PSNR gain over bicubic on the same pictures.
+        gain_db: Mean PSNR gain over bicubic on the same images.
     """
 
     network: str
@@ -231,7 +231,7 @@ class Counts:
     """What was measured on.
 
     Args:
-        images: Pictures.
+        images: Images.
         persons: Persons.
         genuine: Pairs of one person.
         impostor: Pairs of two persons.
@@ -266,7 +266,7 @@ class Evaluation:
         comparisons: Paired differences.
         gallery: Sizes of the search; None without one.
         identification: Search.
-        winner: Name of the best HR-LR cell; of the best pictures without recognisers; empty without
+        winner: Name of the best HR-LR cell; of the best images without recognisers; empty without
             figures.
         settings: Seed, bootstrap draws, device.
         overlaps: What each network's training data share with the split.

@@ -1,4 +1,4 @@
-"""Pictures for the report: VLR, bicubic, DSR and HR side by side, chosen by rule and not by taste."""
+"""Images for the report: VLR, bicubic, DSR and HR side by side, chosen by rule and not by taste."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrface.commands.evaluate.images import Measured, Networks, batches, pictures
+from dsrface.commands.evaluate.images import Measured, Networks, batches, images_by_kind
 from dsrface.commands.evaluate.result import BICUBIC, DSR, HR
 from dsrface.data.layout import FaceSplit
 from dsrface.runtime.devices import Device
@@ -18,11 +18,11 @@ _EACH = 2
 
 @dataclass(frozen=True)
 class Strip:
-    """One picture in all its forms.
+    """One image in all its forms.
 
     Args:
         title: Why it was chosen: `worst`, `median` or `best`.
-        name: Relative name of the picture.
+        name: Relative name of the image.
         images: Kind (`VLR`, `bicubic`, `DSR`, `HR`) to uint8 [H, W, 3].
         psnr_db: Kind to PSNR against HR.
     """
@@ -36,7 +36,7 @@ class Strip:
 def choose_strips(
     split: FaceSplit, measured: Measured, networks: Networks, *, vlr_size: int, device: Device
 ) -> tuple[Strip, ...]:
-    """Return the pictures of worst, median and best PSNR gain of DSR over bicubic.
+    """Return the images of worst, median and best PSNR gain of DSR over bicubic.
 
     Without a DSR, by the PSNR of bicubic.
     """
@@ -57,7 +57,9 @@ def choose_strips(
         shown = {"VLR": batch.inputs.numpy().copy(), HR: batch.high.numpy().copy()}
         low = batch.inputs.to(device.torch_name)
         stored = None if outputs is None else outputs.to(device.torch_name)
-        shown |= {kind: made.cpu().numpy() for kind, made in pictures(low, stored, networks, device).items()}
+        shown |= {
+            kind: made.cpu().numpy() for kind, made in images_by_kind(low, stored, networks, device).items()
+        }
         rows = np.argsort(batch.indices.numpy())
     return tuple(
         Strip(

@@ -12,14 +12,14 @@ from typing import Any
 from torch import nn
 
 from dsrface.commands.finetune.data import RecogniserData, open_recogniser_data
-from dsrface.commands.finetune.write_through import Memo, WriteThroughSource, remembering
+from dsrface.commands.finetune.write_through import OutputSpool, WriteThroughSource, remembering
 from dsrface.commands.shared.training_result import TrainingResult, interrupted
 from dsrface.config.catalogue import RECOGNISERS
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data.layout import open_data
 from dsrface.data.training_record import write_training_record
 from dsrface.engine.checkpoint import find_last
-from dsrface.engine.context import Outcome, Where
+from dsrface.engine.context import Outcome, RunContext
 from dsrface.engine.loop import fit
 from dsrface.engine.recognition_task import RecognitionImages, RecognitionTask, input_maker
 from dsrface.engine.run_folder import INTERRUPTED
@@ -41,15 +41,15 @@ _WANTED_PROBABILITY = 0.95
 
 @dataclass(frozen=True)
 class _Start:
-    """The starting trunk.
+    """The starting backbone.
 
     Args:
-        trunk: On the device.
+        backbone: On the device.
         preprocess: How it wants its images.
         is_from_scratch: No weights were given.
     """
 
-    trunk: nn.Module
+    backbone: nn.Module
     preprocess: Preprocess
     is_from_scratch: bool
 
@@ -68,71 +68,71 @@ def run(config: FinetuneConfig, *, emit: Emit) -> TrainingResult:
     degradation = None if config.hr_only else data.degradation(config.vlr_size)
     with training_session(
         config, emit=emit, data_sha256=data.source_digest, degradation=degradation
-    ) as where:
-        if where.ranks.is_main:
-            write_training_record(where.folder.path, data.split("train"))
+    ) as context:
+        if context.ranks.is_main:
+            write_training_record(context.folder.path, data.split("train"))
         for note in data.notes:
-            where.emit(Note(note))
+            context.emit(Note(note))
         # Before anything is measured or read: weights that do not fit are found at once.
-        start = _start(config, where)
-        dsr = _load_dsr(config.live, config, where) if config.live is not None else None
-        with open_recogniser_data(config, data, where) as faces:
-            outcome = _train(config, faces, start, dsr, where)
+        start = _start(config, context)
+        dsr = _load_dsr(config.live, config, context) if config.live is not None else None
+        with open_recogniser_data(config, data, context) as faces:
+            outcome = _train(config, faces, start, dsr, context)
         if outcome.first_metrics.get("auc", 0.0) >= 1:
             doubt = "validation was perfect before the first step: it cannot tell checkpoints apart"
-            where.emit(Note(f"{doubt}; prepare the data with more validation persons", is_warning=True))
-    return _result(config, where, outcome)
+            context.emit(Note(f"{doubt}; prepare the data with more validation persons", is_warning=True))
+    return _result(config, context, outcome)
 
 
 def _train(
-    config: FinetuneConfig, faces: RecogniserData, start: _Start, dsr: LoadedModel | None, where: Where
+    config: FinetuneConfig, faces: RecogniserData, start: _Start, dsr: LoadedModel | None, context: RunContext
 ) -> Outcome:
     limit_torch_threads(faces.num_workers)
-    make_inputs = input_maker(config.mode, dsr.model if dsr else None, where.device)
+    make_inputs = input_maker(config.mode, dsr.model if dsr else None, context.device)
     source = faces.source()
     if config.write_through and dsr is not None:
-        memo = Memo(where.folder.path / f"write_through.{where.ranks.rank}.tmp")
-        faces.stack.callback(memo.close)
-        make_inputs = remembering(make_inputs, memo)
-        source = WriteThroughSource(source, faces, memo, dsr)
-    head = _head(config, len(faces.train.persons), where).to(where.device.torch_name)
+        spool = OutputSpool(context.folder.path / f"write_through.{context.ranks.rank}.tmp")
+        faces.stack.callback(spool.close)
+        make_inputs = remembering(make_inputs, spool)
+        source = WriteThroughSource(source, faces, spool, dsr)
+    head = _head(config, len(faces.train.persons), context).to(context.device.torch_name)
     task = RecognitionTask(
-        start.trunk,
+        start.backbone,
         head,
         config=config,
         preprocess=start.preprocess,
         make_inputs=make_inputs,
-        teacher=_teacher(config, start, where),
+        teacher=_teacher(config, start, context),
         images=RecognitionImages(
             faces.val_images(), faces.holdout_images(), faces.train.names, _conditions(config, faces, dsr)
         ),
-        device=where.device,
+        device=context.device,
         is_from_scratch=start.is_from_scratch,
-        extra=where.folder.origin,
+        extra=context.folder.origin,
     )
-    if not start.is_from_scratch and find_last(where.folder.path) is None:
+    if not start.is_from_scratch and find_last(context.folder.path) is None:
         _initialise_head(config, task, faces)
     epochs = (config.stage1_epochs, config.stage2_epochs)
     if start.is_from_scratch:
         epochs = (0, sum(epochs))
-    return fit(task, source, phase_epochs=epochs, optim=config.optim, engine=config.engine, where=where)
+    return fit(task, source, phase_epochs=epochs, optim=config.optim, engine=config.engine, context=context)
 
 
-def _teacher(config: FinetuneConfig, start: _Start, where: Where) -> Teacher | None:
+def _teacher(config: FinetuneConfig, start: _Start, context: RunContext) -> Teacher | None:
     """Return the recogniser that is named, else the starting one as it is now; None without an anchor."""
     if config.anchor.weight == 0:
         return None
     if config.teacher is None:
-        return None if start.is_from_scratch else Teacher(copy.deepcopy(start.trunk), start.preprocess)
+        return None if start.is_from_scratch else Teacher(copy.deepcopy(start.backbone), start.preprocess)
     if config.teacher == Path(JUDGE):
         raise UsageError(
             "The judge judges and is never learnt from: its figures would mean nothing afterwards.",
             id="judge-as-teacher",
             hint="Give another recogniser.",
         )
-    loaded = load_recogniser(config.teacher, device=where.device.torch_name)
-    where.folder.pin("teacher", loaded.sha256)
-    where.emit(Note(f"teacher: {loaded.name}, weight {config.anchor.weight:g}"))
+    loaded = load_recogniser(config.teacher, device=context.device.torch_name)
+    context.folder.pin("teacher", loaded.sha256)
+    context.emit(Note(f"teacher: {loaded.name}, weight {config.anchor.weight:g}"))
     return Teacher(loaded.model, loaded.preprocess)
 
 
@@ -148,25 +148,25 @@ def _conditions(config: FinetuneConfig, faces: RecogniserData, dsr: LoadedModel 
     }
 
 
-def _load_dsr(source: Path, config: FinetuneConfig, where: Where) -> LoadedModel:
-    loaded = load_dsr(source, vlr_size=config.vlr_size, device=where.device.torch_name)
-    where.folder.pin("dsr_weights", loaded.sha256)
+def _load_dsr(source: Path, config: FinetuneConfig, context: RunContext) -> LoadedModel:
+    loaded = load_dsr(source, vlr_size=config.vlr_size, device=context.device.torch_name)
+    context.folder.pin("dsr_weights", loaded.sha256)
     loaded.model.requires_grad_(False)
     return loaded
 
 
-def _start(config: FinetuneConfig, where: Where) -> _Start:
-    device = where.device.torch_name
+def _start(config: FinetuneConfig, context: RunContext) -> _Start:
+    device = context.device.torch_name
     if config.backbone_weights is None:
-        where.emit(
+        context.emit(
             Note(
                 f"{config.backbone} starts from random weights: no head-only stage, no anchor, one learning "
                 "rate. Expect far less than from published weights.",
                 is_warning=True,
             )
         )
-        trunk = build_recogniser(config.backbone, layer_scale=config.trunk.layer_scale)
-        return _Start(trunk.to(device), RECOGNISERS[config.backbone].preprocess, is_from_scratch=True)
+        backbone = build_recogniser(config.backbone, layer_scale=config.backbone_options.layer_scale)
+        return _Start(backbone.to(device), RECOGNISERS[config.backbone].preprocess, is_from_scratch=True)
     loaded = load_recogniser(config.backbone_weights, device=device)
     loaded.require_gradient("tuned")
     variant = loaded.config["variant"]
@@ -177,14 +177,14 @@ def _start(config: FinetuneConfig, where: Where) -> _Start:
             where=loaded.path,
             hint=f"Use --backbone {variant}.",
         )
-    where.folder.pin("backbone_weights", loaded.sha256)
+    context.folder.pin("backbone_weights", loaded.sha256)
     return _Start(loaded.model, loaded.preprocess, is_from_scratch=False)
 
 
-def _head(config: FinetuneConfig, num_classes: int, where: Where) -> MarginHead:
-    scale = config.classifier.scale or choose_scale(num_classes)
+def _head(config: FinetuneConfig, num_classes: int, context: RunContext) -> MarginHead:
+    scale = config.head_options.scale or choose_scale(num_classes)
     reachable = reachable_probability(scale, num_classes)
-    where.emit(
+    context.emit(
         Note(
             f"{config.head} over {num_classes} persons, scale {scale:.1f}: the true class can reach "
             f"probability {reachable:.3f} at most"
@@ -192,7 +192,7 @@ def _head(config: FinetuneConfig, num_classes: int, where: Where) -> MarginHead:
             is_warning=reachable < 0.5,
         )
     )
-    return build_head(config.head, num_classes=num_classes, scale=scale, margin=config.classifier.margin)
+    return build_head(config.head, num_classes=num_classes, scale=scale, margin=config.head_options.margin)
 
 
 def choose_scale(num_classes: int) -> float:
@@ -202,18 +202,18 @@ def choose_scale(num_classes: int) -> float:
 
 
 def _initialise_head(config: FinetuneConfig, task: RecognitionTask, faces: RecogniserData) -> None:
-    """Set every class weight to the mean embedding of some of its images, as the starting trunk sees them."""
-    num = config.classifier.init_images_per_person
+    """Set every class weight to the mean embedding, by the starting backbone, of some of its images."""
+    num = config.head_options.init_images_per_person
     if num:
         images = faces.some_images(num)
         task.eval()
         task.head.init_from_class_means(task.embed(task.inputs_of(images)).clone(), images.labels)
 
 
-def _result(config: FinetuneConfig, where: Where, outcome: Outcome) -> TrainingResult:
-    run_dir, data = shlex.quote(str(where.folder.path)), shlex.quote(str(config.data))
+def _result(config: FinetuneConfig, context: RunContext, outcome: Outcome) -> TrainingResult:
+    run_dir, data = shlex.quote(str(context.folder.path)), shlex.quote(str(config.data))
     if outcome.status == INTERRUPTED:
-        return interrupted(config, where, outcome)
+        return interrupted(config, context, outcome)
     best, first = outcome.best_metrics, outcome.first_metrics
     verdict = f"best at step {outcome.best_step} of {outcome.step}"
     if outcome.best_step == 0:
@@ -221,7 +221,7 @@ def _result(config: FinetuneConfig, where: Where, outcome: Outcome) -> TrainingR
     return TrainingResult(
         f"AUC {best['auc']:.4f} (before: {first['auc']:.4f}), EER {best['eer']:.2%} (before: "
         f"{first['eer']:.2%}) on validation persons, mode {config.mode}; {verdict}.",
-        str(where.folder.path),
+        str(context.folder.path),
         _next_command(config, data, run_dir),
         outcome,
     )

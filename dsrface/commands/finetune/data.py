@@ -16,7 +16,7 @@ from dsrface.data.layout import FaceData, FaceSplit
 from dsrface.data.loaders import make_loader
 from dsrface.data.outputs.opening import check_outputs, is_cache, make_order, open_outputs
 from dsrface.data.samplers import BatchSampler, EpochOrder, PersonSampler, RankedSampler, in_order
-from dsrface.engine.context import BatchSource, Where
+from dsrface.engine.context import BatchSource, RunContext
 from dsrface.engine.inference import Images, gather
 from dsrface.errors import DataError
 from dsrface.events import Note
@@ -72,7 +72,7 @@ class RecogniserData:
         holdout: Kept-out images of the same persons; may be empty.
         val: Validation persons.
         num_workers: Worker processes that feed the training.
-        where: Device, ranks, events.
+        context: Device, ranks, events.
         stack: Closes what was opened.
     """
 
@@ -82,13 +82,13 @@ class RecogniserData:
     holdout: FaceSplit
     val: FaceSplit
     num_workers: int
-    where: Where
+    context: RunContext
     stack: contextlib.ExitStack
 
     def source(self) -> BatchSource:
         """Open the training batches."""
-        config, where = self.config, self.where
-        ranks = where.ranks
+        config, context = self.config, self.context
+        ranks = context.ranks
         if config.images_per_person:
             sampler: RankedSampler = PersonSampler(
                 self.train.labels,
@@ -144,13 +144,13 @@ class RecogniserData:
         config, settings = self.config, self.config.loader
         stack = stack if stack is not None else self.stack
         if config.dsr_outputs is not None:
-            emit = self.where.emit
+            emit = self.context.emit
             source = open_outputs(
                 split,
                 outputs_of(split, self.data, config.dsr_outputs),
                 sampler=sampler,
                 size_px=config.vlr_size,
-                device=self.where.device.torch_name if is_training else "cpu",
+                device=self.context.device.torch_name if is_training else "cpu",
                 resident=config.resident if is_training else "never",
                 num_workers=num_workers,
                 start_method=settings.method,
@@ -165,7 +165,7 @@ class RecogniserData:
             sampler,
             num_workers=num_workers,
             start_method=settings.method,
-            pin_memory=is_training and self.where.device.kind == "cuda",
+            pin_memory=is_training and self.context.device.kind == "cuda",
             prefetch_factor=settings.prefetch_factor,
             timeout_s=settings.timeout_s,
         )
@@ -173,7 +173,9 @@ class RecogniserData:
 
 
 @contextlib.contextmanager
-def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -> Iterator[RecogniserData]:
+def open_recogniser_data(
+    config: FinetuneConfig, data: FaceData, context: RunContext
+) -> Iterator[RecogniserData]:
     """Choose what is trained on, kept out and validated; check that it can be; record it in the run folder.
 
     Raises:
@@ -183,7 +185,7 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
     train, val = data.split("train"), data.split("val")
     if config.mode in ("live", "bicubic"):
         for doubt in data.check_twins(config.vlr_size, "train", "val"):
-            where.emit(Note(doubt, is_warning=True))
+            context.emit(Note(doubt, is_warning=True))
     elif config.dsr_outputs is not None:
         for split in (train, val):
             check_outputs(split, outputs_of(split, data, config.dsr_outputs))
@@ -191,13 +193,13 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
     _check_val(val, data)
     if (num_genuine := _num_genuine(val)) < _FEW_GENUINE_PAIRS:
         doubt = f"validation has {num_genuine} pairs of one person: checkpoints are chosen by luck"
-        where.emit(Note(f"{doubt}; {_FEW_GENUINE_PAIRS} or more are better", is_warning=True))
+        context.emit(Note(f"{doubt}; {_FEW_GENUINE_PAIRS} or more are better", is_warning=True))
     kept, out = hold_out(train, fraction=config.eval.holdout_fraction, seed=config.seed)
     holdout, train = train.subset(out), train.subset(kept)
-    if where.ranks.is_main:
+    if context.ranks.is_main:
         record = {"seed": config.seed, "fraction": config.eval.holdout_fraction, "names": list(holdout.names)}
-        write_json(where.folder.path / "holdout.json", record)
-    where.emit(
+        write_json(context.folder.path / "holdout.json", record)
+    context.emit(
         Note(
             f"mode {config.mode}: {len(train)} images of {len(train.persons)} persons, {len(holdout)} kept "
             f"out for closed-set accuracy, {len(val)} images of validation persons"
@@ -205,14 +207,14 @@ def open_recogniser_data(config: FinetuneConfig, data: FaceData, where: Where) -
     )
     if config.dsr_outputs is not None and is_cache(outputs_of(train, data, config.dsr_outputs)):
         num_workers = 0
-        where.emit(Note("workers: 0 (a packed cache is read by a thread; it needs none)"))
+        context.emit(Note("workers: 0 (a packed cache is read by a thread; it needs none)"))
     else:
         sample = recogniser_pairs(config, data, train, is_training=True)
         num_workers = choose_workers(
-            config.workers, sample, batch_size=config.batch_size, ranks=where.ranks, emit=where.emit
+            config.workers, sample, batch_size=config.batch_size, ranks=context.ranks, emit=context.emit
         )
     with contextlib.ExitStack() as stack:
-        yield RecogniserData(config, data, train, holdout, val, num_workers, where, stack)
+        yield RecogniserData(config, data, train, holdout, val, num_workers, context, stack)
 
 
 def _num_genuine(val: FaceSplit) -> int:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from dsrface.commands.finetune.data import RecogniserData
+from dsrface.commands.shared.outputs.context import PrecomputeContext
 from dsrface.commands.shared.outputs.jobs import make_jobs
 from dsrface.commands.shared.outputs.pipeline import Get, Upscaler
-from dsrface.commands.shared.outputs.setting import Setting
 from dsrface.commands.shared.outputs.store import run_folder
 from dsrface.commands.shared.outputs.stores import stores_of
 from dsrface.config.precompute import PrecomputeConfig
@@ -29,7 +29,7 @@ from dsrface.types import HIGH_SIZE_PX, Batch
 _RECORD = HIGH_SIZE_PX * HIGH_SIZE_PX * 3
 
 
-class Memo:
+class OutputSpool:
     """DSR outputs by the content of their VLR image, in a scratch file.
 
     Args:
@@ -71,13 +71,13 @@ class Memo:
         self._path.unlink(missing_ok=True)
 
 
-def remembering(make_inputs: InputMaker, memo: Memo) -> InputMaker:
+def remembering(make_inputs: InputMaker, spool: OutputSpool) -> InputMaker:
     """Return `make_inputs`, keeping every DSR output that passes."""
 
     def wrapped(inputs: Tensor, high: Tensor) -> Tensor:
         outputs = make_inputs(inputs, high)
         if inputs.shape[1] != HIGH_SIZE_PX:
-            memo.remember(inputs, outputs)
+            spool.remember(inputs, outputs)
         return outputs
 
     return wrapped
@@ -86,17 +86,19 @@ def remembering(make_inputs: InputMaker, memo: Memo) -> InputMaker:
 class WriteThroughSource:
     """Live batches in epoch 0; from then on, batches of the cache that it leaves behind.
 
-    After a resume the memo may be empty: what is missing is then computed once more.
+    After a resume the spool may be empty: what is missing is then computed once more.
 
     Args:
         live: The live batches.
         faces: The run's data.
-        memo: What the DSR has put out so far.
+        spool: What the DSR has put out so far.
         loaded: The DSR.
     """
 
-    def __init__(self, live: BatchSource, faces: RecogniserData, memo: Memo, loaded: LoadedModel) -> None:
-        self._live, self._faces, self._memo, self._loaded = live, faces, memo, loaded
+    def __init__(
+        self, live: BatchSource, faces: RecogniserData, spool: OutputSpool, loaded: LoadedModel
+    ) -> None:
+        self._live, self._faces, self._spool, self._loaded = live, faces, spool, loaded
         self._cached: BatchSource | None = None
 
     @property
@@ -115,41 +117,41 @@ class WriteThroughSource:
 
     def _write(self) -> BatchSource:
         faces, config = self._faces, self._faces.config
-        where = faces.where
+        run = faces.context
         assert config.live is not None
         folder = faces.train.outputs_dir(config.vlr_size)
-        settings = PrecomputeConfig(
+        precompute = PrecomputeConfig(
             data=config.data, weights=config.live, workers=0, device=config.device, amp=config.amp
         )
-        recalling = functools.partial(_RecallingUpscaler, memo=self._memo)
-        setting = Setting(
-            settings,
+        recalling = functools.partial(_RecallingUpscaler, spool=self._spool)
+        context = PrecomputeContext(
+            precompute,
             self._loaded,
             config.vlr_size,
-            where.device,
-            where.ranks,
-            where.emit,
+            run.device,
+            run.ranks,
+            run.emit,
             make_upscaler=recalling,
         )
-        where.emit(Note(f"write-through: {len(self._memo)} outputs of the first epoch go to {folder}"))
-        for job in make_jobs(settings, config.vlr_size):
+        run.emit(Note(f"write-through: {len(self._spool)} outputs of the first epoch go to {folder}"))
+        for job in make_jobs(precompute, config.vlr_size):
             if job.outputs_dir == folder:
-                for store in stores_of(job, setting):
-                    run_folder(store, setting)
-        self._memo.close()
+                for store in stores_of(job, context):
+                    run_folder(store, context)
+        self._spool.close()
         cached = config.model_copy(update={"live": None, "dsr_outputs": folder, "write_through": False})
         return replace(faces, config=cached).source()
 
 
 class _RecallingUpscaler(Upscaler):
-    """An upscaler that computes only what the memo does not hold."""
+    """An upscaler that computes only what the spool does not hold."""
 
-    def __init__(self, model: nn.Module, device: Device, *, memo: Memo) -> None:
+    def __init__(self, model: nn.Module, device: Device, *, spool: OutputSpool) -> None:
         super().__init__(model, device)
-        self._memo = memo
+        self._spool = spool
 
     def __call__(self, low: Tensor) -> Get:
-        known = self._memo.recall(low)
+        known = self._spool.recall(low)
         if known is None:
             return super().__call__(low)
         return known.numpy

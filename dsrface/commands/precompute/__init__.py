@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dsrface.commands.shared.outputs.context import PrecomputeContext
 from dsrface.commands.shared.outputs.jobs import Job, make_jobs
-from dsrface.commands.shared.outputs.setting import Setting
 from dsrface.commands.shared.outputs.store import FolderResult, run_folder
 from dsrface.commands.shared.outputs.stores import stores_of
 from dsrface.config.precompute import PrecomputeConfig
@@ -67,12 +67,14 @@ def run(config: PrecomputeConfig, *, emit: Emit) -> PrecomputeResult:
     if config.verify:
         return _verify(config, jobs, emit)
     with process_group(device) as ranks:
-        setting = Setting(config, loaded, vlr_size, device, ranks, emit if ranks.is_main else _silent)
-        setting.emit(Note(f"device: {device.reason}"))
+        context = PrecomputeContext(
+            config, loaded, vlr_size, device, ranks, emit if ranks.is_main else _silent
+        )
+        context.emit(Note(f"device: {device.reason}"))
         limit_torch_threads(0)
-        stores = [store for job in jobs for store in stores_of(job, setting)]
-        folders = [run_folder(store, setting) for store in stores]
-    return _result(config, setting, folders)
+        stores = [store for job in jobs for store in stores_of(job, context)]
+        folders = [run_folder(store, context) for store in stores]
+    return _result(config, context, folders)
 
 
 def _vlr_size(config: PrecomputeConfig, loaded: LoadedModel) -> int:
@@ -113,7 +115,9 @@ def _verify_progress(folder: Path, emit: Emit) -> Callable[[int, int], None]:
     return lambda done, total: emit(Progress(f"verify {folder.parent.name}/{folder.name}", done, total))
 
 
-def _result(config: PrecomputeConfig, setting: Setting, folders: list[FolderResult]) -> PrecomputeResult:
+def _result(
+    config: PrecomputeConfig, context: PrecomputeContext, folders: list[FolderResult]
+) -> PrecomputeResult:
     made = [folder for folder in folders if folder.num_images]
     if not made:
         summary = "Nothing to do: every output is there, made by these weights, settings and images."
@@ -128,7 +132,7 @@ def _result(config: PrecomputeConfig, setting: Setting, folders: list[FolderResu
         following = f"ls {shlex.quote(location)}"
     else:
         following = (
-            f"dsrface finetune {shlex.quote(str(config.data))} --vlr-size {setting.vlr_size} "
+            f"dsrface finetune {shlex.quote(str(config.data))} --vlr-size {context.vlr_size} "
             f"--dsr-outputs {shlex.quote(location)}"
         )
     return PrecomputeResult(summary, location, following, tuple(folders))

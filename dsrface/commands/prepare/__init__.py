@@ -116,7 +116,7 @@ def run(config: PrepareConfig, *, emit: Emit) -> PrepareResult:
         built = build(config, staging, scan, alignment, emit)
         new_info = {"schema_version": SCHEMA_VERSION, "settings": settings, "source": source, **built}
         changed = move_into_place(staging / "tree", config.data)
-        # The hash is over what lies in DATA now, so that a foreign picture cannot slip in unseen.
+        # The hash is over what lies in DATA now, so that a foreign image cannot slip in unseen.
         new_info["content_sha256"] = content_sha256(config.data, new_info, emit)
         write_json(config.data / DATASET_FILE, new_info)
         shutil.rmtree(staging)
@@ -196,7 +196,7 @@ def _without_pairs(data: Path, splits: Iterable[str]) -> Iterable[str]:
     for split in (name for name in splits if name != "train"):
         persons = Counter(person_of(name) for name in walk_images(data / split / HIGH_FOLDER))
         if max(persons.values()) < 2:
-            yield f"nobody in the {split} split has two pictures: there is no pair of one person to recognise"
+            yield f"nobody in the {split} split has two images: there is no pair of one person to recognise"
 
 
 def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
@@ -205,7 +205,7 @@ def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
     if num_bad > num_good / 4:
         yield f"{num_bad} of {num_bad + num_good} photos were left out: {listed(bad)}; see {BAD_IMAGES_FILE}"
     if unread := bad.get("unread-format", 0):
-        yield f"{unread} files look like pictures of formats that are not read; {BAD_IMAGES_FILE} lists them"
+        yield f"{unread} files look like images of formats that are not read; {BAD_IMAGES_FILE} lists them"
     if several := info["num_several_faces"]:
         rule = info["settings"]["faces"]
         yield f"{several} photos show several faces; the {rule} was taken: see {SEVERAL_FACES_FILE}"
@@ -221,7 +221,7 @@ def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
         first = (across or near["listed"])[0]
         names = f"{escape_name(first['first'])} and {escape_name(first['second'])}"
         yield (
-            f"{near['num_pairs']} pairs of nearly equal pictures under different persons "
+            f"{near['num_pairs']} pairs of nearly equal images under different persons "
             f"({len(across)} of those listed lie across splits), e.g. {names}: "
             f"see near_duplicates in {DATASET_FILE}"
         )

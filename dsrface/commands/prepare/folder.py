@@ -124,10 +124,10 @@ def move_into_place(tree: Path, data: Path) -> int:
 
 
 def content_sha256(data: Path, info: Mapping[str, Any], emit: Emit) -> str:
-    """Return the hash over all pictures of a data set.
+    """Return the hash over all images of a data set.
 
     Raises:
-        RunError: there are more pictures than were made.
+        RunError: there are more images than were made.
     """
     folders = [HIGH_FOLDER, *(low_folder(size) for size in info["sizes"]["vlr_px"])]
     files: list[str] = []
@@ -137,10 +137,10 @@ def content_sha256(data: Path, info: Mapping[str, Any], emit: Emit) -> str:
             names = list(walk_images(root)) if root.is_dir() else []
             if len(names) > counts["images"]:
                 raise RunError(
-                    f"{split}/{folder} holds {len(names)} pictures; {counts['images']} were made.",
+                    f"{split}/{folder} holds {len(names)} images; {counts['images']} were made.",
                     id="data-set-changed",
                     where=root,
-                    hint="Remove the pictures that do not belong there, or prepare into another folder.",
+                    hint="Remove the images that do not belong there, or prepare into another folder.",
                 )
             files += [f"{split}/{folder}/{name}" for name in names]
     return digest(data, files, emit, "verifying")

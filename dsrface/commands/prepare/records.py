@@ -53,7 +53,7 @@ def count_sizes(done: Iterable[FaceDone]) -> dict[str, int]:
 def near_duplicates(
     thumbs_path: Path, rows: Sequence[int], done: Sequence[FaceDone], splits: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return how many pictures of different persons look the same, and the most alike of them.
+    """Return how many images of different persons look the same, and the most alike of them.
 
     Args:
         thumbs_path: File of all thumbs; it is mapped into memory, so that millions of them do not fill it.
@@ -108,7 +108,7 @@ def write_native_faces(tree: Path, done: Sequence[FaceDone], splits: Mapping[str
 def write_preview(
     tree: Path, done: Sequence[FaceDone], splits: Mapping[str, str], sizes_px: Sequence[int]
 ) -> None:
-    """Write one picture of the first persons of the first split, each in every size that there is."""
+    """Write one image of the first persons of the first split, each in every size that there is."""
     shown = next(split for split in SPLITS if split in splits.values())
     first: dict[str, str] = {}
     for item in done:

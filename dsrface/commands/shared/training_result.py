@@ -6,7 +6,7 @@ import shlex
 from dataclasses import asdict, dataclass
 
 from dsrface.config.engine import TrainingConfig
-from dsrface.engine.context import Outcome, Where
+from dsrface.engine.context import Outcome, RunContext
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class TrainingResult:
         return asdict(self)
 
 
-def interrupted(config: TrainingConfig, where: Where, outcome: Outcome) -> TrainingResult:
+def interrupted(config: TrainingConfig, context: RunContext, outcome: Outcome) -> TrainingResult:
     """Return the result of a run that a signal ended: how to go on with it."""
-    run_dir, data = shlex.quote(str(where.folder.path)), shlex.quote(str(config.data))
+    run_dir, data = shlex.quote(str(context.folder.path)), shlex.quote(str(config.data))
     return TrainingResult(
         f"Interrupted after step {outcome.step}; resumed, it goes on from step {outcome.saved_step}.",
-        str(where.folder.path),
+        str(context.folder.path),
         f"dsrface {config.command} {data} --config {run_dir}/config.toml --run {run_dir} --resume",
         outcome,
         outcome.exit_code,

@@ -17,7 +17,7 @@ from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import BatchSampler, EpochOrder, in_order
 from dsrface.data.training_record import write_training_record
-from dsrface.engine.context import Outcome, Where
+from dsrface.engine.context import Outcome, RunContext
 from dsrface.engine.dsr_task import DsrTask
 from dsrface.engine.inference import Images, gather
 from dsrface.engine.loop import fit
@@ -46,32 +46,34 @@ def run(config: TrainDsrConfig, *, emit: Emit) -> TrainingResult:
     degradation = data.degradation(config.vlr_size)
     with training_session(
         config, emit=emit, data_sha256=data.source_digest, degradation=degradation
-    ) as where:
-        if where.ranks.is_main:
-            write_training_record(where.folder.path, train)
+    ) as context:
+        if context.ranks.is_main:
+            write_training_record(context.folder.path, train)
         for note in data.notes:
-            where.emit(Note(note))
+            context.emit(Note(note))
         for doubt in doubts:
-            where.emit(Note(doubt, is_warning=True))
-        outcome = _train(config, data, train, val, where)
-    return _result(config, where, outcome)
+            context.emit(Note(doubt, is_warning=True))
+        outcome = _train(config, data, train, val, context)
+    return _result(config, context, outcome)
 
 
-def _train(config: TrainDsrConfig, data: FaceData, train: FaceSplit, val: FaceSplit, where: Where) -> Outcome:
+def _train(
+    config: TrainDsrConfig, data: FaceData, train: FaceSplit, val: FaceSplit, context: RunContext
+) -> Outcome:
     if config.augment.enabled and data.degradation(config.vlr_size) is None:
         note = "How the VLR images were made is not recorded, so both twins are only mirrored, not moved."
-        where.emit(Note(note))
+        context.emit(Note(note))
     dataset = dsr_pairs(config, data, train)
     sampler = BatchSampler(
         EpochOrder(len(train), config.seed),
         batch_size=config.batch_size,
         drop_last=False,
-        rank=where.ranks.rank,
-        world_size=where.ranks.world_size,
+        rank=context.ranks.rank,
+        world_size=context.ranks.world_size,
     )
-    task = _task(config, train, val, where)  # first: weights that do not fit are found at once
+    task = _task(config, train, val, context)  # first: weights that do not fit are found at once
     num_workers = choose_workers(
-        config.workers, dataset, batch_size=sampler.batch_size, ranks=where.ranks, emit=where.emit
+        config.workers, dataset, batch_size=sampler.batch_size, ranks=context.ranks, emit=context.emit
     )
     limit_torch_threads(num_workers)
     with make_loader(
@@ -79,24 +81,29 @@ def _train(config: TrainDsrConfig, data: FaceData, train: FaceSplit, val: FaceSp
         sampler,
         num_workers=num_workers,
         start_method=config.loader.method,
-        pin_memory=where.device.kind == "cuda",
+        pin_memory=context.device.kind == "cuda",
         prefetch_factor=config.loader.prefetch_factor,
         timeout_s=config.loader.timeout_s,
     ) as loader:
         return fit(
-            task, loader, phase_epochs=(config.epochs,), optim=config.optim, engine=config.engine, where=where
+            task,
+            loader,
+            phase_epochs=(config.epochs,),
+            optim=config.optim,
+            engine=config.engine,
+            context=context,
         )
 
 
-def _task(config: TrainDsrConfig, train: FaceSplit, val: FaceSplit, where: Where) -> DsrTask:
-    device = where.device.torch_name
+def _task(config: TrainDsrConfig, train: FaceSplit, val: FaceSplit, context: RunContext) -> DsrTask:
+    device = context.device.torch_name
     shape = DsrConfig(network=config.model, vlr_size=config.vlr_size)
     model = build_dsr(shape).to(device)
     identity = None
     if config.identity_weights is not None:
         loaded = load_recogniser(config.identity_weights, device=device)
         loaded.require_gradient("what the identity loss learns from")
-        where.folder.pin("identity_weights", loaded.sha256)
+        context.folder.pin("identity_weights", loaded.sha256)
         identity = IdentityLoss(loaded.model, loaded.preprocess).to(device)
     vgg = (
         VggLoss(config.loss.vgg_weights).to(device)
@@ -105,7 +112,7 @@ def _task(config: TrainDsrConfig, train: FaceSplit, val: FaceSplit, where: Where
     )
     million = count_parameters(model) / 1e6
     terms = [config.loss.pixel, *(["identity"] if identity else []), *(["VGG"] if vgg else [])]
-    where.emit(
+    context.emit(
         Note(
             f"{config.model.arch} DSR, {million:.2f} M parameters; losses: {', '.join(terms)}; "
             f"{len(train)} images"
@@ -119,10 +126,10 @@ def _task(config: TrainDsrConfig, train: FaceSplit, val: FaceSplit, where: Where
         vgg=vgg,
         images=_validation_images(config, val),
         names=train.names,
-        device=where.device,
+        device=context.device,
         eval_batch_size=config.eval.batch_size,
         num_strips=config.eval.num_strips,
-        extra=where.folder.origin,
+        extra=context.folder.origin,
     )
 
 
@@ -139,10 +146,10 @@ def _validation_images(config: TrainDsrConfig, val: FaceSplit) -> Images:
         return gather(loader.epoch(0))
 
 
-def _result(config: TrainDsrConfig, where: Where, outcome: Outcome) -> TrainingResult:
-    run_dir = str(where.folder.path)
+def _result(config: TrainDsrConfig, context: RunContext, outcome: Outcome) -> TrainingResult:
+    run_dir = str(context.folder.path)
     if outcome.status == INTERRUPTED:
-        return interrupted(config, where, outcome)
+        return interrupted(config, context, outcome)
     best = outcome.best_metrics
     verdict = f"best at step {outcome.best_step} of {outcome.step}"
     if outcome.best_step == 0:

@@ -22,14 +22,14 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Face:
-    """A picture of a benchmark.
+    """A image of a benchmark.
 
     Args:
         name: How it is called in the results.
         source: Its file, or its encoded bytes.
         person: Who it shows; every distractor is a person of its own.
         is_low: A native low-resolution face, which has no HR twin.
-        points: Five landmarks that it is aligned by; None takes the picture as it is, resized.
+        points: Five landmarks that it is aligned by; None takes the image as it is, resized.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Face:
         """Return the face, uint8 [size_px, size_px, 3].
 
         Raises:
-            DataError: the picture or its landmarks cannot be used.
+            DataError: the image or its landmarks cannot be used.
         """
         if isinstance(self.source, bytes):
             image = decode_image(self.source, where=self.name)
@@ -91,11 +91,11 @@ class PairTest:
 
 @dataclass(frozen=True)
 class Template:
-    """Pictures of one person that are compared as one.
+    """Images of one person that are compared as one.
 
     Args:
         faces: Positions of its faces.
-        media: Photo or video that each is from; frames of one video count as one picture.
+        media: Photo or video that each is from; frames of one video count as one image.
         person: Who it shows.
     """
 
@@ -110,10 +110,10 @@ class Benchmark:
 
     Args:
         name: As `--protocol` has it.
-        faces: All pictures.
+        faces: All images.
         searches: Identification.
         pair_tests: Verification.
-        templates: Pictures that are compared as one; empty where each stands for itself.
+        templates: Images that are compared as one; empty where each stands for itself.
         fars: False-accept rates that are published for it.
         has_twins: Its faces are HR, and their VLR faces are made by reducing them.
         notes: What was assumed, for people.

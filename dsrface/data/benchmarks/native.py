@@ -84,7 +84,7 @@ def _faces(
 
 
 def _conditions(root: Path) -> dict[str, dict[str, str]]:
-    """Return the named groups of `prepare --persons` by picture."""
+    """Return the named groups of `prepare --persons` by image."""
     path = root / NATIVE_FILE
     if not path.is_file():
         return {}

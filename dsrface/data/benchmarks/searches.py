@@ -128,9 +128,7 @@ def _survface_pairs(folder: Path) -> tuple[list[Face], Pairs, tuple[str, ...]]:
             if faces[first].person != faces[second].person
         ]
         rows += impostors[:: max(1, len(impostors) // _MAX_GENERATED_IMPOSTORS)]
-        notes = (
-            "there is no negative_pairs_names.mat: impostor pairs are made of pictures of different ids",
-        )
+        notes = ("there is no negative_pairs_names.mat: impostor pairs are made of images of different ids",)
     table_of = np.array(rows, np.int64).reshape(-1, 3)
     pairs = Pairs(table_of[:, 0], table_of[:, 1], table_of[:, 2].astype(bool), "the lists of QMUL-SurvFace")
     return faces, pairs, notes
@@ -160,7 +158,7 @@ def _listed_faces(folder: Path, listing: Path, part: str) -> list[Face]:
     missing = [name for name in names if name not in known]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(names)} pictures of the list are missing, first {missing[0]!r}.",
+            f"{len(missing)} of {len(names)} images of the list are missing, first {missing[0]!r}.",
             id="bad-list-file",
             where=folder,
         )

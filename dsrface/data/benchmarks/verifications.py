@@ -21,7 +21,7 @@ def read_lfw(root: Path, pairs: Path | None, *, name: str = "lfw") -> Benchmark:
     """Read LFW or XQLFW: folders of persons and a `pairs.txt`, ten folds.
 
     Args:
-        root: Folder of the pictures and, by default, of the list.
+        root: Folder of the images and, by default, of the list.
         pairs: The list; None looks for a file called `*pairs.txt` below the folder.
         name: `lfw` or `xqlfw`.
 
@@ -33,13 +33,13 @@ def read_lfw(root: Path, pairs: Path | None, *, name: str = "lfw") -> Benchmark:
         raise DataError(
             "There is no *pairs.txt.", id="other-layout", where=root, hint="Name it with --pairs."
         )
-    # Person and picture are the last two parts, whatever folders the archive has around them.
+    # Person and image are the last two parts, whatever folders the archive has around them.
     files = {"/".join(Path(file).parts[-2:]): file for file in walk_images(root) if "/" in file}
     split = make_split("test", root, files, low_folders={})
     found = read_pairs(listing, split)
     if len(found) == 0:
         raise DataError(
-            f"None of the {found.num_skipped} pairs of {listing.name} has both pictures.",
+            f"None of the {found.num_skipped} pairs of {listing.name} has both images.",
             id="pairs-elsewhere",
             where=root,
         )
@@ -52,7 +52,7 @@ def read_lfw(root: Path, pairs: Path | None, *, name: str = "lfw") -> Benchmark:
         place[found.first], place[found.second], found.is_same, found.origin, found.fold, found.num_folds
     )
     notes = (
-        (f"{found.num_skipped} pairs are left out: their pictures are missing",) if found.num_skipped else ()
+        (f"{found.num_skipped} pairs are left out: their images are missing",) if found.num_skipped else ()
     )
     return Benchmark(name, faces, pair_tests=twin_tests(kept), has_twins=True, notes=notes)
 
@@ -60,7 +60,7 @@ def read_lfw(root: Path, pairs: Path | None, *, name: str = "lfw") -> Benchmark:
 def read_bin(path: Path) -> Benchmark:
     """Read a `.bin` set of insightface; its ten folds are equal parts in the order of the file.
 
-    The file does not say who the persons are: pictures that are linked by genuine pairs, or equal, count as
+    The file does not say who the persons are: images that are linked by genuine pairs, or equal, count as
     one.
     """
     content = read_validation_set(path)
@@ -73,17 +73,17 @@ def read_bin(path: Path) -> Benchmark:
     )
     rows = [(2 * k, 2 * k + 1, is_same, int(folds[k])) for k, is_same in enumerate(content.is_same)]
     pairs = folded(rows, f"10 folds of {path.name}", num_folds=min(NUM_FOLDS, num_pairs))
-    persons = _linked(content.pictures, content.is_same)
+    persons = _linked(content.images, content.is_same)
     faces = [
-        Face(f"{path.name}, picture {number}", picture, f"group {persons[number]}", is_low=False)
-        for number, picture in enumerate(content.pictures)
+        Face(f"{path.name}, image {number}", image, f"group {persons[number]}", is_low=False)
+        for number, image in enumerate(content.images)
     ]
-    note = "persons are not named in such a file: pictures linked by genuine pairs count as one person"
+    note = "persons are not named in such a file: images linked by genuine pairs count as one person"
     return Benchmark("bin", faces, pair_tests=twin_tests(pairs), has_twins=True, notes=(note,))
 
 
 def read_ijb(root: Path) -> Benchmark:
-    """Read IJB-B or IJB-C: templates of several pictures, aligned by the five points of its list.
+    """Read IJB-B or IJB-C: templates of several images, aligned by the five points of its list.
 
     Source:
         Maze et al. 2018 (IJB-C); the files as insightface's `recognition/_evaluation_/ijb` has them.
@@ -158,12 +158,12 @@ def _table(path: Path, num_fields: int) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _linked(pictures: Sequence[bytes], is_same: Sequence[bool]) -> list[int]:
+def _linked(images: Sequence[bytes], is_same: Sequence[bool]) -> list[int]:
     first_of: dict[bytes, int] = {}
     links = [(2 * k, 2 * k + 1) for k, same in enumerate(is_same) if same]
-    for number, picture in enumerate(pictures):
-        links.append((number, first_of.setdefault(hashlib.sha256(picture).digest(), number)))
-    return _groups(len(pictures), links)
+    for number, image in enumerate(images):
+        links.append((number, first_of.setdefault(hashlib.sha256(image).digest(), number)))
+    return _groups(len(images), links)
 
 
 def _linked_templates(pairs: Pairs, num: int) -> list[int]:

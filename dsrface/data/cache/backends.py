@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dsrface.data.cache.column import Column, Extent
-from dsrface.runtime.cpu import memory_limit
+from dsrface.runtime.resources import memory_limit
 from dsrface.runtime.text import size_text
 from dsrface.types import to_device
 

@@ -29,12 +29,12 @@ _MTCNN_KEYS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
 
 def read_landmarks(path: Path) -> dict[str, Points]:
-    """Read five points a picture; the content decides which format it is.
+    """Read five points per image; the content decides which format it is.
 
     Known are CSV with the columns of `LANDMARK_COLUMNS` in any order, or without a first line when each line
     is a name and ten numbers, separated by commas, semicolons or tabs; CelebA's `list_landmarks_*.txt`;
     RetinaFace's (WIDER FACE) `label.txt`; JSON of serengil/retinaface and of MTCNN (`keypoints`). Of several
-    faces in one picture the first is taken.
+    faces in one image the first is taken.
 
     Returns:
         File, relative to the photo folder with `/`, to float64 [5, 2] in pixels.
@@ -67,9 +67,9 @@ def _text(path: Path) -> str:
         raise _bad(f"Cannot read the landmarks: {error.strerror or error}.", path) from None
     if content.startswith(b"\x93NUMPY"):
         raise _bad(
-            "This is a numpy array, which does not say which picture a row belongs to.",
+            "This is a numpy array, which does not say which image a row belongs to.",
             path,
-            hint="Write it as CSV, with the list of pictures in the order of the rows: "
+            hint="Write it as CSV, with the list of images in the order of the rows: "
             "python -c \"import numpy as n; p = n.load('points.npy').reshape(-1, 10); "
             "[print(f, *r, sep=',') for f, r in zip(open('files.txt').read().split(), p)]\" > landmarks.csv",
         )
@@ -112,7 +112,7 @@ def _widerface_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tu
             continue
         fields = line.split()
         if is_taken or len(fields) < _WIDERFACE_BOX + _WIDERFACE_FIELDS:
-            continue  # another face of the same picture, or one without points
+            continue  # another face of the same image, or one without points
         marks = fields[_WIDERFACE_BOX : _WIDERFACE_BOX + _WIDERFACE_FIELDS]
         yield name, _points([marks[k] for k in range(len(marks)) if k % 3 != 2], f"{path}, line {number}")
         is_taken = True
@@ -124,7 +124,7 @@ def _json_rows(text: str, path: Path) -> Iterator[tuple[str, Points]]:
     except (ValueError, RecursionError) as error:
         raise _bad(f"The landmarks file is no JSON: {error}.", path) from None
     if not isinstance(content, dict):
-        raise _bad("The JSON must be an object of picture to faces.", path)
+        raise _bad("The JSON must be an object of image to faces.", path)
     for name, faces in content.items():
         face = _first_face(faces)
         if face is None:
@@ -136,7 +136,7 @@ def _json_rows(text: str, path: Path) -> Iterator[tuple[str, Points]]:
 
 
 def _first_face(faces: Any) -> tuple[Mapping[str, Any], Sequence[str]] | None:
-    """Return the points of a picture's first face, and their keys in the template's order."""
+    """Return the points of an image's first face, and their keys in the template's order."""
     if isinstance(faces, dict) and not ({"keypoints", "landmarks"} & faces.keys()):
         faces = list(faces.values())
     face = faces[0] if isinstance(faces, list) and faces else faces
@@ -151,7 +151,7 @@ def _first_face(faces: Any) -> tuple[Mapping[str, Any], Sequence[str]] | None:
 def turn_round(landmarks: Mapping[str, Points]) -> dict[str, Points] | None:
     """Return the points with left and right exchanged when every face of a file has them as the person has.
 
-    A mirrored face cannot be told from exchanged names by one picture, but the names of a whole file can.
+    A mirrored face cannot be told from exchanged names by one image, but the names of a whole file can.
 
     Returns:
         The exchanged points; None when they are in the viewer's order, or in both orders.

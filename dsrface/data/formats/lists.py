@@ -1,4 +1,4 @@
-"""Lists of pictures: whose each is, and which split it belongs to."""
+"""Lists of images: whose each is, and which split it belongs to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class FileTable(Generic[T]):
-    """A value for each picture of a list.
+    """A value for each image of a list.
 
     Args:
         values: Value by file as the list writes it, with `/`.
@@ -43,7 +43,7 @@ class FileTable(Generic[T]):
         return self._values.values()
 
     def get(self, file: str) -> T | None:
-        """Return the value of a picture by its path, by any end of its path, or by its name alone."""
+        """Return the value of an image by its path, by any end of its path, or by its name alone."""
         rest = file
         while rest:
             if rest in self._values:
@@ -53,9 +53,9 @@ class FileTable(Generic[T]):
 
 
 def read_file_list(path: Path, *, what: str) -> FileTable[str]:
-    """Read lines of a picture and a value, separated by a comma, semicolon, tab or blanks.
+    """Read lines of an image and a value, separated by a comma, semicolon, tab or blanks.
 
-    A first line of headings names no picture and does no harm.
+    A first line of headings names no image and does no harm.
 
     Args:
         path: The list.
@@ -75,10 +75,10 @@ def read_file_list(path: Path, *, what: str) -> FileTable[str]:
         fields = _fields(line)
         if len(fields) != 2 or not all(fields):
             raise DataError(
-                f"Expected a picture and a {what}, not {line.strip()!r}.",
+                f"Expected an image and a {what}, not {line.strip()!r}.",
                 id="bad-list-file",
                 where=f"{path}, line {number}",
-                hint=f"One line a picture: its path, a blank or comma, its {what}.",
+                hint=f"One line per image: its path, a blank or comma, its {what}.",
             )
         values[fields[0].replace("\\", "/").removeprefix("./")] = fields[1]
     if not values:
@@ -92,7 +92,7 @@ def split_of_word(word: str) -> str | None:
 
 
 def split_folders(files: Iterable[str]) -> dict[str, str]:
-    """Return the split that each top folder names, when all pictures lie in such folders and there are two.
+    """Return the split that each top folder names, when all images lie in such folders and there are two.
 
     A folder that is called `0` or `1` is a person, not a split.
     """
@@ -103,10 +103,10 @@ def split_folders(files: Iterable[str]) -> dict[str, str]:
 
 
 def majority_splits(given: Sequence[tuple[str, str]]) -> tuple[dict[str, str], list[str]]:
-    """Return one split a person, the one of most of their pictures, and the persons who had several.
+    """Return one split a person, the one of most of their images, and the persons who had several.
 
     Args:
-        given: Person and split of each picture.
+        given: Person and split of each image.
     """
     counts: dict[str, dict[str, int]] = {}
     for person, split in given:

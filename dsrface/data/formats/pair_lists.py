@@ -27,7 +27,7 @@ class PairLine:
     """A pair of a list.
 
     Args:
-        first: A picture: (person, number), or its path.
+        first: An image: (person, number), or its path.
         second: The other.
         is_same: Whether both show one person.
         fold: 0-based.
@@ -158,7 +158,7 @@ def _checked_keys(fields: Sequence[str], *, is_same: bool, where: str) -> tuple[
     keys = _lfw_keys(fields)
     if keys is None:
         text = next(text for text in (fields[1:] if is_same else fields[1::2]) if not _is_number(text))
-        raise DataError(f"{text!r} is not the number of a picture.", id="bad-pairs", where=where, hint=_FORMS)
+        raise DataError(f"{text!r} is not the number of an image.", id="bad-pairs", where=where, hint=_FORMS)
     if not is_same and keys[0][0] == keys[1][0]:
         raise DataError(
             f"An impostor pair names {keys[0][0]!r} twice.", id="bad-pairs", where=where, hint=_FORMS

@@ -1,7 +1,7 @@
 """MXNet RecordIO, as insightface's training sets come: `train.rec`, `train.idx` and `property`.
 
 The file is never read as a whole: a table of places is made from the index, or from the record headers when
-there is no index, and a picture is read when it is wanted.
+there is no index, and an image is read when it is wanted.
 
 Source:
     dmlc-core `recordio.h` for the framing, MXNet `recordio.IRHeader` for the payload, insightface
@@ -29,7 +29,7 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 @dataclass(frozen=True, slots=True)
 class RecordPlace:
-    """A record that holds a picture, or one that cannot be read.
+    """A record that holds an image, or one that cannot be read.
 
     Args:
         key: Its number in the index, or its position in a file without index.
@@ -76,9 +76,9 @@ class RecordFile:
         self._file.close()
 
     def places(self) -> Iterator[RecordPlace]:
-        """Yield every record that holds a picture, and every damaged one, in the order of the file.
+        """Yield every record that holds an image, and every damaged one, in the order of the file.
 
-        The header record and the identity records of insightface's files hold no picture and are passed over.
+        The header record and the identity records of insightface's files hold no image and are passed over.
 
         Raises:
             DataError: an index that is none.
@@ -87,24 +87,24 @@ class RecordFile:
         offsets = _read_index(index) if index.is_file() else self._scan()
         for key, offset in offsets:
             try:
-                label, has_picture = self._describe(offset)
+                label, has_image = self._describe(offset)
             except DataError as error:
                 yield RecordPlace(key, offset, None, error.message)
                 continue
-            if has_picture:
+            if has_image:
                 yield RecordPlace(key, offset, label)
 
-    def picture(self, offset: int) -> bytes:
-        """Return the encoded picture of the record at an offset.
+    def image(self, offset: int) -> bytes:
+        """Return the encoded image of the record at an offset.
 
         Raises:
             DataError: damaged; id `damaged-record`.
         """
         payload = self._payload(offset)
-        return payload[self._start_of_picture(payload) :]
+        return payload[self._start_of_image(payload) :]
 
     def _describe(self, offset: int) -> tuple[int, bool]:
-        """Return the label of a record and whether a picture follows, from its first bytes alone."""
+        """Return the label of a record and whether an image follows, from its first bytes alone."""
         flag, length = self._frame(offset)
         if offset + _FRAME.size + length > self._size:
             raise _damaged("it is cut off: the file ends too early")
@@ -120,10 +120,10 @@ class RecordFile:
             if length < _HEADER.size + 4 * num_labels:
                 raise _damaged(f"it is too short for its {num_labels} labels")
             (label,) = struct.unpack_from("<f", head, _HEADER.size)
-        has_picture = length > _HEADER.size + 4 * num_labels
-        if has_picture and not (math.isfinite(label) and label >= 0 and label == int(label)):
+        has_image = length > _HEADER.size + 4 * num_labels
+        if has_image and not (math.isfinite(label) and label >= 0 and label == int(label)):
             raise _damaged(f"its label is {label!r}, not the number of a person")
-        return (int(label) if has_picture else -1), has_picture
+        return (int(label) if has_image else -1), has_image
 
     def _payload(self, offset: int) -> bytes:
         """Return a record's bytes; one that contains the magic number is stored in parts, without it."""
@@ -139,7 +139,7 @@ class RecordFile:
             offset += _FRAME.size + length + -length % 4
 
     @staticmethod
-    def _start_of_picture(payload: bytes) -> int:
+    def _start_of_image(payload: bytes) -> int:
         if len(payload) < _HEADER.size:
             raise _damaged("it is too short for a header")
         num_labels = _HEADER.unpack_from(payload)[0]

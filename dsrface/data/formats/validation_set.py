@@ -1,6 +1,6 @@
 """insightface's verification sets (`lfw.bin`, `cfp_fp.bin`, ...), read without running their pickle.
 
-Such a file is a pickle of (pictures, whether each pair shows one person), with two pictures a pair. A pickle
+Such a file is a pickle of (images, whether each pair shows one person), with two images a pair. A pickle
 can name any function to be called; this reader builds lists, tuples, bytes, numbers and numpy arrays, and
 refuses everything else.
 """
@@ -24,14 +24,14 @@ NUM_FOLDS = 10
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Pictures in pairs: pair i is pictures 2 i and 2 i + 1.
+    """Images in pairs: pair i is images 2 i and 2 i + 1.
 
     Args:
-        pictures: Encoded pictures (JPEG).
+        images: Encoded images (JPEG).
         is_same: Whether each pair shows one person.
     """
 
-    pictures: tuple[bytes, ...]
+    images: tuple[bytes, ...]
     is_same: tuple[bool, ...]
 
 
@@ -53,12 +53,12 @@ def read_validation_set(path: Path) -> ValidationSet:
         raise _unfit(f"it is no whole pickle ({type(error).__name__}: {error})", path) from None
     if not (isinstance(content, tuple | list) and len(content) == 2):
         raise _unfit("it does not hold two lists", path)
-    pictures, is_same = (item.value if isinstance(item, _Array) else item for item in content)
-    if not (isinstance(pictures, list | tuple) and isinstance(is_same, list | tuple | np.ndarray)):
-        raise _unfit("it does not hold a list of pictures and a list of answers", path)
-    if not len(is_same) or len(pictures) != 2 * len(is_same):
-        raise _unfit(f"it holds {len(pictures)} pictures for {len(is_same)} pairs", path)
-    return ValidationSet(tuple(_encoded(item, path) for item in pictures), _flags(is_same, path))
+    images, is_same = (item.value if isinstance(item, _Array) else item for item in content)
+    if not (isinstance(images, list | tuple) and isinstance(is_same, list | tuple | np.ndarray)):
+        raise _unfit("it does not hold a list of images and a list of answers", path)
+    if not len(is_same) or len(images) != 2 * len(is_same):
+        raise _unfit(f"it holds {len(images)} images for {len(is_same)} pairs", path)
+    return ValidationSet(tuple(_encoded(item, path) for item in images), _flags(is_same, path))
 
 
 def _encoded(item: object, path: Path) -> bytes:
@@ -68,7 +68,7 @@ def _encoded(item: object, path: Path) -> bytes:
         return bytes(item)
     if isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim == 1:
         return item.tobytes()
-    raise _unfit(f"a picture is of type {type(item).__name__}, not JPEG bytes", path)
+    raise _unfit(f"a image is of type {type(item).__name__}, not JPEG bytes", path)
 
 
 def _flags(values: Sequence[Any] | NDArray[Any], path: Path) -> tuple[bool, ...]:
@@ -84,7 +84,7 @@ def _unfit(what: str, path: Path) -> DataError:
         f"This is not a verification set of insightface: {what}.",
         id="bad-validation-set",
         where=path,
-        hint="Such a file is a pickle of (list of JPEG bytes, list of booleans), two pictures a pair.",
+        hint="Such a file is a pickle of (list of JPEG bytes, list of booleans), two images a pair.",
     )
 
 
@@ -130,7 +130,7 @@ def _empty_array(*_: object) -> _Array:
 
 def _from_buffer(data: Any, dtype: _Dtype, shape: Any, order: str) -> NDArray[Any]:
     """Stand in for `numpy.core.numeric._frombuffer`."""
-    del order  # pictures and answers have one dimension
+    del order  # images and answers have one dimension
     return np.frombuffer(data, dtype.numpy).reshape(shape)
 
 

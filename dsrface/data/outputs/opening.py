@@ -92,7 +92,7 @@ def open_outputs(
         _check_tree_fresh(outputs_dir, split, low_dir, size_px=size_px)
     else:
         tell(
-            f"{outputs_dir} has no manifest: nobody can tell which weights or images its pictures were made "
+            f"{outputs_dir} has no manifest: nobody can tell which weights or images its images were made "
             "from"
         )
     tell(
@@ -110,12 +110,12 @@ def open_outputs(
 
 
 def check_outputs(split: FaceSplit, outputs_dir: Path) -> None:
-    """Make sure that a folder holds a cache or every picture of the split, before anything is read of it.
+    """Make sure that a folder holds a cache or every image of the split, before anything is read of it.
 
     Raises:
         UsageError: the folder is one of the data set's own.
         RunError: no such folder.
-        DataError: no cache, and pictures of the split are missing.
+        DataError: no cache, and images of the split are missing.
     """
     if not outputs_dir.is_dir():
         raise RunError(
@@ -127,7 +127,7 @@ def check_outputs(split: FaceSplit, outputs_dir: Path) -> None:
     own = (split.high_dir, *(split.root / folder for folder in split.low_folders.values()))
     if outputs_dir.resolve() in {folder.resolve() for folder in own}:
         raise UsageError(
-            "This is a folder of the data set's own pictures, not of DSR outputs.",
+            "This is a folder of the data set's own images, not of DSR outputs.",
             id="not-outputs",
             where=outputs_dir,
             hint="Give what `dsrface precompute` wrote; to train without a DSR, use --no-dsr or --hr-only.",

@@ -84,7 +84,7 @@ def decide_png(
         force: Overwrite what is stale.
 
     Raises:
-        RunError: stale, or a folder of pictures that we did not write.
+        RunError: stale, or a folder of images that we did not write.
     """
     hashes = [bytes(row).hex() for row in inputs]
     header = {
@@ -215,7 +215,7 @@ def read_tree_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_images(folder: Path) -> list[dict[str, Any]]:
-    """Read `images.jsonl`; a line that is no object, or names no picture inside the folder, ends it."""
+    """Read `images.jsonl`; a line that is no object, or names no image inside the folder, ends it."""
     rows: list[dict[str, Any]] = []
     with (
         contextlib.suppress(FileNotFoundError, ValueError, RecursionError),
@@ -280,7 +280,7 @@ def _write_images(folder: Path, rows: Iterator[Mapping[str, Any]]) -> None:
 
 
 def _is_own_name(name: object) -> bool:
-    """Return whether a list names a picture inside the tree; another name is somebody else's work."""
+    """Return whether a list names an image inside the tree; another name is somebody else's work."""
     if not isinstance(name, str) or "\0" in name:
         return False
     path = PurePath(name)

@@ -25,10 +25,10 @@ _EMPTY = torch.empty(0, dtype=torch.uint8)
 
 
 class RowDataset(Dataset[Sample]):
-    """The images of a table, one picture each; an item is asked for as (variant, row).
+    """The images of a table, one image each; an item is asked for as (variant, row).
 
     Args:
-        folder: Folder of the pictures.
+        folder: Folder of the images.
         names: Their names.
         size_px: The side that each must have.
         augmented: Makes the variants after the first; row is its index, variant its epoch.
@@ -54,7 +54,7 @@ class RowDataset(Dataset[Sample]):
         return len(self.names)
 
     def __getitem__(self, key: int | Key) -> Sample:
-        """Return the picture as `inputs`; `high` is empty.
+        """Return the image as `inputs`; `high` is empty.
 
         Raises:
             ImageError: missing, damaged, or of another size.

@@ -54,9 +54,9 @@ def similarity_transform(source: Points, target: Points) -> Points:
 
 
 def align_face(image: ImageU8, landmarks: Points, *, size_px: int = HIGH_SIZE_PX) -> ImageU8:
-    """Return the face on the template, uint8 [size_px, size_px, 3], black where the picture ends.
+    """Return the face on the template, uint8 [size_px, size_px, 3], black where the image ends.
 
-    The picture is sampled at least as finely as its own pixels and then reduced, so that a large photo gives
+    The image is sampled at least as finely as its own pixels and then reduced, so that a large photo gives
     no aliasing.
 
     Args:
@@ -65,25 +65,25 @@ def align_face(image: ImageU8, landmarks: Points, *, size_px: int = HIGH_SIZE_PX
         size_px: Side of the result; the template is scaled with it.
 
     Raises:
-        DataError: landmarks that fall together, lie outside the picture, or are mirrored by their order.
+        DataError: landmarks that fall together, lie outside the image, or are mirrored by their order.
     """
     _check_points(landmarks, width=image.shape[1], height=image.shape[0])
     template = (ARCFACE_TEMPLATE + 0.5) * (size_px / HIGH_SIZE_PX) - 0.5
     matrix = similarity_transform(landmarks, template)
-    picture = Image.fromarray(image)
-    zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))  # result pixels per picture pixel
+    source = Image.fromarray(image)
+    zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))  # result pixels per image pixel
     halvings = 1
     while zoom * halvings < 1 / _MAX_SUPERSAMPLING:
         halvings *= 2
     if halvings > 1:
-        picture = picture.reduce(halvings)
+        source = source.reduce(halvings)
     fine = min(_MAX_SUPERSAMPLING, max(2, math.ceil(1 / (zoom * halvings))))
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
-    # From the centre of a fine pixel to the picture; Pillow adds half a pixel on both sides by itself.
+    # From the centre of a fine pixel to the image; Pillow adds half a pixel on both sides by itself.
     to_result = np.array([[1 / fine, 0, -0.5], [0, 1 / fine, -0.5], [0, 0, 1]])
     to_reduced = np.array([[1 / halvings, 0, 0.5 / halvings], [0, 1 / halvings, 0.5 / halvings], [0, 0, 1]])
     whole = to_reduced @ inverse @ to_result
-    big = picture.transform(
+    big = source.transform(
         (size_px * fine, size_px * fine),
         Image.Transform.AFFINE,
         tuple(whole[:2].reshape(-1)),
@@ -93,11 +93,11 @@ def align_face(image: ImageU8, landmarks: Points, *, size_px: int = HIGH_SIZE_PX
 
 
 def _check_points(landmarks: Points, *, width: int, height: int) -> None:
-    """Refuse the points of another picture, or in another order: the face would be wrecked in silence."""
+    """Refuse the points of another image, or in another order: the face would be wrecked in silence."""
     x, y = landmarks.mean(0)
     if not (0 <= x < width and 0 <= y < height):
         raise DataError(
-            f"The landmarks lie around ({x:.0f}, {y:.0f}), outside the picture of {width}x{height}.",
+            f"The landmarks lie around ({x:.0f}, {y:.0f}), outside the image of {width}x{height}.",
             id="bad-landmarks",
         )
     template = ARCFACE_TEMPLATE - ARCFACE_TEMPLATE.mean(0)

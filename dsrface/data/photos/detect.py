@@ -69,11 +69,11 @@ class Detector:
         Raises:
             ImageError: no face found, or several and `refuse`.
         """
-        picture = Image.fromarray(image)
-        long_side = max(picture.size)
+        photo = Image.fromarray(image)
+        long_side = max(photo.size)
         sides = [side for side in _ENLARGED_PX if side > long_side] or [min(long_side, _LONG_SIDE_PX)]
         for side in sides:
-            boxes, points = self._find(picture, side / long_side)
+            boxes, points = self._find(photo, side / long_side)
             if len(boxes):
                 break
         else:
@@ -82,22 +82,22 @@ class Detector:
             raise ImageError(f"There are {len(boxes)} faces in the photo.", id="several-faces")
         if faces == "central":
             centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
-            best = int(np.argmin(np.linalg.norm(centres - np.array(picture.size) / 2, axis=1)))
+            best = int(np.argmin(np.linalg.norm(centres - np.array(photo.size) / 2, axis=1)))
         else:
             areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
             best = int(np.argmax(areas * boxes[:, 4]))
         return points[best], len(boxes)
 
-    def _find(self, picture: Image.Image, scale: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return boxes [n, 5] and points [n, 5, 2] in pixels of the picture, found in it at a scale."""
-        width, height = (max(1, round(side * scale)) for side in picture.size)
+    def _find(self, photo: Image.Image, scale: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return boxes [n, 5] and points [n, 5, 2] in pixels of the image, found in it at a scale."""
+        width, height = (max(1, round(side * scale)) for side in photo.size)
         # The network halves five times; black at the right and bottom, instead of stretching, keeps the
         # proportions.
         canvas = np.zeros((-(-height // 32) * 32, -(-width // 32) * 32, 3), np.uint8)
         method = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
-        canvas[:height, :width] = np.asarray(picture.resize((width, height), method))
+        canvas[:height, :width] = np.asarray(photo.resize((width, height), method))
         boxes, points = self._network(canvas.shape)(canvas, threshold=_THRESHOLD)
-        true_scale = np.array([width / picture.width, height / picture.height])
+        true_scale = np.array([width / photo.width, height / photo.height])
         boxes = np.asarray(boxes, np.float64)
         boxes[:, :4] /= np.tile(true_scale, 2)
         return boxes, np.asarray(points, np.float64).reshape(-1, 5, 2) / true_scale

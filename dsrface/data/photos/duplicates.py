@@ -1,4 +1,4 @@
-"""The same picture twice: under two persons it poisons training, across splits it flatters the results."""
+"""The same image twice: under two persons it poisons training, across splits it flatters the results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-# Correlation from which two pictures count as one. Two aligned faces of different persons reach 0.95; a copy
+# Correlation from which two images count as one. Two aligned faces of different persons reach 0.95; a copy
 # that was resized, recompressed or darkened keeps 0.975.
 _NEAR = 0.965
 _BLOCK = 4096
@@ -25,9 +25,9 @@ def equal_across_persons(digests: Sequence[bytes], persons: Sequence[str]) -> li
 def near_across_persons(
     thumbs: NDArray[np.int8], persons: Sequence[str], *, max_listed: int
 ) -> tuple[int, list[tuple[int, int, float]]]:
-    """Count pairs of pictures of different persons that look the same, and list the most alike of them.
+    """Count pairs of images of different persons that look the same, and list the most alike of them.
 
-    Up to 60,000 pictures every pair is compared; beyond, only pictures that fall into the same of 4,096 bins
+    Up to 60,000 images every pair is compared; beyond, only images that fall into the same of 4,096 bins
     by random projections, twice over, which finds most copies. Memory does not grow with the number of pairs.
 
     Args:
@@ -41,7 +41,7 @@ def near_across_persons(
     numbers = np.unique(np.asarray(persons, dtype=object).astype(str), return_inverse=True)[1]
     num_pairs = 0
     listed: list[tuple[int, int, float]] = []
-    earlier = np.arange(len(thumbs))  # the bin of each picture in the table before
+    earlier = np.arange(len(thumbs))  # the bin of each image in the table before
     for bins in _tables(thumbs):
         for first, second in _blocks(bins):
             alike = _unit(thumbs[first]) @ _unit(thumbs[second]).T
@@ -60,7 +60,7 @@ def near_across_persons(
 
 
 def _blocks(bins: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield parts of the pictures of a bin, each with itself and every later part of that bin; ascending."""
+    """Yield parts of the images of a bin, each with itself and every later part of that bin; ascending."""
     order = np.argsort(bins, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(bins[order])) + 1):
         parts = [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
@@ -76,7 +76,7 @@ def _unit(thumbs: NDArray[np.int8]) -> NDArray[np.float32]:
 
 
 def _tables(thumbs: NDArray[np.int8]) -> Iterator[NDArray[np.int64]]:
-    """Yield the bin of each picture, once or twice; only pictures of one bin are compared."""
+    """Yield the bin of each image, once or twice; only images of one bin are compared."""
     if len(thumbs) <= _ALL_PAIRS_LIMIT:
         yield np.zeros(len(thumbs), np.int64)
         return

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from dsrface.data import draws
-from dsrface.data.decode import ImageU8, encode_png, read_image, write_picture_bytes
+from dsrface.data.decode import ImageU8, encode_png, read_image, write_image_bytes
 from dsrface.data.degrade import Degradation, degrade
 from dsrface.data.folders import HIGH_FOLDER, low_folder
 from dsrface.data.formats.landmarks import Points
@@ -122,8 +122,8 @@ class FaceMaker:
         for low_target, degradation in targets.items():
             stream = f"prepare-{degradation.size_px}"
             rng = draws.generator(degradation.seed, 0, draws.name_index(photo.name), stream)
-            write_picture_bytes(low_target, encode_png(degrade(high, degradation, rng=rng)))
-        write_picture_bytes(target, encode_png(high))
+            write_image_bytes(low_target, encode_png(degrade(high, degradation, rng=rng)))
+        write_image_bytes(target, encode_png(high))
         return _done(photo, high, num_faces=num_faces)
 
     def _native(self, photo: Photo, points: Points | None) -> FaceDone:
@@ -140,7 +140,7 @@ class FaceMaker:
         face, native_px = nearest_face(image, points, sizes)
         size_px = face.shape[0]
         folder = HIGH_FOLDER if size_px == HIGH_SIZE_PX else low_folder(size_px)
-        write_picture_bytes(self._job.staging / folder / photo.name, encode_png(face))
+        write_image_bytes(self._job.staging / folder / photo.name, encode_png(face))
         return _done(
             photo,
             face,
@@ -166,7 +166,7 @@ class FaceMaker:
             return None, 1
         what = "not a square larger than 112" if align == "resize" else "not 112x112"
         raise ImageError(
-            f"The picture is {width}x{height}, {what}, and there are no landmarks.", id="wrong-size"
+            f"The image is {width}x{height}, {what}, and there are no landmarks.", id="wrong-size"
         )
 
 
@@ -198,7 +198,7 @@ def _check_side(image: ImageU8, least_px: int) -> None:
     height, width = image.shape[:2]
     if min(height, width) < least_px:
         raise ImageError(
-            f"The picture is only {width}x{height}; {least_px} px are needed a side.", id="too-small"
+            f"The image is only {width}x{height}; {least_px} px are needed a side.", id="too-small"
         )
 
 

@@ -67,7 +67,7 @@ def choose_person_rule(persons: str, files: Sequence[str], *, num_skipped: int =
 
     Args:
         persons: `auto`; a folder level, 1 being the uppermost; a regular expression with `(?P<person>...)`,
-            looked for in the path; or a list file of a picture and a person a line.
+            looked for in the path; or a list file of an image and a person a line.
         files: Names of all photos.
         num_skipped: Leading folders that are splits.
 
@@ -96,7 +96,7 @@ def choose_split_rule(split_from: str, files: Sequence[str]) -> SplitRule:
 
     Args:
         split_from: `auto`: the top folders, when they are all called train, val or test; `none`; or a list
-            file of a picture and a split (0, 1, 2 or train, val, test) a line.
+            file of an image and a split (0, 1, 2 or train, val, test) a line.
         files: Names of all photos.
 
     Raises:
@@ -162,7 +162,7 @@ def _list_rule(path: Path) -> PersonRule:
         person = table.get(file)
         return None if person is None else Told(person, "", _stem(file.replace("/", "_")))
 
-    return PersonRule(f"the list {path.name} of {len(table)} pictures", tell, f"is not in {path.name}")
+    return PersonRule(f"the list {path.name} of {len(table)} images", tell, f"is not in {path.name}")
 
 
 def _split_list(path: Path) -> SplitRule:

@@ -1,4 +1,4 @@
-"""One picture that shows what a data set holds: a row a person, the HR face and its VLR faces enlarged.
+"""One image that shows what a data set holds: a row a person, the HR face and its VLR faces enlarged.
 
 Native faces are there in one size only; the other places stay white.
 """
@@ -18,11 +18,11 @@ _GAP_PX = 4
 
 
 def preview_sheet(root: Path, names: Sequence[str], sizes_px: Sequence[int]) -> ImageU8:
-    """Return uint8 [H, W, 3]: for each picture HR and then every VLR size, with its pixels as squares.
+    """Return uint8 [H, W, 3]: for each image HR and then every VLR size, with its pixels as squares.
 
     Args:
         root: Folder with `hr_images` and `vlr_images_SxS`.
-        names: Relative names of the pictures.
+        names: Relative names of the images.
         sizes_px: VLR sizes.
     """
     step = HIGH_SIZE_PX + _GAP_PX
@@ -33,8 +33,8 @@ def preview_sheet(root: Path, names: Sequence[str], sizes_px: Sequence[int]) -> 
         for column, path in enumerate(paths):
             if not path.exists():
                 continue
-            picture = read_image(path)
+            face = read_image(path)
             top, left = _GAP_PX + row * step, _GAP_PX + column * step
-            nearest = (np.arange(HIGH_SIZE_PX) * picture.shape[0]) // HIGH_SIZE_PX
-            sheet[top : top + HIGH_SIZE_PX, left : left + HIGH_SIZE_PX] = picture[nearest][:, nearest]
+            nearest = (np.arange(HIGH_SIZE_PX) * face.shape[0]) // HIGH_SIZE_PX
+            sheet[top : top + HIGH_SIZE_PX, left : left + HIGH_SIZE_PX] = face[nearest][:, nearest]
     return sheet

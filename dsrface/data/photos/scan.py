@@ -56,7 +56,7 @@ class Scan:
 
     Args:
         photos: Sorted by file.
-        strays: Photos whose person or split cannot be told, and pictures of formats that are not read.
+        strays: Photos whose person or split cannot be told, and images of formats that are not read.
         rule: How the persons were told, for people.
         doubts: What may be wrong with that, for people.
         merged: Persons whose photos lie in folders of one name in several places.
@@ -129,7 +129,7 @@ def record_source(source: Path) -> Path:
 def _scan_records(source: Path, persons: str, split_from: str) -> Scan:
     if persons != "auto" or split_from not in {"auto", "none"}:
         raise UsageError(
-            "A RecordIO file says itself whose each picture is; --persons and --split-from are for photos.",
+            "A RecordIO file says itself whose each image is; --persons and --split-from are for photos.",
             id="bad-persons",
         )
     photos: list[Photo] = []
@@ -142,7 +142,7 @@ def _scan_records(source: Path, persons: str, split_from: str) -> Scan:
             person = person_name(place.label)
             photos.append(Photo(name, person, f"{person}/{place.key:08d}.png"))
     if not photos:
-        raise DataError("The file holds no picture.", id="no-photos", where=source)
+        raise DataError("The file holds no image.", id="no-photos", where=source)
     rule = f"persons: the labels of {source.name}, e.g. record {photos[0].file} is of {photos[0].person!r}"
     return Scan(photos, bad, rule, [], [])
 
@@ -229,7 +229,7 @@ def _merged(owned: Sequence[_Owned]) -> list[str]:
 
 
 def _unread(file: str) -> BadPhoto:
-    message = "The file looks like a picture of a format that is not read; convert it to PNG or JPEG."
+    message = "The file looks like an image of a format that is not read; convert it to PNG or JPEG."
     return BadPhoto(file, "unread-format", message)
 
 

@@ -33,20 +33,20 @@ class RecordSource:
         """Return a photo.
 
         Raises:
-            DataError: the record or its picture is damaged.
+            DataError: the record or its image is damaged.
         """
-        return decode_image(self._picture(file), where=self._where(file))
+        return decode_image(self._image(file), where=self._where(file))
 
     def size(self, file: str) -> tuple[int, int]:
-        """Return (width, height) as the picture's header says.
+        """Return (width, height) as the image's header says.
 
         Raises:
-            DataError: the record or its picture is damaged.
+            DataError: the record or its image is damaged.
         """
-        return decoded_size(self._picture(file), where=self._where(file))
+        return decoded_size(self._image(file), where=self._where(file))
 
-    def _picture(self, file: str) -> bytes:
-        return self._records.picture(int(file.partition("@")[2]))
+    def _image(self, file: str) -> bytes:
+        return self._records.image(int(file.partition("@")[2]))
 
     def _where(self, file: str) -> str:
         return f"{self._records.path}, record {file}"

@@ -18,7 +18,7 @@ from dsrface.types import HIGH_SIZE_PX
 
 Grid = NDArray[np.floating[Any]]
 Colour = NDArray[np.floating[Any]]
-Picture = NDArray[np.floating[Any]]
+Pixels = NDArray[np.floating[Any]]
 
 _SKINS = np.array(
     [
@@ -48,12 +48,12 @@ _IRISES = np.array([[70, 44, 26], [104, 72, 40], [96, 110, 70], [84, 116, 140], 
 
 
 def draw_face(identity_seed: int, variation_seed: int, *, size_px: int = HIGH_SIZE_PX) -> ImageU8:
-    """Return one picture of a person who does not exist.
+    """Return one image of a person who does not exist.
 
     Args:
         identity_seed: Who it is.
-        variation_seed: Which picture of that person.
-        size_px: Side of the picture; the drawing scales with it.
+        variation_seed: Which image of that person.
+        size_px: Side of the image; the drawing scales with it.
 
     Returns:
         uint8 [size_px, size_px, 3] RGB; the same seeds give the same bytes.
@@ -165,7 +165,7 @@ class _Drawing:
         self.light /= np.linalg.norm(self.light)
         self.ambient = how.between(0.42, 0.78)
 
-    def render(self) -> Picture:
+    def render(self) -> Pixels:
         image = self._background()
         head, shade = self._head_mask(), self._shade()
         if self.hair_style in {"long", "curly"}:
@@ -195,15 +195,15 @@ class _Drawing:
         return self._inside((radius - 1) * min(a, b), soft)
 
     @staticmethod
-    def _paint(image: Picture, mask: Grid, colour: Picture) -> None:
-        # Most marks cover a small part of the picture; only the rectangle around them is worth mixing.
+    def _paint(image: Pixels, mask: Grid, colour: Pixels) -> None:
+        # Most marks cover a small part of the image; only the rectangle around them is worth mixing.
         rows, columns = np.flatnonzero(mask.max(1) > 0.004), np.flatnonzero(mask.max(0) > 0.004)
         if len(rows) == 0:
             return
         part = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
         image[part] += ((colour[part] if colour.ndim == 3 else colour) - image[part]) * mask[part][..., None]
 
-    def _background(self) -> Picture:
+    def _background(self) -> Pixels:
         how = self.how
         first, second = (np.array(how.rng.uniform(25, 225, 3), np.float32) for _ in range(2))
         if how.chance(0.75):  # mostly walls: little colour
@@ -224,7 +224,7 @@ class _Drawing:
                 9,
             )
             self._paint(image, where * how.between(0.25, 0.8), colour)
-        result: Picture = image.astype(np.float32)
+        result: Pixels = image.astype(np.float32)
         return result
 
     def _width_at(self, y: Grid) -> Grid:
@@ -279,7 +279,7 @@ class _Drawing:
         result: Grid = light.astype(np.float32)
         return result
 
-    def _skin(self) -> Picture:
+    def _skin(self) -> Pixels:
         x, y, ax = self.x, self.y, self.ax
         skin = np.empty((*x.shape, 3), np.float32)
         skin[:] = self.skin
@@ -328,7 +328,7 @@ class _Drawing:
         self._paint(skin, under * 0.3, self.skin * np.float32(0.5))
         return skin
 
-    def _eyes(self, face: Picture, shade: Grid) -> None:
+    def _eyes(self, face: Pixels, shade: Grid) -> None:
         light = np.clip(shade, 0.25, 1.15)[..., None]
         side = np.where(self.x < 0, -1.0, 1.0).astype(np.float32)
         ex = self.ax - self.eye_x
@@ -356,7 +356,7 @@ class _Drawing:
         spot = self._ellipse(self.x - side * self.eye_x - 1.1 - self.gaze[0], iy + 1.2, 0.75, 0.75, 0.8)
         self._paint(face, opening * spot * 0.9, np.array([250, 250, 250], np.float32))
 
-    def _mouth(self, face: Picture, shade: Grid) -> None:
+    def _mouth(self, face: Pixels, shade: Grid) -> None:
         light = np.clip(shade, 0.25, 1.2)[..., None]
         width = self.mouth_w * (1 + 0.17 * self.smile)
         part = self.x / width
@@ -388,7 +388,7 @@ class _Drawing:
         )
         self._paint(face, corner * 0.4, self.skin * np.float32(0.45))
 
-    def _hair_colour(self) -> Picture:
+    def _hair_colour(self) -> Pixels:
         rng = np.random.Generator(np.random.Philox(self.skin_seed + 1))
         curl = 9.0 * np.sin(self.y / 5 + self.x / 7) if self.hair_style == "curly" else 0.0
         place = self.x * 1.3 + 0.35 * self.y * np.clip((self.x - self.parting) / 6, -1, 1) + curl + 128
@@ -397,7 +397,7 @@ class _Drawing:
         light = (0.62 + 0.3 * self.ambient + sheen + 0.18 * self.light[0] * self.x / 40) * (
             1 + 0.12 * strands
         )
-        result: Picture = (self.hair * np.clip(light, 0.2, 1.6)[..., None]).astype(np.float32)
+        result: Pixels = (self.hair * np.clip(light, 0.2, 1.6)[..., None]).astype(np.float32)
         return result
 
     def _hair_back(self) -> Grid:
@@ -410,7 +410,7 @@ class _Drawing:
             self._inside(self.y - 22, 14) if self.hair_style == "curly" else 1.0
         )
 
-    def _hair_front(self, image: Picture, head: Grid) -> None:
+    def _hair_front(self, image: Pixels, head: Grid) -> None:
         x, y, style = self.x, self.y, self.hair_style
         if style == "bald":
             return
@@ -439,7 +439,7 @@ class _Drawing:
         self._paint(image, shadow * head * 0.28, image * np.float32(0.4))
         self._paint(image, mask, self._hair_colour())
 
-    def _paint_glasses(self, image: Picture) -> None:
+    def _paint_glasses(self, image: Pixels) -> None:
         gx, gy = (self.ax - self.eye_x - 0.6) / self.lens_w, (self.y - self.eye_y - 1.2) / self.lens_h
         radius = (np.abs(gx) ** 2.8 + np.abs(gy) ** 2.8) ** (1 / 2.8)
         distance = (radius - 1) * self.lens_h
@@ -456,8 +456,8 @@ class _Drawing:
         self._paint(image, np.maximum(np.maximum(rim, bridge), arm * self._inside(self.edge - 1)), frame)
 
 
-def _camera(image: Picture, how: _Draws) -> Picture:
-    """Return the picture with the exposure, the tint, the contrast and the noise of some camera."""
+def _camera(image: Pixels, how: _Draws) -> Pixels:
+    """Return the image with the exposure, the tint, the contrast and the noise of some camera."""
     warm = how.normal(0.045)
     tint = np.array([1 + warm, 1 + how.normal(0.01), 1 - warm], np.float32)
     image = image * tint * np.float32(how.between(0.82, 1.16))

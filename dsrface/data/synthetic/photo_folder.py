@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dsrface.data import draws
-from dsrface.data.decode import encode_png, write_picture_bytes
+from dsrface.data.decode import encode_png, write_image_bytes
 from dsrface.data.synthetic.drawing import draw_face
 
-DRAWN_MARK = ".drawn"  # a file in a photo folder: its pictures are drawn, not photographed
+DRAWN_MARK = ".drawn"  # a file in a photo folder: its images are drawn, not photographed
 
 
 def draw_dataset(
@@ -30,16 +30,16 @@ def draw_dataset(
     Args:
         folder: Made when missing.
         num_persons: Persons.
-        images_per_person: Pictures of each.
+        images_per_person: Images of each.
         seed: Other seeds give other persons.
-        on_face: Called with the number of pictures done and their total.
+        on_face: Called with the number of images done and their total.
     """
     total = num_persons * images_per_person
     for number in range(total):
-        person, picture = divmod(number, images_per_person)
-        image = draw_face(draws.name_index(f"{seed}/{person}"), picture)
+        person, variation = divmod(number, images_per_person)
+        image = draw_face(draws.name_index(f"{seed}/{person}"), variation)
         name = f"person_{person + 1:04d}"
-        write_picture_bytes(folder / name / f"{name}_{picture + 1:04d}.png", encode_png(image))
+        write_image_bytes(folder / name / f"{name}_{variation + 1:04d}.png", encode_png(image))
         if on_face is not None:
             on_face(number + 1, total)
     (folder / DRAWN_MARK).touch()

@@ -271,7 +271,7 @@ DECODER = Check(
     title="the JPEG decoder",
     why="Pillow without libjpeg-turbo decodes several times slower.",
     how="PIL.features.",
-    fix="Install Pillow's own wheel; Image.draft() or smaller pictures for large photos.",
+    fix="Install Pillow's own wheel; Image.draft() or smaller images for large photos.",
     runs={"torch": lambda _, __: _decoder()},
 )
 

@@ -15,7 +15,7 @@ from dsrface.doctor.checks.check import Check
 from dsrface.doctor.report import Finding
 from dsrface.doctor.sizing.limits import cores_text, open_files_limit
 from dsrface.runtime.commit import free_commit_bytes
-from dsrface.runtime.cpu import Cores, Memory, cpu_pressure, effective_cores, shm_free_bytes
+from dsrface.runtime.resources import Cores, Memory, cpu_pressure, effective_cores, shm_free_bytes
 from dsrface.runtime.start_methods import available_start_methods, effective_start_method
 from dsrface.runtime.text import size_text
 

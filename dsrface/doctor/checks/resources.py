@@ -15,7 +15,7 @@ from dsrface.doctor.sizing.limits import (
     open_files_limit,
     shm_needed_bytes,
 )
-from dsrface.runtime.cpu import Memory, memory_limit, shm_free_bytes
+from dsrface.runtime.resources import Memory, memory_limit, shm_free_bytes
 from dsrface.runtime.text import count_text, size_text
 
 if TYPE_CHECKING:

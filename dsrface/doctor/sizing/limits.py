@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dsrface.runtime.cpu import Cores
+from dsrface.runtime.resources import Cores
 from dsrface.runtime.text import count_text
 
 ASSUMED_WORKER_BYTES = 220 << 20  # with torch imported, when it was not measured

@@ -18,7 +18,7 @@ from typing import Any
 
 from dsrface.doctor.sizing.limits import ASSUMED_WORKER_BYTES
 from dsrface.doctor.sizing.measure import ItemCost
-from dsrface.runtime.cpu import Cores
+from dsrface.runtime.resources import Cores
 
 _BATCH_OVERHEAD_S = 0.0004  # a batch through the queue: pickling, descriptors, wake-ups, on either side
 _COPY_BYTES_PER_S = 1.5e9  # a worker copies its batch into fresh shared memory

@@ -23,7 +23,7 @@ from dsrface.doctor.sizing.limits import (
 from dsrface.doctor.sizing.loader_model import LoaderFacts, Recommendation, Window, WorkerChoice
 from dsrface.doctor.sizing.measure import ItemCost, at_least, measure_items, spread_indices
 from dsrface.doctor.sizing.memory import tensor_sizes
-from dsrface.runtime.cpu import effective_cores, memory_limit, shm_free_bytes
+from dsrface.runtime.resources import effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import effective_start_method
 
 _TOLERANCE = 0.05

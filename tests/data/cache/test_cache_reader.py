@@ -23,7 +23,7 @@ from dsrface.data.layout import make_split
 from dsrface.data.outputs.opening import make_order, open_outputs
 from dsrface.data.samplers import BatchSampler, EpochOrder, PersonSampler
 from dsrface.errors import RunError
-from dsrface.runtime.cpu import Memory
+from dsrface.runtime.resources import Memory
 
 KINDS = ("mapped", "blocks", "resident")
 

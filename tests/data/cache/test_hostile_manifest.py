@@ -44,7 +44,7 @@ def test_a_manifest_whose_hash_was_made_again_names_nothing_outside(root, name, 
 
 
 @pytest.mark.parametrize("name", ["../victim.png", "/victim.png", "a/../../victim.png", 5, None, "notes.txt"])
-def test_a_list_of_pictures_deletes_nothing_outside(tmp_path, name):
+def test_a_list_of_images_deletes_nothing_outside(tmp_path, name):
     victim = tmp_path / "victim.png"
     victim.write_bytes(b"mine")
     tree = tmp_path / "tree"

@@ -95,7 +95,7 @@ def test_left_and_right_of_a_whole_file_are_turned_round(tmp_path: Path) -> None
         ("a.jpg 1 2 3 4 5 6 7 8 9 10\n", "no column"),
         ("2\nlefteye_x lefteye_y\na.jpg 1 2 3\n", "there are 3"),
         ('{"a.jpg": {"face_1": {"landmarks": {"nose": [1, 2]}}}}', "lacks one of the points"),
-        ("[1, 2]", "object of picture to faces"),
+        ("[1, 2]", "object of image to faces"),
         ("", "empty"),
     ],
 )

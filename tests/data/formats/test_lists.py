@@ -51,7 +51,7 @@ def test_split_words_and_folders() -> None:
     assert split_folders(["0/a.jpg", "1/b.jpg", "2/c.jpg"]) == {}
 
 
-def test_a_person_of_two_splits_goes_where_most_pictures_are() -> None:
+def test_a_person_of_two_splits_goes_where_most_images_are() -> None:
     given = [("a", "train"), ("a", "train"), ("a", "test"), ("b", "val"), ("c", "train"), ("c", "test")]
     chosen, several = majority_splits(given)
     assert chosen == {"a": "train", "b": "val", "c": "test"}

@@ -35,56 +35,56 @@ class Writer:
         return self.path
 
 
-def payload(label: float | list[float], picture: bytes, key: int = 0) -> bytes:
+def payload(label: float | list[float], image: bytes, key: int = 0) -> bytes:
     if isinstance(label, list):
         head = struct.pack("<IfQQ", len(label), 0.0, key, 0) + struct.pack(f"<{len(label)}f", *label)
-        return head + picture
-    return struct.pack("<IfQQ", 0, label, key, 0) + picture
+        return head + image
+    return struct.pack("<IfQQ", 0, label, key, 0) + image
 
 
 def insightface(path: Path, *, with_index: bool) -> Path:
     writer = Writer(path)
     writer.put(0, payload([4, 6], b""))
-    for key, (label, picture) in enumerate([(0, b"aa"), (0, b"bbb"), (1, b"cccc")], start=1):
-        writer.put(key, payload(label, picture, key))
+    for key, (label, image) in enumerate([(0, b"aa"), (0, b"bbb"), (1, b"cccc")], start=1):
+        writer.put(key, payload(label, image, key))
     writer.put(4, payload([1, 3], b""))
     writer.put(5, payload([3, 4], b""))
     return writer.close(with_index=with_index)
 
 
 @pytest.mark.parametrize("with_index", [True, False])
-def test_header_and_identity_records_hold_no_picture(tmp_path: Path, with_index: bool) -> None:
+def test_header_and_identity_records_hold_no_image(tmp_path: Path, with_index: bool) -> None:
     file = RecordFile(insightface(tmp_path / "train.rec", with_index=with_index))
     places = list(file.places())
     assert [(place.key, place.label) for place in places] == [(1, 0), (2, 0), (3, 1)]
-    assert [file.picture(place.offset) for place in places] == [b"aa", b"bbb", b"cccc"]
+    assert [file.image(place.offset) for place in places] == [b"aa", b"bbb", b"cccc"]
     assert person_name(places[2].label) == "id_000001"
 
 
-def test_a_label_may_be_a_list_of_numbers_and_the_first_record_a_picture(tmp_path: Path) -> None:
+def test_a_label_may_be_a_list_of_numbers_and_the_first_record_an_image(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "train.rec")
     writer.put(0, payload([7.0, 0.0], b"jpeg"))
     file = RecordFile(writer.close())
     (place,) = file.places()
-    assert (place.label, file.picture(place.offset)) == (7, b"jpeg")
+    assert (place.label, file.image(place.offset)) == (7, b"jpeg")
 
 
 @pytest.mark.parametrize("with_index", [True, False])
 def test_a_payload_that_contains_the_magic_number_is_whole_again(tmp_path: Path, with_index: bool) -> None:
-    # The payload's header is 24 bytes long, so the picture's bytes 0..3 and 8..11 lie on a multiple of 4.
-    picture = MAGIC + b"1234" + MAGIC + b"567"
+    # The payload's header is 24 bytes long, so the image's bytes 0..3 and 8..11 lie on a multiple of 4.
+    image = MAGIC + b"1234" + MAGIC + b"567"
     writer = Writer(tmp_path / "train.rec")
-    writer.put(0, payload(3, picture))
+    writer.put(0, payload(3, image))
     writer.put(1, payload(4, b"next"))
     file = RecordFile(writer.close(with_index=with_index))
-    assert [file.picture(place.offset) for place in file.places()] == [picture, b"next"]
+    assert [file.image(place.offset) for place in file.places()] == [image, b"next"]
 
 
 @pytest.mark.parametrize("with_index", [True, False])
 def test_a_damaged_record_is_named_and_the_others_are_read(tmp_path: Path, with_index: bool) -> None:
     path = insightface(tmp_path / "train.rec", with_index=with_index)
     data = bytearray(path.read_bytes())
-    place = data.index(MAGIC, data.index(b"aa"))  # the record after the first picture
+    place = data.index(MAGIC, data.index(b"aa"))  # the record after the first image
     data[place : place + 4] = b"\0\0\0\0"
     path.write_bytes(data)
     file = RecordFile(path)
@@ -92,7 +92,7 @@ def test_a_damaged_record_is_named_and_the_others_are_read(tmp_path: Path, with_
     bad = [item for item in places if item.problem]
     assert len(bad) == 1
     assert "no record starts at byte" in bad[0].problem
-    assert [file.picture(item.offset) for item in places if not item.problem] == [b"aa", b"cccc"]
+    assert [file.image(item.offset) for item in places if not item.problem] == [b"aa", b"cccc"]
 
 
 @pytest.mark.parametrize(

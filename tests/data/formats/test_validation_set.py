@@ -10,7 +10,7 @@ import pytest
 from dsrface.data.formats.validation_set import read_validation_set
 from dsrface.errors import DataError
 
-PICTURES = [b"\xff\xd8one", b"\xff\xd8two", b"\xff\xd8three\x00\xff", b"\xff\xd8four"]
+IMAGES = [b"\xff\xd8one", b"\xff\xd8two", b"\xff\xd8three\x00\xff", b"\xff\xd8four"]
 
 
 def write(path: Path, content: object, protocol: int) -> Path:
@@ -24,16 +24,16 @@ def write(path: Path, content: object, protocol: int) -> Path:
 def test_every_way_in_which_such_files_are_written(
     tmp_path: Path, protocol: int, as_arrays: bool, answers: object
 ) -> None:
-    pictures = [np.frombuffer(item, np.uint8) for item in PICTURES] if as_arrays else PICTURES
-    found = read_validation_set(write(tmp_path / "lfw.bin", (pictures, answers), protocol))
-    assert found.pictures == tuple(PICTURES)
+    images = [np.frombuffer(item, np.uint8) for item in IMAGES] if as_arrays else IMAGES
+    found = read_validation_set(write(tmp_path / "lfw.bin", (images, answers), protocol))
+    assert found.images == tuple(IMAGES)
     assert found.is_same == (True, False)
 
 
 def test_bytes_of_python_2_are_read(tmp_path: Path) -> None:
     # What Python 2 wrote for (['ab', 'cd'], [True]) at protocol 2: its strings are opcode U.
     (tmp_path / "lfw.bin").write_bytes(b"\x80\x02]q\x00(U\x02abU\x02cde]\x88a\x86.")
-    assert read_validation_set(tmp_path / "lfw.bin").pictures == (b"ab", b"cd")
+    assert read_validation_set(tmp_path / "lfw.bin").images == (b"ab", b"cd")
 
 
 class _Calls:
@@ -76,7 +76,7 @@ def test_nothing_but_plain_arrays_is_built(tmp_path: Path, evil: object) -> None
     ("content", "what"),
     [
         ([1], "two lists"),
-        (([b"a", b"b", b"c"], [True]), "3 pictures for 1 pairs"),
+        (([b"a", b"b", b"c"], [True]), "3 images for 1 pairs"),
         ((["text", "text"], [True]), "of type str"),
         (([b"a", b"b"], [3]), "not true or false"),
     ],
@@ -88,7 +88,7 @@ def test_another_content_is_named(tmp_path: Path, content: object, what: str) ->
 
 
 def test_a_file_cut_off_is_no_traceback(tmp_path: Path) -> None:
-    path = write(tmp_path / "lfw.bin", (PICTURES, [True, False]), 4)
+    path = write(tmp_path / "lfw.bin", (IMAGES, [True, False]), 4)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match="no whole pickle"):
         read_validation_set(path)

@@ -32,7 +32,7 @@ __all__ = ["BIN_SUFFIX", "BenchmarkResult", "read_benchmark", "run_benchmark"]
 
 RESULT_FILE = "evaluation.json"
 SHEET_FILE = "pictures.png"
-BIN_SUFFIX = ".bin"  # a list of pairs that holds its own pictures
+BIN_SUFFIX = ".bin"  # a list of pairs that holds its own images
 _READERS: dict[str, Callable[[EvaluateConfig], Benchmark]] = {
     "tinyface": lambda config: read_tinyface(config.data),
     "scface": lambda config: read_scface(config.data),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from dsrface.commands.evaluate.images import Networks, pictures, raw_pixels
+from dsrface.commands.evaluate.images import Networks, images_by_kind, raw_pixels
 from dsrface.commands.evaluate.result import HR, RAW
 from dsrface.data import draws
 from dsrface.data.augment import to_image01
@@ -23,8 +23,8 @@ from dsrface.engine.inference import embed
 from dsrface.errors import DataError
 from dsrface.events import Emit, Progress
 from dsrface.models.loaded import LoadedModel
-from dsrface.runtime.cpu import effective_cores
 from dsrface.runtime.devices import Device
+from dsrface.runtime.resources import effective_cores
 from dsrface.types import to_device
 
 _AHEAD = 2  # batches that are read while one is embedded
@@ -35,7 +35,7 @@ class Embedded:
     """Embeddings of all faces.
 
     Args:
-        features: (Kind of picture, recogniser) to float32 [n, d], rows of length 1; zeros where a face has no
+        features: (Kind of image, recogniser) to float32 [n, d], rows of length 1; zeros where a face has no
             such form (a native face has no HR form, an HR gallery face no low-resolution one).
         bad: Position of each face that could not be used, to the reason; its rows are zeros.
     """
@@ -44,7 +44,7 @@ class Embedded:
     bad: dict[int, str]
 
     def rows(self, kind: str, recogniser: str, is_low: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Return native faces as a kind of picture and the others as HR."""
+        """Return native faces as a kind of image and the others as HR."""
         own = self.features[kind, recogniser]
         high = self.features.get((HR, recogniser))
         return own if high is None else np.where(is_low[:, None], own, high)
@@ -126,12 +126,12 @@ def _read(
 def _forms(
     low: NDArray[np.uint8] | None, high: NDArray[np.uint8] | None, networks: Networks, device: Device
 ) -> dict[str, Tensor]:
-    """Return what stands for each face by kind of picture, uint8 [b, 112, 112, 3] on the device."""
+    """Return what stands for each face by kind of image, uint8 [b, 112, 112, 3] on the device."""
     shown: dict[str, Tensor] = {}
     if high is not None:
         shown[HR] = to_device(torch.from_numpy(high), device.torch_name)
     if low is not None:
-        shown |= pictures(to_device(torch.from_numpy(low), device.torch_name), None, networks, device)
+        shown |= images_by_kind(to_device(torch.from_numpy(low), device.torch_name), None, networks, device)
     return shown
 
 

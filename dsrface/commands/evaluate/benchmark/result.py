@@ -13,13 +13,13 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class SearchFigures:
-    """One search with one kind of picture and one recogniser.
+    """One search with one kind of image and one recogniser.
 
     Args:
         search: Title of the search; may be empty.
         images: Kind of the native or reduced faces: `bicubic` or `DSR`.
         recogniser: `frozen`, `fine-tuned` or `raw pixels`.
-        num_gallery: Pictures in the gallery.
+        num_gallery: Images in the gallery.
         num_known: Probes of persons in the gallery.
         num_unknown: Probes of others.
         ranks: Rank to the share of known probes found among the first so many.
@@ -53,7 +53,7 @@ class BenchmarkResult:
         protocol: Name of the benchmark.
         data: Where it lies.
         vlr_size: Side that low-resolution faces were brought to, in pixels.
-        num_faces: Pictures that were embedded.
+        num_faces: Images that were embedded.
         num_persons: Persons.
         num_genuine: Pairs of one person; 0 without verification.
         num_impostor: Pairs of two persons.
@@ -62,7 +62,7 @@ class BenchmarkResult:
         cells: Verification.
         comparisons: Paired differences.
         limits: What the figures do not show.
-        bad_images: Pictures that could not be used, with the reason.
+        bad_images: Images that could not be used, with the reason.
         settings: Seed, draws, flip, device.
     """
 

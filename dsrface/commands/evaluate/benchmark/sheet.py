@@ -1,4 +1,4 @@
-"""A sheet of pictures: what a network saw of some faces, and the person it found."""
+"""A sheet of images: what a network saw of some faces, and the person it found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from dsrface.commands.evaluate.benchmark.features import Embedded, low_form
-from dsrface.commands.evaluate.images import Networks, pictures
+from dsrface.commands.evaluate.images import Networks, images_by_kind
 from dsrface.commands.evaluate.result import BICUBIC, DSR, RAW
 from dsrface.data.benchmarks.benchmark import Benchmark, reader_size
 from dsrface.data.decode import ImageU8, encode_png
@@ -33,7 +33,7 @@ def write_sheet(
     """Write a row for each of some faces, spread evenly.
 
     A row of a search holds the probe with its pixels as squares, bicubic, the DSR's when there is one, the
-    best match of the last of these, and the right person's picture; without a search, the face in its forms.
+    best match of the last of these, and the right person's image; without a search, the face in its forms.
     """
     search = benchmark.searches[0] if benchmark.searches else None
     asked = np.arange(len(benchmark.faces)) if search is None else search.probes
@@ -51,7 +51,7 @@ def write_sheet(
             best = gallery[int(np.argmax(features[gallery] @ features[place]))]
             person = benchmark.faces[place].person
             own = [k for k in gallery.tolist() if benchmark.faces[k].person == person]
-            row += [_picture(benchmark, int(k), vlr_size) for k in [best, *own[:1]]]
+            row += [_image(benchmark, int(k), vlr_size) for k in [best, *own[:1]]]
     if rows:
         write_bytes(path, encode_png(_sheet(rows), level=6))
 
@@ -59,14 +59,14 @@ def write_sheet(
 def _forms(
     benchmark: Benchmark, place: int, networks: Networks, vlr_size: int, device: Device
 ) -> list[ImageU8]:
-    face = _picture(benchmark, place, vlr_size)
+    face = _image(benchmark, place, vlr_size)
     low = face if benchmark.faces[place].is_low else low_form(face, vlr_size)
-    made = pictures(torch.from_numpy(low[None]).to(device.torch_name), None, networks, device)
+    made = images_by_kind(torch.from_numpy(low[None]).to(device.torch_name), None, networks, device)
     shown = [low, *(image[0].cpu().numpy() for image in made.values())]
     return shown if benchmark.faces[place].is_low else [*shown, face]
 
 
-def _picture(benchmark: Benchmark, place: int, vlr_size: int) -> ImageU8:
+def _image(benchmark: Benchmark, place: int, vlr_size: int) -> ImageU8:
     face = benchmark.faces[place]
     return face.read(reader_size(face, vlr_size))
 

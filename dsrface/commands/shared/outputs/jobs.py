@@ -16,7 +16,7 @@ from dsrface.data.degrade import Degradation
 from dsrface.data.layout import FaceSplit, open_data
 from dsrface.data.names import PackedStrings
 from dsrface.errors import DataError
-from dsrface.runtime.cpu import effective_cores
+from dsrface.runtime.resources import effective_cores
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from dsrface import __version__
+from dsrface.commands.shared.outputs.context import PIPELINE_VERSION, PrecomputeContext
 from dsrface.commands.shared.outputs.jobs import Job
 from dsrface.commands.shared.outputs.pipeline import Reading, Upscaler, write_column
-from dsrface.commands.shared.outputs.setting import PIPELINE_VERSION, Setting
 from dsrface.data.augment import Geometry, geometry_of
 from dsrface.data.cache import format as fmt
 from dsrface.data.cache.build import Decision, Wanted, decide
@@ -37,12 +37,12 @@ class PackedStore:
 
     Args:
         job: What is read, and where it goes.
-        setting: What the run's folders share.
+        context: What the run's folders share.
         is_hr: The HR column, whose records are the images as they are.
     """
 
     job: Job
-    setting: Setting
+    context: PrecomputeContext
     is_hr: bool = False
 
     @property
@@ -55,7 +55,7 @@ class PackedStore:
     @property
     def label(self) -> str:
         """What is made."""
-        return "HR column" if self.is_hr else self.setting.label
+        return "HR column" if self.is_hr else self.context.label
 
     @property
     def _source(self) -> Path:
@@ -69,7 +69,7 @@ class PackedStore:
         Raises:
             RunError: stale, of another format, or not ours.
         """
-        job, setting, config = self.job, self.setting, self.setting.config
+        job, context, config = self.job, self.context, self.context.config
         if not self.is_hr and png_tree.is_tree_here(self.folder):
             raise RunError(
                 "The folder holds a PNG tree, not a cache: format differs, png -> cache.",
@@ -84,17 +84,17 @@ class PackedStore:
             parts=job.parts,
             inputs=inputs.hashes,
             input_stats=inputs.stats,
-            key=_HR_KEY if self.is_hr else setting.key(),
+            key=_HR_KEY if self.is_hr else context.key(),
             augment=self._augment(),
             num_variants=config.variants,
             shard_images=config.storage.shard_images,
             order_seed=config.storage.order_seed,
-            info={"dsrface": __version__} if self.is_hr else setting.info(),
+            info={"dsrface": __version__} if self.is_hr else context.info(),
         )
         _refuse_foreign(self.folder)
         decision = decide(self.folder, wanted, force=config.force)
         if not self.is_hr and decision.action == "begin":
-            info = {**decision.plan.info, "batch_size": setting.batch_size}
+            info = {**decision.plan.info, "batch_size": context.batch_size}
             decision = replace(decision, plan=replace(decision.plan, info=info))
         return decision
 
@@ -105,7 +105,7 @@ class PackedStore:
     def rows(self, plan: Decision) -> tuple[RowDataset, int]:
         """See `Store`."""
         batch_size = _HR_BATCH if self.is_hr else int(plan.plan.info.get("batch_size", _HR_BATCH))
-        size_px = HIGH_SIZE_PX if self.is_hr else self.setting.vlr_size
+        size_px = HIGH_SIZE_PX if self.is_hr else self.context.vlr_size
         augmented = self._augmented(plan) if plan.plan.num_variants > 1 else None
         dataset = RowDataset(
             self._source, plan.table.names, size_px=size_px, augmented=augmented, is_high=self.is_hr
@@ -114,7 +114,7 @@ class PackedStore:
 
     def network(self) -> contextlib.AbstractContextManager[Upscaler | None]:
         """See `Store`."""
-        return contextlib.nullcontext() if self.is_hr else self.setting.upscaler()
+        return contextlib.nullcontext() if self.is_hr else self.context.upscaler()
 
     def write(
         self,
@@ -141,8 +141,8 @@ class PackedStore:
         """Return what makes variants differ; for HR the same with every VLR size: they share the column."""
         degradation = self.job.degradation
         return {
-            **asdict(geometry_of(self.setting.config.augment)),
-            "seed": self.setting.config.seed,
+            **asdict(geometry_of(self.context.config.augment)),
+            "seed": self.context.config.seed,
             "kind": "moved" if degradation is not None else "mirrored",
             "degradation": degradation.to_dict() if degradation is not None and not self.is_hr else None,
         }
@@ -155,7 +155,7 @@ class PackedStore:
         seed = int(settings.pop("seed"))
         degradation = job.degradation if settings.pop("kind") == "moved" else None
         settings.pop("degradation", None)
-        low_folders = {self.setting.vlr_size: job.low_dir.name}
+        low_folders = {self.context.vlr_size: job.low_dir.name}
         labels = torch.from_numpy(table.labels)
         split = FaceSplit("all", job.high_dir.parent, table.names, labels, table.persons, low_folders)
         return PairDataset(

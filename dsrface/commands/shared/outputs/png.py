@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dsrface.commands.shared.outputs.context import PrecomputeContext
 from dsrface.commands.shared.outputs.jobs import Job, num_threads
 from dsrface.commands.shared.outputs.pipeline import Reading, Upscaler, write_tree
-from dsrface.commands.shared.outputs.setting import Setting
 from dsrface.data.outputs import png_tree
 from dsrface.data.outputs.png_tree import PngPlan
 from dsrface.data.outputs.rows import RowDataset
@@ -20,11 +20,11 @@ class PngStore:
 
     Args:
         job: What is read, and where it goes.
-        setting: What the run's folders share.
+        context: What the run's folders share.
     """
 
     job: Job
-    setting: Setting
+    context: PrecomputeContext
 
     @property
     def folder(self) -> Path:
@@ -34,7 +34,7 @@ class PngStore:
     @property
     def label(self) -> str:
         """What is made."""
-        return self.setting.label
+        return self.context.label
 
     def decide(self) -> PngPlan:
         """See `Store`.
@@ -42,21 +42,21 @@ class PngStore:
         Raises:
             RunError: stale, of another format, or not ours.
         """
-        job, setting = self.job, self.setting
+        job, context = self.job, self.context
         inputs = job.inputs(job.low_dir)
         plan = png_tree.decide_png(
             self.folder,
             names=job.names,
             inputs=inputs.hashes,
             input_stats=inputs.stats,
-            key=setting.key(),
-            info=setting.info(),
-            force=setting.config.force,
+            key=context.key(),
+            info=context.info(),
+            force=context.config.force,
         )
         if plan.action == "none":
             return plan
         info = plan.header["info"]
-        batch_size = int(info.get("batch_size", 0)) or setting.batch_size
+        batch_size = int(info.get("batch_size", 0)) or context.batch_size
         return replace(plan, header={**plan.header, "info": {**info, "batch_size": batch_size}})
 
     def begin(self, plan: PngPlan) -> list[int]:
@@ -66,12 +66,12 @@ class PngStore:
 
     def rows(self, plan: PngPlan) -> tuple[RowDataset, int]:
         """See `Store`."""
-        dataset = RowDataset(self.job.low_dir, self.job.names, size_px=self.setting.vlr_size)
+        dataset = RowDataset(self.job.low_dir, self.job.names, size_px=self.context.vlr_size)
         return dataset, int(plan.header["info"]["batch_size"])
 
     def network(self) -> Upscaler:
         """See `Store`."""
-        return self.setting.upscaler()
+        return self.context.upscaler()
 
     def write(
         self,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from dsrface.commands.shared.outputs.context import PrecomputeContext, locked
 from dsrface.commands.shared.outputs.pipeline import Reading, Upscaler
-from dsrface.commands.shared.outputs.setting import Setting, locked
 from dsrface.data.outputs.rows import RowDataset
 from dsrface.events import Note, Progress
 
@@ -95,20 +95,20 @@ class Store(Protocol[P]):
         """Write the manifest; rank 0 alone, when all units are there."""
 
 
-def run_folder(store: Store[Any], setting: Setting) -> FolderResult:
+def run_folder(store: Store[Any], context: PrecomputeContext) -> FolderResult:
     """Bring one output folder up to what this run calls for.
 
     Raises:
         DsrfaceError: stale, locked, unreadable images, no room on the disk.
     """
-    ranks, folder = setting.ranks, str(store.folder)
+    ranks, folder = context.ranks, str(store.folder)
     with locked(store.folder, ranks):
         plan: Any = None
         with ranks.fail_together():
             if ranks.is_main:
                 plan = store.decide()
         plan = ranks.share(plan)
-        setting.emit(Note(f"{folder}: {plan.action} ({plan.reason})"))
+        context.emit(Note(f"{folder}: {plan.action} ({plan.reason})"))
         if plan.action == "none":
             return FolderResult(folder, "none", plan.reason)
         units: Sequence[int] = ()
@@ -117,7 +117,7 @@ def run_folder(store: Store[Any], setting: Setting) -> FolderResult:
                 units = store.begin(plan)
         units = ranks.share(units)
         mine = units[ranks.rank :: ranks.world_size]
-        reading = setting.reading(*store.rows(plan))
+        reading = context.reading(*store.rows(plan))
         total, seconds = store.num_images(plan, mine), 0.0
         with ranks.fail_together(), store.network() as upscale:
             seconds = store.write(
@@ -125,7 +125,7 @@ def run_folder(store: Store[Any], setting: Setting) -> FolderResult:
                 mine,
                 reading,
                 upscale,
-                progress=lambda done: setting.emit(Progress(store.label, done, total)),
+                progress=lambda done: context.emit(Progress(store.label, done, total)),
             )
         with ranks.fail_together():
             if ranks.is_main:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dsrface.runtime import cpu
+from dsrface.runtime import resources
 
 V2_MOUNT = "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
 
@@ -37,16 +37,16 @@ def v2(tree, path="/", **files):
     ],
 )
 def test_v2_quota(tree, text, quota):
-    assert cpu.cpu_quota(root=v2(tree, **{"cpu.max": text})) == quota
+    assert resources.cpu_quota(root=v2(tree, **{"cpu.max": text})) == quota
 
 
 def test_v2_quota_of_an_ancestor_counts(tree):
     files = {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "150000 100000\n", "cpu.max": "800000 100000\n"}
-    assert cpu.cpu_quota(root=v2(tree, "/a/b", **files)) == 1.5
+    assert resources.cpu_quota(root=v2(tree, "/a/b", **files)) == 1.5
 
 
 def test_v2_path_outside_of_the_namespace_falls_back_to_the_mount(tree):
-    assert cpu.cpu_quota(root=v2(tree, "/../../elsewhere", **{"cpu.max": "300000 100000\n"})) == 3.0
+    assert resources.cpu_quota(root=v2(tree, "/../../elsewhere", **{"cpu.max": "300000 100000\n"})) == 3.0
 
 
 def test_v1_quota_through_the_mount_root_of_a_container(tree):
@@ -65,8 +65,8 @@ def test_v1_quota_through_the_mount_root_of_a_container(tree):
             "proc/meminfo": "MemAvailable: 8000000 kB\n",
         }
     )
-    assert cpu.cpu_quota(root=root) == 2.5
-    memory = cpu.memory_limit(root=root)
+    assert resources.cpu_quota(root=root) == 2.5
+    memory = resources.memory_limit(root=root)
     assert (memory.limit_bytes, memory.available_bytes) == (1_000_000, 400_000)
     assert "cgroup" in memory.reason
 
@@ -85,8 +85,10 @@ def test_v1_without_a_quota_or_a_limit(tree):
             "proc/meminfo": "MemAvailable: 1000 kB\n",
         }
     )
-    assert cpu.cpu_quota(root=root) is None
-    assert cpu.memory_limit(root=root) == cpu.Memory(1_024_000, None, "free memory of the machine")
+    assert resources.cpu_quota(root=root) is None
+    assert resources.memory_limit(root=root) == resources.Memory(
+        1_024_000, None, "free memory of the machine"
+    )
 
 
 def test_v2_memory_and_oom_kills(tree):
@@ -98,25 +100,27 @@ def test_v2_memory_and_oom_kills(tree):
     }
     root = v2(tree, **files)
     (root / "proc/meminfo").write_text("MemAvailable: 1000 kB\n")
-    assert cpu.memory_limit(root=root).available_bytes == 800
-    assert cpu.oom_kills(root=root) == 2
+    assert resources.memory_limit(root=root).available_bytes == 800
+    assert resources.oom_kills(root=root) == 2
 
 
 def test_effective_cores_takes_the_smallest_and_divides(tree):
     root = v2(tree, **{"cpu.max": "50000 100000\n"})
-    cores = cpu.effective_cores(root=root, environ={})
+    cores = resources.effective_cores(root=root, environ={})
     assert (cores.quota, cores.effective) == (0.5, 1)
     assert "quota" in cores.reason
     roomy = v2(tree, **{"cpu.max": "max 100000\n"})
-    host = cpu.effective_cores(root=roomy, environ={}).effective
-    assert cpu.effective_cores(root=roomy, environ={"SLURM_CPUS_PER_TASK": "1"}).effective == 1
-    shared = cpu.effective_cores(root=roomy, environ={"LOCAL_WORLD_SIZE": "2"})
+    host = resources.effective_cores(root=roomy, environ={}).effective
+    assert resources.effective_cores(root=roomy, environ={"SLURM_CPUS_PER_TASK": "1"}).effective == 1
+    shared = resources.effective_cores(root=roomy, environ={"LOCAL_WORLD_SIZE": "2"})
     assert shared.effective == max(1, host // 2)
     assert "2 processes" in shared.reason
-    assert cpu.effective_cores(root=roomy, world_size=1, environ={"LOCAL_WORLD_SIZE": "9"}).world_size == 1
+    assert (
+        resources.effective_cores(root=roomy, world_size=1, environ={"LOCAL_WORLD_SIZE": "9"}).world_size == 1
+    )
 
 
 def test_nothing_to_read_is_no_limit(tmp_path):
-    assert cpu.cpu_quota(root=tmp_path) is None
-    assert cpu.cgroup_folders("cpu", root=tmp_path) == []
-    assert cpu.cpu_pressure(root=tmp_path) is None
+    assert resources.cpu_quota(root=tmp_path) is None
+    assert resources.cgroup_folders("cpu", root=tmp_path) == []
+    assert resources.cpu_pressure(root=tmp_path) is None

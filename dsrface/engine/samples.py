@@ -1,4 +1,4 @@
-"""Pictures that a run leaves in samples/: rows of faces side by side."""
+"""Images that a run leaves in samples/: rows of faces side by side."""
 
 from __future__ import annotations
 

@@ -31,12 +31,12 @@ from dsrface.types import HIGH_SIZE_PX
 # Raised by hand when the code changes what comes out for the same weights, settings and images.
 PIPELINE_VERSION = 1
 
-# Opening a VLR picture is nearly all Python, which threads cannot share: two read 3,700 a second, one 4,700.
+# Opening a VLR image is nearly all Python, which threads cannot share: two read 3,700 a second, one 4,700.
 READING_THREADS = 1
 
 
 @dataclass(frozen=True)
-class Setting:
+class PrecomputeContext:
     """What every output folder of this run shares.
 
     Args:
@@ -101,7 +101,7 @@ class Setting:
         """Return how images are read."""
         workers = self.config.workers
         if workers == "auto" and self.device.kind == "cpu":
-            # The network keeps every core busy, and small pictures cost next to nothing beside it.
+            # The network keeps every core busy, and small images cost next to nothing beside it.
             workers = 0
         number = choose_workers(workers, dataset, batch_size=batch_size, ranks=self.ranks, emit=self.emit)
         return Reading(dataset, batch_size, number, num_threads() if dataset.is_high else READING_THREADS)

@@ -1,4 +1,4 @@
-"""The data set of the picture: it reads its records from one file, opened in `__init__`."""
+"""The data set of the image: it reads its records from one file, opened in `__init__`."""
 
 import torch
 from torch.utils.data import Dataset

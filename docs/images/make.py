@@ -1,6 +1,6 @@
-"""Draw the README's picture: the doctor's own output on a real fault, as SVG.
+"""Draw the README's image: the doctor's own output on a real fault, as SVG.
 
-`--check` runs the doctor again and compares what it found with what the picture shows; times differ and do
+`--check` runs the doctor again and compares what it found with what the image shows; times differ and do
 not count. Linux only: the fault is one of forked workers.
 """
 
@@ -22,7 +22,7 @@ from dsrface.commands.doctor import DoctorResult, run
 from dsrface.config.doctor import DoctorConfig
 
 HERE = Path(__file__).parent
-PICTURE = HERE / "doctor.svg"
+IMAGE = HERE / "doctor.svg"
 TARGET = "train.py:Records"
 WIDTH = 92
 
@@ -40,7 +40,7 @@ def examine() -> DoctorResult:
 
 
 def draw(result: DoctorResult) -> str:
-    """Return the terminal's picture; it names no font from elsewhere."""
+    """Return the terminal's image; it names no font from elsewhere."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = Console(record=True, width=WIDTH, force_terminal=True, file=nowhere, highlight=False)
         console.print(f"[bold]$[/bold] dsrface doctor --dataset {TARGET} --start-method fork\n")
@@ -51,20 +51,20 @@ def draw(result: DoctorResult) -> str:
 
 
 def failures(result: DoctorResult) -> set[str]:
-    """Return the ids that the picture is about."""
+    """Return the ids that the image is about."""
     return {check.id for check in result.report.checks if check.status == "fail"}
 
 
 def main() -> int:
-    """Write the picture, or compare it; 1 when it is stale."""
+    """Write the image, or compare it; 1 when it is stale."""
     result = examine()
     if "--check" not in sys.argv:
-        PICTURE.write_text(draw(result), encoding="utf-8", newline="\n")
+        IMAGE.write_text(draw(result), encoding="utf-8", newline="\n")
         return 0
-    shown = PICTURE.read_text(encoding="utf-8")
+    shown = IMAGE.read_text(encoding="utf-8")
     missing = [id for id in failures(result) if id not in shown]
     if missing or not failures(result):
-        print(f"stale: {PICTURE.name} does not show {missing}; run nox -s pictures")
+        print(f"stale: {IMAGE.name} does not show {missing}; run nox -s images")
         return 1
     return 0
 

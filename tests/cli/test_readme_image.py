@@ -1,4 +1,4 @@
-"""The README's picture shows what the doctor finds today."""
+"""The README's image shows what the doctor finds today."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the fault is one of forked workers")
-def test_the_picture_is_fresh():
-    command = [sys.executable, str(PICTURES / "make.py"), "--check"]
+def test_the_image_is_fresh():
+    command = [sys.executable, str(IMAGES / "make.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_picture_needs_nothing_from_elsewhere():
-    text = (PICTURES / "doctor.svg").read_text(encoding="utf-8")
+def test_the_image_needs_nothing_from_elsewhere():
+    text = (IMAGES / "doctor.svg").read_text(encoding="utf-8")
     assert "@font-face" not in text
     assert "url(http" not in text
