@@ -109,7 +109,7 @@ def gain_of(pairs: Sequence[tuple[float, float]]) -> Gain:
 
 
 def prove(job: Job, *, say: Callable[[str], None]) -> Finding:
-    """Run a job with both settings, and return what came of it.
+    """Run a job with both settings, and return the results.
 
     Args:
         job: With settings that differ.
@@ -131,7 +131,7 @@ def prove(job: Job, *, say: Callable[[str], None]) -> Finding:
 
 
 def proved(launch: LaunchReport, *, steps: int, emit: Callable[[Event], None]) -> LaunchReport:
-    """Prove what was recommended for each loader of a launch; returns the reports with what came of it.
+    """Prove what was recommended for each loader of a launch; returns the reports with their results.
 
     Args:
         launch: As examined.
