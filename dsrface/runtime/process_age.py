@@ -24,7 +24,9 @@ def spent_s() -> float:
     if sys.platform == "linux":  # psutil would count whole seconds only
         fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-        return max(0.0, since_boot_s - int(fields[_START_TIME]) / os.sysconf("SC_CLK_TCK"))
-    import psutil
+        age_s = since_boot_s - int(fields[_START_TIME]) / os.sysconf("SC_CLK_TCK")
+    else:
+        import psutil
 
-    return max(0.0, time.time() - psutil.Process().create_time())
+        age_s = time.time() - psutil.Process().create_time()
+    return max(0.0, age_s)
