@@ -37,6 +37,8 @@ def survey_failed(outcome: Outcome) -> list[Finding]:
     item = outcome.last("item")
     if item is not None and outcome.stage == "load items":
         what, fix = f"loading item {item['index']}", f"Try dataset[{item['index']}] in a Python prompt."
+        if outcome.ending == "timeout":
+            fix += " Mend the loop or the wait that does not end there, or leave out the sample."
     return _failed(
         outcome,
         id,

@@ -281,10 +281,15 @@ def _members(roots: Mapping[str, Any]) -> Iterator[tuple[str, Place, Any]]:
             if not is_ordinary(value):
                 continue
             yield f"{path}{step}", place, value
-            if not isinstance(value, (*_SCALARS, torch.Tensor, type)):
+            if not isinstance(value, (*_SCALARS, torch.Tensor, type)) and not _is_synchronising(value):
                 queue.append((f"{path}{step}", value, depth + 1))
         for name, value in _class_entries(owner):
             yield f"{type(owner).__name__}.{name}", Place(type(owner), name), value
+
+
+def _is_synchronising(value: Any) -> bool:
+    """Return whether an object is a lock or the like: its waiting threads are no state, and must stay so."""
+    return type(value).__module__.partition(".")[0] in ("threading", "multiprocessing")
 
 
 def _entries(owner: Any) -> Iterator[tuple[str, Place, Any]]:
