@@ -1,16 +1,18 @@
-"""Show a doctor's report: colours and symbols on a terminal, plain ASCII in a pipe."""
+"""Show a doctor's findings in groups: colours and symbols on a terminal, plain ASCII in a pipe."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from dsrface.doctor.report import Finding, Report
-from dsrface.runtime.text import printable
+from dsrface.doctor.groups import GROUPS, grouped, headline
+from dsrface.doctor.report import NEED_ATTENTION, Finding, Report
+from dsrface.runtime.text import printable, without_addresses
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 _WORDS = {"pass": "ok", "info": "info", "warn": "warn", "fail": "FAIL", "skip": "skip", "error": "ERROR"}
 _STYLES = {
@@ -22,7 +24,6 @@ _STYLES = {
     "error": "bold magenta",
 }
 _SYMBOLS = {"pass": "✓", "info": "·", "warn": "!", "fail": "✗", "skip": "-", "error": "?"}
-_GRAVEST_FIRST = {"fail": 0, "error": 1, "warn": 2}
 _NARROWEST = 40
 _WIDEST = 110
 _SHOWN_LINES = 8
@@ -30,126 +31,139 @@ _MANY_WORKERS = 100
 
 
 def render_report(report: Report, console: Console, *, verbose: bool = False) -> None:
-    """Print what needs attention, the lesson, and the settings to use; the verdict line is the caller's.
+    """Print the groups, the lesson, and the line to copy; the verdict is the caller's.
 
     Args:
         report: What was found.
         console: Where to; its width is respected.
         verbose: Also print what passed or was skipped.
     """
-    is_plain = not console.is_terminal or console.no_color
-    width = max(_NARROWEST, min(_WIDEST, console.width))
-    shown = [check for check in report.checks if verbose or _needs_attention(check)]
-    shown.sort(key=lambda check: _GRAVEST_FIRST.get(check.status, len(_GRAVEST_FIRST)))
-    if not verbose:
-        _print_facts(report, console, width)
-    for check in shown:
-        _print_check(check, console, width, is_plain=is_plain)
-    if shown and not _needs_attention(shown[-1]):
-        console.print()
+    page = Page(console)
+    for group, checks in grouped(report.checks).items():
+        page.group(group, checks, verbose=verbose)
+        if group == "speed" and report.recommendation is not None:
+            page.sizing(report.recommendation, verbose=verbose)
+    page.blank()
     if report.lesson:
-        _print_lesson(report.lesson, console, width)
-    _print_recommendation(report, console, width)
+        page.lesson(report.lesson)
+    if report.recommendation is not None:
+        page.copyable(report.loader_line())
+    for line in page.lines:
+        console.print(line, soft_wrap=True)
 
 
-def _needs_attention(check: Finding) -> bool:
-    return (
-        check.status in ("warn", "fail", "error") and check.id != "perf.recommend"
-    )  # that one is at the end
+def lines_so_far(checks: Iterable[Finding], console: Console) -> list[Text]:
+    """Return the groups of an examination that goes on, as lines of the console's width."""
+    page = Page(console)
+    for group, members in grouped(checks).items():
+        page.group(group, members)
+    return page.lines
 
 
-def _print_facts(report: Report, console: Console, width: int) -> None:
-    platform = report.platform
-    facts = [f"Python {platform['python']}"]
-    if platform["torch"]:
-        facts.append(f"torch {platform['torch']}")
-    facts += [
-        f"{platform['start_method']} ({platform['start_method_source']})",
-        f"{platform['cores']['effective']} cores",
-    ]
-    _print(console, ", ".join(facts), width, style="dim")
-    built = report.check("ds.build")
-    if report.target and built is not None and built.status == "pass":
-        _print(console, f"{report.target}: {built.summary}", width, style="dim")
-    console.print()
+class Page:
+    """Lines of a report.
 
+    Args:
+        console: Its width and colours are respected.
+    """
 
-def _print_check(check: Finding, console: Console, width: int, *, is_plain: bool) -> None:
-    mark = _WORDS[check.status] if is_plain else f"{_SYMBOLS[check.status]} {_WORDS[check.status]}"
-    indent = " " * 6
-    head = f"{mark:<6}{check.id}" if is_plain else f"{mark:<7}{check.id}"
-    console.print(head, style=_STYLES[check.status], soft_wrap=True)
-    _print(console, check.summary, width, indent=indent)
-    if check.status not in ("warn", "fail", "error"):
-        return
-    _print_labelled(console, "where", check.where, width)
-    _print_labelled(console, "matters", check.matters, width)
-    _print_labelled(console, "fix", check.fix, width)
-    console.print()
+    def __init__(self, console: Console) -> None:
+        self.lines: list[Text] = []
+        self.is_plain = not console.is_terminal or console.no_color
+        self.width = max(_NARROWEST, min(_WIDEST, console.width))
 
+    def group(self, group: str, checks: list[Finding], *, verbose: bool = False) -> None:
+        """Add a group: how it is in one line, then what needs attention, or every check of it."""
+        worst = checks[0].status
+        mark = self._mark("pass" if worst == "info" else worst)
+        first = f"{mark}{GROUPS[group]:<9} "
+        self.text(f"{headline(group, checks)}", indent=first, rest=" " * len(first), style=_STYLES[worst])
+        for check in checks:
+            if check.id != "perf.recommend" and (verbose or check.status in NEED_ATTENTION):
+                self.check(check)
 
-def _print_labelled(console: Console, label: str, text: str, width: int) -> None:
-    lines = [line for line in text.splitlines() if line.strip()]
-    for number, line in enumerate(lines[:_SHOWN_LINES]):
-        first = f"      {label}: " if number == 0 else "        "
-        _print(console, line, width, indent=first, rest="        ")
-    if len(lines) > _SHOWN_LINES:
-        console.print(f"        and {len(lines) - _SHOWN_LINES} more (--json has them all)")
+    def check(self, check: Finding) -> None:
+        """Add a check: what was found, and when something is wrong where, why it matters and how to fix it."""
+        first = f"  {self._mark(check.status)}{check.id}  "
+        self.text(check.summary, indent=first, rest=" " * 6, style=_STYLES[check.status])
+        if check.status in NEED_ATTENTION:
+            self._lines(check.where, "")
+            self._lines(check.matters, "")
+            self._lines(check.fix, "-> ")
 
+    def sizing(self, recommended: Mapping[str, Any], *, verbose: bool) -> None:
+        """Add what the recommendation rests on."""
+        indent = " " * 4
+        low, high = recommended["range"]
+        confidence = f"confidence {recommended['confidence']}"
+        if low != high:
+            confidence += f": {low} to {high} workers cannot be told apart"
+        self.text(confidence, indent=indent)
+        if recommended["measurements"]:
+            seen = ", ".join(
+                f"{window['num_workers']}: {window['items_per_s_median']:.0f} (+-{100 * window['mad']:.0f} %)"
+                for window in recommended["measurements"]
+            )
+            self.text(f"items/s by workers, measured: {seen}", indent=indent)
+        elif recommended["num_workers"]:
+            seen = ", ".join(f"{number}: {rate:.0f}" for number, rate in recommended["table"].items())
+            self.text(f"keeps a device busy up to items/s, by workers: {seen}", indent=indent)
+        tight = [f"{name} {most}" for name, most in recommended["caps"].items() if most < _MANY_WORKERS]
+        if tight and verbose:
+            self.text(f"most workers by: {', '.join(tight)}", indent=indent)
 
-def _print_lesson(lesson: Iterable[str], console: Console, width: int) -> None:
-    console.print("A network in the data set: what workers would do", style="bold")
-    for number, line in enumerate(lesson, start=1):
-        _print(console, line, width, indent=f"  {number}. ", rest="     ")
-    console.print()
+    def lesson(self, lesson: Iterable[str]) -> None:
+        """Add the lines that teach the classic case."""
+        self.text("A network in the data set: what workers would do", style="bold")
+        for number, line in enumerate(lesson, start=1):
+            self.text(line, indent=f"  {number}. ", rest="     ")
+        self.blank()
 
+    def copyable(self, line: str) -> None:
+        """Add a line that is never wrapped, with empty lines around it."""
+        from rich.text import Text
 
-def _print_recommendation(report: Report, console: Console, width: int) -> None:
-    recommended = report.recommendation
-    if recommended is None:
-        return
-    low, high = recommended["range"]
-    span = f" ({low}-{high} cannot be told apart)" if low != high else ""
-    console.print("Use", style="bold")
-    _print(console, f"DataLoader(..., {recommended['flags']})", width, indent="  ", rest="    ", style="bold")
-    _print(
-        console, f"confidence {recommended['confidence']}{span}: {recommended['reason']}", width, indent="  "
-    )
-    tight = [f"{name} {most}" for name, most in recommended["caps"].items() if most < _MANY_WORKERS]
-    if tight:
-        _print(console, f"most workers by: {', '.join(tight)}", width, indent="  ")
-    if recommended["measurements"]:
-        seen = ", ".join(
-            f"{window['num_workers']}: {window['items_per_s_median']:.0f} (+-{100 * window['mad']:.0f} %)"
-            for window in recommended["measurements"]
+        self.lines += [Text(f"    {printable(line)}", style="bold"), Text("")]
+
+    def blank(self) -> None:
+        """Add an empty line."""
+        self.text("")
+
+    def text(self, text: str, *, indent: str = "", rest: str | None = None, style: str = "") -> None:
+        """Add a text wrapped to the width; long paths are never cut, and an indent that says something is coloured.
+
+        Args:
+            text: What a user's code may have written, too.
+            indent: Of the first line.
+            rest: Of the others; as the first when not given.
+            style: Of the indent, or of everything when it is blank.
+        """
+        from rich.text import Text
+
+        text = without_addresses(printable(text))
+        if self.is_plain:
+            text = text.encode("ascii", "replace").decode("ascii")
+        marked = bool(indent.strip())
+        lines = textwrap.wrap(
+            text,
+            self.width,
+            initial_indent=indent,
+            subsequent_indent=indent if rest is None else rest,
+            break_long_words=False,
+            break_on_hyphens=False,
         )
-        _print(console, f"items/s by workers, measured: {seen}", width, indent="  ")
-    elif recommended["num_workers"]:
-        seen = ", ".join(f"{number}: {rate:.0f}" for number, rate in recommended["table"].items())
-        _print(console, f"keeps a device busy up to items/s, by workers: {seen}", width, indent="  ")
-    console.print()
+        for number, line in enumerate(lines or [indent.rstrip()]):
+            shown = Text(line, style="" if marked else style)
+            if marked and number == 0:
+                shown.stylize(style, 0, len(indent))
+            self.lines.append(shown)
 
+    def _mark(self, status: str) -> str:
+        return f"{_WORDS[status]:<6}" if self.is_plain else f"{_SYMBOLS[status]} "
 
-def _print(
-    console: Console,
-    text: str,
-    width: int,
-    *,
-    indent: str = "",
-    rest: str | None = None,
-    style: str | None = None,
-) -> None:
-    """Print a text wrapped to the width; long paths are never cut."""
-    text = printable(text)
-    if not console.is_terminal or console.no_color:
-        text = text.encode("ascii", "replace").decode("ascii")
-    lines = textwrap.wrap(
-        text,
-        width,
-        initial_indent=indent,
-        subsequent_indent=indent if rest is None else rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    for line in lines or [indent]:
-        console.print(line, style=style, soft_wrap=True)
+    def _lines(self, text: str, arrow: str) -> None:
+        lines = [line for line in text.splitlines() if line.strip()]
+        for line in lines[:_SHOWN_LINES]:
+            self.text(line, indent=f"      {arrow}", rest="        ")
+        if len(lines) > _SHOWN_LINES:
+            self.text(f"and {len(lines) - _SHOWN_LINES} more (--json has them all)", indent=" " * 6)

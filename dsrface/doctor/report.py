@@ -6,10 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsrface.runtime.text import count_text
+from dsrface.runtime.text import count_text, without_addresses
 
 SCHEMA_VERSION = 1
 STATUSES = ("pass", "info", "warn", "fail", "skip", "error")
+NEED_ATTENTION = ("fail", "error", "warn")
+# A warning of one of these, or one that speaks against workers, means that workers can deliver wrong items.
+_ABOUT_ITEMS = {"ds.items", "ds.output", "ds.rng", "ds.state", "ds.epoch", "ds.iterable_shard", "worker.consistency"}
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class Report:
         return next((check for check in self.checks if check.id == id), None)
 
     def verdict_line(self) -> str:
-        """Return the last line of the report: counts and what to do."""
+        """Return the last line of the report: counts and what to do, to be quoted as it is."""
         counts = self.counts()
         words = [
             count_text(counts["fail"], "failure"),
@@ -116,11 +120,35 @@ class Report:
             f"{counts['pass'] + counts['info']} passed",
         ]
         if counts["skip"]:
-            words.append(f"{counts['skip']} skipped")
-        advice = {"fail": "do not launch like this", "warn": "can run, read the warnings", "pass": "ready"}
+            words.append(f"{counts['skip']} skipped{self._named('skip')}")
         methods = [f"{name} {'safe' if is_safe else 'not safe'}" for name, is_safe in self.methods().items()]
         by_method = f"; workers by {', '.join(methods)}" if len(methods) > 1 else ""
-        return f"{', '.join(words)} in {self.duration_s:.0f} s{by_method} -> {advice[self.verdict]}"
+        return f"{', '.join(words)} in {self.duration_s:.0f} s{by_method} -> {self.advice()}"
+
+    def advice(self) -> str:
+        """Return what to do, in a few words; wrong items are never called fit to run."""
+        if self.verdict == "pass":
+            return "ready"
+        if self.verdict == "fail":
+            return "do not launch like this"
+        warnings = [check for check in self.checks if check.status in ("warn", "error")]
+        wrong = [check.id for check in warnings if check.id in _ABOUT_ITEMS or check.data.get("blocks")]
+        if wrong:
+            return f"workers can deliver wrong items: see {wrong[0]} first"
+        return f"runs here; see {warnings[0].id} first"
+
+    def loader_line(self) -> str:
+        """Return the recommended loader as a line to copy; empty without a recommendation."""
+        if self.recommendation is None:
+            return ""
+        batch = self.check("ds.output")
+        size = batch.data.get("batch_size") if batch is not None else None
+        return f"DataLoader(dataset, {f'batch_size={size}, ' if size else ''}{self.recommendation['flags']})"
+
+    def _named(self, status: str) -> str:
+        """Return the ids with a status in brackets, where they are few."""
+        ids = [check.id for check in self.checks if check.status == status]
+        return f" ({', '.join(ids)})" if len(ids) <= _NAMED else ""
 
     def methods(self) -> dict[str, bool]:
         """Return the start methods that real workers were started by, and whether each is safe."""
@@ -134,13 +162,13 @@ class Report:
     def __str__(self) -> str:
         lines = []
         for check in self.checks:
-            if check.status in ("fail", "error", "warn"):
+            if check.status in NEED_ATTENTION:
                 lines.append(f"{check.status.upper()} {check.id}: {check.summary}")
                 parts = (("where", check.where), ("matters", check.matters), ("fix", check.fix))
                 lines += [f"  {label}: {text}" for label, text in parts if text]
         if self.recommendation is not None:
-            lines.append(f"use DataLoader(..., {self.recommendation['flags']})")
-        return "\n".join([*lines, f"{self.target}: {self.verdict_line()}"])
+            lines.append(self.loader_line())
+        return without_addresses("\n".join([*lines, f"{self.target}: {self.verdict_line()}"]))
 
     def _repr_html_(self) -> str:
         from dsrface.doctor.html import report_html

@@ -12,6 +12,7 @@ from typing import Any
 
 # Control characters but tab and line feed, line separators, turns of the writing direction, half characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"-?[0-9.]+(e[+-]?[0-9]+)?|-inf")
 
@@ -37,6 +38,11 @@ def printable(text: str) -> str:
     Tab and line feed stay, and so does the backslash: a path of Windows must be usable as it is shown.
     """
     return _UNPRINTABLE.sub(lambda found: _escape(found[0]), text)
+
+
+def without_addresses(text: str) -> str:
+    """Return text without memory addresses, which differ from run to run and tell nobody anything."""
+    return _ADDRESS.sub("", text)
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:

@@ -33,6 +33,7 @@ def _output(seen: Loading) -> Finding | None:
         return None
     batch_bytes, num_tensors = seen.batch_sizes
     data = {
+        "batch_size": seen.batch_size if seen.target.is_batched else None,
         "batch_bytes": batch_bytes,
         "tensors": num_tensors,
         "unpicklable": [member.to_dict() for member in found.unpicklable],
