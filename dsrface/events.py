@@ -78,11 +78,19 @@ class Note:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a command without training steps is; `total` 0 when unknown."""
+    """How far a command without training steps is.
+
+    Args:
+        label: What it is doing.
+        done: Of `total`.
+        total: 0 when unknown.
+        left_s: Seconds that the whole command should still take, where it knows better than from `done`.
+    """
 
     label: str
     done: int
     total: int
+    left_s: float | None = None
 
 
 @dataclass(frozen=True)

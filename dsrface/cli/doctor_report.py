@@ -56,7 +56,8 @@ def lines_so_far(checks: Iterable[Finding], console: Console) -> list[Text]:
     """Return the groups of an examination that goes on, as lines of the console's width."""
     page = Page(console)
     for group, members in grouped(checks).items():
-        page.group(group, members)
+        if headline(group, members) or members[0].status in NEED_ATTENTION:
+            page.group(group, members)
     return page.lines
 
 
@@ -77,13 +78,13 @@ class Page:
         worst = checks[0].status
         mark = self._mark("pass" if worst == "info" else worst)
         first = f"{mark}{GROUPS[group]:<9} "
-        self.text(f"{headline(group, checks)}", indent=first, rest=" " * len(first), style=_STYLES[worst])
+        self.text(headline(group, checks), indent=first, rest=" " * len(first), style=_STYLES[worst])
         for check in checks:
             if check.id != "perf.recommend" and (verbose or check.status in NEED_ATTENTION):
                 self.check(check)
 
     def check(self, check: Finding) -> None:
-        """Add a check: what was found, and when something is wrong where, why it matters and how to fix it."""
+        """Add a check: what was found; of a fault also where, why it matters and how to fix it."""
         first = f"  {self._mark(check.status)}{check.id}  "
         self.text(check.summary, indent=first, rest=" " * 6, style=_STYLES[check.status])
         if check.status in NEED_ATTENTION:
@@ -130,7 +131,7 @@ class Page:
         self.text("")
 
     def text(self, text: str, *, indent: str = "", rest: str | None = None, style: str = "") -> None:
-        """Add a text wrapped to the width; long paths are never cut, and an indent that says something is coloured.
+        """Add a text wrapped to the width; long paths are never cut.
 
         Args:
             text: What a user's code may have written, too.

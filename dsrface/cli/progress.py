@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from dsrface.cli.output import Output
+from dsrface.doctor.report import NEED_ATTENTION, Finding
 from dsrface.engine.sinks import Sink, as_json, as_text
 from dsrface.events import (
     CheckDone,
@@ -22,14 +24,18 @@ from dsrface.events import (
     RunStarted,
     StepDone,
 )
-from dsrface.runtime.text import json_text, printable
+from dsrface.runtime.text import json_text, printable, without_addresses
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.live import Live
+    from rich.text import Text
 
 REDRAW_EVERY_S = 0.25
 LINE_EVERY_S = 10.0
+FIRST_LINE_S = 2.0
 _WIDTH_FOR_BAR = 80
+_ROWS_BELOW = 3
 
 
 def make_sink(output: Output) -> Sink:
@@ -75,16 +81,21 @@ class JsonSink:
 
 
 class LineSink:
-    """Plain lines without control codes: milestones at once, steps and counts every ten seconds."""
+    """Plain lines without control codes: milestones and findings at once, steps and counts every 10 s."""
 
     def __init__(self, output: Output) -> None:
         self.output = output
         self._quiet_until = 0.0
         self._label = ""
+        self._warned: set[str] = set()
 
     def emit(self, event: Event) -> None:
         """Print the event when it is a milestone or its time has come."""
-        if not _is_shown(event, self.output.verbosity):
+        if isinstance(event, CheckDone):
+            if event.status not in NEED_ATTENTION and event.id not in self._warned:
+                return
+            self._warned.add(event.id)  # so that what is settled later is heard of
+        elif not _is_shown(event, self.output.verbosity):
             return
         if isinstance(event, StepDone):
             if not self._is_time():
@@ -92,7 +103,7 @@ class LineSink:
         elif isinstance(event, Progress):
             if event.label != self._label:
                 self._label = event.label
-                self._keep_quiet()  # what is done sooner says so once, at its end
+                self._keep_quiet(FIRST_LINE_S)  # what is done sooner says so once, at its end
             is_last = 0 < event.total <= event.done
             if not is_last and not self._is_time():
                 return
@@ -104,15 +115,18 @@ class LineSink:
     def _is_time(self) -> bool:
         if time.monotonic() < self._quiet_until:
             return False
-        self._keep_quiet()
+        self._keep_quiet(LINE_EVERY_S)
         return True
 
-    def _keep_quiet(self) -> None:
-        self._quiet_until = time.monotonic() + LINE_EVERY_S
+    def _keep_quiet(self, seconds: float) -> None:
+        self._quiet_until = time.monotonic() + seconds
 
 
 class RichSink:
-    """One line that is redrawn: step, images/s, time left, share of waiting for data, last metrics."""
+    """One line that is redrawn: step, images/s, time left, share of waiting for data, last metrics.
+
+    Above it stands what an examination has found so far, until the report takes its place.
+    """
 
     def __init__(self, output: Output) -> None:
         self.output = output
@@ -121,6 +135,8 @@ class RichSink:
         self._run = RunClock()
         self._label = ""
         self._label_started = 0.0
+        self._text = ""
+        self._checks: dict[str, Finding] = {}
 
     def emit(self, event: Event) -> None:
         """Print milestones above the line, and redraw it a few times a second."""
@@ -130,6 +146,9 @@ class RichSink:
             self._redraw(self._run.line(event, self.output.err.width), is_forced=False)
         elif isinstance(event, Progress):
             self._redraw(self._progress(event), is_forced=0 < event.total <= event.done)
+        elif isinstance(event, CheckDone):
+            self._checks[event.id] = Finding(**asdict(event))
+            self._redraw(self._text, is_forced=event.status in NEED_ATTENTION)
         elif isinstance(event, RunFinished):
             self._clear()
         elif _is_shown(event, self.output.verbosity):
@@ -146,18 +165,18 @@ class RichSink:
         if event.label != self._label:
             self._label, self._label_started = event.label, now
         spent = now - self._label_started
+        left = time_left(spent, event.done, event.total) if event.total else ""
+        if event.left_s is not None:
+            left = f"  about {duration(event.left_s)} left"
         if not event.total:
-            return f"{event.label}  {event.done}"
-        filled = bar(event.done / event.total)
-        return (
-            f"{event.label}  {filled} {event.done}/{event.total}{time_left(spent, event.done, event.total)}"
-        )
+            return f"{event.label}{f'  {event.done}' if event.done else f'  {duration(spent)}'}{left}"
+        return f"{event.label}  {bar(event.done / event.total)} {event.done}/{event.total}{left}"
 
     def _redraw(self, text: str, *, is_forced: bool) -> None:
         now = time.monotonic()
         if not is_forced and now - self._redrawn < REDRAW_EVERY_S:
             return
-        self._redrawn = now
+        self._redrawn, self._text = now, text
         if self._live is None:
             from rich.live import Live
 
@@ -165,7 +184,19 @@ class RichSink:
             self._live.start()
         from rich.text import Text
 
-        self._live.update(Text(printable(text), no_wrap=True, overflow="ellipsis"), refresh=True)
+        line = Text(printable(text), no_wrap=True, overflow="ellipsis")
+        self._live.update(self._below_findings(line) if self._checks else line, refresh=True)
+
+    def _below_findings(self, line: Text) -> RenderableType:
+        """Return the line below the last findings that fit the terminal."""
+        from rich.console import Group
+        from rich.text import Text
+
+        from dsrface.cli.doctor_report import lines_so_far
+
+        console = self.output.err
+        found = lines_so_far(self._checks.values(), console)
+        return Group(*found[-max(1, console.height - _ROWS_BELOW) :], Text(""), line)
 
     def _clear(self) -> None:
         if self._live is not None:
@@ -204,7 +235,9 @@ class RunClock:
 
 def milestone(event: Event) -> str:
     """Return the line of an event that stays on the screen."""
-    text = as_text(event)
+    text = without_addresses(as_text(event))
+    if isinstance(event, Progress) and event.left_s is not None:
+        text += f", about {duration(event.left_s)} left"
     return f"warning: {text}" if isinstance(event, Note) and event.is_warning else text
 
 
@@ -232,4 +265,4 @@ def duration(seconds: float) -> str:
 def _is_shown(event: Event, verbosity: int) -> bool:
     if isinstance(event, CheckpointSaved):
         return verbosity > 0
-    return not isinstance(event, (RunFinished, CheckDone))
+    return not isinstance(event, RunFinished)

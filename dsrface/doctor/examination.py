@@ -33,8 +33,9 @@ from dsrface.doctor.sizing.limits import open_files_limit
 from dsrface.doctor.sizing.loader_model import LoaderFacts, Recommendation, Window
 from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.doctor.sizing.recommend import candidates, launch_check, overlap_cap, recommend
+from dsrface.doctor.steps import Steps
 from dsrface.errors import UsageError
-from dsrface.events import CheckDone, Event, Progress
+from dsrface.events import CheckDone, Event
 from dsrface.runtime.resources import effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import available_start_methods, default_start_method
 
@@ -46,7 +47,6 @@ _LEAST_STAGE_S = 1.5
 _LEAST_SWEEP_S = 3.0
 _LEAST_WORKER_BYTES = 32 << 20
 _SAFE_SHARE = 0.8
-_STEPS = 4
 _NEED_TORCH = {"env.torch", "env.torchvision", "env.threads", "env.decoder", "mp.cuda_poison"}
 _ALTERNATIVES = ("forkserver", "spawn")
 
@@ -94,6 +94,7 @@ class _Examination:
         self.memory = memory_limit()
         self.findings = Findings(self._tell)
         self.budget = budget
+        self.steps = Steps(emit, budget, self._planned())
         self.import_s = 2.0
         self.torch_version = ""
         self.has_cuda_build = False
@@ -102,7 +103,7 @@ class _Examination:
 
     def run(self) -> Report:
         self.findings.add(*make("machine", machine.Machine(self.config.start_method, self.config.world_size)))
-        self._say("look at the installation", 0)
+        self.steps.begin("survey", "look at the installation")
         facts = self._survey()
         recommendation = None
         if facts is not None and (cost := facts.cost) is not None and not facts.batch_fails:
@@ -122,6 +123,14 @@ class _Examination:
             duration_s=self.budget.spent_s,
             is_strict=self.config.strict,
         )
+
+    def _planned(self) -> list[str]:
+        """Return the steps that this examination should have."""
+        if self.target is None:
+            return []
+        number = self.config.workers
+        proofs = ["prove"] * len(self.methods) if self.config.probe and number != 0 else []
+        return [*proofs, "sweep"] if self.config.probe and number is None else proofs
 
     def _wanted_findings(self) -> Iterator[Finding]:
         for found in self.findings:
@@ -171,9 +180,9 @@ class _Examination:
         number = self.num_workers if self.config.workers is not None else max(2, min(self.num_workers, 4))
         if number == 0:
             return facts
-        for count, method in enumerate(self.methods):
+        for method in self.methods:
             if self._wants(method):
-                self._say(f"start workers by {method}", 1 + count / len(self.methods))
+                self.steps.begin("prove", f"start workers by {method}")
                 facts = self._prove_method(method, number, facts, cost)
         if self.findings.against(self.method) is None:
             self.is_suspect = bool(self.findings.suspicions())
@@ -182,7 +191,7 @@ class _Examination:
         for method in _ALTERNATIVES:
             is_open = method in available_start_methods() and method not in self.methods
             if is_open and not facts.blocks[method] and self.findings.against(method) is None:
-                self._say(f"start workers by {method}", 1.5)
+                self.steps.begin("prove", f"start workers by {method}")
                 known, self.findings = self.findings, self.findings.trial()
                 proved = self._prove_method(method, number, facts, cost)
                 trial, self.findings = self.findings, known
@@ -250,7 +259,7 @@ class _Examination:
         elif self._can_time(facts):
             settings = candidates(facts)
             if len(settings) > 1:
-                self._say("time the settings", 2)
+                self.steps.begin("sweep", "time the settings")
                 windows = self._sweep(settings, facts, found.build_s)
                 recommendation = recommend(facts, windows)
                 if not windows:
@@ -365,6 +374,7 @@ class _Examination:
         held: list[Finding] = []
 
         def on_event(event: dict[str, Any]) -> None:
+            self.steps.hear(event)
             if event["event"] == "check":
                 check = Finding.from_dict(event)
                 if check.data.get("usage"):
@@ -416,6 +426,3 @@ class _Examination:
         if check.id in self.wanted:
             values = (check.id, check.status, check.summary, check.where, check.matters, check.fix)
             self.emit(CheckDone(*values))
-
-    def _say(self, label: str, done: float) -> None:
-        self.emit(Progress(label, int(done), _STEPS))

@@ -68,7 +68,8 @@ def _workers(found: Mapping[str, Finding]) -> str:
     is_clean = not any(check.status == "fail" for check in found.values())
     if parts and is_clean and (same := found.get("worker.consistency")) and same.status == "pass":
         parts.append("equal to those of a plain loop")
-    return ", ".join(parts) or _said(found, "mp.start_method").partition(":")[0]
+    method = _said(found, "mp.start_method").partition(":")[0]
+    return ", ".join(parts) or (f"start by {method}" if method else "")
 
 
 def _items(found: Mapping[str, Finding]) -> str:

@@ -12,7 +12,15 @@ SCHEMA_VERSION = 1
 STATUSES = ("pass", "info", "warn", "fail", "skip", "error")
 NEED_ATTENTION = ("fail", "error", "warn")
 # A warning of one of these, or one that speaks against workers, means that workers can deliver wrong items.
-_ABOUT_ITEMS = {"ds.items", "ds.output", "ds.rng", "ds.state", "ds.epoch", "ds.iterable_shard", "worker.consistency"}
+_ABOUT_ITEMS = {
+    "ds.items",
+    "ds.output",
+    "ds.rng",
+    "ds.state",
+    "ds.epoch",
+    "ds.iterable_shard",
+    "worker.consistency",
+}
 _NAMED = 3
 
 

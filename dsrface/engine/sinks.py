@@ -165,7 +165,8 @@ def as_text(event: Event) -> str:
         case Note():
             return event.message
         case Progress():
-            return f"{event.label}: {event.done}" + (f" of {event.total}" if event.total else "")
+            far = f": {event.done}" if event.done or event.total else ""
+            return f"{event.label}{far}" + (f" of {event.total}" if event.total else "")
         case CheckDone():
             return f"{event.status} {event.id}: {event.summary}"
         case RunFinished():

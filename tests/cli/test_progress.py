@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from rich.console import Console
 from dsrface.cli import progress
 from dsrface.cli.output import Output
 from dsrface.events import (
+    CheckDone,
     CheckpointSaved,
     EvalDone,
     Note,
@@ -119,6 +121,38 @@ def test_a_terminal_ends_clean(terminal):
     assert isinstance(sink, progress.RichSink)
     assert "warning: look here" in text
     assert text.rstrip().endswith(("\x1b[2K", "\x1b[?25h", "\x1b[1A\x1b[2K"))
+
+
+FOUND = CheckDone("ds.unpicklable", "warn", "dataset.f is a lambda", "train.py:5 <lambda> at 0x7f6d65238b80")
+STEP = Progress("read batches", 0, 0, 9.2)
+
+
+def test_a_pipe_hears_of_a_finding_at_once_and_of_its_end(terminal):
+    output = terminal(is_terminal=False)
+    sink = progress.make_sink(output)
+    for event in (
+        FOUND,
+        CheckDone("ds.items", "pass", "fine"),
+        replace(FOUND, status="pass", summary="gone"),
+    ):
+        sink.emit(event)
+    assert output.err.file.getvalue().splitlines() == [
+        "warn ds.unpicklable: dataset.f is a lambda",
+        "pass ds.unpicklable: gone",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_terminal_shows_findings_above_the_step_and_the_time_left(terminal, width):
+    output = terminal(width=width)
+    sink = progress.make_sink(output)
+    sink.emit(STEP)
+    sink.emit(FOUND)
+    text = output.err.file.getvalue()
+    assert "ds.unpicklable  dataset.f is a lambda" in text
+    assert "train.py:5 <lambda>\n" in text
+    assert "read batches  0s  about 9s left" in text.splitlines()[-1]
+    sink.close()
 
 
 def test_json_is_silent_on_a_pipe_unless_asked(terminal, capsys):

@@ -24,3 +24,32 @@ def test_one_method_needs_no_list_and_a_skipped_one_is_not_judged():
     line = verdict(Finding("worker.fork", "pass", "two workers"), Finding("worker.spawn", "skip", "no time"))
     assert "workers by" not in line
     assert line.endswith("ready")
+
+
+def test_a_warning_about_items_is_never_called_fit_to_run():
+    calm = verdict(Finding("ds.unpicklable", "warn", "a lambda"))
+    assert calm.endswith("runs here; see ds.unpicklable first")
+    for finding in (
+        Finding("ds.rng", "warn", "all workers draw alike"),
+        Finding("ds.open_handles", "warn", "shared", data={"blocks": ["fork"]}),
+    ):
+        line = verdict(Finding("ds.unpicklable", "warn", "a lambda"), finding)
+        assert line.endswith(f"workers can deliver wrong items: see {finding.id} first")
+
+
+def test_the_line_to_copy_is_a_call_and_shows_no_address():
+    report = Report(
+        "0",
+        "Data",
+        {},
+        (
+            Finding("ds.output", "pass", "a batch", data={"batch_size": 32}),
+            Finding("ds.unpicklable", "fail", "a lambda", "<function f at 0x7f6d65238b80>: no"),
+        ),
+        recommendation={"flags": "num_workers=0"},
+        lesson=(),
+        duration_s=3.0,
+    )
+    assert report.loader_line() == "DataLoader(dataset, batch_size=32, num_workers=0)"
+    assert "0x" not in str(report)
+    assert report.loader_line() in str(report)

@@ -39,8 +39,9 @@ class DoctorResult:
 
     @property
     def summary(self) -> str:
-        """The verdict line."""
-        return self.report.verdict_line()
+        """The verdict, with what it is about."""
+        about = f"{self.report.target}: " if self.report.target else ""
+        return f"{about}{self.report.verdict_line()}"
 
     @property
     def location(self) -> str:

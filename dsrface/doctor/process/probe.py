@@ -92,7 +92,7 @@ def run_stage(
         evidence: Folder in which workers leave their signs of life.
         memory_limit_bytes: Sum of the processes' own memory at which they are killed.
         allow_cuda: Let the child see CUDA devices; hidden otherwise.
-        on_event: Called with each event as it comes.
+        on_event: Called with each event as it comes, and with `silence` when there was none for a moment.
     """
     start = time.monotonic()
     outcome = Outcome()
@@ -168,6 +168,8 @@ def hear(
             event = events.get(timeout=_POLL_S)
         except queue.Empty:
             event = {}
+            if on_event is not None:
+                on_event({"event": "silence"})
         if event is None:
             return
         if event:

@@ -203,6 +203,7 @@ def _run(start: Start, target: Target, request: Mapping[str, Any], report: Repor
             if kept_bytes < _KEPT_BYTES:
                 start.kept[len(start.received)] = copied(batch)
             start.received.append(fingerprint(batch))
+            report("progress", done=len(start.received), total=start.num_expected)
             if target.is_iterable and _is_enough(start, num_workers, time.perf_counter() - begin, request):
                 break
         else:
