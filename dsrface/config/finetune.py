@@ -34,6 +34,13 @@ class HeadOptions(Config):
         ge=0,
         description="Images averaged into a person's first class weight; 0 draws the weights at random.",
     )
+    sample_fraction: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the persons that a step's softmax is over, those of the batch always "
+        "(Partial FC): for 100,000 persons and more; 1 takes all.",
+    )
 
 
 class AnchorConfig(Config):

@@ -89,7 +89,7 @@ class PairDataset(Dataset[Sample]):
         name = self.names[index]
         high = read_sized(self.high_dir / name, HIGH_SIZE_PX)
         inputs, high = self._pair(name, high, epoch, index)
-        return Sample(_tensor(inputs), _tensor(high), int(self.labels[index]), index)
+        return Sample(as_tensor(inputs), as_tensor(high), int(self.labels[index]), index)
 
     def _pair(self, name: str, high: ImageU8, epoch: int, index: int) -> tuple[ImageU8, ImageU8]:
         if self.augment is not None and self.degradation is not None:
@@ -102,5 +102,6 @@ class PairDataset(Dataset[Sample]):
         return inputs, high
 
 
-def _tensor(image: ImageU8) -> Tensor:
+def as_tensor(image: ImageU8) -> Tensor:
+    """Return the picture as a tensor of the same shape, without a copy where it can be."""
     return torch.from_numpy(np.require(image, requirements=["C", "W"]))

@@ -182,7 +182,9 @@ class FaceData:
                 "The faces of this data set are low-resolution photos without HR twins.",
                 id="no-twins",
                 where=self.root,
-                hint="Train on a data set of HR photos; `dsrface precompute` and `evaluate` take this one.",
+                hint="Train a DSR, and what needs HR faces, on HR photos that are degraded alike "
+                "(prepare --degradation realistic). `finetune` with --no-dsr, --live or --dsr-outputs, "
+                "`precompute` and `evaluate` take this one.",
             )
 
     def check_twins(self, size_px: int, *split_names: str) -> list[str]:

@@ -24,7 +24,7 @@ class TrainingRecord:
     """Digests of what was trained on.
 
     Args:
-        images: Of the pixels of each HR face.
+        images: Of the pixels of each face, the HR one where there is one.
         persons: Of each person's name.
     """
 
@@ -40,7 +40,7 @@ def digest_images(split: FaceSplit) -> list[str]:
     """
 
     def digest(name: str) -> str:
-        image = read_image(split.high_dir / name)
+        image = read_image(split.face_path(name))
         return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:_DIGEST_CHARS]
 
     with ThreadPoolExecutor(_NUM_THREADS) as pool:

@@ -22,7 +22,7 @@ from dsrface.engine import checkpoint as checkpoints
 from dsrface.engine.context import BatchSource, Outcome, RunContext
 from dsrface.engine.meter import Meter, Reading
 from dsrface.engine.microbatches import seed_step, split_microbatches, to_step_device
-from dsrface.engine.optim import Ema, LrPlan, build_optimizer, set_lr
+from dsrface.engine.optim import Ema, LrPlan, build_optimizer, clip_norm, set_lr
 from dsrface.engine.run_folder import DONE, INTERRUPTED
 from dsrface.engine.step_errors import explained_deaths, explained_memory
 from dsrface.engine.task import Task, Validation
@@ -82,7 +82,7 @@ class _Loop:
         self.device = torch.device(context.device.torch_name)
         self.optimizer = build_optimizer(task.param_groups(), optim)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=context.device.amp == "fp16")
-        self.ema = Ema(task, optim.ema_decay)
+        self.ema = Ema(task, optim.ema_decay, skip=task.unaveraged())
         self.meter = Meter(self.device)
         self.step = 0
         self.phase = -1
@@ -173,7 +173,7 @@ class _Loop:
             for name, value in metrics.items():
                 total[name] = total[name] + value * share if name in total else value * share
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.task.parameters(), self.optim.clip_norm or math.inf)
+        norm = clip_norm(self.task.parameters(), self.optim.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -58,7 +59,66 @@ class LrPlan:
         )
 
 
-def build_optimizer(groups: Sequence[ParamGroup], config: OptimConfig) -> torch.optim.AdamW:
+class RowAdamW(torch.optim.AdamW):
+    """AdamW that, of a parameter with a sparse gradient, moves only the rows that the gradient holds."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Make a step; the running means of rows without a gradient stay as they are."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is not None and param.grad.is_sparse:
+                    if not self._must_skip():
+                        self._step_rows(param, group)
+                    param.grad = None
+        return super().step(closure)
+
+    def _must_skip(self) -> bool:
+        """Return whether the scaler of fp16 has met an overflow."""
+        found = getattr(self, "found_inf", None)
+        return found is not None and bool(found)
+
+    def _step_rows(self, param: nn.Parameter, group: dict[str, Any]) -> None:
+        gradient = param.grad.coalesce() if param.grad is not None else None
+        assert gradient is not None
+        rows, values = gradient.indices()[0], gradient.values()
+        state = self.state[param]
+        if not state:
+            state["step"] = torch.zeros((), device=param.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(param), torch.zeros_like(param)
+        state["step"] += 1
+        (beta1, beta2), step = group["betas"], float(state["step"])
+        mean = state["exp_avg"][rows].lerp_(values, 1 - beta1)
+        square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1 - beta2)
+        state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
+        scale = (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
+        moved = param[rows].mul_(1 - group["lr"] * group["weight_decay"])
+        param[rows] = moved.addcdiv_(mean, scale, value=-group["lr"] / (1 - beta1**step))
+
+
+def clip_norm(params: Iterable[nn.Parameter], max_norm: float) -> torch.Tensor:
+    """Scale gradients down to a global L2 norm, as torch does, sparse ones too; return the norm before.
+
+    Args:
+        params: Those without a gradient do not count.
+        max_norm: 0 leaves the gradients as they are.
+    """
+    params = [param for param in params if param.grad is not None]
+    if not any(param.grad is not None and param.grad.is_sparse for param in params):
+        return nn.utils.clip_grad_norm_(params, max_norm or math.inf)
+    gradients = []
+    for param in params:
+        assert param.grad is not None
+        if param.grad.is_sparse:
+            param.grad = param.grad.coalesce()  # only now each row counts once
+        gradients.append(param.grad._values() if param.grad.is_sparse else param.grad)  # noqa: SLF001
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # noqa: SLF001
+    if max_norm:
+        torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    return norm
+
+
+def build_optimizer(groups: Sequence[ParamGroup], config: OptimConfig) -> RowAdamW:
     """Make an AdamW whose groups know their phases' fractions; one-dimensional parameters are not decayed.
 
     The fused kernel updates everything in one call and needs no gradient check on the host.
@@ -73,7 +133,7 @@ def build_optimizer(groups: Sequence[ParamGroup], config: OptimConfig) -> torch.
                     {"params": params, "weight_decay": decay, "lr_fractions": group.lr_fractions}
                 )
     kinds = {param.device.type for group in groups for param in group.params}
-    return torch.optim.AdamW(
+    return RowAdamW(
         described, lr=config.lr, betas=(config.beta1, config.beta2), fused=kinds <= {"cpu", "cuda", "mps"}
     )
 
@@ -95,11 +155,12 @@ class Ema:
     Args:
         module: The module that trains.
         decay: In [0, 1); 0 makes the average the weights themselves.
+        skip: Names of tensors that are not averaged.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: nn.Module, decay: float, *, skip: frozenset[str] = frozenset()) -> None:
         self.decay = decay
-        self._live = _tensors(module)
+        self._live = {name: tensor for name, tensor in _tensors(module).items() if name not in skip}
         self.shadow = (
             {} if decay == 0 else {name: tensor.detach().clone() for name, tensor in self._live.items()}
         )

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,15 +17,15 @@ from torch.nn import functional
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data import draws
 from dsrface.data.augment import Colour, augment_pair, geometry_of, to_image01, to_image_u8
-from dsrface.data.names import PackedStrings
 from dsrface.engine.collapse import CollapseGuard, effective_rank
 from dsrface.engine.inference import Images, embed, run_batched, super_resolve
 from dsrface.engine.samples import write_strips
 from dsrface.engine.task import ParamGroup, Task, Validation
 from dsrface.engine.teacher import Teacher
 from dsrface.engine.thresholds import thresholds_of
+from dsrface.engine.validation_pairs import RecognitionImages, compare, moved_copies, verification_metrics
 from dsrface.metrics.thresholds import StoredThresholds
-from dsrface.metrics.verification import auc, d_prime, eer
+from dsrface.metrics.verification import auc
 from dsrface.models.heads import MarginHead
 from dsrface.models.preprocess import network_input
 from dsrface.models.resize import upsample_bicubic
@@ -61,23 +59,6 @@ def input_maker(mode: str, dsr: nn.Module | None, device: Device) -> InputMaker:
         return to_image_u8(upsample_bicubic(to_image01(inputs)))
 
     return make
-
-
-@dataclass(frozen=True)
-class RecognitionImages:
-    """What is validated, in memory.
-
-    Args:
-        val: Validation persons, for verification.
-        holdout: Kept-out images of the training persons, for closed-set accuracy; None without any.
-        names: Names of the training samples.
-        conditions: What thresholds chosen on `val` hold for; see `StoredThresholds`.
-    """
-
-    val: Images
-    holdout: Images | None
-    names: PackedStrings
-    conditions: dict[str, Any]
 
 
 class RecognitionTask(Task):
@@ -132,17 +113,19 @@ class RecognitionTask(Task):
         images = network_input(inputs, self._preprocess)
         with torch.set_grad_enabled(self._trains_backbone):
             embeddings = self.backbone(images).float()
-        logits = self.head(embeddings, batch.labels)
-        total = classification = functional.cross_entropy(logits, batch.labels)
+        classes = self.head.draw_classes(batch.labels)
+        labels = batch.labels if classes is None else torch.searchsorted(classes, batch.labels)
+        cosines = self.head.cosines(embeddings, classes)
+        logits = self.head.logits(cosines, embeddings, labels)
+        total = classification = functional.cross_entropy(logits, labels)
         metrics = {"loss/class": classification.detach()}
         if self.teacher is not None and self._trains_backbone:
             anchor = self.teacher(embeddings, high)
             total = total + self._config.anchor.weight * anchor
             metrics["loss/anchor"] = anchor.detach()
-        with torch.no_grad():
-            cosines = self.head.cosines(embeddings)
-            metrics["train_accuracy"] = (cosines.argmax(dim=1) == batch.labels).float().mean()
-            metrics["cosine_true"] = cosines.gather(1, batch.labels[:, None]).mean()
+        cosines = cosines.detach()
+        metrics["train_accuracy"] = (cosines.argmax(dim=1) == labels).float().mean()
+        metrics["cosine_true"] = cosines.gather(1, labels[:, None]).mean()
         return total, {"loss/total": total.detach(), **metrics}
 
     def param_groups(self) -> list[ParamGroup]:
@@ -153,6 +136,10 @@ class RecognitionTask(Task):
             ParamGroup("backbone", list(self.backbone.parameters()), (0.0, fraction)),
             ParamGroup("head", [*self.head.parameters(), *learnt], (1.0, 1.0)),
         ]
+
+    def unaveraged(self) -> frozenset[str]:
+        """The class weights of a sampled head: most of them stand still in a step."""
+        return frozenset({"head.weight"} if self.head.sample_fraction < 1 else ())
 
     def set_phase(self, phase: int) -> None:
         """Freeze the backbone in stage 1."""
@@ -172,7 +159,7 @@ class RecognitionTask(Task):
         self.backbone.compile()
 
     def validate(self, *, step: int, samples_dir: Path, is_last: bool) -> Validation:
-        """Verify HR galleries against probes on validation persons; watch for collapse; never look at test.
+        """Verify validation persons, HR faces against probes where there are any; watch for collapse.
 
         Raises:
             TrainingError: id `collapse`.
@@ -181,13 +168,15 @@ class RecognitionTask(Task):
         val = self._images.val
         if self._val_inputs is None:
             self._val_inputs = self.inputs_of(val)
-        probes, gallery = self.embed(self._val_inputs), self.embed(val.high)
+        probes, gallery = self._probes_and_gallery(self._val_inputs, val.high)
         if not (torch.isfinite(probes).all() and torch.isfinite(gallery).all()):
             return Validation({}, score=math.nan)  # the loop says what that means
-        scores, is_same = compare(gallery, probes, val.labels)
-        metrics = verification_metrics(scores, is_same)
-        self._thresholds = self._choose_thresholds(gallery, probes)
-        metrics["hr_auc"] = float(auc(*compare(gallery, gallery, val.labels)))
+        are_alone = self._images.are_alone
+        metrics = verification_metrics(*compare(gallery, probes, val.labels, with_own_photo=are_alone))
+        if not are_alone:  # else everybody would be accepted too easily
+            self._thresholds = self._choose_thresholds(gallery, probes)
+            if self._images.has_twins:
+                metrics["hr_auc"] = float(auc(*compare(gallery, gallery, val.labels)))
         metrics["effective_rank"] = effective_rank(probes)
         strangers = val.labels[:, None] != val.labels[None, :]
         metrics["impostor_mean"] = float((probes @ probes.T)[strangers].mean())
@@ -260,6 +249,15 @@ class RecognitionTask(Task):
 
         return run_batched(function, images, batch_size=self._config.eval.batch_size, device=self._device)
 
+    def _probes_and_gallery(self, inputs: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embeddings that are compared, float32 [N, D] each."""
+        gallery = self.embed(high if self._images.has_twins else inputs)
+        if self._images.are_alone:
+            inputs = moved_copies(inputs, self._config.augment, seed=self._config.seed)
+        elif not self._images.has_twins:
+            return gallery, gallery
+        return self.embed(inputs), gallery
+
     def _choose_thresholds(self, gallery: Tensor, probes: Tensor) -> dict[str, str]:
         """Return the thresholds that the validation persons can support, as metadata of the weight file."""
         images = self._images
@@ -285,7 +283,7 @@ class RecognitionTask(Task):
             epoch=batch.epoch,
             indices=indices,
         )
-        if config.anchor.hr_fraction > 0 and config.mode != "hr":
+        if config.anchor.hr_fraction > 0 and config.mode != "hr" and self._images.has_twins:
             draw = draws.uniform(config.seed, batch.epoch, indices, num=1, stream="hr_fraction")[:, 0]
             is_high = to_device(torch.from_numpy(draw < config.anchor.hr_fraction), inputs.device)
             inputs = torch.where(is_high[:, None, None, None], high, inputs)
@@ -296,30 +294,6 @@ class RecognitionTask(Task):
         if self._holdout_inputs is None:
             self._holdout_inputs = self.inputs_of(images)
         embeddings = self.embed(self._holdout_inputs).to(self._device.torch_name)
-        found = self.head.cosines(embeddings).argmax(dim=1).cpu()
-        return float((found == images.labels).float().mean())
-
-
-def compare(gallery: Tensor, probes: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cosines of gallery images with probes of other photos, and which pairs are one person's.
-
-    A probe never meets its own photo.
-
-    Args:
-        gallery: float32 [N, D], normalised.
-        probes: float32 [N, D], the same photos in the same order.
-        labels: int64 [N].
-    """
-    scores = gallery @ probes.T
-    is_same = labels[:, None] == labels[None, :]
-    is_other_photo = ~torch.eye(len(labels), dtype=torch.bool)
-    return scores[is_other_photo].double().numpy(), is_same[is_other_photo].numpy()
-
-
-def verification_metrics(scores: np.ndarray, is_same: np.ndarray) -> dict[str, float]:
-    """Return AUC, EER and d-prime of one set of pairs."""
-    return {
-        "auc": float(auc(scores, is_same)),
-        "eer": float(eer(scores, is_same)),
-        "d_prime": float(d_prime(scores, is_same)),
-    }
+        parts = torch.split(embeddings, self._config.eval.batch_size)
+        found = torch.cat([self.head.cosines(part).argmax(dim=1) for part in parts])
+        return float((found.cpu() == images.labels).float().mean())

@@ -61,6 +61,10 @@ class Task(nn.Module):
         """Return all trained parameters, each in one group."""
         return [ParamGroup("model", list(self.parameters()))]
 
+    def unaveraged(self) -> frozenset[str]:
+        """Return the names of parameters that are validated and saved as they are, not averaged."""
+        return frozenset()
+
     def set_phase(self, phase: int) -> None:
         """Switch to a phase: sets `requires_grad`; called before a phase's first step and on resume."""
 

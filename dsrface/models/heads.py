@@ -3,11 +3,15 @@
 In every head the class weights and the embedding are normalised, the margin is applied to the true class
 only, and the result is multiplied by `scale`. Nothing divides it afterwards: a temperature on top of a margin
 head caps the probability of the true class (`reachable_probability`), and with it what the network can learn.
+
+With very many classes a step can do with some of them: those of its batch and others drawn anew in each step
+(Partial FC, An et al. 2021, arXiv:2010.05222). The gradient of the class weights is then sparse.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float, Int64
@@ -35,6 +39,8 @@ class MarginHead(nn.Module):
         margin: In radians (arcface, adaface) or as a cosine (cosface).
     """
 
+    sample_fraction = 1.0  # share of the classes that a step's softmax is over
+
     def __init__(self, *, num_classes: int, embedding_dim: int, scale: float, margin: float) -> None:
         super().__init__()
         self.scale = scale
@@ -44,39 +50,74 @@ class MarginHead(nn.Module):
 
     def forward(self, embeddings: Float[Tensor, "b d"], labels: Int64[Tensor, " b"]) -> Float[Tensor, "b c"]:
         """Return scaled fp32 logits with the margin on the true class; for the loss, not for accuracy."""
+        return self.logits(self.cosines(embeddings), embeddings, labels)
+
+    def logits(
+        self, cosines: Float[Tensor, "b c"], embeddings: Float[Tensor, "b d"], labels: Int64[Tensor, " b"]
+    ) -> Float[Tensor, "b c"]:
+        """Return scaled fp32 logits of `cosines`, with the margin on the true class.
+
+        Args:
+            cosines: To all classes, or to some of them.
+            embeddings: What they are of.
+            labels: Column of each true class.
+        """
         with torch.autocast(device_type=embeddings.device.type, enabled=False):
-            cosines = self.cosines(embeddings)
             true = cosines.gather(1, labels[:, None])
             with_margin = self.margined(true, embeddings)
             logits: Tensor = self.scale * cosines.scatter(1, labels[:, None], with_margin)
             return logits
 
-    def cosines(self, embeddings: Float[Tensor, "b d"]) -> Float[Tensor, "b c"]:
-        """Return fp32 cosines to every class, no margin and no scale: what accuracy is measured on."""
+    def cosines(
+        self, embeddings: Float[Tensor, "b d"], classes: Int64[Tensor, " s"] | None = None
+    ) -> Float[Tensor, "b c"]:
+        """Return fp32 cosines to all or some classes, without margin and scale: for accuracy."""
         with torch.autocast(device_type=embeddings.device.type, enabled=False):
+            weight = self.weight if classes is None else self._rows(classes)
             normalised = functional.normalize(embeddings.float(), dim=1)
             # rounding can leave a cosine just outside [-1, 1]; the clamp is where acos and sqrt need it
-            return functional.linear(normalised, functional.normalize(self.weight.float(), dim=1))
+            return functional.linear(normalised, functional.normalize(weight.float(), dim=1))
+
+    def draw_classes(self, labels: Int64[Tensor, " b"]) -> Int64[Tensor, " s"] | None:
+        """Return the classes of a step, ascending: all those of `labels`, the others drawn; None for all."""
+        num_classes = self.weight.shape[0]
+        if self.sample_fraction >= 1:
+            return None
+        present = torch.unique(labels)
+        order = torch.rand(num_classes, device=labels.device)
+        order[present] = 2.0
+        num_drawn = max(len(present), round(self.sample_fraction * num_classes))
+        return order.topk(num_drawn, sorted=False).indices.sort().values
+
+    def _rows(self, classes: Int64[Tensor, " s"]) -> Float[Tensor, "s d"]:
+        # Between processes gradients are averaged as one dense buffer; MPS knows no sparse ones.
+        is_distributed = distributed.is_available() and distributed.is_initialized()
+        is_sparse = not is_distributed and self.weight.device.type in {"cpu", "cuda"}
+        return functional.embedding(classes, self.weight, sparse=is_sparse)
 
     def margined(self, true: Float[Tensor, "b 1"], embeddings: Float[Tensor, "b d"]) -> Float[Tensor, "b 1"]:
         """Return the true class's cosine with the margin applied, unscaled."""
         raise NotImplementedError
 
     @torch.no_grad()
-    def init_from_class_means(self, embeddings: Float[Tensor, "n d"], labels: Int64[Tensor, " n"]) -> int:
+    def init_from_class_means(self, parts: Iterable[tuple[Tensor, Tensor]]) -> int:
         """Set each class's weight to the mean of its normalised embeddings.
 
         A class without any embedding keeps its random weight.
 
+        Args:
+            parts: Float embeddings [N, D] and int64 labels [N], a part of the images after the other.
+
         Returns:
             The number of classes that were set.
         """
-        normalised = functional.normalize(embeddings.float(), dim=1).to(self.weight.device)
-        labels = labels.to(self.weight.device)
-        sums = torch.zeros_like(self.weight, dtype=torch.float32).index_add_(0, labels, normalised)
-        present = torch.bincount(labels, minlength=self.weight.shape[0]) > 0
-        means = functional.normalize(sums, dim=1).to(self.weight.dtype)
-        self.weight.copy_(torch.where(present[:, None], means, self.weight))
+        sums = torch.zeros_like(self.weight, dtype=torch.float32)
+        present = torch.zeros(len(sums), dtype=torch.bool, device=sums.device)
+        for embeddings, labels in parts:
+            rows = labels.to(sums.device)
+            sums.index_add_(0, rows, functional.normalize(embeddings.float(), dim=1).to(sums.device))
+            present[rows] = True
+        self.weight[present] = functional.normalize(sums[present], dim=1).to(self.weight.dtype)
         return int(present.sum())
 
 
@@ -168,6 +209,7 @@ def build_head(
     embedding_dim: int = 512,
     scale: float = DEFAULT_SCALE,
     margin: float | None = None,
+    sample_fraction: float = 1.0,
 ) -> MarginHead:
     """Return a margin head.
 
@@ -177,6 +219,7 @@ def build_head(
         embedding_dim: Width of the embedding.
         scale: Factor on the cosine.
         margin: None takes the kind's published one.
+        sample_fraction: Share of the classes that a step's softmax is over, in (0, 1].
 
     Raises:
         UsageError: unknown kind.
@@ -190,6 +233,7 @@ def build_head(
     head: MarginHead = load(entry.build)(
         num_classes=num_classes, embedding_dim=embedding_dim, scale=scale, margin=chosen
     )
+    head.sample_fraction = sample_fraction
     return head
 
 

@@ -11,9 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from dsrface.commands import finetune, precompute, train_dsr
+from dsrface.commands.doctor import own_data
 from dsrface.commands.finetune import choose_scale
 from dsrface.commands.finetune.data import first_per_person, hold_out, whole_persons
 from dsrface.commands.shared.datasets import outputs_of
@@ -96,10 +98,15 @@ def test_from_scratch_is_said_plainly_and_has_one_stage(tiny_data, tmp_path):
     assert result.outcome.step == 4
 
 
-@pytest.mark.parametrize("head", ["arcface", "cosface", "adaface"])
-def test_live_mode_runs_the_dsr_on_the_batch(tiny_data, started, tmp_path, head):
+@pytest.mark.parametrize(("head", "fraction"), [("arcface", 1.0), ("cosface", 0.75), ("adaface", 1.0)])
+def test_live_mode_runs_the_dsr_on_the_batch(tiny_data, started, tmp_path, head, fraction):
     result, events = run_quietly(
-        tiny_data, tmp_path / "run", live=started / "dsr", backbone_weights=started / "hr", head=head
+        tiny_data,
+        tmp_path / "run",
+        live=started / "dsr",
+        backbone_weights=started / "hr",
+        head=head,
+        **{"head_options.sample_fraction": fraction},
     )
     assert result.outcome.status == "done"
     loaded = load_recogniser(tmp_path / "run")
@@ -341,9 +348,10 @@ def test_hold_out_leaves_two_images_and_the_labels():
             return 10
 
     for seed in range(20):
-        kept, out = hold_out(Split(), fraction=0.49, seed=seed)
+        kept, out = hold_out(Split(), fraction=0.49, max_images=100, seed=seed)
         assert sorted(kept + out) == list(range(10))
         assert np.bincount(Split.labels[kept].numpy(), minlength=3).min() >= 2
+        assert len(hold_out(Split(), fraction=0.49, max_images=1, seed=seed)[1]) <= 1
     assert first_per_person(Split(), 2) == [0, 1, 2, 3, 5, 6]
     assert len({int(label) for label in Split.labels[whole_persons(Split(), 1, seed=0)]}) == 2
     assert whole_persons(Split(), 100, seed=0) == list(range(10))
@@ -385,10 +393,81 @@ def test_refusals(tiny_data, started, tmp_path):
     assert caught.value.id == "not-outputs"
     with pytest.raises(WeightsError):
         run_quietly(tiny_data, tmp_path / "b", live=started / "hr")  # a recogniser is no DSR
-    single = make_data(tmp_path / "single", persons=(2, 2, 1), images=1)
+    single = make_data(tmp_path / "single", persons=(2, 1, 1), images=2)
     with pytest.raises(DataError, match="no pairs") as caught:
         run_quietly(single, tmp_path / "c", hr_only=True)
     assert caught.value.id == "no-genuine-pairs"
+
+
+def test_persons_with_one_image_are_trained_on_and_validated_by_moved_copies(tmp_path):
+    single = make_data(tmp_path / "single", persons=(6, 4, 1), images=1)
+    result, events = run_quietly(single, tmp_path / "run", hr_only=True)
+    warnings = [event.message for event in events if isinstance(event, Note) and event.is_warning]
+    assert any("nobody in validation has two images" in text for text in warnings)
+    assert 0 <= result.outcome.best_metrics["auc"] <= 1
+    assert "hr_auc" not in result.outcome.best_metrics
+    assert "thresholds" not in load_recogniser(tmp_path / "run").metadata
+
+
+def native_data(root):
+    """Return a native data set: faces of 16 and 24 px and, of each person, one HR face; no twins."""
+    made = make_data(root, persons=(4, 3, 2), images=4)
+    for split in ("train", "val", "test"):
+        folder = made / split
+        for face in sorted((folder / "hr_images").rglob("*.png")):
+            name = face.relative_to(folder / "hr_images")
+            if face.stem == "0":
+                (folder / "vlr_images_16x16" / name).unlink()
+                continue
+            face.unlink()
+            if face.stem == "1":
+                with Image.open(folder / "vlr_images_16x16" / name) as image:
+                    (folder / "vlr_images_24x24" / name).parent.mkdir(parents=True, exist_ok=True)
+                    image.resize((24, 24)).save(folder / "vlr_images_24x24" / name)
+                (folder / "vlr_images_16x16" / name).unlink()
+    (made / "dataset.json").write_text(json.dumps({"schema_version": 1, "native": True}))
+    return made
+
+
+@pytest.mark.parametrize("mode", ["bicubic", "live", "cache", "png"])
+def test_native_faces_are_trained_on_as_they_are(started, tmp_path, mode):
+    data = native_data(tmp_path / "data")
+    flags = {"no_dsr": True}
+    num_images = 16
+    if mode != "bicubic":
+        flags, num_images = {"live": started / "dsr"}, 8  # those of 16 px
+    if mode in ("cache", "png"):
+        settings = {"data": data, "weights": started / "dsr", "format": mode, "workers": 0, "device": "cpu"}
+        precompute.run(resolve(PrecomputeConfig, flags=settings).config, emit=lambda event: None)
+        flags = {"dsr_outputs": data / "train" / "dsr_outputs_16x16"}
+    flags["eval.holdout_fraction"] = 0
+    result, events = run_quietly(data, tmp_path / "run", backbone_weights=started / "hr", **flags)
+    notes = [event.message for event in events if isinstance(event, Note)]
+    assert any(f": {num_images} images of 4 persons, 0 kept" in note for note in notes)
+    assert any("without HR twins" in note for note in notes)
+    steps = [event for event in events if isinstance(event, StepDone)]
+    assert all(
+        "loss/anchor" not in event.metrics and np.isfinite(event.metrics["loss/total"]) for event in steps
+    )
+    assert {"auc", "eer", "d_prime"} <= result.outcome.best_metrics.keys()
+    assert "hr_auc" not in result.outcome.best_metrics
+    assert result.next_command.startswith(f"dsrface evaluate {data} --vlr-size 16")
+
+
+def test_native_faces_cannot_replace_hr_ones(started, tmp_path):
+    data = native_data(tmp_path / "data")
+    for purpose in ("finetune", "precompute"):
+        assert own_data.build(str(data), purpose, 16)[0][0].inputs.dtype == torch.uint8
+    with pytest.raises(DataError):
+        own_data.build(str(data), "train-dsr", 16)
+    for flags in ({"hr_only": True}, {"no_dsr": True, "teacher": started / "hr"}):
+        with pytest.raises(DataError) as caught:
+            run_quietly(data, tmp_path / "run", **flags)
+        assert caught.value.id == "no-twins"
+    with pytest.raises(DataError) as caught:
+        train_dsr.run(dsr_config(data, tmp_path / "dsr", epochs=1), emit=lambda event: None)
+    assert caught.value.id == "no-twins"
+    assert "HR photos" in caught.value.hint
 
 
 def test_what_does_not_fit_is_found_before_anything_is_measured(tiny_data, tmp_path, monkeypatch):

@@ -48,7 +48,7 @@ def test_nan_is_no_health():
 
 def test_cosine_to_its_own_target_would_not_have_noticed():
     """The criterion of the users' code scores a constant embedding 1.0; verification scores it 0.5."""
-    from dsrface.engine.recognition_task import compare, verification_metrics
+    from dsrface.engine.validation_pairs import compare, verification_metrics
 
     constant = normalize(torch.ones(6, 4), dim=1)
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
@@ -59,7 +59,7 @@ def test_cosine_to_its_own_target_would_not_have_noticed():
 
 
 def test_a_probe_never_meets_its_own_photo():
-    from dsrface.engine.recognition_task import compare
+    from dsrface.engine.validation_pairs import compare
 
     embeddings = torch.eye(4)
     scores, is_same = compare(embeddings, embeddings, torch.tensor([0, 0, 1, 1]))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dsrface.config.engine import OptimConfig
-from dsrface.engine.optim import Ema, LrPlan, build_optimizer, set_lr
+from dsrface.engine.optim import Ema, LrPlan, build_optimizer, clip_norm, set_lr
 from dsrface.engine.task import ParamGroup
 
 
@@ -86,3 +86,37 @@ def test_decay_zero_is_no_average():
     before = module.weight.detach().clone()
     with ema.applied():
         assert torch.equal(module.weight, before)
+
+
+def test_sparse_gradients_of_every_row_move_the_weights_as_dense_ones():
+    torch.manual_seed(0)
+    dense = nn.Parameter(torch.randn(5, 3))
+    rows = nn.Parameter(dense.detach().clone())
+    config = OptimConfig(weight_decay=0.1, lr=0.05)
+    one, other = (build_optimizer([ParamGroup("w", [param])], config) for param in (dense, rows))
+    for _ in range(4):
+        gradient = torch.randn(5, 3)
+        dense.grad = gradient.clone()
+        # each row in two halves, as two micro-batches leave it
+        halves = torch.cat([gradient, gradient]) / 2
+        rows.grad = torch.sparse_coo_tensor(
+            torch.arange(5).repeat(2)[None], halves, (5, 3), check_invariants=True
+        )
+        assert torch.allclose(clip_norm([dense], 1.0), clip_norm([rows], 1.0))
+        one.step()
+        other.step()
+        torch.testing.assert_close(rows, dense)
+
+
+def test_sparse_gradients_leave_other_rows_alone_and_survive_a_checkpoint():
+    weight = nn.Parameter(torch.ones(4, 2))
+    optimizer = build_optimizer([ParamGroup("w", [weight])], OptimConfig(weight_decay=0.1))
+    row = torch.tensor([[1]])
+    weight.grad = torch.sparse_coo_tensor(row, torch.ones(1, 2), (4, 2), check_invariants=True)
+    optimizer.step()
+    assert torch.equal(weight.detach()[[0, 2, 3]], torch.ones(3, 2))
+    assert (weight.detach()[1] < 1).all()
+    again = build_optimizer([ParamGroup("w", [nn.Parameter(weight.detach().clone())])], OptimConfig())
+    again.load_state_dict(optimizer.state_dict())
+    [state] = again.state.values()
+    assert state["exp_avg"][1, 0] != 0

@@ -191,11 +191,66 @@ def test_class_means__become_the_weights():
     head = build_head("arcface", num_classes=3, embedding_dim=D)
     kept = head.weight.detach()[2].clone()
     embeddings, labels = torch.randn(10, D), torch.tensor([0, 1] * 5)
-    assert head.init_from_class_means(embeddings, labels) == 2
+    parts = zip(embeddings.split(4), labels.split(4), strict=True)
+    assert head.init_from_class_means(parts) == 2
     x = unit(embeddings.double().numpy())
     wanted = unit(np.stack([x[::2].mean(0), x[1::2].mean(0)]))
     np.testing.assert_allclose(head.weight.detach()[:2].numpy(), wanted, atol=1e-6)
     assert torch.equal(head.weight.detach()[2], kept)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_sampled_head__of_all_classes_is_the_full_head(kind):
+    head, embeddings, labels = example(kind)
+    classes = torch.arange(C)
+    some = head.logits(head.cosines(embeddings, classes), embeddings, labels)
+    assert torch.equal(some, head(embeddings, labels))
+    assert head.draw_classes(labels) is None
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_sampled_head__loss_and_gradients_are_those_of_the_full_one_without_the_other_classes(kind):
+    head, embeddings, labels = example(kind)
+    classes = torch.tensor(sorted({*labels.tolist(), 0}))
+    assert len(classes) < C
+    embeddings.requires_grad_()
+
+    def loss_and_gradients(logits, targets):
+        head.zero_grad()
+        embeddings.grad = None
+        loss = torch.nn.functional.cross_entropy(logits, targets)
+        loss.backward()
+        weight = head.weight.grad.to_dense()
+        return loss.detach(), embeddings.grad.clone(), weight.clone()
+
+    full = head(embeddings, labels)
+    others = torch.ones(C, dtype=torch.bool)
+    others[classes] = False
+    wanted = loss_and_gradients(full.masked_fill(others, -torch.inf), labels)
+    targets = torch.searchsorted(classes, labels)
+    found = loss_and_gradients(head.logits(head.cosines(embeddings, classes), embeddings, targets), targets)
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert found[2][others].abs().max() == 0
+
+
+def test_drawn_classes__hold_the_batch_and_as_many_others_as_asked_all_equally_often():
+    head = build_head("arcface", num_classes=50, embedding_dim=2, sample_fraction=0.2)
+    labels = torch.tensor([7, 7, 49, 0])
+    torch.manual_seed(0)
+    counts = torch.zeros(50)
+    for _ in range(600):
+        classes = head.draw_classes(labels)
+        assert len(classes) == 10
+        assert (classes.diff() > 0).all()
+        assert {7, 49, 0} <= set(classes.tolist())
+        counts[classes] += 1
+    others = counts[[number for number in range(50) if number not in {7, 49, 0}]] / 600
+    assert float(others.mean()) == pytest.approx(7 / 47)
+    assert others.min() > 0.09
+    assert others.max() < 0.22
+    many = build_head("arcface", num_classes=50, embedding_dim=2, sample_fraction=0.01)
+    assert many.draw_classes(labels).tolist() == [0, 7, 49]
 
 
 def test_reachable_probability__of_the_old_temperatures_and_of_a_real_scale():

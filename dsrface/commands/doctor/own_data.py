@@ -43,6 +43,10 @@ def build(data: str, purpose: str, vlr_size: int | None = None) -> tuple[Dataset
             where=opened.root,
             hint="Run `dsrface prepare` with --vlr-sizes.",
         )
+    if purpose == "train-dsr":
+        opened.require_twins()
+    elif opened.is_native:
+        train = train.at(int(size))
     dataset, batch_size, flags = _MAKERS[purpose](opened, train, int(size))
     options = {
         "collate_fn": loaders.collate,

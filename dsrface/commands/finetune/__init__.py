@@ -13,18 +13,20 @@ from torch import nn
 
 from dsrface.commands.finetune.data import RecogniserData, open_recogniser_data
 from dsrface.commands.finetune.write_through import OutputSpool, WriteThroughSource, remembering
+from dsrface.commands.shared.datasets import faces_of
 from dsrface.commands.shared.training_result import TrainingResult, interrupted
 from dsrface.config.catalogue import RECOGNISERS
 from dsrface.config.finetune import FinetuneConfig
-from dsrface.data.layout import open_data
+from dsrface.data.layout import FaceData, open_data
 from dsrface.data.training_record import write_training_record
 from dsrface.engine.checkpoint import find_last
 from dsrface.engine.context import Outcome, RunContext
 from dsrface.engine.loop import fit
-from dsrface.engine.recognition_task import RecognitionImages, RecognitionTask, input_maker
+from dsrface.engine.recognition_task import RecognitionTask, input_maker
 from dsrface.engine.run_folder import INTERRUPTED
 from dsrface.engine.session import training_session
 from dsrface.engine.teacher import Teacher
+from dsrface.engine.validation_pairs import RecognitionImages
 from dsrface.errors import UsageError
 from dsrface.events import Emit, Note
 from dsrface.models.heads import MarginHead, build_head, reachable_probability
@@ -70,7 +72,7 @@ def run(config: FinetuneConfig, *, emit: Emit) -> TrainingResult:
         config, emit=emit, data_sha256=data.source_digest, degradation=degradation
     ) as context:
         if context.ranks.is_main:
-            write_training_record(context.folder.path, data.split("train"))
+            write_training_record(context.folder.path, faces_of(config, data, "train"))
         for note in data.notes:
             context.emit(Note(note))
         # Before anything is measured or read: weights that do not fit are found at once.
@@ -81,7 +83,7 @@ def run(config: FinetuneConfig, *, emit: Emit) -> TrainingResult:
         if outcome.first_metrics.get("auc", 0.0) >= 1:
             doubt = "validation was perfect before the first step: it cannot tell checkpoints apart"
             context.emit(Note(f"{doubt}; prepare the data with more validation persons", is_warning=True))
-    return _result(config, context, outcome)
+    return _result(config, data, context, outcome)
 
 
 def _train(
@@ -102,9 +104,14 @@ def _train(
         config=config,
         preprocess=start.preprocess,
         make_inputs=make_inputs,
-        teacher=_teacher(config, start, context),
+        teacher=None if faces.data.is_native else _teacher(config, start, context),
         images=RecognitionImages(
-            faces.val_images(), faces.holdout_images(), faces.train.names, _conditions(config, faces, dsr)
+            faces.val_images(),
+            faces.holdout_images(),
+            faces.train.names,
+            _conditions(config, faces, dsr),
+            has_twins=not faces.data.is_native,
+            are_alone=faces.are_alone,
         ),
         device=context.device,
         is_from_scratch=start.is_from_scratch,
@@ -192,7 +199,13 @@ def _head(config: FinetuneConfig, num_classes: int, context: RunContext) -> Marg
             is_warning=reachable < 0.5,
         )
     )
-    return build_head(config.head, num_classes=num_classes, scale=scale, margin=config.head_options.margin)
+    return build_head(
+        config.head,
+        num_classes=num_classes,
+        scale=scale,
+        margin=config.head_options.margin,
+        sample_fraction=config.head_options.sample_fraction,
+    )
 
 
 def choose_scale(num_classes: int) -> float:
@@ -205,12 +218,13 @@ def _initialise_head(config: FinetuneConfig, task: RecognitionTask, faces: Recog
     """Set every class weight to the mean embedding, by the starting backbone, of some of its images."""
     num = config.head_options.init_images_per_person
     if num:
-        images = faces.some_images(num)
         task.eval()
-        task.head.init_from_class_means(task.embed(task.inputs_of(images)).clone(), images.labels)
+        task.head.init_from_class_means(
+            (task.embed(task.inputs_of(images)).clone(), images.labels) for images in faces.some_images(num)
+        )
 
 
-def _result(config: FinetuneConfig, context: RunContext, outcome: Outcome) -> TrainingResult:
+def _result(config: FinetuneConfig, faces: FaceData, context: RunContext, outcome: Outcome) -> TrainingResult:
     run_dir, data = shlex.quote(str(context.folder.path)), shlex.quote(str(config.data))
     if outcome.status == INTERRUPTED:
         return interrupted(config, context, outcome)
@@ -222,16 +236,18 @@ def _result(config: FinetuneConfig, context: RunContext, outcome: Outcome) -> Tr
         f"AUC {best['auc']:.4f} (before: {first['auc']:.4f}), EER {best['eer']:.2%} (before: "
         f"{first['eer']:.2%}) on validation persons, mode {config.mode}; {verdict}.",
         str(context.folder.path),
-        _next_command(config, data, run_dir),
+        _next_command(config, data, run_dir, is_native=faces.is_native),
         outcome,
     )
 
 
-def _next_command(config: FinetuneConfig, data: str, run_dir: str) -> str:
+def _next_command(config: FinetuneConfig, data: str, run_dir: str, *, is_native: bool) -> str:
     size = config.vlr_size
     if config.hr_only:
         return f"dsrface finetune {data} --vlr-size {size} --live DSR_RUN --backbone-weights {run_dir}"
     dsr = f" --dsr {shlex.quote(str(config.live))}" if config.live is not None else ""
-    if config.dsr_outputs is not None:
+    if config.dsr_outputs is not None and is_native:
+        dsr = " --dsr DSR_RUN"  # native faces are super-resolved anew, at the size asked for
+    elif config.dsr_outputs is not None:
         dsr = f" --dsr-outputs {shlex.quote(str(config.dsr_outputs))}"
     return f"dsrface evaluate {data} --vlr-size {size}{dsr} --finetuned {run_dir}"

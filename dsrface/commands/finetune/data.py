@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsrface.commands.shared.datasets import outputs_of, recogniser_pairs
+from dsrface.commands.shared.datasets import faces_of, outputs_of, recogniser_pairs
 from dsrface.commands.shared.workers import choose_workers
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data import draws
@@ -24,14 +24,23 @@ from dsrface.runtime.files import write_json
 
 _FEW_GENUINE_PAIRS = 30  # each error is then 3 % or less
 _MIN_LEFT = 2  # images that a person keeps for training
+_NATIVE = (
+    "native faces, without HR twins: no anchor and no HR rows; validated by pairs of the faces that are there"
+)
+_ALONE = (
+    "nobody in validation has two images: checkpoints are chosen by how a mirrored and moved copy of each "
+    "image finds that image among the others, which says little of other photos; no thresholds are chosen"
+)
+_PART = 4096  # images held in memory at once while the head's first weights are computed
 
 
-def hold_out(split: FaceSplit, *, fraction: float, seed: int) -> tuple[list[int], list[int]]:
+def hold_out(split: FaceSplit, *, fraction: float, max_images: int, seed: int) -> tuple[list[int], list[int]]:
     """Choose images of training persons to keep out, for closed-set accuracy; by seed, image by image.
 
     Args:
         split: The training split.
         fraction: Share of the images, in [0, 1); every person keeps at least two.
+        max_images: Images kept out at most.
         seed: Seed of the run.
 
     Returns:
@@ -42,6 +51,8 @@ def hold_out(split: FaceSplit, *, fraction: float, seed: int) -> tuple[list[int]
     is_out = draw < fraction
     kept = np.bincount(labels[~is_out], minlength=len(split.persons))
     is_out &= kept[labels] >= _MIN_LEFT
+    if is_out.sum() > max_images:
+        is_out &= draw < np.partition(draw[is_out], max_images)[max_images]
     return np.flatnonzero(~is_out).tolist(), np.flatnonzero(is_out).tolist()
 
 
@@ -71,6 +82,7 @@ class RecogniserData:
         train: Training images, without those kept out.
         holdout: Kept-out images of the same persons; may be empty.
         val: Validation persons.
+        are_alone: No validation person has two images.
         num_workers: Worker processes that feed the training.
         context: Device, ranks, events.
         stack: Closes what was opened.
@@ -81,6 +93,7 @@ class RecogniserData:
     train: FaceSplit
     holdout: FaceSplit
     val: FaceSplit
+    are_alone: bool
     num_workers: int
     context: RunContext
     stack: contextlib.ExitStack
@@ -116,9 +129,11 @@ class RecogniserData:
         """Read the kept-out images into memory."""
         return self._read(self.holdout) if len(self.holdout) else None
 
-    def some_images(self, num_per_person: int) -> Images:
-        """Read a few training images of every person into memory."""
-        return self._read(self.train.subset(first_per_person(self.train, num_per_person)))
+    def some_images(self, num_per_person: int) -> Iterator[Images]:
+        """Read a few training images of every person, a part at a time; all at once may fill the memory."""
+        chosen = first_per_person(self.train, num_per_person)
+        for start in range(0, len(chosen), _PART):
+            yield self._read(self.train.subset(chosen[start : start + _PART]))
 
     def _order(self) -> EpochOrder:
         if self.config.dsr_outputs is None:
@@ -150,6 +165,7 @@ class RecogniserData:
                 outputs_of(split, self.data, config.dsr_outputs),
                 sampler=sampler,
                 size_px=config.vlr_size,
+                has_twins=not self.data.is_native,
                 device=self.context.device.torch_name if is_training else "cpu",
                 resident=config.resident if is_training else "never",
                 num_workers=num_workers,
@@ -179,22 +195,28 @@ def open_recogniser_data(
     """Choose what is trained on, kept out and validated; check that it can be; record it in the run folder.
 
     Raises:
-        DataError: a twin is missing, or the validation persons allow no verification.
+        DataError: a twin is missing, or there are no two validation persons.
     """
-    data.require_twins()
-    train, val = data.split("train"), data.split("val")
-    if config.mode in ("live", "bicubic"):
+    train, val = faces_of(config, data, "train"), faces_of(config, data, "val")
+    if data.is_native:
+        context.emit(Note(_NATIVE))
+    elif config.mode in ("live", "bicubic"):
         for doubt in data.check_twins(config.vlr_size, "train", "val"):
             context.emit(Note(doubt, is_warning=True))
-    elif config.dsr_outputs is not None:
+    if config.dsr_outputs is not None:
         for split in (train, val):
             check_outputs(split, outputs_of(split, data, config.dsr_outputs))
     val = val.subset(whole_persons(val, config.eval.max_images, seed=config.seed))
     _check_val(val, data)
-    if (num_genuine := _num_genuine(val)) < _FEW_GENUINE_PAIRS:
+    num_genuine = _num_genuine(val)
+    if not num_genuine:
+        context.emit(Note(_ALONE, is_warning=True))
+    elif num_genuine < _FEW_GENUINE_PAIRS:
         doubt = f"validation has {num_genuine} pairs of one person: checkpoints are chosen by luck"
         context.emit(Note(f"{doubt}; {_FEW_GENUINE_PAIRS} or more are better", is_warning=True))
-    kept, out = hold_out(train, fraction=config.eval.holdout_fraction, seed=config.seed)
+    kept, out = hold_out(
+        train, fraction=config.eval.holdout_fraction, max_images=config.eval.max_images, seed=config.seed
+    )
     holdout, train = train.subset(out), train.subset(kept)
     if context.ranks.is_main:
         record = {"seed": config.seed, "fraction": config.eval.holdout_fraction, "names": list(holdout.names)}
@@ -214,7 +236,8 @@ def open_recogniser_data(
             config.workers, sample, batch_size=config.batch_size, ranks=context.ranks, emit=context.emit
         )
     with contextlib.ExitStack() as stack:
-        yield RecogniserData(config, data, train, holdout, val, num_workers, context, stack)
+        are_alone = not num_genuine
+        yield RecogniserData(config, data, train, holdout, val, are_alone, num_workers, context, stack)
 
 
 def _num_genuine(val: FaceSplit) -> int:
@@ -223,11 +246,11 @@ def _num_genuine(val: FaceSplit) -> int:
 
 
 def _check_val(val: FaceSplit, data: FaceData) -> None:
-    counts = np.bincount(val.labels.numpy())
-    if (counts > 1).sum() < 1 or (counts > 0).sum() < 2:
+    num_persons = (np.bincount(val.labels.numpy()) > 0).sum()
+    if num_persons < 2:
         raise DataError(
-            f"The validation split ({len(val)} images of {(counts > 0).sum()} persons) gives no pairs to "
-            "verify: it needs two persons, and two images of at least one of them.",
+            f"The validation split ({len(val)} images of {num_persons} person) gives no pairs to verify: it "
+            "needs two persons.",
             id="no-genuine-pairs",
             where=data.root,
             hint="Prepare the data with more validation persons, e.g. --split 0.7,0.15,0.15.",

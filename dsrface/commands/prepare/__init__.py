@@ -231,7 +231,7 @@ def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
         yield f"VLR faces of {', '.join(other)} px: only evaluate takes them, training only {taken} px"
     if info["native"]:
         sizes = ", ".join(f"{count} of {size} px" for size, count in info["native_sizes"].items())
-        yield f"native faces without HR twins ({sizes}): evaluate takes them; train-dsr needs HR photos"
+        yield f"native faces without HR twins ({sizes}): evaluate and finetune take them, train-dsr does not"
     elif "val" not in info["counts"]:
         yield "there is no val split: train-dsr and finetune need one to choose checkpoints on"
     num_test = info["counts"].get("test", {}).get("persons", MIN_PERSONS)

@@ -10,6 +10,7 @@ from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data.augment import geometry_of
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceData, FaceSplit
+from dsrface.data.native import NativeDataset
 from dsrface.errors import DataError
 
 
@@ -28,6 +29,20 @@ def outputs_of(split: FaceSplit, data: FaceData, folder: Path) -> Path:
     return named if named.is_dir() else folder
 
 
+def faces_of(config: FinetuneConfig, data: FaceData, name: str) -> FaceSplit:
+    """Return the faces of a split that a recogniser is trained on; of native ones those that its mode takes.
+
+    Raises:
+        DataError: a native data set, and HR faces are wanted or the DSR's inputs to be drawn.
+    """
+    split = data.split(name)
+    if not data.is_native:
+        return split
+    if config.hr_only or config.teacher is not None or config.augment.before_dsr:
+        data.require_twins()
+    return split if config.no_dsr else split.at(config.vlr_size)
+
+
 def dsr_pairs(config: TrainDsrConfig, data: FaceData, train: FaceSplit) -> PairDataset:
     """Return the pairs that a super-resolution network is trained on.
 
@@ -44,12 +59,17 @@ def dsr_pairs(config: TrainDsrConfig, data: FaceData, train: FaceSplit) -> PairD
 
 def recogniser_pairs(
     config: FinetuneConfig, data: FaceData, split: FaceSplit, *, is_training: bool
-) -> PairDataset:
+) -> PairDataset | NativeDataset:
     """Return the pairs of a mode; live mode can draw its geometry here, before the DSR.
 
     Raises:
         DataError: `augment.before_dsr` on data whose degradation is unknown.
     """
+    if data.is_native:
+        folder = None if config.no_dsr else split.low_dir(config.vlr_size)
+        if config.dsr_outputs is not None:
+            folder = outputs_of(split, data, config.dsr_outputs)
+        return NativeDataset(split, folder=folder, is_enlarged=config.live is None)
     if config.dsr_outputs is not None:
         return PairDataset(split, inputs=outputs_of(split, data, config.dsr_outputs))
     inputs = split.high_dir if config.hr_only else split.low_dir(config.vlr_size)

@@ -17,6 +17,7 @@ from dsrface.data.cache.table import hash_inputs, stat_sha256
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceSplit
 from dsrface.data.loaders import Loader, make_loader
+from dsrface.data.native import NativeDataset
 from dsrface.data.outputs import png_tree
 from dsrface.data.samplers import EpochOrder, RankedSampler
 from dsrface.errors import RunError, UsageError
@@ -50,6 +51,7 @@ def open_outputs(
     *,
     sampler: RankedSampler,
     size_px: int,
+    has_twins: bool = True,
     device: str = "cpu",
     resident: Resident = "auto",
     num_workers: int = 0,
@@ -67,6 +69,7 @@ def open_outputs(
         outputs_dir: Folder that `dsrface precompute` wrote.
         sampler: Order of the batches, this rank's share of them.
         size_px: Side of the VLR images that the outputs were made from, to check that those are unchanged.
+        has_twins: HR faces are the twins; else each output is its own.
         device: Where the batches will be used; `"cuda..."` gives pinned or resident batches.
         resident: Keep the whole cache on a CUDA device: when it fits, always, or never.
         num_workers: Worker processes for a PNG tree; a cache needs none.
@@ -83,8 +86,13 @@ def open_outputs(
     check_outputs(split, outputs_dir)
     low_dir = split.low_dir(size_px) if size_px in split.low_folders else None
     if is_cache(outputs_dir):
-        reader = PackedReader(split, outputs_dir, sampler=sampler, device=device, resident=resident)
-        for column, folder in zip(reader.columns, (low_dir, split.high_dir), strict=True):
+        high = None if has_twins else outputs_dir
+        reader = PackedReader(
+            split, outputs_dir, sampler=sampler, high=high, device=device, resident=resident
+        )
+        for column, folder in zip(
+            reader.columns, (low_dir, split.high_dir if has_twins else low_dir), strict=True
+        ):
             check_column_fresh(column, split, folder, size_px=size_px)
         tell(f"cache: {reader.choice.kind} ({reader.choice.reason})")
         return reader
@@ -98,8 +106,9 @@ def open_outputs(
     tell(
         f"PNG files, read by {num_workers} workers; `dsrface precompute --format cache` is many times faster"
     )
+    pairs = PairDataset(split, inputs=outputs_dir) if has_twins else NativeDataset(split, folder=outputs_dir)
     return make_loader(
-        PairDataset(split, inputs=outputs_dir),
+        pairs,
         sampler,
         num_workers=num_workers,
         start_method=start_method,
