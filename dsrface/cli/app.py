@@ -17,7 +17,7 @@ app = typer.Typer(
     name="dsrface",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 for group in (pipeline.app, tools.app, people.app, explain_command.app):
     app.registered_commands += group.registered_commands

@@ -77,8 +77,9 @@ def command(
             execute(runs or name, output, sources, render=render)
 
         schema = staticmethod(functools.partial(schema_of, runs or name))
-        kind = type("Configured", (ConfiguredCommand,), {"schema": schema})
-        _register(app, name, collect, {**OUTPUT_OPTIONS, **CONFIG_OPTIONS}, body, kind)
+        added = {**CONFIG_OPTIONS, **OUTPUT_OPTIONS}
+        kind = type("Configured", (ConfiguredCommand,), {"schema": schema, "common": tuple(added)})
+        _register(app, name, collect, added, body, kind)
         return collect
 
     return register

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dsrface.cli.field_help import complete_preset, show_all
+
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout, errors as JSON on stderr.")
 ]
@@ -42,7 +44,16 @@ Amp = Choice
 Seed = Number
 
 Preset = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Named set of values; `dsrface config init` shows them.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Named set of values, such as tiny.",
+        autocompletion=complete_preset,
+    ),
+]
+HelpAll = Annotated[
+    bool,
+    typer.Option("--help-all", is_eager=True, callback=show_all, help="Show every option, and exit."),
 ]
 
 
@@ -52,7 +63,11 @@ OUTPUT_OPTIONS: Mapping[str, tuple[Any, object]] = {
     "verbose": (Verbose, 0),
     "quiet": (Quiet, False),
 }
-CONFIG_OPTIONS: Mapping[str, tuple[Any, object]] = {"config": (ConfigFile, None), "set_": (Assignments, None)}
+CONFIG_OPTIONS: Mapping[str, tuple[Any, object]] = {
+    "config": (ConfigFile, None),
+    "set_": (Assignments, None),
+    "help_all": (HelpAll, False),
+}
 
 
 def comma_numbers(text: str | None, name: str) -> list[float] | None:

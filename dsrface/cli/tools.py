@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dsrface.cli.execute import Flags, command
+from dsrface.cli.field_help import complete_explanation
 from dsrface.cli.options import (
     Amp,
     Choice,
@@ -94,22 +95,19 @@ def doctor(
         ),
     ] = None,
     *,
-    purpose: Annotated[str | None, typer.Option("--for")] = None,
+    purpose: Annotated[str | None, typer.Option("--for", metavar="COMMAND")] = None,
     vlr_size: VlrSize = None,
     dataset: Annotated[str | None, typer.Option(metavar="TARGET")] = None,
     dataset_args: Annotated[str | None, typer.Option(metavar="JSON")] = None,
     batch_size: Number = None,
-    start_method: Choice = None,
+    start_method: Annotated[str | None, typer.Option(metavar="METHOD")] = None,
     workers: Number = None,
     budget_s: Annotated[str | None, typer.Option("--budget", metavar="SECONDS")] = None,
     step_ms: Annotated[float | None, typer.Option(metavar="MS")] = None,
     consumer_rate: Annotated[float | None, typer.Option(metavar="N")] = None,
     world_size: Number = None,
     strict: Annotated[bool | None, typer.Option("--strict")] = None,
-    report_file: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="FILE", help="Also write the JSON report to a file."),
-    ] = None,
+    output: File = None,
     only: Annotated[list[str] | None, typer.Option(metavar="ID")] = None,
     skip: Annotated[list[str] | None, typer.Option(metavar="ID")] = None,
     probe: Annotated[bool | None, typer.Option("--probe/--no-probe")] = None,
@@ -120,7 +118,7 @@ def doctor(
     write_patch: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
     scan: Annotated[list[Path] | None, typer.Option(metavar="PATH")] = None,
     attach: Annotated[int | None, typer.Option(metavar="PID")] = None,
-    explain: Annotated[str | None, typer.Option(metavar="ID")] = None,
+    explain: Annotated[str | None, typer.Option(metavar="ID", autocompletion=complete_explanation)] = None,
     allow_cuda: Annotated[bool | None, typer.Option("--allow-cuda")] = None,
 ) -> Flags:
     """Tell what DataLoader workers will do.
@@ -134,7 +132,6 @@ def doctor(
         dsrface doctor -- python train.py --epochs 90
     """
     flags = locals()
-    flags["output"] = flags.pop("report_file")
     given = flags.pop("words") or []
     if purpose is not None and len(given) <= 1:
         flags["data"] = Path(given[0]) if given else None

@@ -16,6 +16,8 @@ from pydantic_core import PydanticUndefined
 from dsrface.config.fields import OneOf
 from dsrface.config.sources import Config, tables_of
 
+_ABSURD = 1_000_000  # a bound from here on only keeps out what nobody means
+
 
 @dataclass(frozen=True)
 class Key:
@@ -147,6 +149,18 @@ def bounds_of(field: FieldInfo) -> str:
     return _bounds(field.metadata)
 
 
+def default_of(field: FieldInfo) -> str:
+    """Return a field's default as people type it; empty for none, for a switch and for a table."""
+    value = field.default
+    if value is None or isinstance(value, bool | BaseModel) or value is PydanticUndefined:
+        return ""
+    return ",".join(map(_number_or_text, value)) if isinstance(value, tuple) else _number_or_text(value)
+
+
+def _number_or_text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _words(field: FieldInfo) -> str:
     """Return a field's type and bounds in words."""
     if choices := choices_of(field):
@@ -160,7 +174,7 @@ def _bounds(metadata: Iterable[Any]) -> str:
         f"{sign} {bound if isinstance(bound, int) else f'{bound:g}'}"
         for item in metadata
         for sign, name in signs
-        if (bound := getattr(item, name, None)) is not None
+        if (bound := getattr(item, name, None)) is not None and bound < _ABSURD
     )
 
 

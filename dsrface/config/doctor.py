@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -14,36 +15,40 @@ class DoctorConfig(Config):
     """Find out what DataLoader workers will do, before the job runs."""
 
     command: ClassVar[str] = "doctor"
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "What to examine": ("dataset", "dataset_args", "purpose", "scan", "attach", "explain"),
+        "How it will be used": ("batch_size", "workers", "start_method", "step_ms"),
+        "A launch: -- COMMAND": ("prove", "write_patch", "go_on"),
+        "Time and report": ("budget_s", "output", "strict"),
+    }
 
     data: Path | None = Field(None, description="Data set of dsrface to examine; needs `purpose`.")
     purpose: Literal["train-dsr", "precompute", "finetune"] | None = Field(
-        None, description="Build the data set as this command does with its defaults (--for)."
+        None, description="Build DATA as this command does by default: train-dsr, precompute or finetune."
     )
     vlr_size: int | None = Field(
         None, ge=1, description="Side of the VLR faces in pixels; unset: the smallest."
     )
     dataset: str | None = Field(
-        None, description="Any PyTorch Dataset: package.module:callable or path/file.py:callable."
+        None, description="Any PyTorch Dataset: package.module:callable or FILE.py:callable."
     )
     dataset_args: str | None = Field(
-        None, description="Arguments of that callable as JSON: an object (by name) or a list."
+        None, description="Its arguments as JSON: an object (by name) or a list."
     )
     batch_size: int | None = Field(
-        None, ge=1, description="Items a batch; unset: what the data set says, else 32."
+        None, ge=1, description="Items a batch; unset: as the data set says, else 32."
     )
     start_method: Literal["auto", "fork", "spawn", "forkserver", "all"] = Field(
-        "auto", description="How workers are started; auto is what this Python does, all proves each."
+        "auto", description="How workers start: auto (as this Python does), fork, spawn, forkserver, or all."
     )
-    workers: int | None = Field(
-        None, ge=0, description="Judge a launch with this many workers; unset: recommend a number."
-    )
+    workers: int | None = Field(None, ge=0, description="Judge this number; unset: recommend one.")
     budget_s: float = Field(
         30.0,
         gt=0,
-        description="Seconds for the whole; the timing of settings gets what is left, none below 4.",
+        description="Seconds for the whole; what is left goes into timing.",
     )
     step_ms: float | None = Field(
-        None, gt=0, description="Milliseconds the device needs for a batch; sets the rate to keep up with."
+        None, gt=0, description="Milliseconds of a training step: the rate to keep up with."
     )
     consumer_rate: float | None = Field(
         None, gt=0, description="Items per second the training step takes, instead of step_ms."
@@ -54,7 +59,7 @@ class DoctorConfig(Config):
     strict: bool = Field(False, description="Warnings count as failures.")
     output: Path | None = Field(
         None,
-        description="Also write the report to this file, as JSON; of --scan as SARIF when it ends in .sarif.",
+        description="Also write the report as JSON; of --scan as SARIF to a .sarif file.",
     )
     only: tuple[str, ...] = Field((), description="Make only these checks, by id or prefix such as `ds.`.")
     skip: tuple[str, ...] = Field((), description="Leave out these checks, by id or prefix.")
@@ -66,23 +71,19 @@ class DoctorConfig(Config):
     steps: int = Field(
         10, ge=2, description="Training steps of `launch` to time before a loader is examined."
     )
-    go_on: bool = Field(
-        False, description="Let the command of `launch` go on afterwards instead of ending it (--continue)."
-    )
+    go_on: bool = Field(False, description="Let the command go on afterwards instead of ending it.")
     prove: bool = Field(
         False,
-        description="Run `launch` with its present and its recommended settings in turn; give the gain.",
+        description="Run it with its present and the recommended settings in turn; give the gain.",
     )
     write_patch: Path | None = Field(
         None,
-        description="Write the settings recommended for `launch` to this file, as a patch of the source.",
+        description="Write the recommended settings to this file, as a patch of the source.",
     )
     scan: tuple[Path, ...] = Field(
-        (), description="Read these source files and folders, run nothing, and find what breaks workers."
+        (), description="Read these sources, run nothing, find what breaks workers."
     )
-    attach: int | None = Field(
-        None, ge=1, description="Say what the DataLoaders of this running process wait for."
-    )
+    attach: int | None = Field(None, ge=1, description="Say what the DataLoaders of this process wait for.")
     explain: str | None = Field(None, description="Explain this check, and do nothing else.")
     allow_cuda: bool = Field(False, description="Let the data set see CUDA devices while it is examined.")
 

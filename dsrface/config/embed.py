@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -15,6 +16,10 @@ class EmbedConfig(Config):
     """Write the embeddings of a folder of aligned faces."""
 
     command: ClassVar[str] = "embed"
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Networks and result": ("weights", "dsr", "out", "normalize"),
+        "How it runs": ("on_bad_image", "workers", "device"),
+    }
 
     images: Path = Field(
         description="Folder of 112x112 faces, or one such image; with `dsr`, of aligned faces of any size."

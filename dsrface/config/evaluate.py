@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -17,6 +18,11 @@ class EvaluateConfig(Config):
     """Measure whether super-resolution and fine-tuning help, on persons that nothing was trained on."""
 
     command: ClassVar[str] = "evaluate"
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "What to measure": ("dsr", "dsr_outputs", "recogniser", "finetuned", "matrix"),
+        "On which faces": ("vlr_size", "split", "pairs", "protocol"),
+        "How it runs": ("out", "workers", "device"),
+    }
 
     data: Path = Field(description="Data set folder, or the folder or file of a benchmark with `protocol`.")
     protocol: Benchmark | None = Field(

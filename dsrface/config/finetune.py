@@ -98,6 +98,18 @@ class FinetuneConfig(TrainingConfig):
     """Fine-tune an EdgeFace recogniser on super-resolved faces."""
 
     command: ClassVar[str] = "finetune"
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "What to train on, one of these": ("dsr_outputs", "live", "no_dsr", "hr_only"),
+        "Training": (
+            "vlr_size",
+            "backbone_weights",
+            "backbone",
+            "stage1_epochs",
+            "stage2_epochs",
+            "batch_size",
+        ),
+        "How it runs": ("run", "resume", "preset", "workers", "device"),
+    }
 
     @classmethod
     def from_earlier(cls, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -61,6 +62,11 @@ class EnrolConfig(_NetworksConfig):
     """Write down how known people look, for `identify`."""
 
     command: ClassVar[str] = "enrol"
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Networks and result": ("weights", "dsr", "out"),
+        "From which score on a match counts": ("far", "calibrate", "threshold"),
+        "How it runs": ("persons", "align", "device"),
+    }
 
     gallery: Path = Field(description="Folder of photos of known people.")
     out: Path = Field(description="The .npz file to write.")
@@ -81,6 +87,10 @@ class IdentifyConfig(_FacesConfig):
     """Say who is in photos, or that it is nobody who is enrolled."""
 
     command: ClassVar[str] = "identify"
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Known people and answers": ("gallery", "threshold", "top", "sheet"),
+        "How it runs": ("align", "on_bad_image", "device"),
+    }
 
     photos: Path = Field(description="A photo, or a folder of them.")
     gallery: Path = Field(description="What `dsrface enrol` wrote.")
@@ -97,6 +107,11 @@ class VerifyConfig(_NetworksConfig):
     """Say whether two photos show one person."""
 
     command: ClassVar[str] = "verify"
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Networks and answer": ("weights", "dsr", "sheet"),
+        "From which score on they are one person": ("far", "calibrate", "threshold"),
+        "How it runs": ("align", "device"),
+    }
 
     first: Path = Field(description="A photo.")
     second: Path = Field(description="Another one.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -24,6 +25,11 @@ class PrecomputeConfig(Config):
     """Run a DSR once over a data set or a folder, and keep what it puts out."""
 
     command: ClassVar[str] = "precompute"
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Network and images": ("weights", "input", "output"),
+        "What is kept": ("format", "variants", "force", "verify"),
+        "How it runs": ("batch_size", "workers", "device"),
+    }
 
     data: Path | None = Field(None, description="Data set folder; all its splits are done.")
     input: Path | None = Field(None, description="Folder of VLR images, instead of a data set.")

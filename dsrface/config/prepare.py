@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -16,6 +17,11 @@ class PrepareConfig(Config):
     """Photos to a data set."""
 
     command: ClassVar[str] = "prepare"
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "What is made": ("vlr_sizes", "split", "degradation"),
+        "What the photos are": ("align", "persons", "native"),
+        "How it runs": ("workers",),
+    }
 
     source: Path = Field(
         description="Folder of photos (one folder per person, or flat <person>_<rest>.png) or RecordIO file."

@@ -30,6 +30,8 @@ class Config(BaseModel):
     )
 
     command: ClassVar[str] = ""  # only a command's root model has one
+    # Heading to the keys whose flags `--help` shows there; those in no group are shown by --help-all.
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @classmethod
     def from_earlier(cls, values: Mapping[str, Any]) -> dict[str, Any]:

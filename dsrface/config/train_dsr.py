@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -50,6 +51,10 @@ class TrainDsrConfig(TrainingConfig):
     """Train a super-resolution network from VLR to 112x112."""
 
     command: ClassVar[str] = "train-dsr"
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Training": ("vlr_size", "preset", "epochs", "batch_size", "identity_weights"),
+        "How it runs": ("run", "resume", "workers", "device"),
+    }
 
     preset: str = Field("small", description="Preset that the other values started from.")
     epochs: int = Field(60, ge=1, le=1_000_000, description="Passes over the training images.")

@@ -8,6 +8,7 @@ import pytest
 
 from dsrface.cli.execute import COMMANDS, schema_of
 from dsrface.cli.field_help import texts_of
+from dsrface.config.sources import list_presets
 
 OWN_TEXT = {"preset"}  # a flag of the sources: the key only records it
 
@@ -40,6 +41,7 @@ def test_workers_says_what_this_command_does_with_them(call, command):
 
 
 def test_choices_and_bounds_are_those_of_the_key(call):
-    shown = " ".join(call("finetune", "--help").out.split())
+    shown = " ".join(call("finetune", "--help-all").out.split())
     assert "--head arcface|cosface|adaface" in shown
-    assert "Epochs that train the head alone (>= 0" in shown
+    assert "Epochs that train the head alone (>= 0; default 2)." in shown
+    assert f"Named set of values: {', '.join(list_presets('finetune'))}." in shown

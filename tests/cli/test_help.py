@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dsrface import __version__
-from dsrface.cli.execute import COMMANDS
+from dsrface.cli.execute import COMMANDS, schema_of
 
 GOLDEN = Path(__file__).with_name("flags.txt")
 
@@ -69,6 +69,48 @@ def test_help_fits_a_narrow_terminal(call, generate, monkeypatch):
         for line in call(*path.split(), "--help").out.splitlines():
             is_text = not line.lstrip().startswith(("dsrface", "-", "Usage:"))
             assert len(line) <= 60 or not is_text, line
+
+
+def test_help_fits_one_screen_and_help_all_leaves_nothing_out(call, generate, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    for path, function in generate.walk():
+        shown = call(*path.split(), "--help").out
+        assert len(shown.splitlines()) <= 50, path
+        if path.partition(" ")[0] not in COMMANDS:
+            continue
+        whole = call(*path.split(), "--help-all").out
+        parameters = inspect.signature(function).parameters.values()
+        names = {name for parameter in parameters for name in generate.option_names(parameter)}
+        assert [name for name in names - {"--help-all"} if name not in whole] == [], path
+
+
+def test_groups_of_help_name_keys_that_have_flags():
+    for command in COMMANDS:
+        schema = schema_of(command)
+        names = [name for group in schema.help_groups.values() for name in group]
+        assert len(names) == len(set(names))
+        assert set(names) <= set(schema.model_fields), command
+
+
+@pytest.mark.parametrize(
+    ("words", "answers"),
+    [
+        ("dsrface doctor --explain ds.un", ["ds.unpicklable"]),
+        ("dsrface train-dsr --preset ti", ["tiny"]),
+    ],
+)
+def test_values_are_completed(words, answers):
+    number = str(len(words.split()) - 1)
+    environment = {"_DSRFACE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": number}
+    assert _python("-m", "dsrface", env=environment).stdout.split() == answers
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "pwsh"])
+def test_completion_is_there_for_every_shell(call, shell, monkeypatch):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    shown = call("--show-completion", shell)
+    assert shown.code == 0
+    assert "_DSRFACE_COMPLETE" in shown.out
 
 
 def test_version(call):
