@@ -29,6 +29,7 @@ from dsrface.doctor.process import probe
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.report import Finding, Report, in_order
 from dsrface.doctor.request import wanted_checks
+from dsrface.doctor.sizing.account import account
 from dsrface.doctor.sizing.limits import open_files_limit
 from dsrface.doctor.sizing.loader_model import LoaderFacts, Recommendation, Window
 from dsrface.doctor.sizing.measure import ItemCost
@@ -270,14 +271,7 @@ class _Examination:
             f"{recommendation.flags()} (confidence {recommendation.confidence}): {recommendation.reason}"
         )
         self.findings.add(RECOMMEND.finding("info", summary))
-        return recommendation.to_dict() | {
-            "per_item_ms": {
-                "cpu": round(1e3 * cost.cpu_s, 3),
-                "other_processors": round(1e3 * cost.helper_s, 3),
-                "wait_core": round(1e3 * cost.wait_s, 3),
-                "blocked": round(1e3 * cost.blocked_s, 3),
-            }
-        }
+        return recommendation.to_dict() | account(cost, found.parts, found.batch_parts)
 
     def _obeying(self, recommendation: Recommendation, *, must_be_zero: bool) -> Recommendation:
         """Return the settings with what the findings forbid taken out of them."""

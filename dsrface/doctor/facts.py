@@ -37,6 +37,8 @@ class SurveyFacts:
         data_paths: Files and folders among its attributes.
         network: The network it holds, if any.
         cost: Of one item; None when none could be measured.
+        parts: Seconds of an item by name, see `sizing.parts`.
+        batch_parts: Seconds of an item by what is done with its batch, see `sizing.handover`.
         batch_bytes: Tensor bytes of one collated batch.
         tensors_per_batch: Tensors in one.
         batch_fails: Items do not collate to a batch.
@@ -61,6 +63,8 @@ class SurveyFacts:
     data_paths: list[str]
     network: Network | None = None
     cost: ItemCost | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    batch_parts: Mapping[str, float] = field(default_factory=dict)
     batch_bytes: int = 0
     tensors_per_batch: int = 1
     batch_fails: bool = False

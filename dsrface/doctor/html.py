@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from dsrface.doctor.report import Finding, Report
+from dsrface.doctor.sizing.account import parts_line
 
 _COLOURS = {"fail": "#b3261e", "error": "#8e24aa", "warn": "#b26a00"}
 
@@ -14,8 +15,11 @@ def report_html(report: Report) -> str:
     findings = [_finding(check) for check in report.checks if check.status in _COLOURS]
     use = ""
     if report.recommendation is not None:
-        reason = escape(str(report.recommendation["reason"]))
-        use = f"<p>Use <code>DataLoader(..., {escape(report.recommendation['flags'])})</code><br>{reason}</p>"
+        lines = [str(report.recommendation["reason"]), parts_line(report.recommendation)]
+        reasons = "<br>".join(escape(line) for line in lines if line)
+        use = (
+            f"<p>Use <code>DataLoader(..., {escape(report.recommendation['flags'])})</code><br>{reasons}</p>"
+        )
     verdict = f"<p><b>{escape(report.target)}: {escape(report.verdict_line())}</b></p>"
     return "".join([*findings, use, verdict])
 

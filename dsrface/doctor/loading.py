@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,8 +22,10 @@ from dsrface.doctor.passes import Passes, judge_state
 from dsrface.doctor.proof.fingerprint import fingerprint
 from dsrface.doctor.proof.reference import Reference
 from dsrface.doctor.reporter import Reporter
+from dsrface.doctor.sizing.handover import batch_costs
 from dsrface.doctor.sizing.measure import ItemCost, at_least, measure_items, spread_indices
 from dsrface.doctor.sizing.memory import tensor_sizes
+from dsrface.doctor.sizing.parts import parts_of
 from dsrface.doctor.subject import Subject
 from dsrface.doctor.targets import Target
 from dsrface.doctor.trace.pickling import Trace, trace
@@ -31,6 +34,7 @@ from dsrface.runtime.user_code import place_of
 _ITEMS = 32
 _SAME_AGAIN_S = 2.0  # further passes over the same items are made when one takes no longer
 _MEASURED_ITEMS = 40
+_PARTS_SHARE = 0.5  # of the seconds for measuring, once more
 _MOST_KEYS = 4096
 _JUDGED = 4
 _END = object()
@@ -131,7 +135,7 @@ class _Stage:
         report("stage", name="measure items")
         torch.set_num_threads(1)  # as in a worker
         known = len(seen.failures)
-        cost = self._cost()
+        cost, parts = self._cost()
         if len(seen.failures) > known:
             for finding in run_stage("items", seen, wanted={"ds.items"}):
                 report.check(finding)
@@ -139,6 +143,7 @@ class _Stage:
         return replace(
             self.facts,
             cost=cost,
+            parts=parts,
             rngs=passes.drawn,
             states=passes.states or passes.before.iterators,
             counters=passes.counters,
@@ -207,6 +212,11 @@ class _Stage:
         size, tensors = seen.batch_sizes
         hangs = bool(seen.batch_trace.unpicklable)
         self.facts = replace(self.facts, batch_bytes=size, tensors_per_batch=tensors, batch_hangs=hangs)
+        if self.target.is_batched:
+            with contextlib.suppress(Exception):  # foreign code; ds.output tells of it
+                costs = batch_costs(self.target.collate_fn or default_collate, seen.items, seen.batch)
+                each = {name: seconds / len(seen.items) for name, seconds in costs.items()}
+                self.facts = replace(self.facts, batch_parts=each)
 
     def _more_passes(self, passes: Passes) -> None:
         if self.target.is_iterable or self.seen.duration_s > _SAME_AGAIN_S or len(self.good_keys) < 2:
@@ -230,18 +240,25 @@ class _Stage:
             except Exception:  # noqa: BLE001, S112 - reported by ds.items when it happens at first
                 continue
 
-    def _cost(self) -> ItemCost | None:
+    def _cost(self) -> tuple[ItemCost | None, dict[str, float]]:
+        """Return what an item costs, and its time by name."""
         budget_s = float(self.request["measure_s"])
+        is_slow = self.seen.duration_s > self.request["load_s"] and not self.target.is_iterable
         try:
-            if self.target.is_iterable:
-                return _stream_cost(self.target, budget_s)
-            return self._map_cost(budget_s)
+            fetch, keys = _stream(self.target) if self.target.is_iterable else self._in_random_order()
+            min_items, warm_up = (1, 0) if is_slow else (16, 8)
+            cost = measure_items(fetch, keys, budget_s=budget_s, min_items=min_items, warm_up=warm_up)
         except Exception:  # noqa: BLE001 - ds.items has reported it
             traceback.print_exc()
-            return None
+            return None, {}
+        try:
+            return cost, parts_of(fetch, keys, self.target.dataset, budget_s=_PARTS_SHARE * budget_s)
+        except Exception:  # noqa: BLE001 - foreign code that looks at who calls it
+            traceback.print_exc()
+            return cost, {}
 
-    def _map_cost(self, budget_s: float) -> ItemCost | None:
-        is_slow = self.seen.duration_s > self.request["load_s"]
+    def _in_random_order(self) -> tuple[Callable[[Any], None], list[Any]]:
+        """Return what loads an item, noting those that raise, and keys."""
         keys = self.target.first_keys(_MOST_KEYS)
         if self.target.sampler is None and not self.target.has_own_batches:
             keys = spread_indices(self.target.num_items() or 0, _MOST_KEYS, seed=1)
@@ -257,9 +274,7 @@ class _Stage:
                     broken.add(repr(key)[:200])
                     self.seen.failures.append(_failure(key, error))
 
-        min_items, warm_up = (1, 0) if is_slow else (16, 8)
-        in_random_order = [keys[n] for n in order]
-        return measure_items(fetch, in_random_order, budget_s=budget_s, min_items=min_items, warm_up=warm_up)
+        return fetch, [keys[n] for n in order]
 
 
 def _failure(key: Any, error: BaseException) -> dict[str, Any]:
@@ -278,7 +293,7 @@ def _failure(key: Any, error: BaseException) -> dict[str, Any]:
     }
 
 
-def _stream_cost(target: Target, budget_s: float) -> ItemCost | None:
+def _stream(target: Target) -> tuple[Callable[[Any], None], range]:
     """The items of an iterator cost their time in `next`, so that is fetched; it begins again at its end."""
     iterator = iter(target.dataset)
 
@@ -290,4 +305,4 @@ def _stream_cost(target: Target, budget_s: float) -> ItemCost | None:
             iterator = iter(target.dataset)
             next(iterator)
 
-    return measure_items(fetch, range(100_000), budget_s=budget_s)
+    return fetch, range(100_000)

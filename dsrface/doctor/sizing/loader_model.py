@@ -20,7 +20,7 @@ from dsrface.doctor.sizing.limits import ASSUMED_WORKER_BYTES
 from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.runtime.resources import Cores
 
-_BATCH_OVERHEAD_S = 0.0004  # a batch through the queue: pickling, descriptors, wake-ups, on either side
+BATCH_OVERHEAD_S = 0.0004  # a batch through the queue: pickling, descriptors, wake-ups, on either side
 _COPY_BYTES_PER_S = 1.5e9  # a worker copies its batch into fresh shared memory
 
 
@@ -66,7 +66,7 @@ class LoaderFacts:
 
     def ipc_s(self) -> float:
         """Return o: the processor seconds an item costs more when it comes from a worker."""
-        return (_BATCH_OVERHEAD_S + self.batch_bytes / _COPY_BYTES_PER_S) / self.batch_size
+        return (BATCH_OVERHEAD_S + self.batch_bytes / _COPY_BYTES_PER_S) / self.batch_size
 
     def supply(self, num_workers: int) -> float:
         """Return X(n) in items per second, on an otherwise idle machine."""
@@ -74,7 +74,7 @@ class LoaderFacts:
         if num_workers == 0:
             return 1 / own
         busy = self.cost.processor_s + 2 * self.ipc_s()  # sending and receiving
-        receive = self.batch_size / _BATCH_OVERHEAD_S
+        receive = self.batch_size / BATCH_OVERHEAD_S
         return min(num_workers / (own + self.ipc_s()), self.cores.effective / busy, receive)
 
     def step_s(self, num_workers: int) -> float:
