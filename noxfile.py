@@ -93,13 +93,17 @@ def tests(session: nox.Session) -> None:
     run(session, "-m", "pytest", *arguments)
 
 
-@shared(default=False)
+@shared()
 def browser(session: nox.Session) -> None:
-    """Check the HTML report with axe-core in a headless Chromium; needs npm and chromium."""
+    """Check the HTML pages with axe-core in a headless Chromium, where there are npm and chromium."""
+    missing = [name for name in ("npm", "chromium") if shutil.which(name) is None]
+    if missing:
+        session.skip(f"without {' and '.join(missing)} no page can be looked at")
     folder = session.create_tmp()
     session.run("npm", "install", "--no-save", "--prefix", folder, "axe-core@4", external=True)
     axe = Path(folder) / "node_modules" / "axe-core" / "axe.min.js"
-    run(session, "-m", "pytest", "-m", "browser", *session.posargs, env={"DSRFACE_AXE": str(axe)})
+    pages = session.posargs or ["tests/commands/test_report_page.py", "tests/doctor/test_page.py"]
+    run(session, "-m", "pytest", "-m", "browser", *pages, env={"DSRFACE_AXE": str(axe)})
 
 
 @shared(default=False)

@@ -107,6 +107,7 @@ def doctor(
     consumer_rate: Annotated[float | None, typer.Option(metavar="N")] = None,
     world_size: Number = None,
     strict: Annotated[bool | None, typer.Option("--strict")] = None,
+    html: File = None,
     output: File = None,
     only: Annotated[list[str] | None, typer.Option(metavar="ID")] = None,
     skip: Annotated[list[str] | None, typer.Option(metavar="ID")] = None,

@@ -19,7 +19,7 @@ class DoctorConfig(Config):
         "What to examine": ("dataset", "dataset_args", "purpose", "scan", "attach", "explain"),
         "How it will be used": ("batch_size", "workers", "start_method", "step_ms"),
         "A launch: -- COMMAND": ("prove", "write_patch", "go_on"),
-        "Time and report": ("budget_s", "output", "strict"),
+        "Time and report": ("budget_s", "html", "output", "strict"),
     }
 
     data: Path | None = Field(None, description="Data set of dsrface to examine; needs `purpose`.")
@@ -61,6 +61,7 @@ class DoctorConfig(Config):
         None,
         description="Also write the report as JSON; of --scan as SARIF to a .sarif file.",
     )
+    html: Path | None = Field(None, description="Also write the report as a page that holds everything.")
     only: tuple[str, ...] = Field((), description="Make only these checks, by id or prefix such as `ds.`.")
     skip: tuple[str, ...] = Field((), description="Leave out these checks, by id or prefix.")
     probe: bool = Field(True, description="Start real workers; false looks only.")
@@ -96,6 +97,8 @@ class DoctorConfig(Config):
     def _check(self) -> Self:
         if self.scan and (self.data is not None or self.dataset is not None):
             raise ValueError("--scan reads sources and examines no data set")
+        if self.html and (self.scan or self.attach or self.explain):
+            raise ValueError("--html belongs to an examination, not to --scan, --attach or --explain")
         if self.launch and (self.data is not None or self.dataset is not None or self.scan):
             raise ValueError("a command to launch stands alone, without DATA, --dataset or --scan")
         if self.prove and (not self.launch or self.go_on):

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-import subprocess
-from html import unescape
-from pathlib import Path
 
 import pytest
 
+from tests.browser import check, in_browser
 from tests.commands.conftest import make_data
 from tests.commands.networks import write_dsr, write_recogniser
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-RUN_AXE = """
-addEventListener("load", async () => {
-  const {violations} = await axe.run();
-  const found = violations.map(v => [v.id, v.impact, v.nodes.length, v.nodes[0].html.slice(0, 150)]);
-  const sideways = document.documentElement.scrollWidth - innerWidth;
-  const out = document.createElement("pre");
-  out.id = "found";
-  out.textContent = JSON.stringify({found, sideways});
-  document.body.append(out);
-});
-"""
 
 
 @pytest.fixture(scope="module")
@@ -68,27 +50,6 @@ def test_the_figures_can_be_saved(page):
     assert any(line.startswith("HR-LR,DSR,frozen,0.") for line in lines)
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None or "DSRFACE_AXE" not in os.environ, reason="needs Chromium and axe-core")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1200, 400])
-def test_axe_finds_no_violation(page, scheme, width, tmp_path):
-    axe = Path(os.environ["DSRFACE_AXE"]).read_text(encoding="utf-8")
-    open_page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
-    file = tmp_path / "report.html"
-    scripts = f"<script>{axe}</script><script>{RUN_AXE}</script>"
-    file.write_text(open_page.replace("</body>", f"{scripts}</body>"), encoding="utf-8")
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
-    options += [f"--window-size={width},900"] + (["--force-dark-mode"] if scheme == "dark" else [])
-    done = subprocess.run(
-        [str(CHROMIUM), *options, f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert found, done.stderr[-2000:]
-    answer = json.loads(unescape(found[1]))
-    assert answer["found"] == []
-    assert answer["sideways"] <= 0
+@in_browser
+def test_axe_finds_no_violation(page, tmp_path, scheme, width):
+    check(page, tmp_path, scheme=scheme, width=width)

@@ -10,6 +10,7 @@ from typing import Any
 
 from dsrface.commands.doctor.attaching import AttachResult, run_attach
 from dsrface.commands.doctor.launching import LaunchResult, run_launch
+from dsrface.commands.doctor.page import write_page
 from dsrface.commands.doctor.scanning import ScanResult, rule, run_scan
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.checks.check import Check
@@ -29,12 +30,12 @@ class DoctorResult:
 
     Args:
         report: What was found.
-        output: File it was also written to.
+        written: Files that hold it.
         launch: The command that the data set was examined for, with the workers to give it; may be empty.
     """
 
     report: Report
-    output: Path | None = None
+    written: tuple[Path, ...] = ()
     launch: str = ""
 
     @property
@@ -45,8 +46,8 @@ class DoctorResult:
 
     @property
     def location(self) -> str:
-        """The JSON file, when one was asked for."""
-        return str(self.output) if self.output is not None else ""
+        """The files that were asked for."""
+        return ", ".join(map(str, self.written))
 
     @property
     def next_command(self) -> str:
@@ -106,9 +107,12 @@ def run(
     if config.launch:
         return run_launch(config, emit=emit)
     report = examine(config, target=_target(config), emit=emit, spent_s=process_age.spent_s())
+    result = DoctorResult(report, tuple(filter(None, (config.html, config.output))), _launch(config, report))
+    if config.html is not None:
+        write_page(config.html, [("", report)])
     if config.output is not None:
-        write_json(config.output, report.to_dict())
-    return DoctorResult(report, config.output, _launch(config, report))
+        write_json(config.output, result.to_dict())
+    return result
 
 
 def _target(config: DoctorConfig) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrface import __version__
+from dsrface.commands.doctor.page import write_page
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.launch.examine import LaunchReport, LoaderReport, examine_launch
 from dsrface.doctor.launch.gain import gain_line
@@ -31,12 +32,12 @@ class LaunchResult:
 
     Args:
         launch: The reports.
-        output: File they were also written to.
+        written: Files that hold them.
         patch: What became of the patch that was asked for; empty when none was.
     """
 
     launch: LaunchReport
-    output: Path | None = None
+    written: tuple[Path, ...] = ()
     patch: str = ""
 
     @property
@@ -57,8 +58,8 @@ class LaunchResult:
 
     @property
     def location(self) -> str:
-        """The JSON file and the patch, when they were asked for."""
-        return ", ".join(filter(None, [str(self.output or ""), self.patch]))
+        """The files and the patch, when they were asked for."""
+        return ", ".join(filter(None, [*map(str, self.written), self.patch]))
 
     @property
     def next_command(self) -> str:
@@ -113,7 +114,10 @@ def run_launch(config: DoctorConfig, *, emit: Emit) -> LaunchResult:
         raise _no_loader(launch)
     if config.prove:
         launch = proved(launch, steps=config.steps, emit=emit)
-    result = LaunchResult(launch, config.output, _write_patch(launch, config.write_patch))
+    written = tuple(filter(None, (config.html, config.output)))
+    result = LaunchResult(launch, written, _write_patch(launch, config.write_patch))
+    if config.html is not None:
+        write_page(config.html, result.reports)
     if config.output is not None:
         write_json(config.output, result.to_dict())
     return result

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,19 @@ from dsrface.commands.evaluate.charts import (
     roc_chart,
 )
 from dsrface.commands.evaluate.findings import DRAWN
-from dsrface.commands.evaluate.markup import download, note, row, scrolling, section, table, table_section
 from dsrface.commands.evaluate.plain import plain_answer
 from dsrface.commands.evaluate.result import HR, RAW, Cell, Evaluation, TarAtFar
 from dsrface.commands.evaluate.strips import Strip
+from dsrface.commands.shared.markup import (
+    document,
+    download,
+    note,
+    row,
+    scrolling,
+    section,
+    table,
+    table_section,
+)
 from dsrface.config.catalogue import MAIN_PROTOCOL, PROTOCOLS
 from dsrface.data.decode import encode_png
 from dsrface.metrics.bootstrap import Estimate
@@ -30,7 +38,6 @@ from dsrface.metrics.verification import min_impostors
 from dsrface.runtime.files import write_text
 
 _SHOWN_PX = 112
-_NOTHING_FROM_OUTSIDE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(path: Path, evaluation: Evaluation, strips: Sequence[Strip]) -> None:
@@ -46,7 +53,6 @@ def write_report(path: Path, evaluation: Evaluation, strips: Sequence[Strip]) ->
 
 def render(evaluation: Evaluation, strips: Sequence[Strip]) -> str:
     """Return the report as HTML."""
-    style = (resources.files("dsrface.commands.evaluate") / "report.css").read_text(encoding="utf-8")
     sections = [
         _head(evaluation),
         _verification(evaluation),
@@ -61,16 +67,7 @@ def render(evaluation: Evaluation, strips: Sequence[Strip]) -> str:
         _limits(evaluation),
         _method(evaluation),
     ]
-    title = f"dsrface evaluation, {evaluation.vlr_size} px"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_NOTHING_FROM_OUTSIDE}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body><main>\n"
-        + "\n".join(section for section in sections if section)
-        + "\n</main></body></html>\n"
-    )
+    return document(f"dsrface evaluation, {evaluation.vlr_size} px", sections)
 
 
 def _head(evaluation: Evaluation) -> str:

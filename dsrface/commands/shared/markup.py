@@ -1,12 +1,29 @@
-"""Pieces of HTML for screen readers and narrow screens: sections, tables, notes, downloads."""
+"""Pages of HTML that hold everything, and their pieces, for screen readers and narrow screens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from importlib import resources
 from urllib.parse import quote
 
 from dsrface.runtime.text import csv_text
+
+_NOTHING_FROM_OUTSIDE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def document(title: str, sections: Sequence[str]) -> str:
+    """Return a whole page, in the style of `page.css`; empty sections are left out."""
+    style = (resources.files("dsrface.commands.shared") / "page.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_NOTHING_FROM_OUTSIDE}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body><main>\n"
+        + "\n".join(section for section in sections if section)
+        + "\n</main></body></html>\n"
+    )
 
 
 def section(title: str, body: str) -> str:
