@@ -4,7 +4,7 @@ In every head the class weights and the embedding are normalised, the margin is 
 only, and the result is multiplied by `scale`. Nothing divides it afterwards: a temperature on top of a margin
 head caps the probability of the true class (`reachable_probability`), and with it what the network can learn.
 
-With very many classes a step can do with some of them: those of its batch and others drawn anew in each step
+With very many classes a step can do with some of them: those of its batch and others drawn for each step
 (Partial FC, An et al. 2021, arXiv:2010.05222). The gradient of the class weights is then sparse.
 """
 

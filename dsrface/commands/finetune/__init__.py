@@ -247,7 +247,7 @@ def _next_command(config: FinetuneConfig, data: str, run_dir: str, *, is_native:
         return f"dsrface finetune {data} --vlr-size {size} --live DSR_RUN --backbone-weights {run_dir}"
     dsr = f" --dsr {shlex.quote(str(config.live))}" if config.live is not None else ""
     if config.dsr_outputs is not None and is_native:
-        dsr = " --dsr DSR_RUN"  # native faces are super-resolved anew, at the size asked for
+        dsr = " --dsr DSR_RUN"  # native faces are super-resolved there, at the size asked for
     elif config.dsr_outputs is not None:
         dsr = f" --dsr-outputs {shlex.quote(str(config.dsr_outputs))}"
     return f"dsrface evaluate {data} --vlr-size {size}{dsr} --finetuned {run_dir}"
