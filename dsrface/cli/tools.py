@@ -166,6 +166,9 @@ def export(
     source: Annotated[Path | None, typer.Argument(metavar="RUN")] = None,
     *,
     format: Choice = None,
+    precision: Choice = None,
+    data: Folder = None,
+    pixels: Annotated[bool | None, typer.Option("--pixels")] = None,
     out: File = None,
     force: Annotated[bool | None, typer.Option("--force")] = None,
 ) -> Flags:

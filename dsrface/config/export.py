@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dsrface.config.sources import Config
 
@@ -26,11 +26,39 @@ class ExportConfig(Config):
         None,
         description="File to write; None makes `export/<kind>.<format>` in the run folder.",
     )
+    precision: Literal["fp32", "fp16", "int8"] = Field(
+        "fp32",
+        description="onnx: number format inside; int8: static quantisation, calibrated on faces of `data`.",
+    )
+    pixels: bool = Field(
+        False,
+        description="onnx, recognisers: the file takes RGB pixels in [0, 255] and normalises them itself.",
+    )
+    data: Path | None = Field(
+        None, description="Data set whose val faces calibrate int8 and judge what fp16 and int8 cost."
+    )
+    max_eer_loss: float = Field(
+        0.005, ge=0, le=1, description="Rise of a recogniser's EER that fp16 or int8 may cost, as a fraction."
+    )
+    max_psnr_loss_db: float = Field(0.1, ge=0, description="PSNR that fp16 or int8 may cost a DSR, in dB.")
     opset: int = Field(18, ge=18, le=23, description="onnx: operator set version.")
-    tolerance: float = Field(
-        1e-4,
+    tolerance: float | None = Field(
+        None,
         gt=0,
         description="Largest difference allowed from torch: absolute for images in [0, 1], "
-        "relative to the largest value for embeddings.",
+        "relative to the largest value for embeddings. None: 1e-4 in fp32, 0.01 in fp16, 0.2 in int8.",
     )
     force: bool = Field(False, description="Overwrite `out` when it exists.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.format != "onnx" and (self.precision != "fp32" or self.pixels):
+            raise ValueError("--precision and --pixels go with --format onnx")
+        if (self.precision != "fp32") != (self.data is not None):
+            raise ValueError("--precision fp16 and int8 go with --data, whose val faces say what it costs")
+        return self
+
+    @property
+    def allowed_difference(self) -> float:
+        """The tolerance, by precision where none is given."""
+        return self.tolerance or {"fp32": 1e-4, "fp16": 1e-2, "int8": 0.2}[self.precision]

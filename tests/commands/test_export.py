@@ -8,14 +8,16 @@ import torch
 from torch import nn
 
 from dsrface.commands import export
+from dsrface.commands.export import onnx_file
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.export import ExportConfig
-from dsrface.errors import MachineError, RunError
+from dsrface.errors import MachineError, RunError, UsageError
 from dsrface.events import Note
 from dsrface.metrics.bootstrap import Estimate
 from dsrface.metrics.thresholds import StoredThresholds, Threshold
 from dsrface.models.dsr import build_dsr
 from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
+from dsrface.models.loaded import LoadedModel
 from dsrface.models.preprocess import normalise
 from dsrface.models.weights import load_dsr, load_recogniser, save_model
 from dsrface.types import Preprocess
@@ -150,6 +152,91 @@ def test_onnx__recogniser_in_a_real_onnxruntime(variant, tmp_path):
         wanted = network(faces).numpy()
     found = session.run(["embedding"], {"image": faces.numpy()})[0]
     np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def small_recogniser(path, preprocess=EDGEFACE_PREPROCESS):
+    """Return a recogniser of a few layers, which exports in no time."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 8, stride=8), nn.ReLU(), nn.Conv2d(16, 16, 7), nn.Flatten(), nn.Linear(1024, 512)
+    )
+    return LoadedModel(network.eval(), "recogniser", {"variant": "small"}, preprocess, "0" * 64, path, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["recogniser", "dsr"])
+def test_onnx__rounded_networks_are_smaller_and_judged_on_val_faces(kind, tiny_data, tmp_path, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    source = dsr_run(tmp_path)
+    loaded = load_dsr(source) if kind == "dsr" else small_recogniser(source)
+    monkeypatch.setattr(export, "load_any", lambda source: loaded)
+    graph = onnx_file.onnx_graph(loaded, opset=18)  # once, as it takes long
+    monkeypatch.setattr(export, "onnx_graph", lambda loaded, opset: graph)
+    for precision in ("fp16", "int8"):
+        limits = {"max_eer_loss": 1.0, "max_psnr_loss_db": 3.0, "tolerance": 0.5}
+        shared = {"source": source, "format": "onnx", "data": tiny_data, **limits}
+        config = ExportConfig(**shared, precision=precision, out=tmp_path / f"{precision}.onnx")
+        result = export.run(config, emit=silent)
+        assert result.exit_code == 0, result.summary
+        assert result.accuracy.metric == {"recogniser": "eer", "dsr": "psnr_db"}[kind]
+        assert result.accuracy.num_images == 12
+        assert result.max_abs_diff > 0
+        assert result.num_bytes < len(graph)
+        assert result.accuracy.text in result.summary
+        session = onnxruntime.InferenceSession(str(result.path), providers=["CPUExecutionProvider"])
+        assert session.get_inputs()[0].type == "tensor(float)"
+
+
+def test_onnx__lost_accuracy_exits_1_and_the_file_does_not_get_its_name(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "require_onnx", lambda: None)
+    monkeypatch.setattr(export, "onnx_graph", lambda loaded, opset: b"graph")
+    monkeypatch.setattr(export, "in_fp16", lambda graph: graph)
+    run = dsr_run(tmp_path)
+    model = load_dsr(run).model
+
+    def predictor(path, kind):
+        return lambda batch: model(batch).detach() * 0.99
+
+    monkeypatch.setattr(export, "onnx_predictor", predictor)
+    config = ExportConfig(
+        source=run, format="onnx", precision="fp16", data=tiny_data, tolerance=1.0, max_psnr_loss_db=0.0
+    )
+    events = []
+    result = export.run(config, emit=events.append)
+    accuracy = result.accuracy
+    assert result.parity
+    assert accuracy.loss == pytest.approx(accuracy.fp32 - accuracy.rounded)
+    assert result.is_good == (accuracy.rounded >= accuracy.fp32)
+    forced = config.model_copy(update={"max_psnr_loss_db": abs(accuracy.loss) + 1, "force": True})
+    assert export.run(forced, emit=silent).exit_code == 0
+
+
+@pytest.mark.slow
+def test_onnx__pixels_are_normalised_inside(tmp_path, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    bgr = Preprocess(112, (0.5,) * 3, (0.25,) * 3, "BGR")
+    small = small_recogniser(tmp_path, bgr)
+    monkeypatch.setattr(export, "load_any", lambda source: small)
+    config = ExportConfig(source=tmp_path, format="onnx", pixels=True, out=tmp_path / "p.onnx")
+    result = export.run(config, emit=silent)
+    assert result.exit_code == 0
+    assert "RGB [B, 3, 112, 112], pixels in [0, 255]" in result.summary
+    pixels = torch.randint(0, 256, (2, 3, 112, 112)).float()
+    with torch.inference_mode():
+        wanted = small.model(normalise(pixels / 255, bgr)).numpy()
+    session = onnxruntime.InferenceSession(str(tmp_path / "p.onnx"), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"image": pixels.numpy()})[0], wanted, atol=1e-4)
+    loaded = load_recogniser(tmp_path / "p.onnx")  # and dsrface itself knows how the file wants its images
+    found = loaded.model(normalise(pixels / 255, loaded.preprocess)).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+def test_options_that_do_not_go_together(tmp_path, tiny_data):
+    for options in ({"precision": "int8"}, {"format": "onnx", "precision": "fp16"}, {"pixels": True}):
+        with pytest.raises(ValueError, match="go with"):
+            ExportConfig(source=tmp_path, **options)
+    with pytest.raises(UsageError, match="nothing that the file could normalise"):
+        export.run(ExportConfig(source=dsr_run(tmp_path), format="onnx", pixels=True), emit=silent)
 
 
 def test_the_next_command_takes_any_path(tmp_path):

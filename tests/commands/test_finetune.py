@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from dsrface.commands import finetune, precompute, train_dsr
 from dsrface.commands.doctor import own_data
 from dsrface.commands.finetune import choose_scale
-from dsrface.commands.finetune.data import first_per_person, hold_out, whole_persons
-from dsrface.commands.shared.datasets import outputs_of
+from dsrface.commands.finetune.data import first_per_person, hold_out
+from dsrface.commands.shared.datasets import outputs_of, whole_persons
 from dsrface.config.catalogue import RECOGNISERS
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.config.precompute import PrecomputeConfig

@@ -1,19 +1,15 @@
 """`dsrface export`: a trained network as one portable file, with a numeric parity gate.
 
 The file is written, read back by the program that will use it (onnxruntime, or our own strict loader) and
-compared with torch on several inputs and batch sizes. A file that misses the gate never gets its name: it
-stays behind as `<name>.unproven`, for inspection.
+compared with torch on several inputs and batch sizes. One in fp16 or int8 must keep its accuracy on val faces
+as well. A file that misses a gate never gets its name: it stays behind as `<name>.unproven`, for inspection.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import logging
+import dataclasses
 import shlex
-import warnings
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,23 +18,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dsrface import __version__
+from dsrface.commands.export.accuracy import Accuracy, ValFaces
 from dsrface.commands.export.card import CARD_FILE, input_text, write_card
+from dsrface.commands.export.onnx_file import (
+    PixelInput,
+    in_fp16,
+    in_int8,
+    onnx_graph,
+    onnx_predictor,
+    pixel_preprocess,
+    require_onnx,
+)
 from dsrface.config.export import ExportConfig
-from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, MachineError, RunError
+from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, RunError, UsageError
 from dsrface.events import Emit, Note, Progress
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.preprocess import normalise
 from dsrface.models.weights import load_any, save_model
 from dsrface.runtime.files import remove_half_written, replace, sha256_file, write_bytes
 from dsrface.runtime.text import size_text
-from dsrface.runtime.versions import how_to_install
 
-# The export traces with a batch of 2, so a batch of 1 and larger ones prove that the batch axis is really
-# free.
 PARITY_BATCH_SIZES = (1, 2, 5)
-INPUT_NAMES = {"dsr": "low", "recogniser": "image"}
-OUTPUT_NAMES = {"dsr": "high", "recogniser": "embedding"}
 
 
 @dataclass(frozen=True)
@@ -75,21 +75,32 @@ class ExportResult:
     max_abs_diff: float
     parity: bool
     input: str
+    precision: str = "fp32"
+    accuracy: Accuracy | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every gate was passed."""
+        return self.parity and (self.accuracy is None or self.accuracy.is_kept)
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 when the parity gate was missed."""
-        return EXIT_DONE if self.parity else EXIT_ANSWER_IS_NO
+        """0, or 1 when a gate was missed."""
+        return EXIT_DONE if self.is_good else EXIT_ANSWER_IS_NO
 
     @property
     def summary(self) -> str:
         """The result in one or two lines."""
         verdict = "parity holds" if self.parity else "PARITY MISSED"
         worst = max(self.checks, key=lambda check: check.max_abs_diff)
+        cost = ""
+        if self.accuracy is not None:
+            cost = f" {'Accuracy holds' if self.accuracy.is_kept else 'ACCURACY LOST'}: {self.accuracy.text}."
+        rounded = "" if self.precision == "fp32" else f" in {self.precision}"
         return (
-            f"{self.kind} as {self.format}, {size_text(self.num_bytes)}; {verdict}: largest difference "
-            f"from torch {self.max_abs_diff:.2e} ({worst.name}, batch {worst.batch_size}), "
-            f"tolerance {self.tolerance:.0e}, {len(self.checks)} comparisons. Input: {self.input}."
+            f"{self.kind} as {self.format}{rounded}, {size_text(self.num_bytes)}; {verdict}: largest "
+            f"difference from torch {self.max_abs_diff:.2e} ({worst.name}, batch {worst.batch_size}), "
+            f"tolerance {self.tolerance:.0e}, {len(self.checks)} comparisons.{cost} Input: {self.input}."
         )
 
     @property
@@ -129,7 +140,7 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
         RunError: the output file exists (`exists`).
     """
     if config.format == "onnx":
-        _require_onnx()
+        require_onnx()
     loaded = load_any(config.source)
     path = config.out or _default_path(config, loaded)
     if path.exists() and not config.force:
@@ -140,43 +151,80 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
         raise RunError(
             "The output is the source itself.", id="exists", where=path, hint="Give another name by --out."
         )
+    exported = _with_pixel_input(loaded) if config.pixels else loaded
+    faces = None if config.data is None else ValFaces(config, exported)
     emit(Progress("export", 0, 2))
-    unproven = path.with_name(f"{path.name}.unproven")  # takes its name only when the gate is passed
+    unproven = path.with_name(f"{path.name}.unproven")  # takes its name only when the gates are passed
     remove_half_written(path.parent, unproven.name)
     if config.format == "onnx":
-        write_bytes(unproven, _onnx_bytes(loaded, opset=config.opset))
-        predict = _onnx_predictor(unproven, loaded.kind)
+        write_bytes(unproven, _graph(config, exported, faces))
+        predict = onnx_predictor(unproven, loaded.kind)
     else:
         _write_safetensors(unproven, loaded)
         predict = _torch_predictor(load_any(unproven).model)
     emit(Progress("export", 1, 2))
-    checks = [_compare(name, low, loaded.model, predict) for name, low in parity_inputs(loaded)]
+    inputs = parity_inputs(exported) if faces is None else _val_inputs(faces)
+    checks = [_compare(name, batch, exported.model, predict) for name, batch in inputs]
+    accuracy = None if faces is None else faces.compare(_torch_predictor(exported.model), predict)
     emit(Progress("export", 2, 2))
     # An embedding has no natural unit, an image has: [0, 1].
     measured = [check.max_rel_diff if loaded.kind == "recogniser" else check.max_abs_diff for check in checks]
-    parity = all(np.isfinite(measured)) and max(measured) <= config.tolerance
-    if parity:
-        replace(unproven, path)
-        if write_card(loaded, path) is None:
-            emit(Note(f"{CARD_FILE} beside it is somebody else's, and stays as it is", is_warning=True))
-    else:
-        path = unproven
-        emit(Note("The file does not compute what torch computes; do not use it.", is_warning=True))
-    return ExportResult(
+    result = ExportResult(
         path=path,
         kind=loaded.kind,
         format=config.format,
-        sha256=sha256_file(path),
-        num_bytes=path.stat().st_size,
+        sha256=sha256_file(unproven),
+        num_bytes=unproven.stat().st_size,
         source=loaded.path,
         source_sha256=loaded.sha256,
         opset=config.opset if config.format == "onnx" else None,
-        tolerance=config.tolerance,
+        tolerance=config.allowed_difference,
         checks=checks,
         max_abs_diff=max(check.max_abs_diff for check in checks),
-        parity=parity,
-        input=input_text(loaded),
+        parity=all(np.isfinite(measured)) and max(measured) <= config.allowed_difference,
+        input=input_text(exported),
+        precision=config.precision,
+        accuracy=accuracy,
     )
+    if not result.is_good:
+        emit(Note("The file does not compute what the network computes; do not use it.", is_warning=True))
+        return dataclasses.replace(result, path=unproven)
+    replace(unproven, path)
+    if write_card(exported, path) is None:
+        emit(Note(f"{CARD_FILE} beside it is somebody else's, and stays as it is", is_warning=True))
+    return result
+
+
+def _with_pixel_input(loaded: LoadedModel) -> LoadedModel:
+    """Return a recogniser that normalises its images itself.
+
+    Raises:
+        UsageError: a DSR, which takes RGB in [0, 1] as it is.
+    """
+    if loaded.kind == "dsr":
+        raise UsageError(
+            "A DSR takes RGB in [0, 1]: there is nothing that the file could normalise.",
+            id="bad-config",
+            hint="Leave out --pixels.",
+        )
+    model = PixelInput(loaded.model, loaded.preprocess).eval()
+    return dataclasses.replace(loaded, model=model, preprocess=pixel_preprocess(loaded.preprocess.size_px))
+
+
+def _graph(config: ExportConfig, loaded: LoadedModel, faces: ValFaces | None) -> bytes:
+    graph = onnx_graph(loaded, opset=config.opset)
+    if config.precision == "fp16":
+        return in_fp16(graph)
+    if config.precision == "int8":
+        assert faces is not None
+        return in_int8(graph, faces.batches(), kind=loaded.kind)
+    return graph
+
+
+def _val_inputs(faces: ValFaces) -> list[tuple[str, Tensor]]:
+    """Return val faces at several batch sizes: a calibrated file need not be right for noise."""
+    batch = faces.batches()[0]
+    return [(f"val faces {size}", batch[:size]) for size in PARITY_BATCH_SIZES]
 
 
 def parity_inputs(loaded: LoadedModel) -> list[tuple[str, Tensor]]:
@@ -212,55 +260,6 @@ def _write_safetensors(path: Path, loaded: LoadedModel) -> None:
     )
 
 
-def _onnx_bytes(loaded: LoadedModel, *, opset: int) -> bytes:
-    size = loaded.preprocess.size_px
-    example = torch.zeros(2, 3, size, size)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    # the exporter prints its progress and warns about its own internals; neither is for the user
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            loaded.model.eval(),
-            (example,),
-            dynamo=True,
-            verbose=False,
-            opset_version=opset,
-            input_names=[INPUT_NAMES[loaded.kind]],
-            output_names=[OUTPUT_NAMES[loaded.kind]],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-        )
-    assert program is not None
-    proto = program.model_proto
-    for key, value in _onnx_metadata(loaded).items():
-        entry = proto.metadata_props.add()
-        entry.key, entry.value = key, value
-    data: bytes = proto.SerializeToString()
-    return data
-
-
-def _onnx_metadata(loaded: LoadedModel) -> dict[str, str]:
-    return {
-        "format": "dsrface",
-        "kind": loaded.kind,
-        "config": json.dumps(loaded.config, sort_keys=True),
-        "preprocess": loaded.preprocess.to_json(),
-        "source_sha256": loaded.sha256,
-        "dsrface_version": __version__,
-    }
-
-
-def _onnx_predictor(path: Path, kind: str) -> Callable[[Tensor], Tensor]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    return lambda batch: torch.from_numpy(
-        session.run([OUTPUT_NAMES[kind]], {INPUT_NAMES[kind]: batch.numpy()})[0]
-    )
-
-
 def _torch_predictor(model: nn.Module) -> Callable[[Tensor], Tensor]:
     def predict(batch: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -278,18 +277,3 @@ def _compare(name: str, batch: Tensor, model: nn.Module, predict: Callable[[Tens
         return ParityCheck(name, len(batch), float("inf"), float("inf"))
     difference = float((found.double() - wanted.double()).abs().max())
     return ParityCheck(name, len(batch), difference, difference / max(float(wanted.abs().max()), 1e-12))
-
-
-def _require_onnx() -> None:
-    missing = []
-    for module in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            __import__(module)
-        except ImportError:
-            missing.append(module)
-    if missing:
-        raise MachineError(
-            f"Exporting to ONNX needs {', '.join(missing)}, which this installation lacks.",
-            id="missing-extra",
-            hint=f"Install them: {how_to_install('onnx')}",
-        )

@@ -55,6 +55,10 @@ def input_text(loaded: LoadedModel) -> str:
         return f"float RGB [B, 3, {preprocess.size_px}, {preprocess.size_px}] in [0, 1]"
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (preprocess.mean, preprocess.std))
     size = preprocess.size_px
+    if preprocess.mean == (0.0, 0.0, 0.0) and preprocess.std == (1 / 255, 1 / 255, 1 / 255):
+        return (
+            f"float {preprocess.colour} [B, 3, {size}, {size}], pixels in [0, 255]: the file normalises them"
+        )
     return (
         f"float {preprocess.colour} [B, 3, {size}, {size}], (x - mean) / std of x in [0, 1], mean ({mean}), "
         f"std ({std}): the file does not normalise"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsrface.commands.shared.datasets import faces_of, outputs_of, recogniser_pairs
+from dsrface.commands.shared.datasets import faces_of, outputs_of, recogniser_pairs, whole_persons
 from dsrface.commands.shared.workers import choose_workers
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data import draws
@@ -62,14 +62,6 @@ def first_per_person(split: FaceSplit, num: int) -> list[int]:
     order = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[order], labels[order], side="left")
     return sorted(order[np.arange(len(labels)) - starts < num].tolist())
-
-
-def whole_persons(split: FaceSplit, max_images: int, *, seed: int) -> list[int]:
-    """Return the images of as many persons, in seeded order, as fit into `max_images`; at least two."""
-    counts = np.bincount(split.labels.numpy(), minlength=len(split.persons))
-    order = np.random.default_rng(seed).permutation(len(counts))
-    num_persons = max(2, int(np.searchsorted(np.cumsum(counts[order]), max_images, side="right")))
-    return np.flatnonzero(np.isin(split.labels.numpy(), order[:num_persons])).tolist()
 
 
 @dataclass

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import numpy as np
+
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data.augment import geometry_of
@@ -41,6 +43,14 @@ def faces_of(config: FinetuneConfig, data: FaceData, name: str) -> FaceSplit:
     if config.hr_only or config.teacher is not None or config.augment.before_dsr:
         data.require_twins()
     return split if config.no_dsr else split.at(config.vlr_size)
+
+
+def whole_persons(split: FaceSplit, max_images: int, *, seed: int) -> list[int]:
+    """Return the images of as many persons, in seeded order, as fit into `max_images`; at least two."""
+    counts = np.bincount(split.labels.numpy(), minlength=len(split.persons))
+    order = np.random.default_rng(seed).permutation(len(counts))
+    num_persons = max(2, int(np.searchsorted(np.cumsum(counts[order]), max_images, side="right")))
+    return np.flatnonzero(np.isin(split.labels.numpy(), order[:num_persons])).tolist()
 
 
 def dsr_pairs(config: TrainDsrConfig, data: FaceData, train: FaceSplit) -> PairDataset:
