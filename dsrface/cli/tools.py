@@ -99,6 +99,7 @@ def doctor(
     vlr_size: VlrSize = None,
     dataset: Annotated[str | None, typer.Option(metavar="TARGET")] = None,
     dataset_args: Annotated[str | None, typer.Option(metavar="JSON")] = None,
+    python: Annotated[Path | None, typer.Option(metavar="PATH")] = None,
     batch_size: Number = None,
     start_method: Annotated[str | None, typer.Option(metavar="METHOD")] = None,
     workers: Number = None,

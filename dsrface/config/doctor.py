@@ -32,6 +32,10 @@ class DoctorConfig(Config):
     dataset: str | None = Field(
         None, description="Any PyTorch Dataset: package.module:callable or FILE.py:callable."
     )
+    python: Path | None = Field(
+        None,
+        description="Python of the project, in which `dataset` is examined; it need not have dsrface.",
+    )
     dataset_args: str | None = Field(
         None, description="Its arguments as JSON: an object (by name) or a list."
     )
@@ -107,6 +111,8 @@ class DoctorConfig(Config):
             raise ValueError("give DATA with --for, or --dataset, not both")
         if (self.data is None) != (self.purpose is None):
             raise ValueError("DATA and --for go together")
+        if self.python is not None and self.dataset is None:
+            raise ValueError("--python belongs to --dataset; a command after -- names its own Python")
         if self.dataset_args is not None and self.dataset is None:
             raise ValueError("--dataset-args belongs to --dataset")
         if self.step_ms is not None and self.consumer_rate is not None:

@@ -103,7 +103,9 @@ class _Examination:
         self.is_suspect = False  # something spoke against workers before any was tried
 
     def run(self) -> Report:
-        self.findings.add(*make("machine", machine.Machine(self.config.start_method, self.config.world_size)))
+        python = (self.target or {}).get("python", {})
+        here = machine.Machine(self.config.start_method, self.config.world_size, **python)
+        self.findings.add(*make("machine", here))
         self.steps.begin("survey", "look at the installation")
         facts = self._survey()
         recommendation = None

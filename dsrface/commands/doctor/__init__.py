@@ -15,6 +15,7 @@ from dsrface.commands.doctor.scanning import ScanResult, rule, run_scan
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.checks.check import Check
 from dsrface.doctor.checks.registry import get
+from dsrface.doctor.elsewhere import examine_elsewhere
 from dsrface.doctor.examination import examine
 from dsrface.doctor.report import Report
 from dsrface.doctor.request import parse_arguments, target_request
@@ -106,7 +107,8 @@ def run(
         return run_attach(config)
     if config.launch:
         return run_launch(config, emit=emit)
-    report = examine(config, target=_target(config), emit=emit, spent_s=process_age.spent_s())
+    where = examine if config.python is None else examine_elsewhere
+    report = where(config, target=_target(config), emit=emit, spent_s=process_age.spent_s())
     result = DoctorResult(report, tuple(filter(None, (config.html, config.output))), _launch(config, report))
     if config.html is not None:
         write_page(config.html, [("", report)])

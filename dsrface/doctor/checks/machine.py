@@ -27,10 +27,14 @@ class Machine:
     Args:
         asked: The start method asked for: `auto`, `all`, or a method.
         world_size: Processes that load data here; None for what the environment says.
+        python: Version of the Python that the data set is examined in; empty for this one.
+        source: Who chose that Python's start method; empty for this one.
     """
 
     asked: str
     world_size: int | None
+    python: str = ""
+    source: str = ""
 
 
 def start_method(asked: str) -> tuple[str, str]:
@@ -79,16 +83,18 @@ def has_gpu() -> bool:
     return Path("/dev/nvidia0").exists() or Path("/proc/driver/nvidia/gpus").is_dir()
 
 
-def _python() -> Finding:
+def _python(here: Machine) -> Finding:
+    version = here.python or platform.python_version()
     return PYTHON.finding(
         "info",
-        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
-        data={"python": platform.python_version(), "executable": sys.executable},
+        f"Python {version} on {platform.system()} {platform.machine()}",
+        data={"python": version} if here.python else {"python": version, "executable": sys.executable},
     )
 
 
-def _start_method(asked: str) -> Finding:
-    method, source = start_method(asked)
+def _start_method(here: Machine) -> Finding:
+    method, source = start_method(here.asked)
+    source = here.source or source
     have = available_start_methods()
     data = {"method": method, "source": source, "available": have}
     if method not in have:
@@ -165,7 +171,7 @@ PYTHON = Check(
     why="The default start method and the texts of pickle errors depend on the version.",
     how="platform.python_version().",
     fix="Nothing to do.",
-    runs={"machine": lambda _, __: _python()},
+    runs={"machine": lambda _, machine: _python(machine)},
 )
 
 CORES = Check(
@@ -220,5 +226,5 @@ START_METHOD = Check(
     how="multiprocessing.get_start_method(allow_none=True), which does not fix the method.",
     fix="Pass multiprocessing_context= to the DataLoader; do not set it globally.",
     errors=("RuntimeError: context has already been set",),
-    runs={"machine": lambda _, machine: _start_method(machine.asked)},
+    runs={"machine": lambda _, machine: _start_method(machine)},
 )

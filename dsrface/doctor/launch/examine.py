@@ -98,7 +98,11 @@ def _examine(
         changes["world_size"] = facts["world_size"]
     report = examination.examine(
         config.model_copy(update=changes),
-        target={"label": seen.label, "is_live": True},
+        target={
+            "label": seen.label,
+            "is_live": True,
+            "python": {"python": facts["python"], "source": facts["start_method_source"]},
+        },
         emit=emit,
         run_stage=partial(session.stage, seen),
     )

@@ -17,17 +17,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any
 
-import dsrface
 from dsrface.doctor.process import probe
 from dsrface.doctor.process.probe import Outcome
 
 _POLL_S = 0.2
 _GRACE_S = 10.0  # for `finally` and atexit of the command
 _RANKS_GRACE_S = 1.0  # for the other ranks, which may wait for the first one
-_HOOK = Path(__file__).with_name("hook")
 
 
 @dataclass
@@ -209,10 +206,8 @@ def launched(
             "loaders": loaders,
             "steps": steps,
             "trial": trial,
-            "package": str(Path(dsrface.__file__).parent),
         }
-        path = os.pathsep.join(filter(None, [str(_HOOK), os.environ.get("PYTHONPATH", "")]))
-        environ = {"PYTHONPATH": path, "DSRFACE_LAUNCH": json.dumps(settings)}
+        environ = probe.hooked(settings)
         if trial is not None:
             environ["PYTHONHASHSEED"] = os.environ.get("PYTHONHASHSEED", "0")  # the order of sets
         request = {"command": list(command), "environ": environ}

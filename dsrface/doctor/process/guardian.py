@@ -63,7 +63,11 @@ def _start(request: str) -> subprocess.Popen[bytes]:
             stdout=sys.stderr,  # the log
             env={**os.environ, **values["environ"]},
         )
-    child = subprocess.Popen([sys.executable, "-m", "dsrface.doctor.process.child"], stdin=subprocess.PIPE)
+    child = subprocess.Popen(
+        [values["python"], "-m", "dsrface.doctor.process.child"],
+        stdin=subprocess.PIPE,
+        env={**os.environ, **values.get("environ", {})},
+    )
     assert child.stdin is not None
     with contextlib.suppress(OSError):  # a child that died at once is reported by its exit code
         child.stdin.write(request.encode())

@@ -19,9 +19,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, Protocol
 
+import dsrface
+
+_HOOK = Path(__file__).parents[1] / "launch" / "hook"
 _POLL_S = 0.1
 _MEMORY_POLL_S = 0.25
 LOG_TAIL_BYTES = 16_000
@@ -81,6 +85,7 @@ def run_stage(
     memory_limit_bytes: int | None = None,
     allow_cuda: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
+    python: str = sys.executable,
 ) -> Outcome:
     """Run a stage in a guarded process.
 
@@ -93,9 +98,13 @@ def run_stage(
         memory_limit_bytes: Sum of the processes' own memory at which they are killed.
         allow_cuda: Let the child see CUDA devices; hidden otherwise.
         on_event: Called with each event as it comes, and with `silence` when there was none for a moment.
+        python: Runs the stage; it need not have this package.
     """
     start = time.monotonic()
     outcome = Outcome()
+    request = {**request, "python": python}
+    if python != sys.executable:
+        request["environ"] = hooked({})
     token = f"dsrface-{secrets.token_hex(4)}"
     with (
         tempfile.TemporaryFile("a+b") as log,
@@ -119,6 +128,17 @@ def run_stage(
         outcome.log = tail(log)[-LOG_TAIL_BYTES:]
     outcome.duration_s = time.monotonic() - start
     return outcome
+
+
+def hooked(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment by which any Python finds this package, its workers' too.
+
+    Args:
+        settings: Of a launch that is to be watched; see `launch.session`.
+    """
+    path = os.pathsep.join(filter(None, [str(_HOOK), os.environ.get("PYTHONPATH", "")]))
+    package = str(Path(dsrface.__file__).parent)
+    return {"PYTHONPATH": path, "DSRFACE_LAUNCH": json.dumps({**settings, "package": package})}
 
 
 class Processes(Protocol):

@@ -62,7 +62,9 @@ class _LoaderFinder:
 def _install() -> None:
     settings = os.environ.get("DSRFACE_LAUNCH")
     if settings and sys.version_info >= (3, 9):
-        sys.meta_path[:0] = [_PackageFinder(json.loads(settings)["package"]), _LoaderFinder()]
+        launch = json.loads(settings)
+        finders = [_PackageFinder(launch["package"])]
+        sys.meta_path[:0] = [*finders, _LoaderFinder()] if "port" in launch else finders
 
 
 def _hand_over() -> None:
