@@ -46,7 +46,7 @@ def test_the_other_python_finds_this_package_without_having_it(program, tmp_path
     python = program(f'cd / && exec {sys.executable} "$@"')
     report = tmp_path / "report.json"
     target = ["--dataset", f"{tmp_path / 'lines.py'}:Lines", "--python", python]
-    code = run(["doctor", *target, "--no-probe", "--budget", "12", "--output", str(report)])
+    code = run(["doctor", *target, "--no-probe", "--budget", "60", "--output", str(report)])
     result = json.loads(report.read_text(encoding="utf-8"))
     checks = {check["id"]: check for check in result["checks"]}
     assert code == 0, capfd.readouterr().err
