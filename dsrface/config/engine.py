@@ -55,6 +55,8 @@ class EngineConfig(Config):
         False, description="torch.compile the networks: a slow first step, then up to 1.6x."
     )
     tensorboard: bool = Field(True, description="Write TensorBoard curves when it is installed.")
+    wandb: bool = Field(False, description="Log to Weights & Biases, an extra; set up by its own variables.")
+    mlflow: bool = Field(False, description="Log to MLflow, an extra; set up by its own variables.")
 
 
 class LoaderConfig(Config):

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import torch
 
-from dsrface.config.engine import EngineConfig, TrainingConfig
+from dsrface.config.engine import TrainingConfig
+from dsrface.config.sources import flatten
 from dsrface.data.degrade import Degradation
 from dsrface.engine.context import RunContext
 from dsrface.engine.distributed import Ranks, process_group
 from dsrface.engine.run_folder import RunFolder, how_it_ended, open_run
 from dsrface.engine.signals import stop_signals
-from dsrface.engine.sinks import run_sinks
+from dsrface.engine.sinks import Sink, run_sinks
+from dsrface.engine.trackers import open_trackers
 from dsrface.errors import RunError
 from dsrface.events import Emit, Event, RunFinished
 from dsrface.runtime.devices import choose_device
@@ -40,7 +42,7 @@ def training_session(
             facts["degradation"] = json.dumps(degradation.to_dict(), sort_keys=True)
         with (
             _folder(config, ranks, facts) as folder,
-            _recording(folder, config.engine, ranks, emit) as record,
+            _recording(folder, config, ranks, emit) as record,
         ):
             torch.manual_seed(config.seed)
             yield RunContext(device, ranks, folder, record, stop, config.seed)
@@ -60,10 +62,17 @@ def _folder(config: TrainingConfig, ranks: Ranks, facts: Mapping[str, object]) -
         yield folder or RunFolder(Path(path), is_resumed)
 
 
+def _sinks(folder: RunFolder, config: TrainingConfig) -> list[Sink]:
+    engine = config.engine
+    settings = flatten(config.model_dump(mode="json"))
+    trackers = open_trackers(folder.path, settings, wandb=engine.wandb, mlflow=engine.mlflow)
+    return [*run_sinks(folder.path, use_tensorboard=engine.tensorboard), *trackers]
+
+
 @contextlib.contextmanager
-def _recording(folder: RunFolder, engine: EngineConfig, ranks: Ranks, emit: Emit) -> Iterator[Emit]:
+def _recording(folder: RunFolder, config: TrainingConfig, ranks: Ranks, emit: Emit) -> Iterator[Emit]:
     """Yield what takes the events: on rank 0 the run folder's sinks and `emit`, on other ranks nothing."""
-    sinks = run_sinks(folder.path, use_tensorboard=engine.tensorboard) if ranks.is_main else []
+    sinks = _sinks(folder, config) if ranks.is_main else []
 
     def record(event: Event) -> None:
         if ranks.is_main:

@@ -109,19 +109,25 @@ class TensorBoardSink:
 
     def emit(self, event: Event) -> None:
         """Write the numbers of steps and evaluations."""
-        if isinstance(event, StepDone):
-            numbers = {f"train/{key}": value for key, value in event.metrics.items()}
-            numbers |= {"images_per_s": event.images_per_s, "data_wait_fraction": event.data_wait_fraction}
-        elif isinstance(event, EvalDone):
-            numbers = {f"val/{key}": value for key, value in event.metrics.items()}
-        else:
-            return
+        step, numbers = curves(event)
         for key, value in numbers.items():
-            self._writer.add_scalar(key, value, event.step)
+            self._writer.add_scalar(key, value, step)
 
     def close(self) -> None:
         """Flush and close."""
         self._writer.close()
+
+
+def curves(event: Event) -> tuple[int, dict[str, float]]:
+    """Return the step and the numbers of an event by the name of their curve; none for most events."""
+    match event:
+        case StepDone():
+            numbers = {f"train/{key}": value for key, value in event.metrics.items()}
+            numbers |= {"images_per_s": event.images_per_s, "data_wait_fraction": event.data_wait_fraction}
+            return event.step, numbers
+        case EvalDone():
+            return event.step, {f"val/{key}": value for key, value in event.metrics.items()}
+    return 0, {}
 
 
 def run_sinks(run_dir: Path, *, use_tensorboard: bool = True) -> list[Sink]:
