@@ -25,7 +25,13 @@ _STEPS = {
     "build the data set": ("ds.build", "the data set could not be built", "Call it in a Python prompt."),
     "load items": ("ds.items", "loading items", "Try some items in a Python prompt."),
     "measure items": ("ds.items", "loading items", "Try some items in a Python prompt."),
+    "load items in two threads": (
+        "ds.threads",
+        "loading items in two threads at once",
+        "Do not use threads.",
+    ),
 }
+_STATUSES = {"ds.unpicklable": "error", "ds.threads": "info"}
 
 
 def survey_failed(outcome: Outcome) -> list[Finding]:
@@ -43,7 +49,7 @@ def survey_failed(outcome: Outcome) -> list[Finding]:
         outcome,
         id,
         f"{what}: the process {outcome.death()}",
-        status="error" if id == "ds.unpicklable" else "fail",
+        status=_STATUSES.get(id, "fail"),
         where=place(outcome),
         matters="Where it stood is in the report (--json: data.stacks)." if outcome.stacks else "",
         fix=fix,

@@ -19,11 +19,13 @@ from dsrface.doctor.checks.items import needs_cuda
 from dsrface.doctor.checks.members import outermost
 from dsrface.doctor.checks.registry import run_stage
 from dsrface.doctor.checks.startup import network_in
+from dsrface.doctor.checks.threads import THREADS
 from dsrface.doctor.code_facts import epoch_setters, finalizers
 from dsrface.doctor.facts import SurveyFacts
 from dsrface.doctor.loading import load
 from dsrface.doctor.observe import num_threads
 from dsrface.doctor.proof.shards import most_workers
+from dsrface.doctor.proof.threads import by_threads
 from dsrface.doctor.report import Finding
 from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.subject import Subject
@@ -32,6 +34,9 @@ from dsrface.doctor.trace.pickling import trace
 from dsrface.errors import DsrfaceError
 from dsrface.runtime.text import count_text
 from dsrface.runtime.user_code import place_of, short_path
+
+_THREADS_KEYS, _THREADS_FEWEST = 32, 2
+_THREADS_S, _THREADS_TIMES = 1.0, 5  # seconds for it; each item is loaded so often
 
 
 def device_of(tensor: torch.Tensor) -> str:
@@ -81,6 +86,21 @@ def survey(request: Mapping[str, Any], report: Reporter, target: Target | None =
     if target.is_iterable:
         facts = replace(facts, shards=most_workers(target, report))
     report("facts", **facts.to_dict())
+    _try_threads(target, facts, report)
+
+
+def _try_threads(target: Target, facts: SurveyFacts, report: Reporter) -> None:
+    """Load items in two threads; the last thing that is done, for it may be the process's end."""
+    item_s = facts.cost.wall_s if facts.cost is not None else 0.0
+    number = min(_THREADS_KEYS, int(_THREADS_S / (_THREADS_TIMES * max(item_s, 1e-9))))
+    if target.is_iterable or number < _THREADS_FEWEST or facts.cost is None:
+        reason = "a stream has no keys" if target.is_iterable else "items take too long to try"
+        report.check(THREADS.finding("skip", reason))
+        return
+    keys = [key for key in target.first_keys(number) if repr(key)[:200] not in facts.failing]
+    report("stage", name="load items in two threads")
+    for finding in run_stage("threads", by_threads(target.load, keys)):
+        report.check(finding)
 
 
 def _facts(subject: Subject, build_s: float, request: Mapping[str, Any]) -> SurveyFacts:

@@ -20,6 +20,7 @@ STAGE_NEEDS: Mapping[str, str] = {
     "members": "a data set",
     "items": "a data set",
     "cost": "a data set",
+    "threads": "a data set",
     "starts": "workers",
     "compared": "workers",
     "epochs": "workers",
