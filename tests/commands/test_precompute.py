@@ -15,16 +15,16 @@ import pytest
 import torch
 
 from dsrface.commands import precompute
-from dsrface.commands.shared.outputs import pipeline, setting
+from dsrface.commands.shared.outputs import context, pipeline
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.augment import to_image01, to_image_u8
-from dsrface.data.cache import format as fmt
 from dsrface.data.decode import read_image, write_png
 from dsrface.data.layout import open_data
 from dsrface.data.outputs.opening import make_order, open_outputs
 from dsrface.data.outputs.png_tree import IMAGES
 from dsrface.data.samplers import BatchSampler, EpochOrder
+from dsrface.data.stored import PLAN
 from dsrface.errors import DataError, MachineError, RunError, UsageError
 from dsrface.events import Note
 from dsrface.models.dsr import build_dsr
@@ -154,7 +154,7 @@ def test_a_finished_output_on_a_disk_without_writing_is_complete_too(
     def refuse(path: Path, **_: object) -> None:
         raise disk_error(OSError(errno.EROFS, "Read-only file system"), path)
 
-    monkeypatch.setattr(setting, "exclusive", refuse)
+    monkeypatch.setattr(context, "exclusive", refuse)
     assert run(config_of(root, format="cache")).summary.startswith("Nothing to do")
     (root / "data/train/dsr_outputs_16x16/manifest.json").unlink()
     with pytest.raises(MachineError, match="Read-only"):
@@ -436,7 +436,7 @@ def test_kills_at_random_moments_do_not_change_a_byte(
     assert killed == whole
 
 
-@pytest.mark.parametrize("left", [IMAGES, f"{IMAGES}.123.tmp", f"{fmt.PLAN}.123.tmp"])
+@pytest.mark.parametrize("left", [IMAGES, f"{IMAGES}.123.tmp", f"{PLAN}.123.tmp"])
 def test_a_png_tree_that_was_killed_before_its_plan_is_begun_anew(root: Path, left: str) -> None:
     outputs = root / "data/test/dsr_outputs_16x16"
     outputs.mkdir()

@@ -25,13 +25,14 @@ from PIL import Image
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.sources import resolve
 from dsrface.config.train_dsr import TrainDsrConfig
-from dsrface.data.cache import format as fmt
+from dsrface.data.cache.manifest import Manifest, Segment, Shard, read_manifest
 from dsrface.data.decode import encode_png, read_image
 from dsrface.data.formats.landmarks import read_landmarks
 from dsrface.data.formats.lists import read_file_list
 from dsrface.data.formats.pair_lists import read_pair_list
 from dsrface.data.formats.validation_set import read_validation_set
 from dsrface.data.outputs import png_tree
+from dsrface.data.stored import MANIFEST
 from dsrface.errors import DsrfaceError
 from dsrface.models.dsr import build_dsr
 from dsrface.models.weights import load_any, save_model
@@ -75,10 +76,10 @@ def _face() -> np.ndarray:
 
 
 def _manifest() -> bytes:
-    segments = (fmt.Segment(0, 4, 0, 1),)
-    shards = (fmt.Shard("shard-00000.u8", 0, 0, 4, "a" * 64, "b" * 64),)
+    segments = (Segment(0, 4, 0, 1),)
+    shards = (Shard("shard-00000.u8", 0, 0, 4, "a" * 64, "b" * 64),)
     table = {"file": "table-0123456789ab.safetensors", "sha256": "c" * 64}
-    manifest = fmt.Manifest("hr", (112, 112, 3), 4, 1, 4, 0, {}, table, segments, (), shards)
+    manifest = Manifest("hr", (112, 112, 3), 4, 1, 4, 0, {}, table, segments, (), shards)
     return json.dumps(manifest.to_json()).encode()
 
 
@@ -92,7 +93,7 @@ def _manifest_in(path: Path) -> object:
         if isinstance(raw, dict):  # with its hash made again, else that is all that would be tried
             del raw["manifest_sha256"]
             path.write_text(json.dumps({**raw, "manifest_sha256": sha256_json(raw)}))
-    return fmt.read_manifest(path.parent)
+    return read_manifest(path.parent)
 
 
 def _list_in(path: Path) -> object:
@@ -106,7 +107,7 @@ READERS: dict[str, tuple[str, Callable[[Path], bytes], Callable[[Path], object]]
     "old torch": ("w.pt", lambda _: _torch(is_zip=False), load_any),
     "toml": ("c.toml", lambda _: TOML, _toml),
     "json": ("run.json", lambda _: b'{"status": "done", "pins": {"a": "b"}, "seed": 1}', read_json),
-    "manifest": (fmt.MANIFEST, lambda _: _manifest(), _manifest_in),
+    "manifest": (MANIFEST, lambda _: _manifest(), _manifest_in),
     "png list": (png_tree.IMAGES, lambda _: b'{"name": "train/a/1.png", "input": "00"}\n', _list_in),
     "pairs": ("pairs.txt", lambda _: PAIRS, read_pair_list),
     "landmarks": ("l.csv", lambda _: LANDMARKS, read_landmarks),

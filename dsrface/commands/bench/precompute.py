@@ -20,11 +20,12 @@ from dsrface.config.bench import BenchConfig
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.sources import load_preset
 from dsrface.config.train_dsr import TrainDsrConfig
-from dsrface.data.cache.build import Wanted, decide
+from dsrface.data.cache.build import PackedColumn, Wanted
 from dsrface.data.cache.table import hash_inputs
 from dsrface.data.cache.writer import ColumnWriter
 from dsrface.data.decode import read_image, write_png
 from dsrface.data.outputs.rows import RowDataset
+from dsrface.data.stored import decide
 from dsrface.engine.batch_size import choose_batch_size
 from dsrface.engine.inference import super_resolve
 from dsrface.models.dsr import build_dsr
@@ -76,7 +77,7 @@ def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row
         target = folder / f"outputs-{next(numbers)}"
         inputs = hash_inputs(low_dir, split.names)
         wanted = Wanted("outputs", (HIGH_SIZE_PX, HIGH_SIZE_PX, 3), ((split.name, split.names),), inputs)
-        decision = decide(target, wanted, force=False)
+        decision = decide(PackedColumn(target, wanted), force=False)
         writer = ColumnWriter.open(target, decision.plan)
         dataset = RowDataset(low_dir, split.names, size_px=size_px)
         reading = Reading(dataset, choice.batch_size, 0, READING_THREADS)

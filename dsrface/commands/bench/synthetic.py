@@ -12,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from dsrface.data.cache import format as fmt
-from dsrface.data.cache.build import Wanted, decide
-from dsrface.data.cache.format import Manifest, Part, Segment, Shard
+from dsrface.data.cache.build import PackedColumn, Wanted
+from dsrface.data.cache.index import index_bytes
+from dsrface.data.cache.manifest import HASH_BYTES, Manifest, Part, Segment, Shard
 from dsrface.data.cache.table import Table, names_sha256
 from dsrface.data.cache.writer import ColumnWriter
 from dsrface.data.decode import write_png
 from dsrface.data.folders import low_folder
 from dsrface.data.layout import FaceSplit
 from dsrface.data.names import PackedStrings
+from dsrface.data.stored import MANIFEST, decide
 from dsrface.runtime.files import write_bytes, write_json
 from dsrface.types import HIGH_SIZE_PX
 
@@ -107,9 +108,7 @@ def simulate(folder: Path, split: FaceSplit, *, column: str) -> None:
     """Make a cache whose pixels are holes in sparse files: any size, next to no disk."""
     folder.mkdir(parents=True, exist_ok=True)
     size = len(split)
-    table = Table(
-        split.names, split.persons, split.labels.numpy(), np.zeros((size, fmt.HASH_BYTES), np.uint8)
-    )
+    table = Table(split.names, split.persons, split.labels.numpy(), np.zeros((size, HASH_BYTES), np.uint8))
     plan = Manifest(
         column=column,
         shape=_SHAPE,
@@ -125,13 +124,13 @@ def simulate(folder: Path, split: FaceSplit, *, column: str) -> None:
     crc = zlib.crc32(bytes(plan.record_bytes))
     shards = []
     for item in plan.planned_shards():
-        index = fmt.index_bytes(item.rows, np.full(len(item.rows), crc, np.uint32))
+        index = index_bytes(item.rows, np.full(len(item.rows), crc, np.uint32))
         shard = Shard(item.file, 0, 0, len(item.rows), "0" * 64, hashlib.sha256(index).hexdigest())
         with (folder / item.file).open("wb") as handle:
             handle.truncate(len(item.rows) * plan.record_bytes)
         write_bytes(folder / shard.index_file, index)
         shards.append(shard)
-    write_json(folder / fmt.MANIFEST, replace(plan, shards=tuple(shards)).to_json())
+    write_json(folder / MANIFEST, replace(plan, shards=tuple(shards)).to_json())
 
 
 def draw_triple(
@@ -150,9 +149,9 @@ def draw_triple(
 
 
 def _writer(folder: Path, column: str, split: FaceSplit) -> ColumnWriter:
-    inputs = np.zeros((len(split), fmt.HASH_BYTES), np.uint8)
+    inputs = np.zeros((len(split), HASH_BYTES), np.uint8)
     wanted = Wanted(column, _SHAPE, ((split.name, split.names),), inputs)
-    return ColumnWriter.open(folder, decide(folder, wanted, force=False).plan)
+    return ColumnWriter.open(folder, decide(PackedColumn(folder, wanted), force=False).plan)
 
 
 def _records(

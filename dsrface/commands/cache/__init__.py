@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dsrface.config.cache import CacheConfig
-from dsrface.data.cache import format as fmt
+from dsrface.data.cache.damage import check_files
+from dsrface.data.cache.manifest import FORMAT, read_manifest
 from dsrface.data.cache.writer import garbage
 from dsrface.data.outputs import png_tree
 from dsrface.data.outputs.verify import verify
+from dsrface.data.stored import LOCK, MANIFEST, PLAN, formats, is_finished
 from dsrface.errors import EXIT_ANSWER_IS_NO, RunError
 from dsrface.events import Emit, Progress
 from dsrface.runtime.locks import exclusive
@@ -117,7 +119,7 @@ def _find(path: Path) -> Iterator[Path]:
     """Yield the folders that hold a cache or a PNG tree; the images of a PNG tree are not entered."""
     for root, folders, files in os.walk(path):
         folders.sort()
-        if (fmt.MANIFEST in files or fmt.PLAN in files) and _is_ours(Path(root), files):
+        if (MANIFEST in files or PLAN in files) and _is_ours(Path(root), files):
             yield Path(root)
             folders.clear()
 
@@ -125,22 +127,22 @@ def _find(path: Path) -> Iterator[Path]:
 def _is_ours(folder: Path, files: Sequence[str]) -> bool:
     """Many programs write a manifest.json: ours has our format or, where it is damaged, our files beside."""
     try:
-        return bool(fmt.formats(folder) & {fmt.FORMAT, png_tree.FORMAT})
+        return bool(formats(folder) & {FORMAT, png_tree.FORMAT})
     except RunError:
         return png_tree.IMAGES in files or any(name.startswith("shard-") for name in files)
 
 
 def _look(folder: Path) -> CacheEntry:
-    is_complete = fmt.is_finished(folder)
+    is_complete = is_finished(folder)
     state = "complete" if is_complete else "unfinished"
     num_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     try:
         if png_tree.is_tree_here(folder):
             rows = png_tree.read_images(folder)
             return CacheEntry(str(folder), "png", state, len(rows), 1, num_bytes)
-        manifest = fmt.read_manifest(folder, name=fmt.MANIFEST if is_complete else fmt.PLAN)
+        manifest = read_manifest(folder, name=MANIFEST if is_complete else PLAN)
         if is_complete:
-            fmt.check_files(folder, manifest)
+            check_files(folder, manifest)
     except RunError as error:
         problem = f"{Path(error.where).name}: {error.message}"
         return CacheEntry(str(folder), "?", error.id, num_bytes=num_bytes, problems=(problem,))
@@ -169,7 +171,7 @@ def _collect(folder: Path, *, is_dry: bool) -> CacheEntry:
     entry = _look(folder)
     if png_tree.is_tree_here(folder):
         return entry
-    with exclusive(folder / fmt.LOCK, what="cache"):
+    with exclusive(folder / LOCK, what="cache"):
         try:
             names = garbage(folder)
         except RunError as error:  # nobody knows what such a cache needs

@@ -194,7 +194,7 @@ def open_mapped(column: Column) -> Backend:
 
 
 def _check_size(descriptor: int, expected: int, extent: Extent) -> None:
-    from dsrface.data.cache.format import damaged
+    from dsrface.data.stored import damaged
 
     found = os.fstat(descriptor).st_size
     if found != expected:
@@ -202,7 +202,7 @@ def _check_size(descriptor: int, expected: int, extent: Extent) -> None:
 
 
 def _read_fully(readinto: object, target: memoryview, extent: Extent) -> None:
-    from dsrface.data.cache.format import damaged
+    from dsrface.data.stored import damaged
 
     filled = 0
     while filled < len(target):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dsrface.data.cache.column import BLOCK_RECORDS, Column
-from dsrface.data.cache.format import damaged
+from dsrface.data.stored import damaged
 
 _THREADS = 4
 

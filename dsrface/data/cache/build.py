@@ -1,4 +1,4 @@
-"""Decide what is to be done for one column: begin, go on, append, nothing, or refuse because it is stale."""
+"""What is to be done for one column of a packed cache: begin, go on, append, repair, or nothing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrface.data.cache import format as fmt
-from dsrface.data.cache.format import Manifest, Part, Segment
+from dsrface.data.cache.damage import content_problem, shard_problem
+from dsrface.data.cache.manifest import Manifest, Part, Segment, read_manifest
 from dsrface.data.cache.table import Table, names_sha256, read_table
 from dsrface.data.cache.writer import remove_cache
 from dsrface.data.names import PackedStrings
-from dsrface.errors import RunError
+from dsrface.data.stored import MANIFEST, PLAN, changed_inputs, differences, stale
 
 Action = Literal["none", "begin", "resume", "append", "repair"]
 
@@ -68,48 +68,69 @@ class Decision:
     reason: str
 
 
-def decide(folder: Path, wanted: Wanted, *, force: bool) -> Decision:
-    """Compare what a folder holds with what is wanted, and write the table of what comes next.
+@dataclass(frozen=True)
+class HeldColumn:
+    """What a column's folder holds.
 
-    The caller holds the folder's lock.
+    Args:
+        manifest: Its manifest, or its plan.
+        table: Its images.
+        is_plan: An earlier run was interrupted.
+    """
+
+    manifest: Manifest
+    table: Table
+    is_plan: bool
+
+
+@dataclass(frozen=True)
+class PackedColumn:
+    """One column's folder and what it shall hold; see `data.stored.Stored`.
 
     Args:
         folder: The cache folder; need not exist.
         wanted: What it shall hold.
-        force: Throw away what is stale or damaged beyond repair.
-
-    Raises:
-        RunError: stale, with every field that differs as `old -> new`; foreign; of a newer schema.
     """
-    has_manifest, has_plan = (folder / fmt.MANIFEST).exists(), (folder / fmt.PLAN).exists()
-    if not has_manifest and not has_plan:
-        return _begin(folder, wanted, "nothing here yet")
-    try:
-        base = fmt.read_manifest(folder, name=fmt.PLAN if has_plan else fmt.MANIFEST)
-        table = read_table(folder, base)
-        reasons = _stale_reasons(base, table, wanted)
-        if reasons:
-            raise fmt.stale(reasons, folder)
-    except RunError as error:
-        if not force or error.id == "not-a-cache":
-            raise
-        remove_cache(folder)
-        return _begin(folder, wanted, f"rebuilt: {error.message}")
-    grown = _grow(folder, base, table, wanted)
-    if grown is not None:
-        return grown
-    plan = replace(base, shards=())
-    if has_plan:
-        _refuse_gone(folder, table, wanted)
-        return Decision("resume", plan, table, "an earlier run was interrupted")
-    for shard in base.shards:
-        problem = fmt.shard_problem(folder, shard, record_bytes=base.record_bytes) or fmt.content_problem(
-            folder, shard
-        )
-        if problem is not None:
-            _refuse_gone(folder, table, wanted)
-            return Decision("repair", plan, table, problem)
-    return Decision("none", base, table, "complete")
+
+    folder: Path
+    wanted: Wanted
+
+    def look(self) -> HeldColumn | None:
+        """Read the plan of an interrupted run, else the manifest."""
+        has_manifest, has_plan = (self.folder / MANIFEST).exists(), (self.folder / PLAN).exists()
+        if not has_manifest and not has_plan:
+            return None
+        base = read_manifest(self.folder, name=PLAN if has_plan else MANIFEST)
+        return HeldColumn(base, read_table(self.folder, base), has_plan)
+
+    def stale_reasons(self, held: HeldColumn) -> list[str]:
+        """Compare keys, and the inputs of the images that both have."""
+        return _stale_reasons(held.manifest, held.table, self.wanted)
+
+    def remove(self) -> None:
+        """Delete the cache."""
+        remove_cache(self.folder)
+
+    def begin(self, reason: str) -> Decision:
+        """Plan every record, and write the table."""
+        return _begin(self.folder, self.wanted, reason)
+
+    def go_on(self, held: HeldColumn) -> Decision:
+        """Append what is new; else do the rest of an interrupted run, or rebuild damaged shards."""
+        folder, base, table = self.folder, held.manifest, held.table
+        grown = _grow(folder, base, table, self.wanted)
+        if grown is not None:
+            return grown
+        if held.is_plan:
+            _refuse_gone(folder, table, self.wanted)
+            return Decision("resume", replace(base, shards=()), table, "an earlier run was interrupted")
+        for shard in base.shards:
+            problem = shard_problem(folder, shard, record_bytes=base.record_bytes)
+            problem = problem or content_problem(folder, shard)
+            if problem is not None:
+                _refuse_gone(folder, table, self.wanted)
+                return Decision("repair", replace(base, shards=()), table, problem)
+        return Decision("none", base, table, "complete")
 
 
 def _begin(folder: Path, wanted: Wanted, reason: str) -> Decision:
@@ -176,16 +197,14 @@ def _stale_reasons(base: Manifest, table: Table, wanted: Wanted) -> list[str]:
     else:
         old.pop("augment", None)
     old["column"], new["column"] = base.column, wanted.column
-    reasons = fmt.differences(old, new)
+    reasons = differences(old, new)
     position = {name: number for number, name in enumerate(table.names)}
     changed = [
         name
         for row, name in enumerate(item for _, part in wanted.parts for item in part)
         if name in position and not np.array_equal(table.inputs[position[name]], wanted.inputs[row])
     ]
-    if changed:
-        reasons.append(f"inputs: {len(changed)} images have changed, first {changed[0]!r}")
-    return reasons
+    return reasons + changed_inputs(changed)
 
 
 def _refuse_gone(folder: Path, table: Table, wanted: Wanted) -> None:
@@ -193,7 +212,7 @@ def _refuse_gone(folder: Path, table: Table, wanted: Wanted) -> None:
     present = {item for _, part in wanted.parts for item in part}
     gone = [name for name in table.names if name not in present]
     if gone:
-        raise fmt.stale([f"inputs: {len(gone)} images are gone, first {gone[0]!r}"], folder)
+        raise stale([f"inputs: {len(gone)} images are gone, first {gone[0]!r}"], folder)
 
 
 def _key(wanted: Wanted, num_variants: int) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrface.data.cache import format as fmt
-from dsrface.data.cache.format import Manifest
+from dsrface.data.cache.damage import check_files
+from dsrface.data.cache.index import read_index
+from dsrface.data.cache.manifest import Manifest, read_manifest
 from dsrface.data.cache.table import Table, names_sha256, read_table
 from dsrface.data.layout import FaceSplit
 from dsrface.data.names import PackedStrings
+from dsrface.data.stored import MANIFEST, damaged
 from dsrface.errors import RunError
 
 BLOCK_RECORDS = 64
@@ -55,8 +57,8 @@ class Column:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest: Manifest = fmt.read_manifest(folder)
-        fmt.check_files(folder, self.manifest)
+        self.manifest: Manifest = read_manifest(folder)
+        check_files(folder, self.manifest)
         step = math.lcm(slots_per_page(self.manifest.record_bytes), BLOCK_RECORDS)
         self.extents: list[Extent] = []
         first = 0
@@ -126,7 +128,7 @@ class Column:
                 slots[rows] = np.arange(extent.first_slot, extent.first_slot + shard.count, dtype=kind)
                 self._num_unchecked += shard.count
             if len(slots) and slots.min() < 0:
-                raise fmt.damaged(f"Variant {variant} lacks images.", self.folder / fmt.MANIFEST)
+                raise damaged(f"Variant {variant} lacks images.", self.folder / MANIFEST)
             self._slots[variant] = slots
         return self._slots[variant]
 
@@ -192,11 +194,9 @@ class Column:
         """Return the rows and checksums of a shard; those of few shards are kept, however many there are."""
         if number not in self._indices:
             shard = self.manifest.shards[number]
-            rows, crcs, raw = fmt.read_index(self.folder, shard)
+            rows, crcs, raw = read_index(self.folder, shard)
             if hashlib.sha256(raw).hexdigest() != shard.index_sha256:
-                raise fmt.damaged(
-                    f"{shard.index_file}: index_sha256 differs.", self.folder / shard.index_file
-                )
+                raise damaged(f"{shard.index_file}: index_sha256 differs.", self.folder / shard.index_file)
             if len(self._indices) == _INDICES_KEPT:
                 del self._indices[next(iter(self._indices))]
             self._indices[number] = rows, crcs
@@ -210,7 +210,7 @@ class Column:
             rows = np.flatnonzero(slots == slot)
             if len(rows):
                 name = self.table.names[int(rows[0])]
-        return fmt.damaged(
+        return damaged(
             f"Record {record} of {path.name} ({name}) is damaged: crc32 differs, "
             f"{expected:08x} -> {found:08x}.",
             path,

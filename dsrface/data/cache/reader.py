@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dsrface.data.cache import backends
-from dsrface.data.cache import format as fmt
 from dsrface.data.cache.backends import Backend, Choice, Kind, Resident
 from dsrface.data.cache.blocks import BlockColumn
 from dsrface.data.cache.column import BLOCK_RECORDS, Column
@@ -23,6 +22,7 @@ from dsrface.data.cache.order import WINDOW_BLOCKS, WindowOrder
 from dsrface.data.cache.ring import Ring
 from dsrface.data.layout import FaceSplit
 from dsrface.data.samplers import RankedSampler
+from dsrface.data.stored import differences, stale
 from dsrface.types import Batch, to_device
 
 
@@ -64,8 +64,8 @@ class PackedReader:
         self.columns = (Column(outputs), Column(high or split.hr_column_dir))
         self.num_variants = self.columns[0].manifest.num_variants
         if self.columns[1].manifest.num_variants < self.num_variants:
-            raise fmt.stale(
-                fmt.differences(
+            raise stale(
+                differences(
                     {"num_variants": self.columns[1].manifest.num_variants},
                     {"num_variants": self.num_variants},
                 ),

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from dsrface.data.cache.format import HASH_BYTES, Manifest, damaged
+from dsrface.data.cache.manifest import HASH_BYTES, Manifest
 from dsrface.data.layout import person_labels
 from dsrface.data.names import PackedStrings
+from dsrface.data.stored import damaged
 from dsrface.errors import DataError
 from dsrface.runtime.files import sha256_file, write_bytes
 

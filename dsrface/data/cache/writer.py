@@ -16,8 +16,10 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrface.data.cache import format as fmt
-from dsrface.data.cache.format import Manifest, Shard, ShardPlan
+from dsrface.data.cache.damage import content_problem, shard_problem
+from dsrface.data.cache.index import index_bytes
+from dsrface.data.cache.manifest import Manifest, Shard, ShardPlan, read_manifest
+from dsrface.data.stored import MANIFEST, PLAN
 from dsrface.errors import MachineError, RunError
 from dsrface.runtime.files import (
     TMP_SUFFIX,
@@ -71,7 +73,7 @@ class ColumnWriter:
         remove_leftovers(folder)
         done = _finished_shards(folder, plan)
         _check_room(folder, plan, done)
-        write_json(folder / fmt.PLAN, plan.to_json())
+        write_json(folder / PLAN, plan.to_json())
         return cls(folder, plan, done)
 
     def missing(self) -> list[ShardPlan]:
@@ -94,7 +96,7 @@ class ColumnWriter:
             yield shard
             if shard.count != len(plan.rows):
                 raise ValueError(f"{plan.file}: {shard.count} records written, {len(plan.rows)} planned")
-        index = fmt.index_bytes(plan.rows, np.asarray(shard.crcs, np.uint32))
+        index = index_bytes(plan.rows, np.asarray(shard.crcs, np.uint32))
         entry = Shard(
             plan.file,
             plan.segment,
@@ -124,11 +126,11 @@ class ColumnWriter:
                 hint="Run the same `dsrface precompute` again.",
             )
         manifest = replace(self.plan, shards=tuple(done[number] for number in range(total)))
-        write_json(self.folder / fmt.MANIFEST, manifest.to_json())
-        for name in garbage(self.folder, sources=(fmt.MANIFEST,)):
+        write_json(self.folder / MANIFEST, manifest.to_json())
+        for name in garbage(self.folder, sources=(MANIFEST,)):
             (self.folder / name).unlink(missing_ok=True)
         # Last, so that a run killed before this comes here again and leaves nothing behind.
-        (self.folder / fmt.PLAN).unlink(missing_ok=True)
+        (self.folder / PLAN).unlink(missing_ok=True)
         return manifest
 
 
@@ -162,7 +164,7 @@ class ShardWriter:
 
 def remove_cache(folder: Path) -> None:
     """Delete a cache and nothing else: first the manifest, so that a kill leaves no half cache."""
-    for name in (fmt.MANIFEST, fmt.PLAN):
+    for name in (MANIFEST, PLAN):
         (folder / name).unlink(missing_ok=True)
     remove_leftovers(folder)
     for name in garbage(folder):
@@ -176,14 +178,14 @@ def remove_leftovers(folder: Path) -> None:
             (folder / entry).unlink(missing_ok=True)
 
 
-def garbage(folder: Path, *, sources: Sequence[str] = (fmt.MANIFEST, fmt.PLAN)) -> list[str]:
+def garbage(folder: Path, *, sources: Sequence[str] = (MANIFEST, PLAN)) -> list[str]:
     """Return the files that look like a cache's but that neither manifest nor plan needs, sorted."""
     needed: set[str] = set()
     for name in sources:
         if (folder / name).exists():
-            manifest = fmt.read_manifest(folder, name=name)
+            manifest = read_manifest(folder, name=name)
             needed.add(manifest.table["file"])
-            if name == fmt.PLAN:
+            if name == PLAN:
                 needed.update(file for shard in manifest.planned_shards() for file in shard.files)
             for shard in manifest.shards:
                 needed |= {shard.file, shard.index_file}
@@ -212,8 +214,8 @@ def _finished_shards(folder: Path, plan: Manifest, *, check_hashes: bool = True)
     own.
     """
     listed: dict[str, Shard] = {}
-    if (folder / fmt.MANIFEST).exists():
-        listed = {shard.file: shard for shard in fmt.read_manifest(folder).shards}
+    if (folder / MANIFEST).exists():
+        listed = {shard.file: shard for shard in read_manifest(folder).shards}
     present = {name for name in _entries(folder) if name.startswith("shard-")}
     done = {}
     for shard_plan in plan.planned_shards():
@@ -224,9 +226,9 @@ def _finished_shards(folder: Path, plan: Manifest, *, check_hashes: bool = True)
             continue
         if (shard.segment, shard.variant) != (shard_plan.segment, shard_plan.variant):
             continue
-        if fmt.shard_problem(folder, shard, record_bytes=plan.record_bytes) is not None:
+        if shard_problem(folder, shard, record_bytes=plan.record_bytes) is not None:
             continue
-        if check_hashes and fmt.content_problem(folder, shard) is not None:
+        if check_hashes and content_problem(folder, shard) is not None:
             continue
         done[shard_plan.number] = shard
     return done

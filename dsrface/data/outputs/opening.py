@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from dsrface.data.cache import format as fmt
 from dsrface.data.cache.backends import Resident
 from dsrface.data.cache.column import Column
 from dsrface.data.cache.order import WindowOrder
@@ -20,12 +19,13 @@ from dsrface.data.loaders import Loader, make_loader
 from dsrface.data.native import NativeDataset
 from dsrface.data.outputs import png_tree
 from dsrface.data.samplers import EpochOrder, RankedSampler
+from dsrface.data.stored import MANIFEST, PLAN, stale
 from dsrface.errors import RunError, UsageError
 
 
 def is_cache(outputs_dir: Path) -> bool:
     """Return whether a folder holds a packed cache, finished or not; else it is a PNG tree."""
-    names = (fmt.MANIFEST, fmt.PLAN)
+    names = (MANIFEST, PLAN)
     return any((outputs_dir / name).exists() for name in names) and not png_tree.is_tree_here(outputs_dir)
 
 
@@ -162,7 +162,7 @@ def check_column_fresh(column: Column, split: FaceSplit, folder: Path | None, *,
     """
     made_from = column.manifest.key.get("vlr_size", size_px)
     if made_from != size_px:
-        raise fmt.stale([f"vlr_size: {made_from} -> {size_px}"], column.folder)
+        raise stale([f"vlr_size: {made_from} -> {size_px}"], column.folder)
     if folder is None or not folder.is_dir():
         return
     known = column.manifest.info.get("input_stats", {}).get(split.name)
@@ -175,7 +175,7 @@ def check_column_fresh(column: Column, split: FaceSplit, folder: Path | None, *,
     changed = np.flatnonzero((column.table.inputs[column.rows_of(split)] != found).any(axis=1))
     if len(changed):
         first = split.names[int(changed[0])]
-        raise fmt.stale([f"inputs: {len(changed)} images have changed, first {first!r}"], column.folder)
+        raise stale([f"inputs: {len(changed)} images have changed, first {first!r}"], column.folder)
 
 
 def _names_of_part(column: Column, name: str) -> list[str]:
@@ -188,7 +188,7 @@ def _check_tree_fresh(folder: Path, split: FaceSplit, low_dir: Path | None, *, s
     manifest: Mapping[str, Any] = png_tree.read_tree_manifest(folder)
     made_from = manifest["key"].get("vlr_size", size_px)
     if made_from != size_px:
-        raise fmt.stale([f"vlr_size: {made_from} -> {size_px}"], folder)
+        raise stale([f"vlr_size: {made_from} -> {size_px}"], folder)
     if low_dir is None or not low_dir.is_dir():
         return
     if manifest.get("input_stats", {}).get(split.name) == stat_sha256(low_dir, split.names):
@@ -197,4 +197,4 @@ def _check_tree_fresh(folder: Path, split: FaceSplit, low_dir: Path | None, *, s
     hashes = hash_inputs(low_dir, split.names)
     for name, digest in zip(split.names, hashes, strict=True):
         if name in known and known[name] != bytes(digest).hex():
-            raise fmt.stale([f"inputs: {name!r} has changed"], folder)
+            raise stale([f"inputs: {name!r} has changed"], folder)

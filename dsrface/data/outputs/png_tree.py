@@ -7,6 +7,7 @@ images.jsonl    one object an image: name, input (hash of the input file), and i
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -19,8 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrface.data.cache import format as fmt
 from dsrface.data.decode import write_png
+from dsrface.data.stored import (
+    MANIFEST,
+    PLAN,
+    SCHEMA_VERSION,
+    changed_inputs,
+    check_own_hash,
+    check_schema,
+    differences,
+    formats,
+    is_finished,
+)
 from dsrface.errors import RunError
 from dsrface.runtime.files import TMP_SUFFIX, atomic_writer, read_json, sha256_file, sha256_json, write_json
 
@@ -57,22 +68,14 @@ class PngPlan:
 def is_tree_here(folder: Path) -> bool:
     """Return whether a folder holds a PNG tree of dsrface, finished or not, or with a damaged manifest."""
     try:
-        return FORMAT in fmt.formats(folder)
+        return FORMAT in formats(folder)
     except RunError:
         return (folder / IMAGES).exists()
 
 
-def decide_png(
-    folder: Path,
-    *,
-    names: Sequence[str],
-    inputs: NDArray[np.uint8],
-    input_stats: Mapping[str, str],
-    key: Mapping[str, Any],
-    info: Mapping[str, Any],
-    force: bool,
-) -> PngPlan:
-    """Compare what a folder holds with what is wanted.
+@dataclass(frozen=True)
+class PngTree:
+    """The root of a tree and what it shall hold; see `data.stored.Stored`.
 
     Args:
         folder: Root of the tree; need not exist.
@@ -81,59 +84,68 @@ def decide_png(
         input_stats: Per split, a hash over size and time of its input files.
         key: Everything that changes pixels.
         info: For people.
-        force: Overwrite what is stale.
-
-    Raises:
-        RunError: stale, or a folder of images that we did not write.
     """
-    hashes = [bytes(row).hex() for row in inputs]
-    header = {
-        "format": FORMAT,
-        "schema_version": fmt.SCHEMA_VERSION,
-        "num_images": len(names),
-        "key": dict(key),
-        "input_stats": dict(input_stats),
-        "info": dict(info),
-    }
-    try:
-        old = _header(folder)
-    except RunError as error:
-        if not force or error.id == "output-other-format":
-            raise
-        remove_tree(folder)
-        old = None
-    if old is None:
-        foreign = _foreign_entry(folder)
-        if foreign is not None and not force:
+
+    folder: Path
+    names: Sequence[str]
+    inputs: NDArray[np.uint8]
+    input_stats: Mapping[str, str]
+    key: Mapping[str, Any]
+    info: Mapping[str, Any]
+
+    def look(self) -> dict[str, Any] | None:
+        """Read the plan of an interrupted run, else the manifest."""
+        header = _header(self.folder)
+        foreign = _foreign_entry(self.folder) if header is None else None
+        if foreign is not None:
             raise RunError(
                 f"The output folder holds files that we did not write, first {foreign!r}.",
                 id="output-not-ours",
-                where=folder,
+                where=self.folder,
                 hint="Give another folder, or add --force to write over files of the same names.",
             )
-        return PngPlan(folder, names, list(range(len(names))), header, hashes, "begin", "nothing here yet")
-    known = {row["name"]: row for row in read_images(folder)}
-    reasons = fmt.differences(old["key"], key)
-    changed = [
-        n for n, digest in zip(names, hashes, strict=True) if n in known and known[n]["input"] != digest
-    ]
-    if changed:
-        reasons.append(f"inputs: {len(changed)} images have changed, first {changed[0]!r}")
-    if reasons and not force:
-        raise fmt.stale(reasons, folder)
-    if reasons:
-        remove_tree(folder)
-        return PngPlan(folder, names, list(range(len(names))), header, hashes, "begin", "; ".join(reasons))
-    header["info"] = old["info"]
-    todo = [
-        i for i, name in enumerate(names) if not _is_whole(folder / name, known.get(name, {}).get("output"))
-    ]
-    is_new = any(name not in known for name in names)
-    finished = fmt.is_finished(folder)
-    if finished and not todo and not is_new:
-        return PngPlan(folder, names, [], old, hashes, "none", "complete")
-    action = "append" if is_new else ("repair" if finished else "resume")
-    return PngPlan(folder, names, todo, header, hashes, action, f"{len(todo)} of {len(names)} images to do")
+        return header
+
+    def stale_reasons(self, held: Mapping[str, Any]) -> list[str]:
+        """Compare keys, and the inputs of the images that both have."""
+        known = {row["name"]: row["input"] for row in read_images(self.folder)}
+        pairs = zip(self.names, self._hashes, strict=True)
+        changed = [name for name, digest in pairs if known.get(name, digest) != digest]
+        return differences(held["key"], self.key) + changed_inputs(changed)
+
+    def remove(self) -> None:
+        """Delete the tree."""
+        remove_tree(self.folder)
+
+    def begin(self, reason: str) -> PngPlan:
+        """Plan every image."""
+        return self._plan(list(range(len(self.names))), self.info, "begin", reason)
+
+    def go_on(self, held: dict[str, Any]) -> PngPlan:
+        """Plan the images that are new, missing or damaged."""
+        known = {row["name"]: row.get("output") for row in read_images(self.folder)}
+        todo = [i for i, name in enumerate(self.names) if not _is_whole(self.folder / name, known.get(name))]
+        is_new = any(name not in known for name in self.names)
+        finished = is_finished(self.folder)
+        if finished and not todo and not is_new:
+            return PngPlan(self.folder, self.names, [], held, self._hashes, "none", "complete")
+        action = "append" if is_new else ("repair" if finished else "resume")
+        return self._plan(todo, held["info"], action, f"{len(todo)} of {len(self.names)} images to do")
+
+    @functools.cached_property
+    def _hashes(self) -> list[str]:
+        return [bytes(row).hex() for row in self.inputs]
+
+    def _plan(self, todo: list[int], info: Mapping[str, Any], action: str, reason: str) -> PngPlan:
+        header = {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "num_images": len(self.names),
+            "key": dict(self.key),
+            "input_stats": dict(self.input_stats),
+            "info": dict(info),
+        }
+        return PngPlan(self.folder, self.names, todo, header, self._hashes, action, reason)
 
 
 def begin_png(plan: PngPlan) -> None:
@@ -145,7 +157,7 @@ def begin_png(plan: PngPlan) -> None:
     _write_images(
         plan.folder, ({"name": n, "input": i} for n, i in zip(plan.names, plan.inputs, strict=True))
     )
-    write_json(plan.folder / fmt.PLAN, plan.header)
+    write_json(plan.folder / PLAN, plan.header)
 
 
 def write_pngs(
@@ -190,8 +202,8 @@ def finish_png(plan: PngPlan) -> None:
         )
     _write_images(plan.folder, iter(rows))
     header = {**plan.header, "images_sha256": sha256_file(plan.folder / IMAGES)}
-    write_json(plan.folder / fmt.MANIFEST, {**header, "manifest_sha256": sha256_json(header)})
-    (plan.folder / fmt.PLAN).unlink(missing_ok=True)
+    write_json(plan.folder / MANIFEST, {**header, "manifest_sha256": sha256_json(header)})
+    (plan.folder / PLAN).unlink(missing_ok=True)
 
 
 def read_tree_manifest(folder: Path) -> dict[str, Any]:
@@ -200,8 +212,8 @@ def read_tree_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: unfinished, damaged, or of a newer schema.
     """
-    path = folder / fmt.MANIFEST
-    if not fmt.is_finished(folder):
+    path = folder / MANIFEST
+    if not is_finished(folder):
         raise RunError(
             "The PNG tree is not finished.",
             id="cache-unfinished",
@@ -209,8 +221,8 @@ def read_tree_manifest(folder: Path) -> dict[str, Any]:
             hint="Run the same `dsrface precompute` again: it goes on where it stopped.",
         )
     raw = read_json(path)
-    fmt.check_schema(raw, path, what="PNG tree")
-    fmt.check_own_hash(raw, path)
+    check_schema(raw, path, what="PNG tree")
+    check_own_hash(raw, path)
     return raw
 
 
@@ -231,7 +243,7 @@ def read_images(folder: Path) -> list[dict[str, Any]]:
 
 def remove_tree(folder: Path) -> None:
     """Delete a tree of dsrface: what its list names, and its own files; the manifest first."""
-    for name in (fmt.MANIFEST, fmt.PLAN):
+    for name in (MANIFEST, PLAN):
         (folder / name).unlink(missing_ok=True)
     for row in read_images(folder):
         (folder / row["name"]).unlink(missing_ok=True)
@@ -239,7 +251,7 @@ def remove_tree(folder: Path) -> None:
 
 
 def _header(folder: Path) -> dict[str, Any] | None:
-    for name in (fmt.PLAN, fmt.MANIFEST):
+    for name in (PLAN, MANIFEST):
         if (folder / name).exists():
             raw = read_json(folder / name)
             if raw.get("format") != FORMAT:
@@ -249,7 +261,7 @@ def _header(folder: Path) -> dict[str, Any] | None:
                     where=folder / name,
                     hint="Delete the folder first, or keep to its format with --format cache.",
                 )
-            fmt.check_schema(raw, folder / name, what="PNG tree")
+            check_schema(raw, folder / name, what="PNG tree")
             return raw
     return None
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dsrface.data.cache.format import ShardPlan
+from dsrface.data.cache.manifest import ShardPlan
 from dsrface.data.datasets import PairDataset, Sample
 from dsrface.data.decode import read_sized
 from dsrface.data.loaders import make_loader

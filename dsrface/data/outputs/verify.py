@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dsrface.data.cache import format as fmt
-from dsrface.data.cache.format import Manifest, Shard
+from dsrface.data.cache.damage import shard_problem
+from dsrface.data.cache.index import read_index
+from dsrface.data.cache.manifest import Manifest, Shard, read_manifest
 from dsrface.data.cache.table import Table, read_table
 from dsrface.data.outputs import png_tree
 from dsrface.errors import RunError
@@ -87,7 +88,7 @@ def verify_cache(folder: Path, *, sample: float = 1.0, progress: Tell | None = N
     Raises:
         RunError: no readable manifest, so there is nothing to compare with.
     """
-    manifest = fmt.read_manifest(folder)
+    manifest = read_manifest(folder)
     problems: list[str] = []
     table: Table | None = None
     try:
@@ -97,7 +98,7 @@ def verify_cache(folder: Path, *, sample: float = 1.0, progress: Tell | None = N
     rng = np.random.default_rng(0)
     done = 0
     for shard in manifest.shards:
-        found = fmt.shard_problem(folder, shard, record_bytes=manifest.record_bytes)
+        found = shard_problem(folder, shard, record_bytes=manifest.record_bytes)
         if found is not None:
             problems.append(found)
         else:
@@ -114,7 +115,7 @@ def verify_cache(folder: Path, *, sample: float = 1.0, progress: Tell | None = N
 def _check_shard(
     folder: Path, manifest: Manifest, shard: Shard, chosen: np.ndarray, table: Table | None, *, is_full: bool
 ) -> list[str]:
-    rows, crcs, raw = fmt.read_index(folder, shard)
+    rows, crcs, raw = read_index(folder, shard)
     problems = []
     if hashlib.sha256(raw).hexdigest() != shard.index_sha256:
         problems.append(f"{shard.index_file}: index_sha256 differs.")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dsrface.data.cache import format as fmt
-from dsrface.data.cache.build import Wanted, decide
+from dsrface.data.cache.build import Decision, PackedColumn, Wanted
+from dsrface.data.cache.manifest import HASH_BYTES
 from dsrface.data.cache.writer import ColumnWriter
 from dsrface.data.layout import FaceSplit, make_split
+from dsrface.data.stored import decide
 
 SHAPE = (112, 112, 3)
 
@@ -33,7 +34,7 @@ def wanted(
         column=column,
         shape=SHAPE,
         parts=((split.name, split.names),),
-        inputs=np.zeros((len(split), fmt.HASH_BYTES), np.uint8) if inputs is None else inputs,
+        inputs=np.zeros((len(split), HASH_BYTES), np.uint8) if inputs is None else inputs,
         input_stats={},
         key=key or {"dsr_sha256": "a" * 64},
         augment={"seed": 0},
@@ -51,15 +52,17 @@ def fill(writer: ColumnWriter, pixels: np.ndarray, *, limit: int | None = None) 
                 shard.append(pixels[plan.variant, rows])
 
 
+def decided(folder: Path, wanted: Wanted, *, force: bool = False) -> Decision:
+    return decide(PackedColumn(folder, wanted), force=force)
+
+
 def build(root: Path, count: int, *, variants: int = 1, shard_images: int = 16, seed: int = 0) -> Made:
     split = make_split("train", root / "train", names_of(count), low_folders={16: "vlr_images_16x16"})
     rng = np.random.default_rng(seed)
     pixels = {}
     for folder, column in ((split.outputs_dir(16), "outputs"), (split.hr_column_dir, "hr")):
         pixels[column] = rng.integers(0, 256, (variants, count, *SHAPE), dtype=np.uint8)
-        plan = decide(
-            folder, wanted(split, column, variants=variants, shard_images=shard_images), force=False
-        ).plan
+        plan = decided(folder, wanted(split, column, variants=variants, shard_images=shard_images)).plan
         writer = ColumnWriter.open(folder, plan)
         fill(writer, pixels[column])
         writer.finish()

@@ -12,17 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cache_making import SHAPE, Made, build, fill, names_of, wanted
+from cache_making import SHAPE, Made, build, decided, fill, names_of, wanted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsrface.data.cache import format as fmt
-from dsrface.data.cache.build import decide
 from dsrface.data.cache.column import Column
-from dsrface.data.cache.format import Manifest, Segment
+from dsrface.data.cache.manifest import HASH_BYTES, Manifest, Segment, read_manifest
 from dsrface.data.cache.writer import ColumnWriter, garbage
 from dsrface.data.layout import make_split
 from dsrface.data.outputs.verify import verify_cache
+from dsrface.data.stored import MANIFEST, PLAN
 from dsrface.errors import MachineError, RunError
 from dsrface.runtime.files import sha256_json
 
@@ -43,7 +42,7 @@ def test_any_interruptions_give_the_same_bytes(tmp_path_factory: pytest.TempPath
     split = make_split("train", folder, names_of(70), low_folders={})
 
     def attempt(target: Path, stop: tuple[int, int] | None) -> None:
-        decision = decide(target, wanted(split, "outputs"), force=False)
+        decision = decided(target, wanted(split, "outputs"))
         writer = ColumnWriter.open(target, decision.plan)
         for number, plan in enumerate(writer.missing()):
             with writer.shard(plan) as shard:
@@ -56,12 +55,12 @@ def test_any_interruptions_give_the_same_bytes(tmp_path_factory: pytest.TempPath
         writer.finish()
 
     for stop in stops:
-        if not (folder / "broken" / fmt.MANIFEST).exists():
+        if not (folder / "broken" / MANIFEST).exists():
             try:
                 attempt(folder / "broken", stop)
             except _StopError:
-                assert not (folder / "broken" / fmt.MANIFEST).exists()
-    if not (folder / "broken" / fmt.MANIFEST).exists():
+                assert not (folder / "broken" / MANIFEST).exists()
+    if not (folder / "broken" / MANIFEST).exists():
         attempt(folder / "broken", None)
     attempt(folder / "whole", None)
     assert tree(folder / "broken") == tree(folder / "whole")
@@ -71,11 +70,11 @@ def test_a_finished_shard_is_not_written_again_but_a_damaged_one_is(tmp_path: Pa
     split = make_split("train", tmp_path, names_of(70), low_folders={})
     pixels = np.zeros((1, 70, *SHAPE), np.uint8)
     folder = tmp_path / "cache"
-    writer = ColumnWriter.open(folder, decide(folder, wanted(split, "outputs"), force=False).plan)
+    writer = ColumnWriter.open(folder, decided(folder, wanted(split, "outputs")).plan)
     fill(writer, pixels, limit=3)
     with (folder / "shard-00001.u8").open("r+b") as handle:
         handle.write(b"\7")
-    again = decide(folder, wanted(split, "outputs"), force=False)
+    again = decided(folder, wanted(split, "outputs"))
     assert again.action == "resume"
     left = [plan.number for plan in ColumnWriter.open(folder, again.plan).missing()]
     assert left == [1, 3, 4]
@@ -84,7 +83,7 @@ def test_a_finished_shard_is_not_written_again_but_a_damaged_one_is(tmp_path: Pa
 def test_reading_before_the_end_is_refused(tmp_path: Path) -> None:
     split = make_split("train", tmp_path, names_of(40), low_folders={})
     folder = tmp_path / "cache"
-    writer = ColumnWriter.open(folder, decide(folder, wanted(split, "outputs"), force=False).plan)
+    writer = ColumnWriter.open(folder, decided(folder, wanted(split, "outputs")).plan)
     fill(writer, np.zeros((1, 40, *SHAPE), np.uint8), limit=1)
     with pytest.raises(RunError) as caught:
         Column(folder)
@@ -96,7 +95,7 @@ def test_reading_before_the_end_is_refused(tmp_path: Path) -> None:
 def test_a_missing_shard_is_made_anew_alone(made: Made) -> None:
     before = tree(made.outputs)
     (made.outputs / "shard-00002.u8").unlink()
-    decision = decide(made.outputs, wanted(made.split, "outputs"), force=False)
+    decision = decided(made.outputs, wanted(made.split, "outputs"))
     assert decision.action == "repair"
     assert "shard-00002.u8 is missing" in decision.reason
     writer = ColumnWriter.open(made.outputs, decision.plan)
@@ -111,7 +110,7 @@ def test_new_images_and_variants_are_appended_as_new_shards(made: Made) -> None:
     more = make_split("train", made.split.root, [*made.split.names, "aa/0.png", "zz/0.png"], low_folders={})
     pixels = np.random.default_rng(9).integers(0, 256, (2, 72, *SHAPE), dtype=np.uint8)
     pixels[0, :70] = made.pixels["outputs"][0]
-    decision = decide(made.outputs, wanted(more, "outputs", variants=2), force=False)
+    decision = decided(made.outputs, wanted(more, "outputs", variants=2))
     assert decision.action == "append"
     assert decision.reason == "2 new images and 1 further variants"
     writer = ColumnWriter.open(made.outputs, decision.plan)
@@ -126,8 +125,8 @@ def test_new_images_and_variants_are_appended_as_new_shards(made: Made) -> None:
     assert sorted(rows.tolist()) == list(range(72))
     assert rows[list(more.names).index("aa/0.png")] == 70
     assert verify_cache(made.outputs).problems == ()
-    assert decide(made.outputs, wanted(more, "outputs", variants=2), force=False).action == "none"
-    assert decide(made.outputs, wanted(more, "outputs", variants=1), force=False).action == "none"
+    assert decided(made.outputs, wanted(more, "outputs", variants=2)).action == "none"
+    assert decided(made.outputs, wanted(more, "outputs", variants=1)).action == "none"
 
 
 @pytest.mark.parametrize(
@@ -140,50 +139,50 @@ def test_new_images_and_variants_are_appended_as_new_shards(made: Made) -> None:
 )
 def test_another_setting_is_refused_with_the_field_that_differs(made: Made, key, field: str) -> None:
     with pytest.raises(RunError, match=field) as caught:
-        decide(made.outputs, wanted(made.split, "outputs", key=key), force=False)
+        decided(made.outputs, wanted(made.split, "outputs", key=key))
     assert caught.value.id == "stale"
-    assert decide(made.outputs, wanted(made.split, "outputs", key=key), force=True).action == "begin"
+    assert decided(made.outputs, wanted(made.split, "outputs", key=key), force=True).action == "begin"
 
 
 def test_a_changed_input_is_refused_by_name(made: Made) -> None:
-    inputs = np.zeros((70, fmt.HASH_BYTES), np.uint8)
+    inputs = np.zeros((70, HASH_BYTES), np.uint8)
     inputs[12, 0] = 1
     with pytest.raises(RunError, match=r"inputs: 1 images have changed, first 'p003/0\.png'"):
-        decide(made.outputs, wanted(made.split, "outputs", inputs=inputs), force=False)
+        decided(made.outputs, wanted(made.split, "outputs", inputs=inputs))
 
 
 def test_images_that_are_gone_do_no_harm_until_they_would_have_to_be_written(made: Made) -> None:
     fewer = make_split("train", made.split.root, names_of(66), low_folders={})
-    assert decide(made.outputs, wanted(fewer, "outputs"), force=False).action == "none"
+    assert decided(made.outputs, wanted(fewer, "outputs")).action == "none"
     with pytest.raises(RunError, match=r"inputs: 4 images are gone, first 'p016/2\.png'") as caught:
-        decide(made.outputs, wanted(fewer, "outputs", variants=2), force=False)
+        decided(made.outputs, wanted(fewer, "outputs", variants=2))
     assert caught.value.id == "stale"
-    assert not (made.outputs / fmt.PLAN).exists()
+    assert not (made.outputs / PLAN).exists()
     (made.outputs / "shard-00001.u8").unlink()
     with pytest.raises(RunError, match="images are gone"):
-        decide(made.outputs, wanted(fewer, "outputs"), force=False)
+        decided(made.outputs, wanted(fewer, "outputs"))
 
 
 def test_another_programs_manifest_is_never_deleted(made: Made) -> None:
     change(made.outputs, format="other")
     with pytest.raises(RunError, match="format is 'other'") as caught:
-        decide(made.outputs, wanted(made.split, "outputs"), force=True)
+        decided(made.outputs, wanted(made.split, "outputs"), force=True)
     assert caught.value.id == "not-a-cache"
-    assert (made.outputs / fmt.MANIFEST).exists()
+    assert (made.outputs / MANIFEST).exists()
 
 
 def test_the_other_column_is_not_taken_for_this_one(made: Made) -> None:
     with pytest.raises(RunError, match="column: hr -> outputs"):
-        decide(made.split.hr_column_dir, wanted(made.split, "outputs"), force=False)
+        decided(made.split.hr_column_dir, wanted(made.split, "outputs"))
 
 
 def change(folder: Path, **fields: object) -> None:
     """Rewrite the manifest with other fields and a right hash, as another program might."""
-    raw = json.loads((folder / fmt.MANIFEST).read_text())
+    raw = json.loads((folder / MANIFEST).read_text())
     raw.update(fields)
     raw.pop("manifest_sha256")
     raw["manifest_sha256"] = sha256_json(raw)
-    (folder / fmt.MANIFEST).write_text(json.dumps(raw))
+    (folder / MANIFEST).write_text(json.dumps(raw))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +201,7 @@ def test_foreign_and_future_manifests(made: Made, fields, id: str, message: str)
 
 
 def test_a_manifest_edited_by_hand_is_refused(made: Made) -> None:
-    path = made.outputs / fmt.MANIFEST
+    path = made.outputs / MANIFEST
     path.write_text(path.read_text().replace('"num_images": 70', '"num_images": 60'))
     with pytest.raises(RunError, match="manifest_sha256 differs"):
         Column(made.outputs)
@@ -212,7 +211,7 @@ def test_a_manifest_edited_by_hand_is_refused(made: Made) -> None:
 
 
 def test_a_manifest_is_the_same_after_a_round_trip(made: Made) -> None:
-    manifest = fmt.read_manifest(made.outputs)
+    manifest = read_manifest(made.outputs)
     assert Manifest.from_json(json.loads(json.dumps(manifest.to_json())), where=made.outputs) == manifest
 
 
@@ -270,7 +269,7 @@ def test_garbage_is_what_neither_manifest_nor_plan_needs(made: Made) -> None:
 
 def test_a_full_disk_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = make_split("train", tmp_path, names_of(40), low_folders={})
-    plan = decide(tmp_path / "cache", wanted(split, "outputs"), force=False).plan
+    plan = decided(tmp_path / "cache", wanted(split, "outputs")).plan
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
     with pytest.raises(MachineError, match=r"40 images need 1\.5 MiB, and 977 KiB are free") as caught:
         ColumnWriter.open(tmp_path / "cache", plan)
@@ -282,7 +281,7 @@ def test_a_disk_that_fills_up_leaves_what_was_finished(
 ) -> None:
     split = make_split("train", tmp_path, names_of(40), low_folders={})
     folder = tmp_path / "cache"
-    writer = ColumnWriter.open(folder, decide(folder, wanted(split, "outputs"), force=False).plan)
+    writer = ColumnWriter.open(folder, decided(folder, wanted(split, "outputs")).plan)
     pixels = np.zeros((1, 40, *SHAPE), np.uint8)
     fill(writer, pixels, limit=1)
 
@@ -295,7 +294,7 @@ def test_a_disk_that_fills_up_leaves_what_was_finished(
             fill(writer, pixels)
     assert caught.value.id == "disk-full"
     assert not list(folder.glob("*.tmp"))
-    again = ColumnWriter.open(folder, decide(folder, wanted(split, "outputs"), force=False).plan)
+    again = ColumnWriter.open(folder, decided(folder, wanted(split, "outputs")).plan)
     assert [plan.number for plan in again.missing()] == [1, 2]
 
 
@@ -303,14 +302,14 @@ def test_a_small_tmpfs_fills_up(tmp_path: Path, small_disk: Callable[[str], Path
     mount = small_disk("4m")
     split = make_split("train", tmp_path, names_of(64), low_folders={})
     folder = mount / "cache"
-    writer = ColumnWriter.open(folder, decide(folder, wanted(split, "outputs"), force=False).plan)
+    writer = ColumnWriter.open(folder, decided(folder, wanted(split, "outputs")).plan)
     fill(writer, np.ones((1, 64, *SHAPE), np.uint8), limit=2)
     (mount / "other").write_bytes(bytes(2 * 10**6))
     with pytest.raises(MachineError) as caught:
         fill(writer, np.ones((1, 64, *SHAPE), np.uint8))
     assert caught.value.id == "disk-full"
     (mount / "other").unlink()
-    again = ColumnWriter.open(folder, decide(folder, wanted(split, "outputs"), force=False).plan)
+    again = ColumnWriter.open(folder, decided(folder, wanted(split, "outputs")).plan)
     fill(again, np.ones((1, 64, *SHAPE), np.uint8))
     again.finish()
     assert verify_cache(folder).problems == ()

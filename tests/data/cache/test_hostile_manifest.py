@@ -10,8 +10,9 @@ import pytest
 from dsrface.commands import cache
 from dsrface.commands.bench.synthetic import make_data
 from dsrface.config.cache import CacheConfig
-from dsrface.data.cache import format as fmt
+from dsrface.data.cache.manifest import read_manifest
 from dsrface.data.outputs import png_tree
+from dsrface.data.stored import MANIFEST
 from dsrface.errors import RunError
 from dsrface.runtime.files import sha256_json
 
@@ -32,13 +33,13 @@ def verify(root: Path) -> cache.CacheResult:
 )
 @pytest.mark.parametrize("where", ["shard", "table"])
 def test_a_manifest_whose_hash_was_made_again_names_nothing_outside(root, name, where):
-    path = root / "hr_cache" / fmt.MANIFEST
+    path = root / "hr_cache" / MANIFEST
     raw = json.loads(path.read_text())
     del raw["manifest_sha256"]
     (raw["shards"][0] if where == "shard" else raw["table"])["file"] = name
     path.write_text(json.dumps({**raw, "manifest_sha256": sha256_json(raw)}))
     with pytest.raises(RunError) as caught:
-        fmt.read_manifest(root / "hr_cache")
+        read_manifest(root / "hr_cache")
     assert caught.value.id == "cache-damaged"
     assert repr(name) in caught.value.message
 
@@ -57,7 +58,7 @@ def test_a_list_of_images_deletes_nothing_outside(tmp_path, name):
 
 
 def test_damage_of_the_manifest_is_named_after_it_and_needs_force(root):
-    path = root / "hr_cache" / fmt.MANIFEST
+    path = root / "hr_cache" / MANIFEST
     path.write_text(path.read_text()[:-40])
     result = verify(root)
     assert result.exit_code == 1

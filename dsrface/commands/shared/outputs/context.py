@@ -17,8 +17,8 @@ from dsrface.commands.shared.outputs.jobs import num_threads
 from dsrface.commands.shared.outputs.pipeline import Reading, Upscaler
 from dsrface.commands.shared.workers import choose_workers
 from dsrface.config.precompute import PrecomputeConfig
-from dsrface.data.cache import format as fmt
 from dsrface.data.outputs.rows import RowDataset
+from dsrface.data.stored import LOCK, is_finished
 from dsrface.engine.batch_size import BatchChoice, choose_batch_size
 from dsrface.engine.distributed import Ranks
 from dsrface.errors import MachineError
@@ -134,8 +134,8 @@ def locked(folder: Path, ranks: Ranks) -> Iterator[None]:
         with ranks.fail_together():
             if ranks.is_main:
                 try:
-                    stack.enter_context(exclusive(folder / fmt.LOCK, what="output folder"))
+                    stack.enter_context(exclusive(folder / LOCK, what="output folder"))
                 except MachineError:
-                    if not fmt.is_finished(folder):
+                    if not is_finished(folder):
                         raise
         yield

@@ -15,14 +15,14 @@ from dsrface.commands.shared.outputs.context import PIPELINE_VERSION, Precompute
 from dsrface.commands.shared.outputs.jobs import Job
 from dsrface.commands.shared.outputs.pipeline import Reading, Upscaler, write_column
 from dsrface.data.augment import Geometry, geometry_of
-from dsrface.data.cache import format as fmt
-from dsrface.data.cache.build import Decision, Wanted, decide
-from dsrface.data.cache.format import ShardPlan
+from dsrface.data.cache.build import Decision, PackedColumn, Wanted
+from dsrface.data.cache.manifest import ShardPlan
 from dsrface.data.cache.writer import ColumnWriter, foreign_entry
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceSplit
 from dsrface.data.outputs import png_tree
 from dsrface.data.outputs.rows import RowDataset
+from dsrface.data.stored import MANIFEST, PLAN, decide
 from dsrface.errors import RunError
 from dsrface.types import HIGH_SIZE_PX
 
@@ -92,7 +92,7 @@ class PackedStore:
             info={"dsrface": __version__} if self.is_hr else context.info(),
         )
         _refuse_foreign(self.folder)
-        decision = decide(self.folder, wanted, force=config.force)
+        decision = decide(PackedColumn(self.folder, wanted), force=config.force)
         if not self.is_hr and decision.action == "begin":
             info = {**decision.plan.info, "batch_size": context.batch_size}
             decision = replace(decision, plan=replace(decision.plan, info=info))
@@ -169,7 +169,7 @@ def _shards(plan: Decision, numbers: Sequence[int]) -> list[ShardPlan]:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    if (folder / fmt.MANIFEST).exists() or (folder / fmt.PLAN).exists():
+    if (folder / MANIFEST).exists() or (folder / PLAN).exists():
         return
     foreign = foreign_entry(folder)
     if foreign is not None:

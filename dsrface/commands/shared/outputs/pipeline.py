@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dsrface.data.cache.feed import Feed
-from dsrface.data.cache.format import ShardPlan
+from dsrface.data.cache.manifest import ShardPlan
 from dsrface.data.cache.writer import ColumnWriter
 from dsrface.data.outputs.png_tree import write_pngs
 from dsrface.data.outputs.rows import PlanSampler, RowDataset, read_steps

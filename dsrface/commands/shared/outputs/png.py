@@ -10,8 +10,9 @@ from dsrface.commands.shared.outputs.context import PrecomputeContext
 from dsrface.commands.shared.outputs.jobs import Job, num_threads
 from dsrface.commands.shared.outputs.pipeline import Reading, Upscaler, write_tree
 from dsrface.data.outputs import png_tree
-from dsrface.data.outputs.png_tree import PngPlan
+from dsrface.data.outputs.png_tree import PngPlan, PngTree
 from dsrface.data.outputs.rows import RowDataset
+from dsrface.data.stored import decide
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,8 @@ class PngStore:
         """
         job, context = self.job, self.context
         inputs = job.inputs(job.low_dir)
-        plan = png_tree.decide_png(
-            self.folder,
-            names=job.names,
-            inputs=inputs.hashes,
-            input_stats=inputs.stats,
-            key=context.key(),
-            info=context.info(),
-            force=context.config.force,
-        )
+        tree = PngTree(self.folder, job.names, inputs.hashes, inputs.stats, context.key(), context.info())
+        plan = decide(tree, force=context.config.force)
         if plan.action == "none":
             return plan
         info = plan.header["info"]

@@ -1,15 +1,14 @@
-"""The files of a packed cache and what they promise. `docs/cache-format.md` is the same for other readers.
+"""The manifest of a packed cache and what it promises. `docs/cache-format.md` is the same for other readers.
 
-manifest.json            written last: its presence means "complete"; plan.json stands in for it until then
+manifest.json            written last, see `data.stored`
 table-<hash>.safetensors names, persons, labels and input hashes of the images ("rows")
 shard-00000.u8           raw uint8 HWC RGB records, one after another
-shard-00000.idx          little-endian int64 [count] rows, then uint32 [count] CRC-32 of each record
+shard-00000.idx          see `index`
 shard-00000.json         while unfinished: this shard's entry of the manifest to come
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -20,14 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsrface.data import draws
+from dsrface.data.stored import MANIFEST, PLAN, SCHEMA_VERSION, check_own_hash, check_schema, damaged
 from dsrface.errors import RunError
-from dsrface.runtime.files import read_json, sha256_file, sha256_json
+from dsrface.runtime.files import read_json, sha256_json
 
 FORMAT = "dsrface-cache"
-SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
-PLAN = "plan.json"
-LOCK = ".lock"
 HASH_BYTES = 16
 _OWN_NAME = re.compile(r"shard-\d{5,9}\.u8|table-[0-9a-f]{12}\.safetensors")  # nothing outside the folder
 
@@ -223,21 +219,6 @@ class ShardPlan:
         return _beside(self.file, "json")
 
 
-def formats(folder: Path) -> set[str]:
-    """Return the formats that the folder's manifest and plan name; another program's may name any, or none.
-
-    Raises:
-        RunError: one is damaged.
-    """
-    paths = (folder / name for name in (MANIFEST, PLAN))
-    return {str(read_json(path).get("format")) for path in paths if path.exists()}
-
-
-def is_finished(folder: Path) -> bool:
-    """Return whether a cache or a PNG tree is complete, as far as its manifest says."""
-    return (folder / MANIFEST).exists() and not (folder / PLAN).exists()
-
-
 def read_manifest(folder: Path, *, name: str = MANIFEST) -> Manifest:
     """Read a cache's manifest, or its plan.
 
@@ -263,156 +244,5 @@ def read_manifest(folder: Path, *, name: str = MANIFEST) -> Manifest:
         raise damaged(f"The manifest lacks or misnames a field: {error}.", path, repairable=False) from None
 
 
-def check_files(folder: Path, manifest: Manifest) -> None:
-    """Check that every shard is there and has its size, and that all that was planned is listed.
-
-    Raises:
-        RunError: the first file that is missing, truncated or grown, with both sizes.
-    """
-    if len(manifest.shards) != manifest.num_shards:
-        raise damaged(
-            f"num_shards differs: {manifest.num_shards} planned, {len(manifest.shards)} listed.",
-            folder / MANIFEST,
-        )
-    if sum(shard.count for shard in manifest.shards) != manifest.num_records:
-        raise damaged("num_records differs from the sum over the shards.", folder / MANIFEST)
-    for shard in manifest.shards:
-        problem = shard_problem(folder, shard, record_bytes=manifest.record_bytes)
-        if problem is not None:
-            raise damaged(problem, folder / shard.file)
-
-
-def check_schema(raw: Mapping[str, Any], where: Path, *, what: str) -> None:
-    """Refuse a manifest of another schema version.
-
-    Raises:
-        RunError: both versions are named.
-    """
-    version = raw.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise RunError(
-            f"The {what} has schema_version {version!r}; this dsrface reads {SCHEMA_VERSION}.",
-            id="cache-schema",
-            where=where,
-            hint="Use the dsrface it was made with, or rebuild it with `dsrface precompute --force`.",
-        )
-
-
-def check_own_hash(raw: Mapping[str, Any], where: Path, *, repairable: bool = True) -> None:
-    """Refuse a manifest whose content does not match the hash that it carries.
-
-    Raises:
-        RunError: see `damaged`.
-    """
-    body = {key: value for key, value in raw.items() if key != "manifest_sha256"}
-    if sha256_json(body) != raw.get("manifest_sha256"):
-        raise damaged(
-            "The manifest does not match its own hash: manifest_sha256 differs.", where, repairable=repairable
-        )
-
-
-def shard_problem(folder: Path, shard: Shard, *, record_bytes: int) -> str | None:
-    """Return what is wrong with a shard's files by their sizes, or None."""
-    expected = {shard.file: shard.count * record_bytes, shard.index_file: shard.count * 12}
-    for name, num_bytes in expected.items():
-        try:
-            found = os.stat(folder / name).st_size
-        except OSError:
-            return f"{name} is missing."
-        if found != num_bytes:
-            verb = "truncated" if found < num_bytes else "grown"
-            return f"{name} is {verb}: size differs, {num_bytes} -> {found} bytes."
-    return None
-
-
-def content_problem(folder: Path, shard: Shard) -> str | None:
-    """Return what is wrong with the bytes of a shard whose sizes are right, or None."""
-    expected = {shard.file: shard.sha256, shard.index_file: shard.index_sha256}
-    for name, digest in expected.items():
-        found = sha256_file(folder / name)
-        if found != digest:
-            return f"{name} is damaged: sha256 differs, {_short(digest)} -> {_short(found)}."
-    return None
-
-
-def index_bytes(rows: NDArray[np.int64], crcs: NDArray[np.uint32]) -> bytes:
-    """Return the content of an `.idx` file."""
-    return rows.astype("<i8").tobytes() + crcs.astype("<u4").tobytes()
-
-
-def read_index(folder: Path, shard: Shard) -> tuple[NDArray[np.int64], NDArray[np.uint32], bytes]:
-    """Return rows, CRCs and the raw bytes of an `.idx` file of the right size.
-
-    Raises:
-        RunError: missing or of another size.
-    """
-    path = folder / shard.index_file
-    try:
-        raw = path.read_bytes()
-    except OSError:
-        raise damaged(f"{shard.index_file} is missing.", path) from None
-    if len(raw) != shard.count * 12:
-        raise damaged(f"{shard.index_file}: size differs, {shard.count * 12} -> {len(raw)} bytes.", path)
-    rows = np.frombuffer(raw, "<i8", shard.count).astype(np.int64)
-    crcs = np.frombuffer(raw, "<u4", shard.count, offset=shard.count * 8).astype(np.uint32)
-    return rows, crcs, raw
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return one `field: old -> new` for every field that differs, nested ones by dotted name."""
-    left, right = _flat(old), _flat(new)
-    return [
-        f"{name}: {_short(left.get(name))} -> {_short(right.get(name))}"
-        for name in sorted(left.keys() | right.keys())
-        if left.get(name) != right.get(name)
-    ]
-
-
-def stale(reasons: list[str], where: Path) -> RunError:
-    """Return the refusal of outputs that other weights, settings or images have made."""
-    return RunError(
-        "The outputs here are stale: " + "; ".join(reasons) + ".",
-        id="stale",
-        where=where,
-        hint="Rebuild them with `dsrface precompute --force`, or go back to the weights, settings and "
-        "images that they were made with.",
-    )
-
-
-def damaged(message: str, where: Path, *, repairable: bool = True) -> RunError:
-    """Return the refusal of a cache whose bytes are not those that were written.
-
-    Args:
-        message: What is wrong.
-        where: In which file.
-        repairable: The manifest and the table are there to tell what the rest must be.
-    """
-    again = "Run the same `dsrface precompute` again: it rebuilds the damaged shards, and only those."
-    rebuild = (
-        "Nothing tells any more what the shards hold: rebuild the cache with `dsrface precompute --force`."
-    )
-    return RunError(
-        message,
-        id="cache-damaged",
-        where=where,
-        hint=f"{again if repairable else rebuild} `dsrface cache verify` lists all damage.",
-    )
-
-
 def _beside(file: str, suffix: str) -> str:
     return f"{file.removesuffix('.u8')}.{suffix}"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _short(value: object) -> str:
-    text = "none" if value is None else str(value)
-    return f"{text[:12]}.." if len(text) == 64 else text

@@ -1,0 +1,177 @@
+"""What every folder of stored outputs has, whatever its format, and the decision what to do with it.
+
+manifest.json is written last: its presence means "complete"; plan.json stands in for it until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from dsrface.errors import RunError
+from dsrface.runtime.files import read_json, sha256_json
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+PLAN = "plan.json"
+LOCK = ".lock"
+_NEVER_REMOVED = ("not-a-cache", "output-other-format")  # somebody else's, whatever --force says
+H = TypeVar("H")
+P_co = TypeVar("P_co", covariant=True)
+
+
+class Stored(Protocol[H, P_co]):
+    """A folder in one format, and what it shall hold. `H` is what it holds now, `P_co` the format's plan."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder; need not exist."""
+
+    def look(self) -> H | None:
+        """Return what the folder holds, or None when it holds nothing yet.
+
+        Raises:
+            RunError: damaged, of another format, or not of dsrface.
+        """
+
+    def stale_reasons(self, held: H) -> list[str]:
+        """Return what differs from what is wanted, as `field: old -> new`; nothing when all can be kept."""
+
+    def remove(self) -> None:
+        """Delete what dsrface wrote here."""
+
+    def begin(self, reason: str) -> P_co:
+        """Return the plan that makes everything."""
+
+    def go_on(self, held: H) -> P_co:
+        """Return the plan that makes what is missing."""
+
+
+def decide(stored: Stored[H, P_co], *, force: bool) -> P_co:
+    """Compare what a folder holds with what is wanted; the caller holds the folder's lock.
+
+    Args:
+        stored: The folder.
+        force: Throw away what is stale, or damaged beyond repair.
+
+    Raises:
+        RunError: stale, with every field that differs; damaged; not of dsrface.
+    """
+    try:
+        held = stored.look()
+        reasons = stored.stale_reasons(held) if held is not None else []
+        if reasons:
+            raise stale(reasons, stored.folder)
+    except RunError as error:
+        if not force or error.id in _NEVER_REMOVED:
+            raise
+        stored.remove()
+        return stored.begin(f"rebuilt: {error.message}")
+    return stored.begin("nothing here yet") if held is None else stored.go_on(held)
+
+
+def changed_inputs(changed: Sequence[str]) -> list[str]:
+    """Return the reason to be stale that changed input images are."""
+    return [f"inputs: {len(changed)} images have changed, first {changed[0]!r}"] if changed else []
+
+
+def formats(folder: Path) -> set[str]:
+    """Return the formats that the folder's manifest and plan name; another program's may name any, or none.
+
+    Raises:
+        RunError: one is damaged.
+    """
+    paths = (folder / name for name in (MANIFEST, PLAN))
+    return {str(read_json(path).get("format")) for path in paths if path.exists()}
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether a cache or a PNG tree is complete, as far as its manifest says."""
+    return (folder / MANIFEST).exists() and not (folder / PLAN).exists()
+
+
+def check_schema(raw: Mapping[str, Any], where: Path, *, what: str) -> None:
+    """Refuse a manifest of another schema version.
+
+    Raises:
+        RunError: both versions are named.
+    """
+    version = raw.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise RunError(
+            f"The {what} has schema_version {version!r}; this dsrface reads {SCHEMA_VERSION}.",
+            id="cache-schema",
+            where=where,
+            hint="Use the dsrface it was made with, or rebuild it with `dsrface precompute --force`.",
+        )
+
+
+def check_own_hash(raw: Mapping[str, Any], where: Path, *, repairable: bool = True) -> None:
+    """Refuse a manifest whose content does not match the hash that it carries.
+
+    Raises:
+        RunError: see `damaged`.
+    """
+    body = {key: value for key, value in raw.items() if key != "manifest_sha256"}
+    if sha256_json(body) != raw.get("manifest_sha256"):
+        raise damaged(
+            "The manifest does not match its own hash: manifest_sha256 differs.", where, repairable=repairable
+        )
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return one `field: old -> new` for every field that differs, nested ones by dotted name."""
+    left, right = _flat(old), _flat(new)
+    return [
+        f"{name}: {short(left.get(name))} -> {short(right.get(name))}"
+        for name in sorted(left.keys() | right.keys())
+        if left.get(name) != right.get(name)
+    ]
+
+
+def stale(reasons: list[str], where: Path) -> RunError:
+    """Return the refusal of outputs that other weights, settings or images have made."""
+    return RunError(
+        "The outputs here are stale: " + "; ".join(reasons) + ".",
+        id="stale",
+        where=where,
+        hint="Rebuild them with `dsrface precompute --force`, or go back to the weights, settings and "
+        "images that they were made with.",
+    )
+
+
+def damaged(message: str, where: Path, *, repairable: bool = True) -> RunError:
+    """Return the refusal of a cache whose bytes are not those that were written.
+
+    Args:
+        message: What is wrong.
+        where: In which file.
+        repairable: The manifest and the table are there to tell what the rest must be.
+    """
+    again = "Run the same `dsrface precompute` again: it rebuilds the damaged shards, and only those."
+    rebuild = (
+        "Nothing tells any more what the shards hold: rebuild the cache with `dsrface precompute --force`."
+    )
+    return RunError(
+        message,
+        id="cache-damaged",
+        where=where,
+        hint=f"{again if repairable else rebuild} `dsrface cache verify` lists all damage.",
+    )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def short(value: object) -> str:
+    """Return a value for a message; a digest by its first characters."""
+    text = "none" if value is None else str(value)
+    return f"{text[:12]}.." if len(text) == 64 else text
