@@ -1,4 +1,4 @@
-"""What can be chosen by name: recognisers, super-resolution networks, heads and protocols, each listed once.
+"""What can be chosen by name: recognisers, networks, heads, protocols and benchmarks, each listed once.
 
 The command line, the configuration, the loaders of weight files, the report and the documentation read these
 lists, and the contract tests run over them. No torch here: an entry names its code as `module:callable`.
@@ -89,6 +89,25 @@ class Protocol:
         return not (self.has_low_gallery or self.has_low_probe)
 
 
+@dataclass(frozen=True)
+class PublishedBenchmark:
+    """A published benchmark that `evaluate --protocol` measures, in the layout of its archive.
+
+    Args:
+        meaning: One line for people.
+        read: `module:callable`; takes the folder, or the file, and `options`, returns a `Benchmark`.
+        options: Keyword arguments of `read`.
+        is_file: It comes as one file.
+        takes_pairs: `read` takes the list given with `--pairs` as `pairs`.
+    """
+
+    meaning: str
+    read: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    is_file: bool = False
+    takes_pairs: bool = False
+
+
 def _edgeface(meaning: str, timm_name: str, rank_ratio: float | None = None) -> Recogniser:
     options = {"timm_name": timm_name, "rank_ratio": rank_ratio}
     build = "dsrface.models.edgeface:make_edgeface"
@@ -136,8 +155,21 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 MAIN_PROTOCOL = "HR-LR"  # what the answer of an evaluation is about
 
+_SEARCHES, _VERIFICATIONS = "dsrface.data.benchmarks.searches", "dsrface.data.benchmarks.verifications"
+BENCHMARKS: dict[str, PublishedBenchmark] = {
+    "tinyface": PublishedBenchmark("TinyFace: native faces, rank k", f"{_SEARCHES}:read_tinyface"),
+    "scface": PublishedBenchmark("SCface: cameras at three distances", f"{_SEARCHES}:read_scface"),
+    "survface": PublishedBenchmark("QMUL-SurvFace: open set and pairs", f"{_SEARCHES}:read_survface"),
+    "xqlfw": PublishedBenchmark(
+        "XQLFW: pairs of unlike quality", f"{_VERIFICATIONS}:read_lfw", {"name": "xqlfw"}, takes_pairs=True
+    ),
+    "lfw": PublishedBenchmark("LFW: pairs, ten folds", f"{_VERIFICATIONS}:read_lfw", takes_pairs=True),
+    "bin": PublishedBenchmark("a .bin file of InsightFace", f"{_VERIFICATIONS}:read_bin", is_file=True),
+    "ijb": PublishedBenchmark("IJB-B, IJB-C: templates", f"{_VERIFICATIONS}:read_ijb"),
+}
 
-def load(build: str) -> Any:
-    """Return what an entry's `build` names; imports torch."""
-    module, _, name = build.partition(":")
+
+def load(entry: str) -> Any:
+    """Return what an entry's `module:callable` names; imports torch."""
+    module, _, name = entry.partition(":")
     return getattr(importlib.import_module(module), name)

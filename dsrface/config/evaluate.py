@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from dsrface.config.fields import Amp, Device, Workers
+from dsrface.config.catalogue import BENCHMARKS
+from dsrface.config.fields import Amp, Device, OneOf, Workers
 from dsrface.config.sources import Config
-
-Benchmark = Literal["tinyface", "scface", "survface", "xqlfw", "lfw", "bin", "ijb"]
 
 
 class EvaluateConfig(Config):
@@ -25,7 +24,7 @@ class EvaluateConfig(Config):
     }
 
     data: Path = Field(description="Data set folder, or the folder or file of a benchmark with `protocol`.")
-    protocol: Benchmark | None = Field(
+    protocol: Annotated[str | None, OneOf(BENCHMARKS)] = Field(
         None, description="Measure as a published benchmark does, on its data in the layout of its archive."
     )
     flip: bool = Field(

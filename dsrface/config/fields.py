@@ -28,9 +28,10 @@ class OneOf:
     catalogue: Mapping[str, Any]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
-        """Accept the keys, and say so in the JSON schema."""
-        del source, handler
-        return core_schema.literal_schema(list(self.catalogue))
+        """Accept the keys, and None where the field does, and say so in the JSON schema."""
+        del handler
+        keys = core_schema.literal_schema(list(self.catalogue))
+        return keys if source is str else core_schema.nullable_schema(keys)
 
 
 class GeometryConfig(Config):

@@ -28,6 +28,10 @@ def add(kind: str) -> None:
     elif kind == "protocol":
         entry = catalogue.Protocol("VLR gallery against HR probes", has_low_gallery=True, has_low_probe=False)
         catalogue.PROTOCOLS["LR-HR"] = entry
+    elif kind == "benchmark":
+        read = "dsrface.data.benchmarks.verifications:read_lfw"
+        entry = catalogue.PublishedBenchmark("made up", read, {"name": "made_up"}, takes_pairs=True)
+        catalogue.BENCHMARKS["made_up"] = entry
     else:
         raise ValueError(kind)
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dsrface.config.catalogue import DSR_NETWORKS, HEADS, MAIN_PROTOCOL, PROTOCOLS, RECOGNISERS
+from dsrface.config.catalogue import (
+    BENCHMARKS,
+    DSR_NETWORKS,
+    HEADS,
+    MAIN_PROTOCOL,
+    PROTOCOLS,
+    RECOGNISERS,
+    load,
+)
 from dsrface.config.describe import keys
 from dsrface.config.dsr_model import DsrConfig
+from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.config.sources import known_keys, resolve
 from dsrface.config.train_dsr import TrainDsrConfig
-from dsrface.errors import UsageError
+from dsrface.errors import DataError, UsageError
 from dsrface.models.dsr import build_dsr
 from dsrface.models.heads import MarginHead, build_head
 from dsrface.models.recognisers import build_recogniser
@@ -24,10 +33,24 @@ SMALLEST = {entry.build: name for name, entry in reversed(RECOGNISERS.items())}
 
 
 @pytest.mark.parametrize(
-    "entry", [*RECOGNISERS.values(), *DSR_NETWORKS.values(), *HEADS.values(), *PROTOCOLS.values()]
+    "entry",
+    [
+        entry
+        for listed in (RECOGNISERS, DSR_NETWORKS, HEADS, PROTOCOLS, BENCHMARKS)
+        for entry in listed.values()
+    ],
 )
 def test_every_entry_says_what_it_is(entry):
     assert 0 < len(entry.meaning) <= 60
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_is_accepted_and_refuses_a_folder_without_it(name, tmp_path):
+    assert resolve(EvaluateConfig, flags=NEEDED | {"protocol": name}).config.protocol == name
+    entry = BENCHMARKS[name]
+    pairs = {"pairs": None} if entry.takes_pairs else {}
+    with pytest.raises(DataError):
+        load(entry.read)(tmp_path / "none.bin" if entry.is_file else tmp_path, **entry.options, **pairs)
 
 
 @pytest.mark.parametrize("name", RECOGNISERS)

@@ -110,3 +110,25 @@ def test_a_protocol_reaches_terminal_json_and_html(data, tmp_path):
     assert {"HR-LR", "LR-HR"} <= {cell["protocol"] for cell in found["cells"]}
     assert "LR-HR: VLR gallery against HR probes" in " ".join(shown.split())
     assert "VLR gallery against HR probes" in page
+
+
+@pytest.mark.slow
+def test_a_benchmark_reaches_help_terminal_and_json(data, tmp_path):
+    weights = write_recogniser(tmp_path / "recogniser.safetensors", seed=0)
+    faces = data / "test" / "hr_images"
+    persons = sorted(folder.name for folder in faces.iterdir())
+    first = {person: sorted(path.name for path in (faces / person).iterdir()) for person in persons}
+    pairs = [(f"{p}/{first[p][0]}", f"{p}/{first[p][1]}", 1) for p in persons]
+    pairs += [(f"{p}/{first[p][0]}", f"{q}/{first[q][1]}", 0) for p in persons for q in persons if p != q]
+    (tmp_path / "pairs.txt").write_text("\n".join(" ".join(map(str, pair)) for pair in pairs))
+    evaluate = ["evaluate", faces, "--vlr-size", 16, "--protocol", "made_up", "--pairs", "pairs.txt"]
+    shown = run(
+        "benchmark",
+        ["evaluate", "--help-all"],
+        [*evaluate, "--recogniser", weights, "--out", "report", "--bootstrap", 0, "--workers", 0],
+        folder=tmp_path,
+    )
+    found = json.loads((tmp_path / "report" / "evaluation.json").read_text(encoding="utf-8"))
+    assert found["protocol"] == "made_up"
+    assert "ijb, made_up" in " ".join(shown.split())
+    assert "Verification, made_up, 16 px" in shown

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,12 +15,11 @@ from dsrface.commands.evaluate.benchmark.sheet import write_sheet
 from dsrface.commands.evaluate.findings import NEVER_EVIDENCE, percent, points
 from dsrface.commands.evaluate.images import Networks
 from dsrface.commands.evaluate.result import RAW, Cell
-from dsrface.config.catalogue import MAIN_PROTOCOL
+from dsrface.config.catalogue import BENCHMARKS, MAIN_PROTOCOL, load
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import to_toml
 from dsrface.data.benchmarks.benchmark import Benchmark
-from dsrface.data.benchmarks.searches import read_scface, read_survface, read_tinyface
-from dsrface.data.benchmarks.verifications import read_bin, read_ijb, read_lfw
+from dsrface.data.benchmarks.verifications import read_bin
 from dsrface.errors import DataError
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import MIN_DRAWS, MIN_PERSONS
@@ -33,15 +31,6 @@ __all__ = ["BIN_SUFFIX", "BenchmarkResult", "read_benchmark", "run_benchmark"]
 RESULT_FILE = "evaluation.json"
 SHEET_FILE = "pictures.png"
 BIN_SUFFIX = ".bin"  # a list of pairs that holds its own images
-_READERS: dict[str, Callable[[EvaluateConfig], Benchmark]] = {
-    "tinyface": lambda config: read_tinyface(config.data),
-    "scface": lambda config: read_scface(config.data),
-    "survface": lambda config: read_survface(config.data),
-    "xqlfw": lambda config: read_lfw(config.data, config.pairs, name="xqlfw"),
-    "lfw": lambda config: read_lfw(config.data, config.pairs),
-    "bin": lambda config: read_bin(config.data),
-    "ijb": lambda config: read_ijb(config.data),
-}
 
 
 def read_benchmark(config: EvaluateConfig) -> Benchmark:
@@ -55,10 +44,13 @@ def read_benchmark(config: EvaluateConfig) -> Benchmark:
     assert config.protocol is not None
     if not config.data.exists():
         raise DataError("There is no such folder or file.", id="no-data-set", where=config.data)
-    if config.data.is_file() != (config.protocol == "bin"):
-        wanted = "a .bin file" if config.protocol == "bin" else "the folder of the benchmark"
+    entry = BENCHMARKS[config.protocol]
+    if config.data.is_file() != entry.is_file:
+        wanted = "a file" if entry.is_file else "the folder of the benchmark"
         raise DataError(f"{config.protocol} takes {wanted}.", id="other-layout", where=config.data)
-    return _READERS[config.protocol](config)
+    pairs = {"pairs": config.pairs} if entry.takes_pairs else {}
+    found: Benchmark = load(entry.read)(config.data, **entry.options, **pairs)
+    return found
 
 
 def run_benchmark(
