@@ -1,4 +1,4 @@
-"""Examine a data set in another Python: that of its project, where nothing of ours is installed."""
+"""Examine a data set in another Python: that of its project, without dsrface in it."""
 
 from __future__ import annotations
 
