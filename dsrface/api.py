@@ -127,13 +127,16 @@ def super_resolve(dsr: LoadedModel, images: Images, *, batch_size: int = 64) -> 
     return faces
 
 
-def embed(recogniser: LoadedModel, faces: Images, *, batch_size: int = 64) -> NDArray[np.float32]:
+def embed(
+    recogniser: LoadedModel, faces: Images, *, batch_size: int = 64, is_high: bool = False
+) -> NDArray[np.float32]:
     """Return the embeddings of aligned faces, each of length 1: their dot product is the cosine.
 
     Args:
         recogniser: From `load_recogniser`.
         faces: uint8 [N, 112, 112, 3].
         batch_size: Faces a forward pass.
+        is_high: They are HR faces: adapters for small faces, if there are any, are left out.
 
     Returns:
         float32 [N, D]; D is 512 for every recogniser that is trained here.
@@ -150,7 +153,7 @@ def embed(recogniser: LoadedModel, faces: Images, *, batch_size: int = 64) -> ND
     device = _device_of(recogniser)
     found = inference.run_batched(
         lambda batch: inference.embed(
-            recogniser.model, to_image01(batch), recogniser.preprocess, device=device
+            recogniser.model, to_image01(batch), recogniser.preprocess, device=device, is_high=is_high
         ),
         torch.from_numpy(faces),
         batch_size=batch_size,

@@ -60,6 +60,13 @@ class BackboneOptions(Config):
     lr_fraction: float = Field(
         0.1, ge=0, le=1, description="Backbone's learning rate in stage 2, as a fraction of the head's."
     )
+    adapter_rank: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Train low-rank adapters of this rank beside the layers, for small faces alone; HR faces "
+        "keep their embeddings to the bit. 0 trains the layers.",
+    )
     layer_scale: float = Field(
         0.1, gt=0, description="Initial layer scale of a backbone from scratch; weight files bring their own."
     )
@@ -174,6 +181,10 @@ class FinetuneConfig(TrainingConfig):
         if self.images_per_person and self.batch_size % self.images_per_person:
             size, each = self.batch_size, self.images_per_person
             raise ValueError(f"batch_size {size} is not a multiple of images_per_person {each}")
+        if self.backbone_options.adapter_rank and (self.hr_only or self.backbone_weights is None):
+            raise ValueError(
+                "backbone_options.adapter_rank needs --backbone-weights, and small faces as input"
+            )
         if self.write_through and self.live is None:
             raise ValueError("--write-through goes with --live")
         if self.write_through and self.augment.before_dsr:

@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dsrface.data.augment import to_image01, to_image_u8
+from dsrface.models.adapters import high_path
 from dsrface.models.preprocess import network_input
 from dsrface.runtime.devices import Device, autocast
 from dsrface.types import Batch, Preprocess, to_device
@@ -87,6 +88,7 @@ def embed(
     *,
     device: Device,
     is_normalised: bool = True,
+    is_high: bool = False,
 ) -> Float[Tensor, "b d"]:
     """Return the embeddings of faces.
 
@@ -96,12 +98,13 @@ def embed(
         preprocess: How the recogniser wants its images.
         device: For its number format.
         is_normalised: Give each length 1.
+        is_high: They are HR faces: adapters for small faces are left out.
 
     Returns:
         float32, on the device.
     """
     with torch.inference_mode():
-        with autocast(device):
+        with autocast(device), high_path(recogniser, is_high=is_high):
             embeddings: Tensor = recogniser(network_input(images, preprocess))
         embeddings = embeddings.float()
         return nn.functional.normalize(embeddings, dim=1) if is_normalised else embeddings

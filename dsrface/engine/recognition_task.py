@@ -26,10 +26,11 @@ from dsrface.engine.thresholds import thresholds_of
 from dsrface.engine.validation_pairs import RecognitionImages, compare, moved_copies, verification_metrics
 from dsrface.metrics.thresholds import StoredThresholds
 from dsrface.metrics.verification import auc
+from dsrface.models.adapters import adapter_parameters
 from dsrface.models.heads import MarginHead
 from dsrface.models.preprocess import network_input
 from dsrface.models.resize import upsample_bicubic
-from dsrface.models.weights import save_model
+from dsrface.models.weights import recogniser_config, save_model
 from dsrface.runtime.devices import Device
 from dsrface.types import HIGH_SIZE_PX, Batch, Preprocess, to_device
 
@@ -94,6 +95,7 @@ class RecognitionTask(Task):
         super().__init__()
         self._extra = extra or {}
         self.backbone, self.head = backbone, head
+        self._adapters = adapter_parameters(backbone)
         self._config, self._preprocess, self._device = config, preprocess, device
         self._make_inputs = make_inputs
         self.teacher = teacher
@@ -132,8 +134,11 @@ class RecognitionTask(Task):
         """Backbone and head; stage 1 moves the head alone, stage 2 the backbone at a lower rate too."""
         fraction = 1.0 if self._is_from_scratch else self._config.backbone_options.lr_fraction
         learnt = [] if self.teacher is None else list(self.teacher.parameters())
+        backbone = ParamGroup("backbone", list(self.backbone.parameters()), (0.0, fraction))
+        if self._adapters:  # they are new, as the head is
+            backbone = ParamGroup("adapters", self._adapters, (0.0, 1.0))
         return [
-            ParamGroup("backbone", list(self.backbone.parameters()), (0.0, fraction)),
+            backbone,
             ParamGroup("head", [*self.head.parameters(), *learnt], (1.0, 1.0)),
         ]
 
@@ -144,13 +149,14 @@ class RecognitionTask(Task):
     def set_phase(self, phase: int) -> None:
         """Freeze the backbone in stage 1."""
         self._phase = phase
-        self.backbone.requires_grad_(self._trains_backbone)
+        for parameter in self._adapters or self.backbone.parameters():
+            parameter.requires_grad_(self._trains_backbone)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
         """Switch to training; a frozen backbone stays in evaluation, so BatchNorm keeps its statistics."""
         super().train(mode)
-        if not self._trains_backbone:
+        if self._adapters or not self._trains_backbone:
             self.backbone.eval()
         return self
 
@@ -197,7 +203,7 @@ class RecognitionTask(Task):
             path,
             self.backbone,
             kind="recogniser",
-            config={"variant": self._config.backbone},
+            config=recogniser_config(self._config.backbone, self._config.backbone_options.adapter_rank),
             preprocess=self._preprocess,
             extra={
                 **self._extra,
@@ -241,17 +247,18 @@ class RecognitionTask(Task):
             parts.append(self._make_inputs(inputs, high).cpu())
         return torch.cat(parts)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Return float32 [N, D] L2-normalised embeddings of uint8 images."""
+    def embed(self, images: Tensor, *, is_high: bool = False) -> Tensor:
+        """Return float32 [N, D] L2-normalised embeddings of uint8 images, of HR faces without adapters."""
 
         def function(batch: Tensor) -> Tensor:
-            return embed(self.backbone, to_image01(batch), self._preprocess, device=self._device)
+            image = to_image01(batch)
+            return embed(self.backbone, image, self._preprocess, device=self._device, is_high=is_high)
 
         return run_batched(function, images, batch_size=self._config.eval.batch_size, device=self._device)
 
     def _probes_and_gallery(self, inputs: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return the embeddings that are compared, float32 [N, D] each."""
-        gallery = self.embed(high if self._images.has_twins else inputs)
+        gallery = self.embed(high, is_high=True) if self._images.has_twins else self.embed(inputs)
         if self._images.are_alone:
             inputs = moved_copies(inputs, self._config.augment, seed=self._config.seed)
         elif not self._images.has_twins:
@@ -283,7 +290,8 @@ class RecognitionTask(Task):
             epoch=batch.epoch,
             indices=indices,
         )
-        if config.anchor.hr_fraction > 0 and config.mode != "hr" and self._images.has_twins:
+        has_hr_rows = config.mode != "hr" and self._images.has_twins and not self._adapters
+        if config.anchor.hr_fraction > 0 and has_hr_rows:
             draw = draws.uniform(config.seed, batch.epoch, indices, num=1, stream="hr_fraction")[:, 0]
             is_high = to_device(torch.from_numpy(draw < config.anchor.hr_fraction), inputs.device)
             inputs = torch.where(is_high[:, None, None, None], high, inputs)

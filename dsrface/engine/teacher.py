@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dsrface.models.adapters import high_path
 from dsrface.models.canary import canary_images
 from dsrface.models.preprocess import network_input
 from dsrface.types import EMBEDDING_DIM, Preprocess
@@ -45,5 +46,6 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def _embed(self, high: Tensor) -> Tensor:
-        embeddings: Tensor = self._frozen[0](network_input(high, self._preprocess))
+        with high_path(self._frozen[0]):
+            embeddings: Tensor = self._frozen[0](network_input(high, self._preprocess))
         return embeddings.float()

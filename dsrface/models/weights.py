@@ -26,6 +26,7 @@ from dsrface import __version__
 from dsrface.config.catalogue import RECOGNISERS
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.errors import UsageError, WeightsError
+from dsrface.models.adapters import MAX_RANK, add_adapters
 from dsrface.models.canary import canary_dsr, canary_recogniser
 from dsrface.models.dsr import build_dsr
 from dsrface.models.foreign import open_foreign
@@ -59,7 +60,7 @@ def save_model(
         model: The network; tensors are copied to the CPU, wrappers' prefixes (`module.`, `_orig_mod.`)
             dropped.
         kind: `"dsr"` or `"recogniser"`.
-        config: DsrConfig's fields, or `{"variant": ...}`.
+        config: DsrConfig's fields, or `recogniser_config`.
         preprocess: How it wants its images.
         extra: More metadata, e.g. the run's id; must not reuse a key above.
     """
@@ -81,6 +82,11 @@ def save_model(
         for name, tensor in model.state_dict().items()
     }
     write_bytes(path, _with_sorted_header(save_tensors(tensors, metadata=metadata)))
+
+
+def recogniser_config(variant: str, adapter_rank: int = 0) -> dict[str, Any]:
+    """Return what rebuilds a recogniser, as a weight file stores it."""
+    return {"variant": variant, **({"adapter_rank": adapter_rank} if adapter_rank else {})}
 
 
 def load_dsr(source: Path, *, vlr_size: int | None = None, device: str | torch.device = "cpu") -> LoadedModel:
@@ -160,15 +166,20 @@ def _load_recogniser(source: Path) -> LoadedModel:
     if metadata.get("format") == FORMAT:
         _require_kind(metadata, "recogniser", path)
         preprocess = _preprocess(metadata, path)
-        variant = _json(metadata, "config", path).get("variant")
+        config = _json(metadata, "config", path)
+        variant, rank = config.get("variant"), config.get("adapter_rank", 0)
         if not is_known(variant):
             raise _bad_metadata("config", f"unknown variant {variant!r}", path)
+        if type(rank) is not int or not 0 <= rank <= MAX_RANK:
+            raise _bad_metadata("config", f"adapter_rank {rank!r}", path)
         model = build_recogniser(variant)
+        if rank:
+            add_adapters(model, rank)
         load_strictly(model, tensors, where=path, what=f"These are not the tensors of {variant}.")
     else:
         variant, model = load_recogniser_state(tensors, where=path)
         preprocess, metadata = read_preprocess(path, RECOGNISERS[variant].preprocess), {}
-    config = {"variant": variant}
+        config = recogniser_config(variant)
     return LoadedModel(model, "recogniser", config, preprocess, sha256_file(path), path, metadata)
 
 

@@ -26,11 +26,13 @@ from dsrface.config.sources import resolve
 from dsrface.data.layout import open_data
 from dsrface.engine.checkpoint import find_last, load_trainer_state
 from dsrface.engine.context import Outcome
+from dsrface.engine.inference import embed
 from dsrface.errors import DataError, RunError, TrainingError, UsageError, WeightsError
 from dsrface.events import EvalDone, Note, StepDone
 from dsrface.models.heads import reachable_probability
 from dsrface.models.recognisers import build_recogniser
 from dsrface.models.weights import load_recogniser, save_model
+from dsrface.runtime.devices import choose_device
 from tests.commands.conftest import make_data
 from tests.commands.networks import write_dsr
 from tests.commands.test_train_dsr import assert_equal, last_weights, spawn
@@ -407,6 +409,26 @@ def test_persons_with_one_image_are_trained_on_and_validated_by_moved_copies(tmp
     assert 0 <= result.outcome.best_metrics["auc"] <= 1
     assert "hr_auc" not in result.outcome.best_metrics
     assert "thresholds" not in load_recogniser(tmp_path / "run").metadata
+
+
+def test_adapters_leave_hr_faces_as_they_were(tiny_data, started, tmp_path):
+    rank = {"backbone_options.adapter_rank": 2}
+    shared = {"no_dsr": True, "backbone_weights": started / "hr"}
+    run_quietly(tiny_data, tmp_path / "run", **shared, **rank)
+    # The last weights: the best may be those of the start.
+    before, after = load_recogniser(started / "hr"), load_recogniser(find_last(tmp_path / "run"))
+    cpu = choose_device("cpu")
+    assert after.config == {"variant": "edgeface_xxs", "adapter_rank": 2}
+    faces = torch.rand(2, 3, 112, 112)
+    wanted = embed(before.model, faces, before.preprocess, device=cpu)
+    high = embed(after.model, faces, after.preprocess, device=cpu, is_high=True)
+    assert torch.equal(high, wanted)
+    assert not torch.equal(embed(after.model, faces, after.preprocess, device=cpu), wanted)
+    with pytest.raises(UsageError) as caught:
+        run_quietly(tiny_data, tmp_path / "b", no_dsr=True, backbone_weights=tmp_path / "run", **rank)
+    assert caught.value.id == "no-adapters"
+    with pytest.raises(UsageError, match="needs --backbone-weights"):
+        config(tiny_data, tmp_path / "c", no_dsr=True, **rank)
 
 
 def native_data(root):

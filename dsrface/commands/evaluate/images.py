@@ -195,4 +195,5 @@ def _measure_batch(
     for kind, image in shown.items():
         yield ("features", kind, RAW), functional.normalize(raw_pixels(image), dim=1)
         for role, loaded in networks.recognisers.items():
-            yield ("features", kind, role), embed(loaded.model, image, loaded.preprocess, device=device)
+            features = embed(loaded.model, image, loaded.preprocess, device=device, is_high=kind == HR)
+            yield ("features", kind, role), features

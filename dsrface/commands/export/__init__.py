@@ -32,6 +32,7 @@ from dsrface.commands.export.onnx_file import (
 from dsrface.config.export import ExportConfig
 from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, RunError, UsageError
 from dsrface.events import Emit, Note, Progress
+from dsrface.models.adapters import adapter_parameters
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.preprocess import normalise
 from dsrface.models.weights import load_any, save_model
@@ -151,6 +152,8 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
         raise RunError(
             "The output is the source itself.", id="exists", where=path, hint="Give another name by --out."
         )
+    if config.format == "onnx" and adapter_parameters(loaded.model):
+        emit(Note("the file is for small faces: HR faces need the recogniser without adapters"))
     exported = _with_pixel_input(loaded) if config.pixels else loaded
     faces = None if config.data is None else ValFaces(config, exported)
     emit(Progress("export", 0, 2))

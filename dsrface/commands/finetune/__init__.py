@@ -29,6 +29,7 @@ from dsrface.engine.teacher import Teacher
 from dsrface.engine.validation_pairs import RecognitionImages
 from dsrface.errors import UsageError
 from dsrface.events import Emit, Note
+from dsrface.models.adapters import adapter_parameters, add_adapters
 from dsrface.models.heads import MarginHead, build_head, reachable_probability
 from dsrface.models.judge import JUDGE
 from dsrface.models.loaded import LoadedModel
@@ -98,13 +99,16 @@ def _train(
         make_inputs = remembering(make_inputs, spool)
         source = WriteThroughSource(source, faces, spool, dsr)
     head = _head(config, len(faces.train.persons), context).to(context.device.torch_name)
+    teacher = None if faces.data.is_native else _teacher(config, start, context)  # before it is changed
+    if config.backbone_options.adapter_rank:
+        add_adapters(start.backbone, config.backbone_options.adapter_rank)
     task = RecognitionTask(
         start.backbone,
         head,
         config=config,
         preprocess=start.preprocess,
         make_inputs=make_inputs,
-        teacher=None if faces.data.is_native else _teacher(config, start, context),
+        teacher=teacher,
         images=RecognitionImages(
             faces.val_images(),
             faces.holdout_images(),
@@ -183,6 +187,13 @@ def _start(config: FinetuneConfig, context: RunContext) -> _Start:
             id="wrong-backbone",
             where=loaded.path,
             hint=f"Use --backbone {variant}.",
+        )
+    if adapter_parameters(loaded.model):
+        raise UsageError(
+            "The weights have adapters for small faces already.",
+            id="no-adapters",
+            where=loaded.path,
+            hint="Start from the recogniser that the adapters were added to.",
         )
     context.folder.pin("backbone_weights", loaded.sha256)
     return _Start(loaded.model, loaded.preprocess, is_from_scratch=False)

@@ -143,20 +143,18 @@ def _embeddings(
         image = to_image01(images)
         yield (kind, RAW), functional.normalize(raw_pixels(image), dim=1)
         for role, loaded in networks.recognisers.items():
-            yield (
-                (kind, role),
-                embed_flipped(loaded, image, device) if flip else _plain(loaded, image, device),
-            )
+            embedded = embed_flipped if flip else _plain
+            yield (kind, role), embedded(loaded, image, device, is_high=kind == HR)
 
 
-def _plain(loaded: LoadedModel, image: Tensor, device: Device) -> Tensor:
-    return embed(loaded.model, image, loaded.preprocess, device=device)
+def _plain(loaded: LoadedModel, image: Tensor, device: Device, *, is_high: bool) -> Tensor:
+    return embed(loaded.model, image, loaded.preprocess, device=device, is_high=is_high)
 
 
-def embed_flipped(loaded: LoadedModel, image: Tensor, device: Device) -> Tensor:
+def embed_flipped(loaded: LoadedModel, image: Tensor, device: Device, *, is_high: bool = False) -> Tensor:
     """Return the sum of the embeddings of a face and of its mirror image, brought to length 1."""
     both = [
-        embed(loaded.model, view, loaded.preprocess, device=device, is_normalised=False)
+        embed(loaded.model, view, loaded.preprocess, device=device, is_normalised=False, is_high=is_high)
         for view in (image, image.flip(-1))
     ]
     return functional.normalize(both[0] + both[1], dim=1)

@@ -23,6 +23,7 @@ from dsrface.types import HIGH_SIZE_PX, to_device
 
 _LARGEST_CROP_PX = 64  # an image that small is a face that somebody has cut out, square or not
 _ANY_SIZES_PX = range(8, 49)  # what a network that takes any size is given
+_HIGH_FROM_PX = 73.0  # nearer to 112 than to the largest of those, as a ratio
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def see(
         is_normalised: Give each embedding length 1.
     """
     images = np.zeros((len(faces), HIGH_SIZE_PX, HIGH_SIZE_PX, 3), np.uint8)
-    parts: list[NDArray[np.float32]] = []
+    embeddings: dict[int, NDArray[np.float32]] = {}
     for size_px in sorted({face.given.shape[0] for face in faces}):
         rows = [number for number, face in enumerate(faces) if face.given.shape[0] == size_px]
         for batch in _batches(rows, batch_size):
@@ -198,13 +199,20 @@ def see(
                 assert dsr is not None
                 given = super_resolve(dsr.model, to_device(given, device.torch_name), device=device).cpu()
             images[batch] = given.numpy()
-    for batch in _batches(range(len(faces)), batch_size):
-        pixels = to_image01(to_device(torch.from_numpy(images[batch]), device.torch_name))
-        found = embed(
-            recogniser.model, pixels, recogniser.preprocess, device=device, is_normalised=is_normalised
-        )
-        parts.append(found.cpu().numpy())
-    return Seen(tuple(faces), images, np.concatenate(parts))
+    for is_high in (False, True):
+        rows = [number for number, face in enumerate(faces) if (face.native_px >= _HIGH_FROM_PX) == is_high]
+        for batch in _batches(rows, batch_size):
+            pixels = to_image01(to_device(torch.from_numpy(images[batch]), device.torch_name))
+            found = embed(
+                recogniser.model,
+                pixels,
+                recogniser.preprocess,
+                device=device,
+                is_normalised=is_normalised,
+                is_high=is_high,
+            )
+            embeddings |= dict(zip(batch, found.cpu().numpy(), strict=True))
+    return Seen(tuple(faces), images, np.stack([embeddings[row] for row in range(len(faces))]))
 
 
 def _batches(rows: Sequence[int], size: int) -> Iterator[list[int]]:

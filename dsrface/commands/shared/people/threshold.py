@@ -122,7 +122,7 @@ def _calibrated(
     def embedded(faces: Tensor, *, is_small: bool) -> NDArray[np.float32]:
         def function(batch: Tensor) -> Tensor:
             pixels = to_image01(make_inputs(batch, batch) if is_small else batch)
-            return embed(recogniser.model, pixels, recogniser.preprocess, device=device)
+            return embed(recogniser.model, pixels, recogniser.preprocess, device=device, is_high=not is_small)
 
         return run_batched(function, faces, batch_size=config.batch_size, device=device).numpy()
 
