@@ -91,7 +91,8 @@ def doctor(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[DATA | -- COMMAND...]", help="A data set for --for, or a launch to examine."
+            metavar="[DATA | -- COMMAND...]",
+            help="A data set for --for, or a launch or .ipynb file to examine.",
         ),
     ] = None,
     *,

@@ -34,7 +34,7 @@ class DoctorConfig(Config):
     )
     python: Path | None = Field(
         None,
-        description="Python of the project, in which `dataset` is examined; it need not have dsrface.",
+        description="Python of the project, for --dataset or a notebook; it need not have dsrface.",
     )
     dataset_args: str | None = Field(
         None, description="Its arguments as JSON: an object (by name) or a list."
@@ -111,8 +111,9 @@ class DoctorConfig(Config):
             raise ValueError("give DATA with --for, or --dataset, not both")
         if (self.data is None) != (self.purpose is None):
             raise ValueError("DATA and --for go together")
-        if self.python is not None and self.dataset is None:
-            raise ValueError("--python belongs to --dataset; a command after -- names its own Python")
+        is_notebook = bool(self.launch) and self.launch[0].endswith(".ipynb")
+        if self.python is not None and self.dataset is None and not is_notebook:
+            raise ValueError("--python belongs to --dataset or a notebook; a command names its own Python")
         if self.dataset_args is not None and self.dataset is None:
             raise ValueError("--dataset-args belongs to --dataset")
         if self.step_ms is not None and self.consumer_rate is not None:

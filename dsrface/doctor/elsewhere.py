@@ -1,4 +1,4 @@
-"""Examine a data set in another Python: that of its project, without dsrface in it."""
+"""Examine a data set in another Python: that of its project, which need not have this package."""
 
 from __future__ import annotations
 

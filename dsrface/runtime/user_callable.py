@@ -1,4 +1,4 @@
-"""What a user names in code of their own: `package.module:name` or `path/file.py:name`."""
+"""What a user names in code of their own: `package.module:name`, `path/file.py:name` or `file.ipynb:name`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from dsrface.errors import UsageError
+from dsrface.runtime import notebooks
 
 _FORMS = "package.module:callable or path/file.py:callable"
 
@@ -33,7 +34,12 @@ def named_object(spec: str, *, flag: str, wanted: str) -> tuple[Any, str]:
     if not separator or not module_name or not name:
         hint = f"Write {flag} " + _FORMS.replace(" or ", f" or {flag} ") + "."
         raise UsageError(f"{spec!r} does not name {wanted}.", id="bad-target", hint=hint)
-    module = _import_file(Path(module_name)) if module_name.endswith(".py") else _import_module(module_name)
+    if module_name.endswith(".ipynb"):
+        module = notebooks.run(Path(module_name), until=name.partition(".")[0])
+    elif module_name.endswith(".py"):
+        module = _import_file(Path(module_name))
+    else:
+        module = _import_module(module_name)
     value: Any = module
     for part in name.split("."):
         if not hasattr(value, part):

@@ -54,12 +54,22 @@ def raised_by_users(error: BaseException) -> bool:
 
 
 def short_path(file: str) -> str:
-    """Return the file relative to the working folder when it lies below it."""
+    """Return the file relative to the working folder when it lies below it; `In[3]` for a cell of Jupyter."""
+    cell = _cell(file)
+    if cell:
+        return cell
     try:
         relative = os.path.relpath(file)
     except ValueError:  # another drive on Windows
         return file
     return file if relative.startswith("..") else relative
+
+
+def _cell(file: str) -> str:
+    """Return the cell that a running IPython knows under a file name, or ""."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    named = getattr(getattr(shell, "compile", None), "format_code_name", lambda _: None)(file)
+    return named[1] if named else ""
 
 
 def innermost(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from dsrface.doctor.launch.prove import proved
 from dsrface.doctor.report import Report
 from dsrface.errors import DataError, UsageError
 from dsrface.events import Emit
+from dsrface.runtime import notebooks
 from dsrface.runtime.files import write_json, write_text
 from dsrface.runtime.user_code import innermost_in
 
@@ -102,14 +104,14 @@ def run_launch(config: DoctorConfig, *, emit: Emit) -> LaunchResult:
         UsageError: there is no such program.
         DataError: the command ended before it iterated over a DataLoader.
     """
-    program = config.launch[0]
+    program, *_ = command = _command(config)
     if shutil.which(program) is None:
         raise UsageError(
             f"There is no program {program!r}.",
             id="no-such-program",
             hint="After -- stands the command as you launch it: dsrface doctor -- python train.py ...",
         )
-    launch = examine_launch(config, emit=emit)
+    launch = examine_launch(config.model_copy(update={"launch": command}), emit=emit)
     if not launch.loaders:
         raise _no_loader(launch)
     if config.prove:
@@ -121,6 +123,21 @@ def run_launch(config: DoctorConfig, *, emit: Emit) -> LaunchResult:
     if config.output is not None:
         write_json(config.output, result.to_dict())
     return result
+
+
+def _command(config: DoctorConfig) -> tuple[str, ...]:
+    """Return the command to launch; a notebook stands for the one that runs its cells.
+
+    Raises:
+        UsageError: there is no such notebook.
+    """
+    notebook = Path(config.launch[0])
+    if notebook.suffix != ".ipynb":
+        return config.launch
+    if not notebook.is_file():
+        raise UsageError("The file does not exist.", id="bad-target", where=notebook)
+    python = str(config.python or sys.executable)
+    return (python, "-m", notebooks.__name__, str(notebook))
 
 
 def _write_patch(launch: LaunchReport, file: Path | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import inspect
+import linecache
 import re
 from typing import Any
 
@@ -127,12 +128,8 @@ def class_line(cls: Any, attribute: str | None) -> str:
 
 
 def _find_line(cls: Any, attribute: str | None) -> str:
-    try:
-        lines, first = inspect.getsourcelines(cls)
-        file = inspect.getsourcefile(cls)
-    except (OSError, TypeError):
-        return ""
-    if file is None:
+    lines, first, file = _source(cls)
+    if not file:
         return ""
     if attribute is None:
         return f"{short_path(file)}:{first}"
@@ -143,3 +140,19 @@ def _find_line(cls: Any, attribute: str | None) -> str:
         if assignment.search(line):
             return f"{short_path(file)}:{first + offset}"
     return ""
+
+
+def _source(cls: Any) -> tuple[list[str], int, str]:
+    """Return the lines of a class, the number of the first, and the file; "" where there is none."""
+    try:
+        lines, first = inspect.getsourcelines(cls)
+        return lines, first, inspect.getsourcefile(cls) or ""
+    except (OSError, TypeError):
+        pass
+    for value in vars(cls).values():  # a class of a notebook has no file, its methods name their cell
+        file = getattr(getattr(value, "__code__", None), "co_filename", "")
+        lines = linecache.getlines(file) if file else []
+        for number, line in enumerate(lines, 1):
+            if re.match(rf"class\s+{re.escape(cls.__name__)}\b", line):
+                return inspect.getblock(lines[number - 1 :]), number, file
+    return [], 0, ""
