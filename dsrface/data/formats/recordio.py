@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from dsrface.errors import DataError
 
@@ -71,8 +71,10 @@ class RecordFile:
                 hint="A .rec file of MXNet starts with the bytes 0a 23 d7 ce; download or copy it again.",
             )
 
-    def close(self) -> None:
-        """Close the file."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def places(self) -> Iterator[RecordPlace]:

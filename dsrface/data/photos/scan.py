@@ -134,13 +134,14 @@ def _scan_records(source: Path, persons: str, split_from: str) -> Scan:
         )
     photos: list[Photo] = []
     bad: list[BadPhoto] = []
-    for place in RecordFile(source).places():
-        name = record_name(place.key, place.offset)
-        if place.label is None:
-            bad.append(BadPhoto(name, "damaged-record", place.problem))
-        else:
-            person = person_name(place.label)
-            photos.append(Photo(name, person, f"{person}/{place.key:08d}.png"))
+    with RecordFile(source) as records:
+        for place in records.places():
+            name = record_name(place.key, place.offset)
+            if place.label is None:
+                bad.append(BadPhoto(name, "damaged-record", place.problem))
+            else:
+                person = person_name(place.label)
+                photos.append(Photo(name, person, f"{person}/{place.key:08d}.png"))
     if not photos:
         raise DataError("The file holds no image.", id="no-photos", where=source)
     rule = f"persons: the labels of {source.name}, e.g. record {photos[0].file} is of {photos[0].person!r}"

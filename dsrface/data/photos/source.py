@@ -27,7 +27,7 @@ class RecordSource:
     """Photos as records, named `<key>@<offset>`."""
 
     def __init__(self, path: Path) -> None:
-        self._records = RecordFile(path)
+        self._path = path
 
     def read(self, file: str) -> ImageU8:
         """Return a photo.
@@ -46,10 +46,11 @@ class RecordSource:
         return decoded_size(self._image(file), where=self._where(file))
 
     def _image(self, file: str) -> bytes:
-        return self._records.image(int(file.partition("@")[2]))
+        with RecordFile(self._path) as records:  # opening costs little next to decoding
+            return records.image(int(file.partition("@")[2]))
 
     def _where(self, file: str) -> str:
-        return f"{self._records.path}, record {file}"
+        return f"{self._path}, record {file}"
 
 
 def record_name(key: int, offset: int) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import struct
 from pathlib import Path
@@ -42,6 +43,13 @@ def payload(label: float | list[float], image: bytes, key: int = 0) -> bytes:
     return struct.pack("<IfQQ", 0, label, key, 0) + image
 
 
+@pytest.fixture
+def opened():
+    """Open files that are closed after the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda path: stack.enter_context(RecordFile(path))
+
+
 def insightface(path: Path, *, with_index: bool) -> Path:
     writer = Writer(path)
     writer.put(0, payload([4, 6], b""))
@@ -53,41 +61,43 @@ def insightface(path: Path, *, with_index: bool) -> Path:
 
 
 @pytest.mark.parametrize("with_index", [True, False])
-def test_header_and_identity_records_hold_no_image(tmp_path: Path, with_index: bool) -> None:
-    file = RecordFile(insightface(tmp_path / "train.rec", with_index=with_index))
+def test_header_and_identity_records_hold_no_image(opened, tmp_path: Path, with_index: bool) -> None:
+    file = opened(insightface(tmp_path / "train.rec", with_index=with_index))
     places = list(file.places())
     assert [(place.key, place.label) for place in places] == [(1, 0), (2, 0), (3, 1)]
     assert [file.image(place.offset) for place in places] == [b"aa", b"bbb", b"cccc"]
     assert person_name(places[2].label) == "id_000001"
 
 
-def test_a_label_may_be_a_list_of_numbers_and_the_first_record_an_image(tmp_path: Path) -> None:
+def test_a_label_may_be_a_list_of_numbers_and_the_first_record_an_image(opened, tmp_path: Path) -> None:
     writer = Writer(tmp_path / "train.rec")
     writer.put(0, payload([7.0, 0.0], b"jpeg"))
-    file = RecordFile(writer.close())
+    file = opened(writer.close())
     (place,) = file.places()
     assert (place.label, file.image(place.offset)) == (7, b"jpeg")
 
 
 @pytest.mark.parametrize("with_index", [True, False])
-def test_a_payload_that_contains_the_magic_number_is_whole_again(tmp_path: Path, with_index: bool) -> None:
+def test_a_payload_with_the_magic_number_in_it_is_whole_again(
+    opened, tmp_path: Path, with_index: bool
+) -> None:
     # The payload's header is 24 bytes long, so the image's bytes 0..3 and 8..11 lie on a multiple of 4.
     image = MAGIC + b"1234" + MAGIC + b"567"
     writer = Writer(tmp_path / "train.rec")
     writer.put(0, payload(3, image))
     writer.put(1, payload(4, b"next"))
-    file = RecordFile(writer.close(with_index=with_index))
+    file = opened(writer.close(with_index=with_index))
     assert [file.image(place.offset) for place in file.places()] == [image, b"next"]
 
 
 @pytest.mark.parametrize("with_index", [True, False])
-def test_a_damaged_record_is_named_and_the_others_are_read(tmp_path: Path, with_index: bool) -> None:
+def test_a_damaged_record_is_named_and_the_others_are_read(opened, tmp_path: Path, with_index: bool) -> None:
     path = insightface(tmp_path / "train.rec", with_index=with_index)
     data = bytearray(path.read_bytes())
     place = data.index(MAGIC, data.index(b"aa"))  # the record after the first image
     data[place : place + 4] = b"\0\0\0\0"
     path.write_bytes(data)
-    file = RecordFile(path)
+    file = opened(path)
     places = list(file.places())
     bad = [item for item in places if item.problem]
     assert len(bad) == 1
@@ -99,31 +109,31 @@ def test_a_damaged_record_is_named_and_the_others_are_read(tmp_path: Path, with_
     ("label", "what"),
     [(float("nan"), "its label is nan"), (-1.0, "its label is -1.0"), (0.5, "its label is 0.5")],
 )
-def test_a_label_that_is_no_person_is_damage(tmp_path: Path, label: float, what: str) -> None:
+def test_a_label_that_is_no_person_is_damage(opened, tmp_path: Path, label: float, what: str) -> None:
     writer = Writer(tmp_path / "train.rec")
     writer.put(0, payload(label, b"jpeg"))
-    (place,) = RecordFile(writer.close()).places()
+    (place,) = opened(writer.close()).places()
     assert what in place.problem
 
 
-def test_a_file_that_ends_too_early_names_its_last_record(tmp_path: Path) -> None:
+def test_a_file_that_ends_too_early_names_its_last_record(opened, tmp_path: Path) -> None:
     writer = Writer(tmp_path / "train.rec")
     writer.put(0, payload(0, b"whole"))
     writer.put(1, payload(0, b"x" * 100))
     path = writer.close()
     path.write_bytes(path.read_bytes()[:-50])
-    file = RecordFile(path)
+    file = opened(path)
     places = list(file.places())
     assert [bool(place.problem) for place in places] == [False, True]
     assert "cut off" in places[1].problem
 
 
-def test_what_is_no_recordio_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_recordio_is_refused(opened, tmp_path: Path) -> None:
     (tmp_path / "train.rec").write_bytes(b"\x89PNG....")
     with pytest.raises(DataError, match="does not start with a RecordIO record") as caught:
-        RecordFile(tmp_path / "train.rec")
+        opened(tmp_path / "train.rec")
     assert caught.value.id == "bad-recordio"
     path = insightface(tmp_path / "other.rec", with_index=True)
     path.with_suffix(".idx").write_text("0\tzero\n")
     with pytest.raises(DataError, match="not a key and an offset"):
-        list(RecordFile(path).places())
+        list(opened(path).places())
