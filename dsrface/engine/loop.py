@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dsrface.config.engine import EngineConfig, OptimConfig
 from dsrface.engine import checkpoint as checkpoints
 from dsrface.engine.context import BatchSource, Outcome, RunContext
+from dsrface.engine.loop_state import LoopState
 from dsrface.engine.meter import Meter, Reading
 from dsrface.engine.microbatches import seed_step, split_microbatches, to_step_device
 from dsrface.engine.optim import Ema, LrPlan, build_optimizer, clip_norm, set_lr
@@ -84,13 +85,10 @@ class _Loop:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=context.device.amp == "fp16")
         self.ema = Ema(task, optim.ema_decay, skip=task.unaveraged())
         self.meter = Meter(self.device)
-        self.step = 0
+        self.state = LoopState()
         self.phase = -1
         self.callable: nn.Module = task
-        self.best = Validation(score=-math.inf)
-        self.best_step = self.validated_step = -1
         self.lr = 0.0
-        self.first_metrics: dict[str, float] = {}
         self.last_saved: Path | None = None
         self.saved_step = -1
         self.is_in_step = False
@@ -105,18 +103,16 @@ class _Loop:
             str(self.context.folder.record.get("command", "")),
             self.context.device.reason,
             self.plan.num_steps,
-            self.step,
+            self.state.step,
         )
         self.context.emit(started)
         status = self._train()
-        summary = {"step": float(self.step), "best_step": float(self.best_step), **self.best.metrics}
-        self.context.emit(RunFinished(status, dict(summary)))
+        step, best_step, best = self.state.step, self.state.best_step, self.state.best.metrics
+        self.context.emit(RunFinished(status, {"step": float(step), "best_step": float(best_step), **best}))
         if self.context.ranks.is_main:
-            self.context.folder.update(status=status, step=self.step, best_step=self.best_step)
+            self.context.folder.update(status=status, step=step, best_step=best_step)
         code = self.context.stop.exit_code if status == INTERRUPTED else 0
-        return Outcome(
-            status, self.step, self.saved_step, self.best_step, self.best.metrics, self.first_metrics, code
-        )
+        return Outcome(status, step, self.saved_step, best_step, best, self.state.first_metrics, code)
 
     def _train(self) -> str:
         try:
@@ -134,33 +130,33 @@ class _Loop:
         while True:
             if self._is_validation_due():
                 self._evaluate_and_save()
-            if self.step == self.plan.num_steps:
+            if self.state.step == self.plan.num_steps:
                 return DONE
-            epoch, start_batch = divmod(self.step, per_epoch)
+            epoch, start_batch = divmod(self.state.step, per_epoch)
             self._enter_phase()
             for batch in self.meter.waited(iter(self.source.epoch(epoch, start_batch))):
                 self._train_step(batch)
-                if self._after_step(is_epoch_end=self.step % per_epoch == 0):
+                if self._after_step(is_epoch_end=self.state.step % per_epoch == 0):
                     return self._interrupted()
-            if self.step != (epoch + 1) * per_epoch:
+            if self.state.step != (epoch + 1) * per_epoch:
                 raise RunError(
-                    f"The loader gave {self.step - epoch * per_epoch} batches of {per_epoch} in epoch "
+                    f"The loader gave {self.state.step - epoch * per_epoch} batches of {per_epoch} in epoch "
                     f"{epoch}.",
                     id="short-epoch",
                 )
 
     def _is_validation_due(self) -> bool:
         """At the start, every few epochs, at the end; and not twice, should an interruption fall there."""
-        epochs, within = divmod(self.step, self.source.num_batches)
-        is_due = epochs % self.engine.eval_every_epochs == 0 or self.step == self.plan.num_steps
-        return within == 0 and is_due and self.validated_step != self.step
+        epochs, within = divmod(self.state.step, self.source.num_batches)
+        is_due = epochs % self.engine.eval_every_epochs == 0 or self.state.step == self.plan.num_steps
+        return within == 0 and is_due and self.state.validated_step != self.state.step
 
     def _train_step(self, batch: Batch) -> None:
         self.is_in_step = True
-        seed_step(self.context.seed, self.step, self.context.ranks.rank)
-        if self.step == 0 and self.context.ranks.is_main:
+        seed_step(self.context.seed, self.state.step, self.context.ranks.rank)
+        if self.state.step == 0 and self.context.ranks.is_main:
             self.task.save_first_batch(batch, self.context.folder.samples / "first_batch.png")
-        lr = set_lr(self.optimizer, self.plan, self.step)
+        lr = set_lr(self.optimizer, self.plan, self.state.step)
         total: dict[str, torch.Tensor] = {}
         micro_batches = split_microbatches(batch, self.engine.accumulate)
         for number, micro in enumerate(micro_batches):
@@ -177,16 +173,16 @@ class _Loop:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.ema.update(self.step + 1)
+        self.ema.update(self.state.step + 1)
         is_finite = torch.isfinite(norm)
         if self.scaler.is_enabled():  # an overflowing gradient is skipped and the scale lowered, if it can be
             is_finite |= self.scaler.scale(torch.ones_like(norm)) >= 1
         is_finite &= torch.isfinite(total["loss/total"])
         total["grad_norm"] = norm
-        self.meter.add(self.step, batch, total, is_bad=~is_finite)
+        self.meter.add(self.state.step, batch, total, is_bad=~is_finite)
         self._keep_pace()
         self.lr = lr
-        self.step += 1
+        self.state.step += 1
         self.is_in_step = False
 
     def _keep_pace(self) -> None:
@@ -199,10 +195,10 @@ class _Loop:
     def _after_step(self, *, is_epoch_end: bool) -> bool:
         """Log and save where it is due; return whether to stop."""
         every = self.engine.checkpoint_every_steps
-        is_fetch = self.step % self.engine.log_every_steps == 0 or is_epoch_end
+        is_fetch = self.state.step % self.engine.log_every_steps == 0 or is_epoch_end
         if is_fetch:
             self._fetch()
-        if every and self.step % every == 0 and not is_epoch_end:
+        if every and self.state.step % every == 0 and not is_epoch_end:
             self._save(Validation(), is_best=False)
         if not self.context.ranks.is_distributed:
             return bool(self.context.stop.signum)
@@ -228,8 +224,8 @@ class _Loop:
         metrics = dict(zip(names, means.tolist(), strict=True)) | {"lr": self.lr}
         self.context.emit(
             StepDone(
-                self.step,
-                (self.step - 1) // self.source.num_batches,
+                self.state.step,
+                (self.state.step - 1) // self.source.num_batches,
                 metrics,
                 reading.images_per_s * self.context.ranks.world_size,
                 reading.data_wait_fraction,
@@ -253,36 +249,35 @@ class _Loop:
     def _evaluate_and_save(self) -> None:
         """Validate the averaged weights, and save exactly those."""
         self._fetch()
-        self.validated_step = self.step
+        self.state.validated_step = self.state.step
         with self.context.ranks.fail_together():
             if self.context.ranks.is_main:
                 result = self._validate()
-                is_best = result.beats(self.best)
+                is_best = result.beats(self.state.best)
                 if is_best:
-                    self.best, self.best_step = result, self.step
-                if self.step == 0:
-                    self.first_metrics = result.metrics
-                self.context.emit(EvalDone(self.step, result.metrics, is_best))
+                    self.state.best, self.state.best_step = result, self.state.step
+                if self.state.step == 0:
+                    self.state.first_metrics = result.metrics
+                self.context.emit(EvalDone(self.state.step, result.metrics, is_best))
                 self._save(result, is_best=is_best)
         if self.context.ranks.is_distributed:
-            told = self.context.ranks.share((self.best, self.best_step, self.first_metrics))
-            self.best, self.best_step, self.first_metrics = told
+            self.state = self.context.ranks.share(self.state)
         self.meter.pause()
 
     def _validate(self) -> Validation:
-        is_last = self.step == self.plan.num_steps
+        is_last = self.state.step == self.plan.num_steps
         self.task.eval()
         try:
             with self.ema.applied(), torch.inference_mode():
                 result = self.task.validate(
-                    step=self.step, samples_dir=self.context.folder.samples, is_last=is_last
+                    step=self.state.step, samples_dir=self.context.folder.samples, is_last=is_last
                 )
         finally:
             self.task.train()
         if math.isnan(result.score):
             raise TrainingError(
-                f"Validated at step {self.step}, the network's outputs are not finite, though the loss was: "
-                "the last steps were too large.",
+                f"Validated at step {self.state.step}, the network's outputs are not finite, though the loss "
+                "was: the last steps were too large.",
                 id="non-finite-validation",
                 where=f"last good checkpoint: {self.last_saved or 'none yet'}",
                 hint="Lower optim.lr, or set optim.clip_norm, and start a new run.",
@@ -296,39 +291,31 @@ class _Loop:
 
         def save_model(path: Path) -> None:
             with self.ema.applied():
-                self.task.save_model(path, step=self.step)
+                self.task.save_model(path, step=self.state.step)
 
         self.last_saved = checkpoints.save_checkpoint(
             self.context.folder.path,
-            step=self.step,
+            step=self.state.step,
             save_model=save_model,
             trainer_state=self._state(),
             metrics=result.metrics,
             is_best=is_best,
             keep=self.engine.keep_checkpoints,
         )
-        self.saved_step = self.step
-        self.context.emit(CheckpointSaved(self.step, self.last_saved))
+        self.saved_step = self.state.step
+        self.context.emit(CheckpointSaved(self.state.step, self.last_saved))
         self.meter.pause()
 
     def _state(self) -> dict[str, Any]:
         return {
             "schema_version": 1,
-            "step": self.step,
+            **self.state.to_dict(),
             "phase_steps": list(self.plan.phase_steps),
             "task": self.task.state_dict(),
             "memory": self.task.memory(),
             "ema": self.ema.state(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "best": {
-                "score": self.best.score,
-                "tie": self.best.tie,
-                "step": self.best_step,
-                "metrics": self.best.metrics,
-            },
-            "first_metrics": self.first_metrics,
-            "validated_step": self.validated_step,
         }
 
     def _resume(self) -> None:
@@ -356,16 +343,12 @@ class _Loop:
         self.ema.load_state(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step = self.saved_step = state["step"]
-        best = state["best"]
-        self.best = Validation(best["metrics"], best["score"], best.get("tie", 0.0))
-        self.best_step = best["step"]
-        self.first_metrics = state["first_metrics"]
-        self.validated_step = state["validated_step"]
+        self.state = LoopState.from_dict(state)
+        self.saved_step = self.state.step
         self.last_saved = path
 
     def _enter_phase(self) -> None:
-        phase = self.plan.phase(self.step)
+        phase = self.plan.phase(self.state.step)
         if phase == self.phase:
             return
         self._fetch()

@@ -43,8 +43,8 @@ def _watch(die_at: int, log: str) -> None:
     def step(self, batch) -> None:
         if log:
             with open(f"{log}.{rank}", "a") as file:
-                file.write(json.dumps([self.step, batch.epoch, batch.indices.tolist()]) + "\n")
-        if self.step == die_at and rank == int(os.environ.get("WORLD_SIZE", "1")) - 1:
+                file.write(json.dumps([self.state.step, batch.epoch, batch.indices.tolist()]) + "\n")
+        if self.state.step == die_at and rank == int(os.environ.get("WORLD_SIZE", "1")) - 1:
             os.kill(os.getpid(), signal.SIGKILL)
         real(self, batch)
 
