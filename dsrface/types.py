@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HIGH_SIZE_PX = 112
 MAX_SIZE_PX = 4096
 VLR_SIZES_PX = (16, 24, 32)
+ANY_SIZES_PX = range(8, 49)  # what a DSR for many sizes is trained on and given
 EMBEDDING_DIM = 512  # of every recogniser that is trained here
 SPLITS = ("train", "val", "test")
 

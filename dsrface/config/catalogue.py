@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsrface.config.dsr_networks import DsrTable, HybridTable, ResidualTable
+from dsrface.config.dsr_networks import AnySizeTable, DsrTable, HybridTable, ResidualTable
 from dsrface.types import HIGH_SIZE_PX, Preprocess
 
 _HALF = (0.5, 0.5, 0.5)
@@ -47,11 +47,13 @@ class DsrNetwork:
         meaning: One line for people.
         table: Its options.
         build: `module:callable`; takes the options and the VLR size, returns an untrained network.
+        takes_any_size: It is trained on many sizes and both degradations; else on one VLR size.
     """
 
     meaning: str
     table: type[DsrTable]
     build: str
+    takes_any_size: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,9 @@ RECOGNISERS: dict[str, Recogniser] = {
 
 DSR_NETWORKS: dict[str, DsrNetwork] = {
     "residual": DsrNetwork("convolutions at the VLR size", ResidualTable, "dsrface.models.dsr:ResidualDsr"),
+    "any_size": DsrNetwork(
+        "one network for faces of 8 to 48 px", AnySizeTable, "dsrface.models.any_size:AnySizeDsr", True
+    ),
     "hybrid": DsrNetwork("max-feature-map CNN and attention", HybridTable, "dsrface.models.hybrid:HybridDsr"),
 }
 

@@ -32,6 +32,15 @@ class ResidualTable(DsrTable):
     )
 
 
+class AnySizeTable(DsrTable):
+    """Options of `any_size`."""
+
+    arch: Literal["any_size"] = Field("any_size", description=_ARCH)
+    mixer_rank: int = Field(
+        32, ge=0, le=1024, description="Hidden units of a block's map over all positions; 0: none."
+    )
+
+
 class HybridTable(DsrTable):
     """Options of `hybrid`."""
 

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from dsrface.data import draws
 from dsrface.data.augment import Geometry
 from dsrface.data.decode import ImageU8, read_sized
-from dsrface.data.degrade import Degradation, degrade
+from dsrface.data.degrade import KINDS, Degradation, degrade
 from dsrface.data.layout import FaceSplit
 from dsrface.types import HIGH_SIZE_PX
 
@@ -100,6 +100,36 @@ class PairDataset(Dataset[Sample]):
         if self.augment is not None and self.augment.flips(seed=self.seed, epoch=epoch, index=index):
             return inputs[:, ::-1], high[:, ::-1]
         return inputs, high
+
+
+class ManySizesDataset(PairDataset):
+    """Pairs of one split at a size that the sampler chooses, in one of the degradations, drawn.
+
+    Args:
+        split: Names, labels and the folder of HR faces; VLR faces are made of these alone.
+        size_px: Side of the inputs where the sampler names none.
+        augment: Geometry of the HR face before it is reduced; None leaves it.
+        seed: With epoch and index it fixes every draw.
+    """
+
+    def __init__(
+        self, split: FaceSplit, *, size_px: int, augment: Geometry | None = None, seed: int = 0
+    ) -> None:
+        super().__init__(split, inputs=split.high_dir, augment=augment, seed=seed)
+        self.inputs_px = size_px
+
+    def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> Sample:
+        """Return a sample; the key may name a size in pixels as well: (epoch, index, size)."""
+        epoch, index, size_px = (
+            (*key, self.inputs_px)[:3] if isinstance(key, tuple) else (0, key, self.inputs_px)
+        )
+        high = read_sized(self.high_dir / self.names[index], HIGH_SIZE_PX)
+        if self.augment is not None:
+            high = self.augment.apply(high, seed=self.seed, epoch=epoch, index=index)
+        rng = draws.generator(self.seed, epoch, index, "degrade")
+        degradation = Degradation(str(rng.choice(KINDS)), size_px)
+        low = degrade(high, degradation, rng=rng)
+        return Sample(as_tensor(low), as_tensor(high), int(self.labels[index]), index)
 
 
 def as_tensor(image: ImageU8) -> Tensor:

@@ -6,7 +6,7 @@ the data set they were started with and would never hear of a new epoch otherwis
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,6 +146,29 @@ class BatchSampler(RankedSampler):
             rest = rest[num_whole * self.batch_size :]
         if len(rest) and not self.drop_last:
             yield np.concatenate([rest, np.resize(first, -len(rest) % self.world_size)])
+
+
+class ManySizesSampler(BatchSampler):
+    """Batches whose keys name a size as well, one for the whole batch: (epoch, index, size in pixels).
+
+    Args:
+        order: The order of each epoch.
+        sizes_px: Sizes to draw from.
+        batch_size: Images a step over all ranks.
+        more: `rank` and `world_size`, as in `BatchSampler`.
+    """
+
+    def __init__(self, order: EpochOrder, *, sizes_px: Sequence[int], batch_size: int, **more: int) -> None:
+        super().__init__(order, batch_size=batch_size, drop_last=False, **more)
+        self.sizes_px = tuple(sizes_px)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:  # type: ignore[override]
+        numbers = np.arange(self.num_batches, dtype=np.int64)
+        drawn = draws.uniform(self.order.seed, self._epoch, numbers, num=1, stream="sizes")[:, 0]
+        sizes = [self.sizes_px[int(value * len(self.sizes_px))] for value in drawn]
+        first = self._start_batch
+        for keys, size in zip(super().__iter__(), sizes[first:], strict=True):
+            yield [(*key, size) for key in keys]
 
 
 def in_order(num_samples: int, *, batch_size: int) -> BatchSampler:

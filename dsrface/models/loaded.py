@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from dsrface.config.catalogue import DSR_NETWORKS
 from dsrface.errors import UsageError
 from dsrface.types import Preprocess
 
@@ -61,5 +62,8 @@ class LoadedModel:
     @property
     def vlr_size(self) -> int | None:
         """Side of the images that a DSR takes, in pixels; None when it takes any."""
+        network = DSR_NETWORKS.get(str(self.config.get("arch")))
+        if network is not None and network.takes_any_size:
+            return None
         size = self.config.get("vlr_size")
         return None if size is None else int(size)

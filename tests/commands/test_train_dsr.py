@@ -18,8 +18,11 @@ from safetensors.torch import load_file
 from dsrface.commands import train_dsr
 from dsrface.config.sources import resolve
 from dsrface.config.train_dsr import TrainDsrConfig
+from dsrface.data.datasets import ManySizesDataset
+from dsrface.data.layout import open_data
 from dsrface.errors import DataError, RunError, WeightsError
 from dsrface.events import EvalDone, Note, StepDone
+from dsrface.models.weights import load_dsr
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
@@ -264,3 +267,21 @@ def test_a_run_folder_that_is_removed_ends_the_training(tiny_data, tmp_path):
         train_dsr.run(config(tiny_data, run), emit=remove)
     assert caught.value.id == "run-removed"
     assert not (run / "run.json").exists()
+
+
+def test_one_network_for_many_sizes(tiny_data, tmp_path):
+    flags = {"model.arch": "any_size", "epochs": 1, "model.mixer_rank": 2}
+    result = train_dsr.run(config(tiny_data, tmp_path / "run", **flags), emit=lambda event: None)
+    assert result.next_command.endswith("--vlr-size 16")
+    loaded = load_dsr(tmp_path / "run")
+    assert loaded.vlr_size is None
+    for size in (8, 13, 16, 48):
+        assert loaded.model(torch.rand(1, 3, size, size)).shape == (1, 3, 112, 112)
+    many = ManySizesDataset(open_data(tiny_data).split("train"), size_px=16, seed=3)
+    first, again, other = many[2, 5, 21], many[2, 5, 21], many[3, 5, 21]
+    assert first.inputs.shape == (21, 21, 3)
+    assert torch.equal(first.inputs, again.inputs)
+    assert torch.equal(first.high, other.high)  # no geometry, another degradation
+    inputs = [many[epoch, 5, 21].inputs for epoch in range(8)]
+    assert len({image.numpy().tobytes() for image in inputs}) > 2
+    assert many[5].inputs.shape == (16, 16, 3)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrface.data.names import PackedStrings
-from dsrface.data.samplers import BatchSampler, EpochOrder, PersonSampler
+from dsrface.data.samplers import BatchSampler, EpochOrder, ManySizesSampler, PersonSampler
 from dsrface.errors import DataError, UsageError
 
 
@@ -37,6 +37,24 @@ def test_ranks_share_the_global_batches(drop_last: bool) -> None:
         assert (together[: len(batch)] == batch).all()
         assert len(together) % 3 == 0
     assert len(whole) == (8 if drop_last else 9)
+
+
+def test_a_batch_has_one_size_and_a_resumed_epoch_the_same_ones() -> None:
+    def batches(start: int, rank: int = 0, world_size: int = 1) -> list[list[tuple[int, int, int]]]:
+        order = EpochOrder(103, seed=1)
+        place = {"rank": rank, "world_size": world_size}
+        sampler = ManySizesSampler(order, sizes_px=range(8, 49), batch_size=6, **place)
+        sampler.set_position(2, start)
+        return list(sampler)
+
+    whole = batches(0)
+    sizes = [{key[2] for key in batch} for batch in whole]
+    assert all(len(found) == 1 for found in sizes)
+    assert len(set.union(*sizes)) > 8
+    assert set.union(*sizes) <= set(range(8, 49))
+    assert batches(5) == whole[5:]
+    assert [{key[2] for key in batch} for batch in batches(0, rank=1, world_size=3)] == sizes
+    assert {key[0] for batch in whole for key in batch} == {2}
 
 
 class _InPieces(EpochOrder):

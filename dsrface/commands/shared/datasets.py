@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from dsrface.config.catalogue import DSR_NETWORKS
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data.augment import geometry_of
-from dsrface.data.datasets import PairDataset
+from dsrface.data.datasets import ManySizesDataset, PairDataset
 from dsrface.data.layout import FaceData, FaceSplit
 from dsrface.data.native import NativeDataset
 from dsrface.errors import DataError
@@ -54,14 +55,17 @@ def whole_persons(split: FaceSplit, max_images: int, *, seed: int) -> list[int]:
 
 
 def dsr_pairs(config: TrainDsrConfig, data: FaceData, train: FaceSplit) -> PairDataset:
-    """Return the pairs that a super-resolution network is trained on.
+    """Return the pairs that a super-resolution network is trained on; one for many sizes makes its inputs.
 
     Both twins are only mirrored, not moved, where it is not recorded how the VLR images were made.
     """
+    augment = geometry_of(config.augment) if config.augment.enabled else None
+    if DSR_NETWORKS[config.model.arch].takes_any_size:
+        return ManySizesDataset(train, size_px=config.vlr_size, augment=augment, seed=config.seed)
     return PairDataset(
         train,
         inputs=train.low_dir(config.vlr_size),
-        augment=geometry_of(config.augment) if config.augment.enabled else None,
+        augment=augment,
         seed=config.seed,
         degradation=data.degradation(config.vlr_size),
     )

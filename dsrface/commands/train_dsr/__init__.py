@@ -10,12 +10,13 @@ import torch
 from dsrface.commands.shared.datasets import dsr_pairs
 from dsrface.commands.shared.training_result import TrainingResult, interrupted
 from dsrface.commands.shared.workers import choose_workers
+from dsrface.config.catalogue import DSR_NETWORKS
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.loaders import make_loader
-from dsrface.data.samplers import BatchSampler, EpochOrder, in_order
+from dsrface.data.samplers import BatchSampler, EpochOrder, ManySizesSampler, in_order
 from dsrface.data.training_record import write_training_record
 from dsrface.engine.context import Outcome, RunContext
 from dsrface.engine.dsr_task import DsrTask
@@ -28,6 +29,7 @@ from dsrface.models.dsr import build_dsr, count_parameters
 from dsrface.models.losses import IdentityLoss, VggLoss
 from dsrface.models.weights import load_recogniser
 from dsrface.runtime.threads import limit_torch_threads
+from dsrface.types import ANY_SIZES_PX
 
 
 def run(config: TrainDsrConfig, *, emit: Emit) -> TrainingResult:
@@ -60,16 +62,17 @@ def run(config: TrainDsrConfig, *, emit: Emit) -> TrainingResult:
 def _train(
     config: TrainDsrConfig, data: FaceData, train: FaceSplit, val: FaceSplit, context: RunContext
 ) -> Outcome:
-    if config.augment.enabled and data.degradation(config.vlr_size) is None:
+    takes_any_size = DSR_NETWORKS[config.model.arch].takes_any_size
+    if config.augment.enabled and not takes_any_size and data.degradation(config.vlr_size) is None:
         note = "How the VLR images were made is not recorded, so both twins are only mirrored, not moved."
         context.emit(Note(note))
     dataset = dsr_pairs(config, data, train)
-    sampler = BatchSampler(
-        EpochOrder(len(train), config.seed),
-        batch_size=config.batch_size,
-        drop_last=False,
-        rank=context.ranks.rank,
-        world_size=context.ranks.world_size,
+    order = EpochOrder(len(train), config.seed)
+    place = {"rank": context.ranks.rank, "world_size": context.ranks.world_size}
+    sampler = (
+        ManySizesSampler(order, sizes_px=ANY_SIZES_PX, batch_size=config.batch_size, **place)
+        if takes_any_size
+        else BatchSampler(order, batch_size=config.batch_size, drop_last=False, **place)
     )
     task = _task(config, train, val, context)  # first: weights that do not fit are found at once
     num_workers = choose_workers(
@@ -158,6 +161,12 @@ def _result(config: TrainDsrConfig, context: RunContext, outcome: Outcome) -> Tr
         f"DSR {best['psnr_db']:.2f} dB, bicubic {best['bicubic_psnr_db']:.2f} dB on the same validation "
         f"images (gain {best['psnr_gain_db']:+.2f} dB; {verdict}).",
         run_dir,
-        f"dsrface precompute {shlex.quote(str(config.data))} --weights {shlex.quote(run_dir)}",
+        _next_command(config, run_dir),
         outcome,
     )
+
+
+def _next_command(config: TrainDsrConfig, run_dir: str) -> str:
+    takes_any_size = DSR_NETWORKS[config.model.arch].takes_any_size
+    size = f" --vlr-size {config.vlr_size}" if takes_any_size else ""
+    return f"dsrface precompute {shlex.quote(str(config.data))} --weights {shlex.quote(run_dir)}{size}"

@@ -19,10 +19,9 @@ from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Note, Progress
 from dsrface.models.loaded import LoadedModel
 from dsrface.runtime.devices import Device
-from dsrface.types import HIGH_SIZE_PX, to_device
+from dsrface.types import ANY_SIZES_PX, HIGH_SIZE_PX, to_device
 
 _LARGEST_CROP_PX = 64  # an image that small is a face that somebody has cut out, square or not
-_ANY_SIZES_PX = range(8, 49)  # what a network that takes any size is given
 _HIGH_FROM_PX = 73.0  # nearer to 112 than to the largest of those, as a ratio
 
 
@@ -105,9 +104,9 @@ class FaceReader:
             return (HIGH_SIZE_PX,)
         if self._dsr.vlr_size is not None:
             return (self._dsr.vlr_size, HIGH_SIZE_PX)
-        if side is not None and side in _ANY_SIZES_PX:
+        if side is not None and side in ANY_SIZES_PX:
             return (side,)
-        return (*_ANY_SIZES_PX, HIGH_SIZE_PX)
+        return (*ANY_SIZES_PX, HIGH_SIZE_PX)
 
 
 def find_photos(photos: Path) -> tuple[Path, list[str]]:

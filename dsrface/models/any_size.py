@@ -1,0 +1,58 @@
+"""AnySizeDsr: one network for faces of many sizes, which works at 28x28 whatever it is given.
+
+The face is enlarged to 56x56, so that 48 px lose nothing, and unshuffled to 28x28; a further channel says how
+large it was. Skip and zero-initialised tail as in every network here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dsrface.config.dsr_networks import AnySizeTable
+from dsrface.models.dsr import MIXER_PERIOD, PositionMixer, ResidualBlock
+from dsrface.models.resize import resize_bicubic, upsample_bicubic
+from dsrface.types import HIGH_SIZE_PX
+
+_GRID = 28
+_UNSHUFFLE = 2
+_MIDDLE_PX = 20.0  # about the middle of 8 and 48 px, as a ratio
+
+
+class AnySizeDsr(nn.Module):
+    """Residual blocks at 28x28, with mixers and a learned value per position.
+
+    Args:
+        config: Its options.
+        vlr_size: Of the faces that it is validated on; any others are taken too.
+    """
+
+    def __init__(self, config: AnySizeTable, vlr_size: int) -> None:
+        super().__init__()
+        del vlr_size
+        width = config.channels
+        self.factor = HIGH_SIZE_PX // _GRID
+        self.head = nn.Conv2d(3 * _UNSHUFFLE**2 + 1, width, 3, padding=1)
+        self.positions = nn.Parameter(torch.zeros(width, _GRID, _GRID))
+        body: list[nn.Module] = []
+        for index in range(config.blocks):
+            if config.mixer_rank and index % MIXER_PERIOD == 1:
+                body.append(PositionMixer(num_positions=_GRID * _GRID, rank=config.mixer_rank))
+            body.append(ResidualBlock(width))
+        self.body = nn.Sequential(*body)
+        self.tail = nn.Conv2d(width, 3 * self.factor**2, 1)
+        nn.init.zeros_(self.tail.weight)
+        assert self.tail.bias is not None
+        nn.init.zeros_(self.tail.bias)
+
+    def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 112 112"]:
+        """Return the super-resolved batch, not clamped."""
+        grid = resize_bicubic(low, size_px=_GRID * _UNSHUFFLE) - 0.5
+        size = torch.full_like(grid[:, :1, :_GRID, :_GRID], math.log2(low.shape[-1] / _MIDDLE_PX))
+        features = self.head(torch.cat([functional.pixel_unshuffle(grid, _UNSHUFFLE), size], dim=1))
+        detail = functional.pixel_shuffle(self.tail(self.body(features + self.positions)), self.factor)
+        return upsample_bicubic(low) + detail.float()
