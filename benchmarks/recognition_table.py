@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="Where data set, runs and figures go.")
     parser.add_argument("--vlr-size", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--adapter-seeds", type=int, default=3, help="Of those, how many try adapters too.")
     parser.add_argument("--dsr-epochs", type=int, default=60)
     parser.add_argument("--start-epochs", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=6, help="Of each tuned recogniser.")
@@ -57,7 +58,18 @@ def main() -> None:
         for name, run in tuned.items():
             inputs = ["--dsr", dsr] if name.startswith("DSR") else []
             out = work / f"seed{seed}" / f"{run.name}-figures"
-            given = ["--recogniser", start, "--finetuned", run, "--seed", seed, "--workers", "0"]
+            given = [
+                "--recogniser",
+                start,
+                "--finetuned",
+                run,
+                "--seed",
+                seed,
+                "--bootstrap",
+                "500",
+                "--workers",
+                "0",
+            ]
             make(out / "evaluation.json", "evaluate", data, *size, *inputs, *given, "--out", out)
             collect(rows, name, out)
     print_table(rows)
@@ -66,7 +78,7 @@ def main() -> None:
 def tune(options: argparse.Namespace, seed: int, data: Path, outputs: Path, start: Path) -> dict[str, Path]:
     """Return the tuned recognisers of a seed by the name of their row."""
     inputs: dict[str, list[object]] = {"bicubic": ["--no-dsr"], "DSR": ["--dsr-outputs", outputs]}
-    extras = {
+    extras: dict[str, list[object]] = {
         "": ["--set", "anchor.weight=0"],
         "distilled": ["--teacher", start, "--set", "anchor.weight=4"],
         "adapters": [
@@ -78,10 +90,12 @@ def tune(options: argparse.Namespace, seed: int, data: Path, outputs: Path, star
             "backbone_options.adapter_rank=8",
         ],
     }
-    epochs = ["--stage1-epochs", "1", "--stage2-epochs", options.epochs, "--seed", seed]
+    epochs: list[object] = ["--stage1-epochs", "1", "--stage2-epochs", options.epochs, "--seed", seed]
     tuned = {}
     for kind, chosen in inputs.items():
         for extra, more in extras.items():
+            if extra == "adapters" and seed >= options.adapter_seeds:
+                continue
             name = f"{kind} + {extra}" if extra else kind
             run = options.work / f"seed{seed}" / name.replace(" + ", "-")
             common = ["--vlr-size", options.vlr_size, *chosen, *more, *epochs, "--backbone-weights", start]
