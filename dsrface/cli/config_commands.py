@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,26 +97,46 @@ def show(
 
 @plain_command(app, "validate")
 def validate(
-    command: CommandArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="[COMMAND] FILE", help="TOML file; its command, where it names none itself."),
+    ],
     *,
     output: Output,
 ) -> None:
     """Check a configuration file without running it.
 
+    Values that the command needs and the file leaves out are named; the command line may give them.
+
     Example:
 
         dsrface config validate train-dsr runs/dsr16/config.toml
     """
-    from dsrface.config.sources import resolve
+    from dsrface.config.sources import command_of, merge
 
-    resolved = resolve(_schema(command), config_file=file)
+    *named, last = words
+    file = Path(last)
+    if len(named) > 1:
+        raise UsageError("Give one file, and before it at most its command.", id="bad-flag")
+    command = named[0] if named else command_of(file)
+    if not command:
+        raise UsageError(
+            "The file does not say which command it is for.",
+            id="bad-config",
+            where=file,
+            hint=f"dsrface config validate COMMAND {shlex.quote(last)}",
+        )
+    schema = _schema(command)
+    _, origins = merge(schema, config_file=file)
+    left = [key for key, field in schema.model_fields.items() if field.is_required() and key not in origins]
     if output.json:
         output.document(
-            {"command": command, "path": str(file), "valid": True, "keys": sorted(resolved.origins)}
+            {"command": command, "path": last, "valid": True, "keys": sorted(origins), "missing": left}
         )
-    else:
-        output.line(f"valid: {len(resolved.origins)} keys of {command} set in {file}")
+        return
+    output.line(f"valid: {len(origins)} keys of {command} set in {file}")
+    if left:
+        output.line(f"left to the command line: {', '.join(left)}")
 
 
 @plain_command(app, "schema")

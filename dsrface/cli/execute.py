@@ -9,17 +9,21 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
 
 from dsrface.cli.field_help import ConfiguredCommand
+from dsrface.cli.missing import MISSING, missing_hint, typed_names
 from dsrface.cli.options import CONFIG_OPTIONS, OUTPUT_OPTIONS
 from dsrface.cli.output import Output, end_in_order, guarded, listen_to_logs
-from dsrface.errors import MachineError, UsageError
+from dsrface.errors import DataError, MachineError, UsageError
+
+if TYPE_CHECKING:
+    from dsrface.config.sources import Config
 
 Render = Callable[[Any, Output], None]
 Flags = Mapping[str, object]
@@ -72,7 +76,11 @@ def command(
             collected = dict(collect(**flags))
             preset = collected.pop("preset", None)
             sources = Sources(
-                str(preset) if preset else None, common["config"], tuple(common["set_"] or ()), collected
+                str(preset) if preset else None,
+                common["config"],
+                tuple(common["set_"] or ()),
+                collected,
+                typed_names(collect),
             )
             execute(runs or name, output, sources, render=render)
 
@@ -107,6 +115,11 @@ class Sources:
     config_file: Path | None
     assignments: tuple[str, ...]
     flags: Mapping[str, object]
+    names: Mapping[str, str] = field(default_factory=dict)  # key to the flag or argument that people type
+
+    def named_as_typed(self, message: str) -> str:
+        """Return a message in which missing keys have the names that people type."""
+        return MISSING.sub(lambda found: f"{self.names.get(found[1], found[1])} is missing.", message)
 
 
 def execute(name: str, output: Output, sources: Sources, *, render: Render | None = None) -> None:
@@ -126,8 +139,10 @@ def execute(name: str, output: Output, sources: Sources, *, render: Render | Non
             flags=sources.flags,
         )
     except UsageError as error:
-        error.hint = error.hint or f"dsrface {name} --help; dsrface config show {name} lists every key."
+        error.hint = error.hint or missing_hint(name, sources.flags)
+        error.message = sources.named_as_typed(error.message)
         raise
+    _look_first(resolved.config)
     with _spinner(output, "loading torch"):
         module = import_command(COMMANDS[name][2])
     with _stdout_for_results(output), _events(output) as emit:
@@ -140,6 +155,25 @@ def execute(name: str, output: Output, sources: Sources, *, render: Render | Non
                 render(result, output)
             output.facts(result)
     raise typer.Exit(int(getattr(result, "exit_code", 0)))
+
+
+def _look_first(config: Config) -> None:
+    """Look at what needs no torch, which takes seconds to load.
+
+    Raises:
+        DataError: what the command reads is not there.
+        MachineError: an extra that it asks for is not installed.
+    """
+    from dsrface.runtime.error_texts import error_texts
+    from dsrface.runtime.versions import require
+
+    for key, id in config.reads.items():
+        path = getattr(config, key)
+        if path is not None and not path.exists():
+            text = error_texts()[id]
+            raise DataError(text.what, id=id, where=path, hint=text.hint)
+    for module, extra in config.needs():
+        require(module, extra=extra)
 
 
 def import_command(name: str) -> Any:

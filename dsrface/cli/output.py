@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
+from dsrface.cli.missing import near_path
 from dsrface.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, DsrfaceError
 from dsrface.runtime.devices import is_out_of_memory, out_of_memory
 from dsrface.runtime.ending import ending_signals
@@ -103,8 +104,8 @@ class Output:
         self.note(f"{f'rank {rank}: ' if rank else ''}error: {error.message}", style="bold red")
         if error.where:
             self.note(f"  where  {error.where}")
-        if error.hint:
-            self.note(textwrap.indent(error.hint, " " * 9).replace(" " * 9, "  to do  ", 1))
+        if hint := "\n".join(filter(None, [near_path(error), error.hint])):
+            self.note(textwrap.indent(hint, " " * 9).replace(" " * 9, "  to do  ", 1))
         self.note(f"  about  dsrface explain {error.id}, exit code {error.exit_code}", style="dim")
 
 

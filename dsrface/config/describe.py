@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from dsrface.config.fields import OneOf
-from dsrface.config.sources import Config, tables_of
+from dsrface.config.sources import COMMAND_KEY, Config, tables_of
 
 _ABSURD = 1_000_000  # a bound from here on only keeps out what nobody means
 
@@ -112,7 +112,10 @@ def template(schema: type[Config], values: dict[str, Any]) -> str:
         schema: The command's root model.
         values: Dotted key to value, above the defaults (a preset).
     """
-    lines = [f"# Configuration of `dsrface {schema.command}`; delete what you do not change."]
+    lines = [
+        f"# Configuration of `dsrface {schema.command}`; delete what you do not change.",
+        tomli_w.dumps({COMMAND_KEY: schema.command}).strip(),
+    ]
     table = ""
     for key in keys(schema, values=values):
         *parents, leaf = key.name.split(".")
@@ -152,7 +155,7 @@ def bounds_of(field: FieldInfo) -> str:
 def default_of(field: FieldInfo) -> str:
     """Return a field's default as people type it; empty for none, for a switch and for a table."""
     value = field.default
-    if value is None or isinstance(value, bool | BaseModel) or value is PydanticUndefined:
+    if value is None or isinstance(value, (bool, BaseModel)) or value is PydanticUndefined:
         return ""
     return ",".join(map(_number_or_text, value)) if isinstance(value, tuple) else _number_or_text(value)
 

@@ -16,6 +16,7 @@ class EmbedConfig(Config):
     """Write the embeddings of a folder of aligned faces."""
 
     command: ClassVar[str] = "embed"
+    reads: ClassVar[Mapping[str, str]] = {"images": "folder-missing"}
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Networks and result": ("weights", "dsr", "out", "normalize"),
         "How it runs": ("on_bad_image", "workers", "device"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -78,6 +79,8 @@ class LoaderConfig(Config):
 
 class TrainingConfig(Config):
     """What both training commands take."""
+
+    reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set"}
 
     data: Path = Field(
         description="Data set folder, as `dsrface prepare` writes it, or flat vlr_images/, hr_images/."

@@ -17,6 +17,7 @@ class EvaluateConfig(Config):
     """Measure whether super-resolution and fine-tuning help, on persons that nothing was trained on."""
 
     command: ClassVar[str] = "evaluate"
+    reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set"}
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "What to measure": ("dsr", "dsr_outputs", "recogniser", "finetuned", "matrix"),
         "On which faces": ("vlr_size", "split", "pairs", "protocol"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -49,6 +50,10 @@ class ExportConfig(Config):
         "relative to the largest value for embeddings. None: 1e-4 in fp32, 0.01 in fp16, 0.2 in int8.",
     )
     force: bool = Field(False, description="Overwrite `out` when it exists.")
+
+    def needs(self) -> Iterable[tuple[str, str]]:
+        """Return what the format needs."""
+        return [(module, "onnx") for module in ("onnx", "onnxscript", "onnxruntime") if self.format == "onnx"]
 
     @model_validator(mode="after")
     def _check(self) -> Self:

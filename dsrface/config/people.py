@@ -62,6 +62,7 @@ class EnrolConfig(_NetworksConfig):
     """Write down how known people look, for `identify`."""
 
     command: ClassVar[str] = "enrol"
+    reads: ClassVar[Mapping[str, str]] = {"gallery": "folder-missing"}
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Networks and result": ("weights", "dsr", "out"),
         "From which score on a match counts": ("far", "calibrate", "threshold"),
@@ -87,6 +88,7 @@ class IdentifyConfig(_FacesConfig):
     """Say who is in photos, or that it is nobody who is enrolled."""
 
     command: ClassVar[str] = "identify"
+    reads: ClassVar[Mapping[str, str]] = {"photos": "folder-missing"}
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Known people and answers": ("gallery", "threshold", "top", "sheet"),
         "How it runs": ("align", "on_bad_image", "device"),

@@ -25,6 +25,7 @@ class PrecomputeConfig(Config):
     """Run a DSR once over a data set or a folder, and keep what it puts out."""
 
     command: ClassVar[str] = "precompute"
+    reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set", "input": "folder-missing"}
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Network and images": ("weights", "input", "output"),
         "What is kept": ("format", "variants", "force", "verify"),

@@ -17,6 +17,7 @@ class PrepareConfig(Config):
     """Photos to a data set."""
 
     command: ClassVar[str] = "prepare"
+    reads: ClassVar[Mapping[str, str]] = {"source": "no-source"}
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "What is made": ("vlr_sizes", "split", "degradation"),
         "What the photos are": ("align", "persons", "native"),

@@ -9,7 +9,7 @@ import difflib
 import os
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -32,6 +32,11 @@ class Config(BaseModel):
     command: ClassVar[str] = ""  # only a command's root model has one
     # Heading to the keys whose flags `--help` shows there; those in no group are shown by --help-all.
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    reads: ClassVar[Mapping[str, str]] = {}  # key of a path that must be there, to the error when it is not
+
+    def needs(self) -> Iterable[tuple[str, str]]:
+        """Return the modules of optional extras that these values ask for, each with its extra."""
+        return ()
 
     @classmethod
     def from_earlier(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,11 +68,13 @@ class Config(BaseModel):
         return value
 
 
+COMMAND_KEY = "command"  # of a file: what it configures
 MAX_WHOLE_NUMBER = 2**63 - 1
 MAX_PATH_PART_BYTES = 255
 _MAX_PROBLEMS = 8
 _MAX_DEPTH = 8  # tables within tables; the deepest schema has three
 _MAX_SHOWN = 200
+_ALIKE = 0.75
 _MAX_TOML_BYTES = 1024**2
 C = TypeVar("C", bound=Config)
 
@@ -168,7 +175,17 @@ def load_preset(schema: type[Config], name: str) -> dict[str, Any]:
 
 def to_toml(config: Config) -> str:
     """Return the complete configuration as TOML; feeding it back gives an equal configuration."""
-    return tomli_w.dumps(_without_none(config.model_dump(mode="json")))
+    values = _without_none(config.model_dump(mode="json"))
+    return tomli_w.dumps({COMMAND_KEY: config.command, **values} if config.command else values)
+
+
+def command_of(path: Path) -> str:
+    """Return the command that a configuration file says it is for; empty where it says nothing.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    return str(_read_toml(path).get(COMMAND_KEY, ""))
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -224,7 +241,13 @@ def _collect(
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     if config_file is not None:
-        given = schema.from_earlier(flatten(_read_toml(config_file)))
+        table = _read_toml(config_file)
+        named = table.pop(COMMAND_KEY, schema.command)
+        if named != schema.command:
+            raise UsageError(
+                f"The file is for {named}, not for {schema.command}.", id="bad-config", where=config_file
+            )
+        given = schema.from_earlier(flatten(table))
         _merge(values, origins, given, f"config {config_file}")
     for text in assignments:
         key, value = _parse_assignment(text)
@@ -336,9 +359,9 @@ def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str
                 if key in known:
                     lines[key] = f"{key}{_from(origins, key)} is not an option of {owner}."
                     continue
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+                near = _nearest(key, known)
                 lines[key] = f"Unknown key {key!r}{_from(origins, key)}." + (
-                    f" Did you mean {near[0]!r}?" if near else ""
+                    f" Did you mean {near!r}?" if near else ""
                 )
             continue
         while len(path) > 1 and ".".join(path) not in known:
@@ -358,6 +381,20 @@ def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str
     if len(told) > _MAX_PROBLEMS:
         told[_MAX_PROBLEMS:] = [f"... and {len(told) - _MAX_PROBLEMS} more like these."]
     return "\n".join(told)
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    """Return the known key that was probably meant, or an empty text: the last part counts first."""
+    parent, _, leaf = key.rpartition(".")
+
+    def likeness(other: str) -> tuple[float, bool, int]:
+        table, _, name = other.rpartition(".")
+        return difflib.SequenceMatcher(None, leaf, name).ratio(), table == parent, -other.count(".")
+
+    best = max(known, key=likeness)
+    if likeness(best)[0] >= _ALIKE:
+        return best
+    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.5)), "")
 
 
 def _place(place: Sequence[object], schema: type[BaseModel]) -> tuple[list[str], str]:

@@ -34,6 +34,11 @@ class ErrorText:
         parts = (f"error {self.id}, exit code {self.exit_code}", self.what, f"what to do: {self.do}")
         return "\n\n".join(textwrap.fill(_LINK.sub(r"\1", part), 90) for part in parts)
 
+    @property
+    def hint(self) -> str:
+        """What to do, for an error's own hint."""
+        return _LINK.sub(r"\1", self.do)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for --json."""
         return asdict(self)

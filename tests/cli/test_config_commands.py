@@ -21,6 +21,7 @@ def test_every_key_has_a_meaning_and_schema_command_and_file_agree(call, command
         assert key.meaning.endswith((".", ")")), f"{key.name}: {key.meaning!r}"
     text = call("config", "init", command).out
     values = tomllib.loads(text)
+    assert values.pop("command") == command
     assert all(key in known_keys(schema) for key in _flat(values))
 
 

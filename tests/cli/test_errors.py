@@ -145,7 +145,7 @@ def test_a_mistyped_command_is_met_with_the_nearest_one(call):
 def test_a_missing_argument_is_named_and_points_to_the_help(call):
     done = call("prepare")
     assert done.code == 2
-    assert "'source'" in done.err
+    assert "SOURCE is missing." in done.err
     assert "dsrface prepare --help" in done.err
 
 

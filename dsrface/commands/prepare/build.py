@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -101,8 +103,18 @@ def check_persons(config: PrepareConfig, persons: Collection[str], bad: Sequence
         f"{' and '.join(sorted(persons))}{left_out}.",
         id="too-few-persons",
         where=config.source,
-        hint="Add persons, or ask for fewer splits, e.g. --split 1,0,0.",
+        hint=_level_hint(config) + "Add persons, or ask for fewer splits, e.g. --split 1,0,0.",
     )
+
+
+def _level_hint(config: PrepareConfig) -> str:
+    """Return the command for the folder above, where the source is one person's folder of several there."""
+    above = config.source.resolve().parent
+    persons = [entry for entry in above.iterdir() if entry.is_dir()] if config.source.is_dir() else []
+    if len(persons) < len(SPLITS):
+        return ""
+    again = shlex.join(["dsrface", "prepare", os.path.relpath(above), str(config.data)])
+    return f"{os.path.relpath(above)} holds {len(persons)} folders like this one; did you mean\n{again}\n"
 
 
 def listed(reasons: Mapping[str, int]) -> str:

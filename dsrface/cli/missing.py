@@ -1,0 +1,63 @@
+"""What to say of missing values and paths: the words that people type, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dsrface.errors import DsrfaceError
+
+MISSING = re.compile(r"Missing value for '(\w+)'\.")
+
+
+def typed_names(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the flag or the argument that each parameter of a command is on the command line."""
+    names = {}
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        for item in getattr(parameter.annotation, "__metadata__", ()):
+            declared = [
+                text for text in getattr(item, "param_decls", None) or () if str(text).startswith("--")
+            ]
+            flag = declared[0] if declared else f"--{parameter.name.replace('_', '-')}"
+            is_argument = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+            names[parameter.name] = item.metavar or parameter.name.upper() if is_argument else flag
+    return names
+
+
+def missing_hint(command: str, flags: Mapping[str, object]) -> str:
+    """Return what to type when a value is missing or wrong; with the VLR sizes of the data set, if any."""
+    data = flags.get("data")
+    if "vlr_size" in flags and flags["vlr_size"] is None and isinstance(data, Path):
+        sizes = _vlr_sizes(data)
+        if sizes:
+            again = shlex.join(["dsrface", command, str(data), "--vlr-size", str(sizes[0])])
+            return f"{data} holds VLR faces of {', '.join(map(str, sizes))} px:\n{again} ..."
+    return f"dsrface {command} --help; dsrface config show {command} lists every key."
+
+
+def near_path(error: DsrfaceError) -> str:
+    """Return a question after the entry that a path which is not there probably meant; empty without one."""
+    if not error.where or (not error.id.startswith("no-") and not error.id.endswith("-missing")):
+        return ""
+    path = Path(str(error.where))
+    try:
+        if path.exists() or not path.parent.is_dir():
+            return ""
+        near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
+    except (OSError, ValueError):  # what is named is no path
+        return ""
+    return f"Did you mean {path.with_name(near[0])}?" if near else ""
+
+
+def _vlr_sizes(data: Path) -> list[int]:
+    try:
+        info = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
+        return [int(size) for size in info["sizes"]["vlr_px"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -1,0 +1,70 @@
+"""Values and paths that are missing: named as people type them, with the very command to type next."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A folder that says which VLR sizes it holds, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data60").mkdir()
+    text = json.dumps({"sizes": {"high_px": 112, "vlr_px": [16, 24]}})
+    (tmp_path / "data60" / "dataset.json").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_a_missing_flag_is_named_with_what_the_data_set_has(call, data):
+    shown = call("train-dsr", "data60").err
+    assert "error: --vlr-size is missing." in shown
+    assert "data60 holds VLR faces of 16, 24 px:" in shown
+    assert "dsrface train-dsr data60 --vlr-size 16" in shown
+    assert "DATA is missing." in call("train-dsr").err
+
+
+@pytest.mark.parametrize(
+    "words", [("train-dsr", "data6", "--vlr-size", "16"), ("evaluate", "data6", "--vlr-size", "16")]
+)
+def test_a_path_that_is_not_there_is_met_with_the_nearest_one(call, data, words):
+    done = call(*words)
+    assert done.code == 3
+    assert "Did you mean data60?" in done.err
+
+
+def test_what_is_not_there_is_said_before_torch_is_loaded(call, data, monkeypatch):
+    def refuse(name):
+        raise AssertionError(f"{name} was imported")
+
+    monkeypatch.setattr("dsrface.cli.execute.import_command", refuse)
+    for words in (
+        ("prepare", "nosuch", "out"),
+        ("precompute", "nosuch", "--weights", "w"),
+        ("embed", "nosuch", "--out", "e.npz"),
+        ("identify", "nosuch", "--gallery", "g.npz"),
+    ):
+        assert call(*words).code == 3, words
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done = call("export", "run", "--format", "onnx")
+    assert (done.code, "[onnx]" in done.err) == (5, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("engine.epochs", "epochs"), ("engine.batchsize", "batch_size"), ("epoch", "epochs")]
+)
+def test_did_you_mean_compares_the_last_part_of_a_key(call, data, key, meant):
+    shown = call("train-dsr", "data60", "--vlr-size", "16", "--set", f"{key}=1").err
+    assert f"Did you mean {meant!r}?" in shown
+
+
+def test_a_file_that_init_writes_is_valid_and_knows_its_command(call, data):
+    call("config", "init", "train-dsr", "--preset", "tiny", "--out", "dsr.toml")
+    for words in (("dsr.toml",), ("train-dsr", "dsr.toml")):
+        done = call("config", "validate", *words)
+        assert done.code == 0, done.err
+        assert "left to the command line: data, vlr_size" in done.out
+    assert "is for train-dsr, not for finetune" in call("finetune", "--config", "dsr.toml").err
+    (data / "bare.toml").write_text("epochs = 3\n", encoding="utf-8")
+    assert "dsrface config validate COMMAND bare.toml" in call("config", "validate", "bare.toml").err
