@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dsrface.doctor.groups import GROUPS, grouped, headline
 from dsrface.doctor.report import NEED_ATTENTION, Finding, Report
 from dsrface.doctor.sizing.account import parts_line
+from dsrface.doctor.sizing.what_if import what_if_line
 from dsrface.runtime.text import printable, without_addresses
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Page:
             self.text(f"keeps a device busy up to items/s, by workers: {seen}", indent=indent)
         if parts := parts_line(recommended):
             self.text(parts, indent=indent, rest=indent + "  ")
+        self.text(what_if_line(recommended["what_if"]), indent=indent, rest=indent + "  ")
         tight = [f"{name} {most}" for name, most in recommended["caps"].items() if most < _MANY_WORKERS]
         if tight and verbose:
             self.text(f"most workers by: {', '.join(tight)}", indent=indent)

@@ -29,11 +29,12 @@ from dsrface.doctor.process import probe
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.report import Finding, Report, in_order
 from dsrface.doctor.request import wanted_checks
-from dsrface.doctor.sizing.account import account
+from dsrface.doctor.sizing.account import COLLATE, account
 from dsrface.doctor.sizing.limits import open_files_limit
 from dsrface.doctor.sizing.loader_model import LoaderFacts, Recommendation, Window
 from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.doctor.sizing.recommend import candidates, launch_check, overlap_cap, recommend
+from dsrface.doctor.sizing.what_if import what_if
 from dsrface.doctor.steps import Steps
 from dsrface.errors import UsageError
 from dsrface.events import CheckDone, Event
@@ -273,7 +274,12 @@ class _Examination:
             f"{recommendation.flags()} (confidence {recommendation.confidence}): {recommendation.reason}"
         )
         self.findings.add(RECOMMEND.finding("info", summary))
-        return recommendation.to_dict() | account(cost, found.parts, found.batch_parts)
+        predictions = what_if(facts, recommendation.measurements, found.parts, kept_pixels=found.kept_pixels)
+        return {
+            **recommendation.to_dict(),
+            **account(cost, found.parts, found.batch_parts),
+            "what_if": [each.to_dict() for each in predictions],
+        }
 
     def _obeying(self, recommendation: Recommendation, *, must_be_zero: bool) -> Recommendation:
         """Return the settings with what the findings forbid taken out of them."""
@@ -343,6 +349,7 @@ class _Examination:
             worker_bytes=found.worker_bytes,
             has_gpu=self._sees_gpu(),
             must_be_zero=self._obstacle(found),
+            collate_s=found.batch_parts.get(COLLATE, 0.0),
             extra_caps=caps,
         )
 

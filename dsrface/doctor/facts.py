@@ -39,6 +39,8 @@ class SurveyFacts:
         cost: Of one item; None when none could be measured.
         parts: Seconds of an item by name, see `sizing.parts`.
         batch_parts: Seconds of an item by what is done with its batch, see `sizing.handover`.
+        decoded_pixels: Pixels that are decoded for an item.
+        item_elements: Numbers in the largest tensor of an item.
         batch_bytes: Tensor bytes of one collated batch.
         tensors_per_batch: Tensors in one.
         batch_fails: Items do not collate to a batch.
@@ -65,6 +67,8 @@ class SurveyFacts:
     cost: ItemCost | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
     batch_parts: Mapping[str, float] = field(default_factory=dict)
+    decoded_pixels: float = 0.0
+    item_elements: float = 0.0
     batch_bytes: int = 0
     tensors_per_batch: int = 1
     batch_fails: bool = False
@@ -80,6 +84,11 @@ class SurveyFacts:
     shards: int | None = None
     startup_s: float = 0.0
     worker_bytes: int = ASSUMED_WORKER_BYTES
+
+    @property
+    def kept_pixels(self) -> float:
+        """Share of the decoded pixels that an item keeps, with three colours; 1 when no image was seen."""
+        return min(1.0, self.item_elements / 3 / self.decoded_pixels) if self.decoded_pixels else 1.0
 
     def for_proof(self) -> dict[str, Any]:
         """Return what the proof with workers needs of the survey."""

@@ -6,6 +6,7 @@ from html import escape
 
 from dsrface.doctor.report import Finding, Report
 from dsrface.doctor.sizing.account import parts_line
+from dsrface.doctor.sizing.what_if import what_if_line
 
 _COLOURS = {"fail": "#b3261e", "error": "#8e24aa", "warn": "#b26a00"}
 
@@ -16,6 +17,7 @@ def report_html(report: Report) -> str:
     use = ""
     if report.recommendation is not None:
         lines = [str(report.recommendation["reason"]), parts_line(report.recommendation)]
+        lines.append(what_if_line(report.recommendation["what_if"]))
         reasons = "<br>".join(escape(line) for line in lines if line)
         use = (
             f"<p>Use <code>DataLoader(..., {escape(report.recommendation['flags'])})</code><br>{reasons}</p>"

@@ -22,10 +22,10 @@ from dsrface.doctor.passes import Passes, judge_state
 from dsrface.doctor.proof.fingerprint import fingerprint
 from dsrface.doctor.proof.reference import Reference
 from dsrface.doctor.reporter import Reporter
-from dsrface.doctor.sizing.handover import batch_costs
+from dsrface.doctor.sizing.handover import batch_costs, elements_of
 from dsrface.doctor.sizing.measure import ItemCost, at_least, measure_items, spread_indices
 from dsrface.doctor.sizing.memory import tensor_sizes
-from dsrface.doctor.sizing.parts import parts_of
+from dsrface.doctor.sizing.parts import Parts, parts_of
 from dsrface.doctor.subject import Subject
 from dsrface.doctor.targets import Target
 from dsrface.doctor.trace.pickling import Trace, trace
@@ -34,7 +34,7 @@ from dsrface.runtime.user_code import place_of
 _ITEMS = 32
 _SAME_AGAIN_S = 2.0  # further passes over the same items are made when one takes no longer
 _MEASURED_ITEMS = 40
-_PARTS_SHARE = 0.5  # of the seconds for measuring, once more
+_PARTS_SHARE = 0.3  # of the seconds for measuring, once more
 _MOST_KEYS = 4096
 _JUDGED = 4
 _END = object()
@@ -143,7 +143,8 @@ class _Stage:
         return replace(
             self.facts,
             cost=cost,
-            parts=parts,
+            parts=parts.seconds,
+            decoded_pixels=parts.decoded_pixels,
             rngs=passes.drawn,
             states=passes.states or passes.before.iterators,
             counters=passes.counters,
@@ -216,7 +217,8 @@ class _Stage:
             with contextlib.suppress(Exception):  # foreign code; ds.output tells of it
                 costs = batch_costs(self.target.collate_fn or default_collate, seen.items, seen.batch)
                 each = {name: seconds / len(seen.items) for name, seconds in costs.items()}
-                self.facts = replace(self.facts, batch_parts=each)
+                elements = elements_of(seen.batch, len(seen.items))
+                self.facts = replace(self.facts, batch_parts=each, item_elements=elements)
 
     def _more_passes(self, passes: Passes) -> None:
         if self.target.is_iterable or self.seen.duration_s > _SAME_AGAIN_S or len(self.good_keys) < 2:
@@ -240,7 +242,7 @@ class _Stage:
             except Exception:  # noqa: BLE001, S112 - reported by ds.items when it happens at first
                 continue
 
-    def _cost(self) -> tuple[ItemCost | None, dict[str, float]]:
+    def _cost(self) -> tuple[ItemCost | None, Parts]:
         """Return what an item costs, and its time by name."""
         budget_s = float(self.request["measure_s"])
         is_slow = self.seen.duration_s > self.request["load_s"] and not self.target.is_iterable
@@ -250,12 +252,12 @@ class _Stage:
             cost = measure_items(fetch, keys, budget_s=budget_s, min_items=min_items, warm_up=warm_up)
         except Exception:  # noqa: BLE001 - ds.items has reported it
             traceback.print_exc()
-            return None, {}
+            return None, Parts()
         try:
             return cost, parts_of(fetch, keys, self.target.dataset, budget_s=_PARTS_SHARE * budget_s)
         except Exception:  # noqa: BLE001 - foreign code that looks at who calls it
             traceback.print_exc()
-            return cost, {}
+            return cost, Parts()
 
     def _in_random_order(self) -> tuple[Callable[[Any], None], list[Any]]:
         """Return what loads an item, noting those that raise, and keys."""

@@ -35,8 +35,8 @@ from dsrface.errors import DsrfaceError
 from dsrface.runtime.text import count_text
 from dsrface.runtime.user_code import place_of, short_path
 
-_THREADS_KEYS, _THREADS_FEWEST = 32, 2
-_THREADS_S, _THREADS_TIMES = 1.0, 5  # seconds for it; each item is loaded so often
+_THREADS_KEYS, _THREADS_FEWEST = 16, 2
+_THREADS_SHARE, _THREADS_TIMES = 0.15, 5  # of the seconds for loading; each item is loaded so often
 
 
 def device_of(tensor: torch.Tensor) -> str:
@@ -86,13 +86,15 @@ def survey(request: Mapping[str, Any], report: Reporter, target: Target | None =
     if target.is_iterable:
         facts = replace(facts, shards=most_workers(target, report))
     report("facts", **facts.to_dict())
-    _try_threads(target, facts, report)
+    _try_threads(target, facts, report, request)
 
 
-def _try_threads(target: Target, facts: SurveyFacts, report: Reporter) -> None:
+def _try_threads(target: Target, facts: SurveyFacts, report: Reporter, request: Mapping[str, Any]) -> None:
     """Load items in two threads; the last thing that is done, for it may be the process's end."""
     item_s = facts.cost.wall_s if facts.cost is not None else 0.0
-    number = min(_THREADS_KEYS, int(_THREADS_S / (_THREADS_TIMES * max(item_s, 1e-9))))
+    number = min(
+        _THREADS_KEYS, int(_THREADS_SHARE * request["load_s"] / (_THREADS_TIMES * max(item_s, 1e-9)))
+    )
     if target.is_iterable or number < _THREADS_FEWEST or facts.cost is None:
         reason = "a stream has no keys" if target.is_iterable else "items take too long to try"
         report.check(THREADS.finding("skip", reason))

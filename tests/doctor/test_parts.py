@@ -68,16 +68,14 @@ def photos(tmp_path_factory):
 
 def test_each_part_is_named_and_together_they_are_the_item(photos):
     before = builtins.open, io.open, Image.open, ImageFile.ImageFile.load
-    found = parts_of(photos.__getitem__, range(60), photos, budget_s=0.5)
-    begin = time.perf_counter()
-    for index in range(20):
-        photos[index]
-    plain = (time.perf_counter() - begin) / 20
+    parts = parts_of(photos.__getitem__, range(60), photos, budget_s=0.5)
+    found = parts.seconds
+    assert parts.decoded_pixels == 1600
     assert {"Blur", "ToTensor", "decode", "open and read"} <= set(found)
     [line] = [name for name in found if "nobody's function" in name]
     assert "test_parts.py:" in line
     assert found["Blur"] > found[line] > 0
-    assert sum(found.values()) == pytest.approx(plain, rel=0.5)  # of another moment
+    assert sum(found.values()) > 0.006  # both sleeps
     assert found[UNEXPLAINED] < 0.1 * sum(found.values())
     assert (builtins.open, io.open, Image.open, ImageFile.ImageFile.load) == before
     assert "__call__" not in vars(Blur)
@@ -85,7 +83,7 @@ def test_each_part_is_named_and_together_they_are_the_item(photos):
 
 def test_items_of_a_stream_resume_where_they_stood():
     items = stream()
-    found = parts_of(lambda _: next(items), range(40), None, budget_s=0.2)
+    found = parts_of(lambda _: next(items), range(40), None, budget_s=0.2).seconds
     assert any("time.sleep(0.002)" in name for name in found)
 
 
@@ -105,7 +103,7 @@ def test_a_file_reads_as_ever_while_it_is_timed(tmp_path):
             seen.append((rows.name, rows.mode, rows.readline(), rows.read(), rows.tell()))
         seen.append(file.read_bytes())
 
-    found = parts_of(fetch, range(8), None, budget_s=0.1)
+    found = parts_of(fetch, range(8), None, budget_s=0.1).seconds
     assert set(seen) == {(str(file), "rb", b"one\n", b"two\n", 8), b"one\ntwo\n"}
     assert found["open and read"] > 0
 

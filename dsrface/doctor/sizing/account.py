@@ -7,7 +7,7 @@ from typing import Any
 
 from dsrface.doctor.sizing.measure import ItemCost
 
-OTHER, UNEXPLAINED = "other", "unexplained"
+OTHER, UNEXPLAINED, COLLATE = "other", "unexplained", "collate"
 _LEAST_SHARE = 0.01
 _MOST_PARTS = 10
 

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten
 
+from dsrface.doctor.sizing.account import COLLATE
 from dsrface.doctor.sizing.loader_model import BATCH_OVERHEAD_S
 
-COLLATE, SEND, PIN = "collate", "send to the training process", "pin"
+SEND, PIN = "send to the training process", "pin"
 _TIMES = 3
 _LONG_S = 0.3  # is not repeated
 
@@ -37,6 +38,12 @@ def batch_costs(collate: Callable[[Any], Any], items: Any, batch: Any) -> dict[s
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found[PIN] = _median(lambda: time_of(lambda: [tensor.pin_memory() for tensor in dense]))
     return found
+
+
+def elements_of(batch: Any, num_items: int) -> float:
+    """Return the numbers in the largest tensor of a batch, per item."""
+    leaves = [part.numel() for part in tree_flatten(batch)[0] if isinstance(part, torch.Tensor)]
+    return max(leaves, default=0) / num_items
 
 
 def time_of(action: Callable[[], Any]) -> float:

@@ -1,12 +1,11 @@
 """The model of a loader: what it rests on, what it predicts, and what is recommended from it.
 
-One item takes l seconds, of which c processor seconds (its own, and those of other threads and processes) are
-spent; it costs o seconds more on either side when it comes from another process, which receives at most one
-in r. n workers on C cores supply X(n) = min(n / (l + o), C / (c + 2 o), 1 / r) items a second, none supply
-X(0) = 1 / l. With a
-consumer of R items a second an item takes T(0) = 1/X(0) + 1/R without workers, for then loading and consuming
-take turns, and T(n) = max(1/X(n), 1/R) with them. The fewest workers within 5 % of the best T win, below caps
-that each carry a name.
+One item takes l seconds, collating included, of which c processor seconds (its own, and those of other
+threads and processes) are spent; it costs o seconds more on either side when it comes from another process,
+which receives at most one in r. n workers on C cores supply X(n) = min(n / (l + o), C / (c + 2 o), 1 / r)
+items a second, none supply X(0) = 1 / l. With a consumer of R items a second an item takes T(0) = 1/X(0) +
+1/R without workers, for then loading and consuming take turns, and T(n) = max(1/X(n), 1/R) with them. The
+fewest workers within 5 % of the best T win, below caps that each carry a name.
 """
 
 from __future__ import annotations
@@ -45,6 +44,7 @@ class LoaderFacts:
         has_gpu: Whether batches go to a CUDA device.
         must_be_zero: Why workers cannot be used at all; empty when they can.
         extra_caps: Further limits by name.
+        collate_s: Processor seconds of an item that making its batch takes.
     """
 
     cost: ItemCost
@@ -63,6 +63,7 @@ class LoaderFacts:
     has_gpu: bool = False
     must_be_zero: str = ""
     extra_caps: Mapping[str, int] = field(default_factory=dict)
+    collate_s: float = 0.0
 
     def ipc_s(self) -> float:
         """Return o: the processor seconds an item costs more when it comes from a worker."""
@@ -70,10 +71,10 @@ class LoaderFacts:
 
     def supply(self, num_workers: int) -> float:
         """Return X(n) in items per second, on an otherwise idle machine."""
-        own = max(self.cost.own_s, 1e-9)
+        own = max(self.cost.own_s + self.collate_s, 1e-9)
         if num_workers == 0:
             return 1 / own
-        busy = self.cost.processor_s + 2 * self.ipc_s()  # sending and receiving
+        busy = self.cost.processor_s + self.collate_s + 2 * self.ipc_s()  # sending and receiving
         receive = self.batch_size / BATCH_OVERHEAD_S
         return min(num_workers / (own + self.ipc_s()), self.cores.effective / busy, receive)
 

@@ -16,7 +16,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
@@ -24,10 +25,11 @@ from dsrface.doctor.sizing.account import UNEXPLAINED
 from dsrface.runtime.user_code import is_users, short_path
 
 READ, DECODE, NETWORK = "open and read", "decode", "network"
+_LOAD = "ImageFile.load"
 # Module and name there -> what it does. A module that is not loaded is not used.
 _KNOWN = (
     ("PIL.Image", "open", READ),
-    ("PIL.ImageFile", "ImageFile.load", DECODE),
+    ("PIL.ImageFile", _LOAD, DECODE),
     ("cv2", "imread", DECODE),
     ("cv2", "imdecode", DECODE),
     ("torchvision.io.image", "read_file", READ),
@@ -53,11 +55,26 @@ _CODE_COLUMNS = 44
 _FEWEST_ITEMS = 3
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What an item consists of.
+
+    Args:
+        seconds: By name, the longest first, with what is unexplained at the end; they add up to what an item
+            takes when nothing is noted.
+        decoded_pixels: Pixels that Pillow decodes for an item.
+    """
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    decoded_pixels: float = 0.0
+
+
 class Meter:
     """Adds up seconds by name, of one thread; inner names are not part of the outer ones."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.pixels = 0
         self._stack: list[str] = []
         self._last = 0.0
         self._thread = threading.get_ident()
@@ -126,12 +143,8 @@ class Meter:
         return self._trace_lines
 
 
-def parts_of(
-    fetch: Callable[[Any], Any], keys: Iterable[Any], dataset: Any, *, budget_s: float
-) -> dict[str, float]:
-    """Return by name the seconds of an item, the longest first, with what is unexplained at the end.
-
-    They add up to what an item takes when nothing is noted.
+def parts_of(fetch: Callable[[Any], Any], keys: Iterable[Any], dataset: Any, *, budget_s: float) -> Parts:
+    """Load items, and return where their time goes.
 
     Args:
         fetch: Loads one item.
@@ -157,12 +170,12 @@ def parts_of(
         if (spent > budget_s and len(plain) >= _FEWEST_ITEMS) or spent > 4 * budget_s:
             break
     if not plain:
-        return {}
+        return Parts()
     named = {name: seconds / noted for name, seconds in meter.seconds.items() if name != UNEXPLAINED}
     total, known = sum(plain) / len(plain), sum(named.values())
     scale = min(1.0, total / known) if known else 1.0  # noting takes time itself, above all for lines
     found = {name: scale * named[name] for name in sorted(named, key=lambda name: -named[name])}
-    return {**found, UNEXPLAINED: max(0.0, total - known)}
+    return Parts({**found, UNEXPLAINED: max(0.0, total - known)}, meter.pixels / noted)
 
 
 def _replacements(meter: Meter, dataset: Any) -> Iterator[tuple[Any, str, Any]]:
@@ -177,12 +190,25 @@ def _replacements(meter: Meter, dataset: Any) -> Iterator[tuple[Any, str, Any]]:
         function = getattr(owner, name, None)
         if function is None:
             continue
-        timed = meter.timed(function, what)
+        timed = meter.timed(_counted(meter, function) if path == _LOAD else function, what)
         owners = [owner] if classes else _holders(name, function)
         for holder in owners:
             yield holder, name, timed
     for kind in _transforms(dataset):
         yield kind, "__call__", meter.timed(kind.__call__)
+
+
+def _counted(meter: Meter, load: Callable[..., Any]) -> Callable[..., Any]:
+    """Return Pillow's load, counting the pixels of images that it decodes."""
+
+    @functools.wraps(load)
+    def counted(image: Any, *args: Any, **kwargs: Any) -> Any:
+        is_decoded = not image.tile
+        found = load(image, *args, **kwargs)
+        meter.pixels += 0 if is_decoded else image.width * image.height
+        return found
+
+    return counted
 
 
 @contextlib.contextmanager
