@@ -7,8 +7,9 @@ import os
 import pickle
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -295,16 +296,17 @@ def _failure(key: Any, error: BaseException) -> dict[str, Any]:
     }
 
 
-def _stream(target: Target) -> tuple[Callable[[Any], None], range]:
+def _stream(target: Target) -> tuple[Callable[[Any], None], Iterable[Any]]:
     """The items of an iterator cost their time in `next`, so that is fetched; it begins again at its end."""
     iterator = iter(target.dataset)
+    is_spent = False
 
     def fetch(_: int) -> None:
-        nonlocal iterator
+        nonlocal iterator, is_spent
         try:
             next(iterator)
         except StopIteration:
             iterator = iter(target.dataset)
-            next(iterator)
+            is_spent = next(iterator, _END) is _END  # it does not begin again
 
-    return fetch, range(100_000)
+    return fetch, takewhile(lambda _: not is_spent, range(100_000))

@@ -37,9 +37,14 @@ class Found(Reporter):
 
 def examine(name, *, methods=("spawn",), spec=None):
     """Return the checks of a survey made in this process, by id."""
+    return surveyed(spec or f"doctor_faults:{name}", methods=methods)[0]
+
+
+def surveyed(spec, *, methods=("fork",)):
+    """Return the checks of a survey made in this process, by id, and what it learned."""
     found = Found()
     request = {
-        "target": {"spec": spec or f"doctor_faults:{name}", "args": None},
+        "target": {"spec": spec, "args": None},
         "methods": list(methods),
         "num_workers": 2,
         "memory_bytes": 8 << 30,
@@ -51,7 +56,7 @@ def examine(name, *, methods=("spawn",), spec=None):
     threads = torch.get_num_threads()
     survey.survey(request, found)
     torch.set_num_threads(threads)
-    return found.checks
+    return found.checks, found.facts
 
 
 def prove(name, method, *, module="doctor_faults", facts=None):

@@ -117,6 +117,13 @@ def _fault(
     )
 
 
+_NO_NETWORK_FIX = (
+    "Take the network out of the data set: run it once, or on the batch in the training loop; see the two "
+    "ways out below."
+)
+_NO_CUDA_FIX = "Keep it on the CPU (tensor.cpu()), and move batches in the training loop."
+
+
 def _cuda(trace: Trace, methods: Sequence[str]) -> Finding:
     gpu_modules = [module for module in trace.modules if module.is_on_gpu]
     inside = tuple(f"{module.path}." for module in gpu_modules)
@@ -133,7 +140,7 @@ def _cuda(trace: Trace, methods: Sequence[str]) -> Finding:
             f"{first.path} is on {first.device} ({size_text(first.bytes)}){more(members)}",
             where=places(members),
             matters="\n".join(verdicts),
-            fix="Keep networks and CUDA tensors out of the data set; see the two ways out below.",
+            fix=_NO_NETWORK_FIX if gpu_modules else _NO_CUDA_FIX,
             data=data,
         )
     networks = [module for module in trace.modules if module.bytes]

@@ -100,7 +100,7 @@ def _repeats(draws: Draws, target: Target, survey: Mapping[str, Any], data: Mapp
     init = target.worker_init_fn
     name = getattr(init, "__name__", "worker_init_fn") if init is not None else ""
     seeds = draws.same_seeds if draws.equal_workers else draws.fixed_seeds
-    paths = [*survey.get("rngs", ()), *survey.get("states", ())]
+    paths = [*survey.get("rngs", ()), *survey.get("states", ())] or _hidden_generator(target)
     if init is not None and seeds:
         who = f"worker_init_fn {name} puts the generator of {', '.join(seeds)} into the same state"
         code = getattr(init, "__code__", None)
@@ -122,6 +122,14 @@ def _repeats(draws: Draws, target: Target, survey: Mapping[str, Any], data: Mapp
         fix=_SEED_FIX,
         data=dict(data),
     )
+
+
+def _hidden_generator(target: Target) -> list[str]:
+    """Return the path of a generator that is no member: in a closure, in an object of another library."""
+    from dsrface.doctor.proof.owners import find
+
+    way = find({"dataset": target.dataset, "collate_fn": target.collate_fn}, repeats_in_workers)
+    return [way[-1][0]] if way else []
 
 
 def _natural(starts: list[Start]) -> str:

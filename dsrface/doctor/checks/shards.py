@@ -69,6 +69,16 @@ def _shards(proof: Proof) -> Finding | None:
             fix=_FIX,
             data=data,
         )
+    stated = proof.target.num_items()
+    if found.num_alone and stated not in (None, found.num_alone):
+        return SHARDS.finding(
+            "warn",
+            f"__len__ says {stated}, and the stream delivers {found.num_alone} items",
+            where="dataset.__len__",
+            matters="Schedulers, progress bars and len(loader) count by the length; torch warns of it.",
+            fix="Let __len__ return the number of items that __iter__ yields, or leave it out.",
+            data=data,
+        )
     return SHARDS.finding("pass", f"{items} items from {num_workers} workers, none twice", data=data)
 
 

@@ -20,6 +20,10 @@ _COUNT_FIX = (
     "Let the item follow from its index (and from an epoch that the main program sets); or count in shared "
     "memory: torch.zeros((), dtype=torch.int64).share_memory_()."
 )
+_LIST_FIX = (
+    "Let the item follow from its index, and hand work out by a sampler, in the main process: what is taken "
+    "off a list is taken by every worker."
+)
 _IN_PLACE_FIX = "Leave members as they are and change a copy: tensor.clone(), array.copy(), list(members)."
 
 
@@ -47,7 +51,7 @@ def _state(items: Loading) -> Finding | None:
             where="\n".join(passes.counters[:_SHOWN]),
             matters="Each worker changes a copy of its own, from the same start: items differ from those of "
             "num_workers=0, and repeat.",
-            fix=_COUNT_FIX if after is not None else _IN_PLACE_FIX,
+            fix=_fix(passes, first),
             data={**data, "blocks": ["fork", "spawn", "forkserver"]},
         )
     found = (
@@ -65,6 +69,12 @@ def _state(items: Loading) -> Finding | None:
             data=data,
         )
     return STATE.finding("pass", f"{count_text(passes.num_items, 'item')} leave nothing behind", data=data)
+
+
+def _fix(passes: Passes, path: str) -> str:
+    if path in passes.once.values:
+        return _COUNT_FIX
+    return _LIST_FIX if path in passes.once.lengths else _IN_PLACE_FIX
 
 
 def _containers(passes: Passes, num_items: int | None, num_workers: int, memory_bytes: int) -> Finding | None:

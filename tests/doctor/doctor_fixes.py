@@ -1,0 +1,488 @@
+"""Pairs of data sets: `<Name>Fault` has a fault, `<Name>Fixed` is the same with the printed fix applied."""
+
+# ruff: noqa: SIM115, PLW0603 - open files and late module variables are the specimens
+
+from __future__ import annotations
+
+import collections
+import functools
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from multiprocessing import shared_memory
+from pathlib import Path
+
+import numpy as np
+import torch
+from judgment import OwnGenerator
+from torch.utils.data import Dataset, IterableDataset, Subset, get_worker_info
+
+NUM = 200
+STREAM = 60  # short enough to be read whole on a busy machine
+LATE = 1
+
+
+class Base(Dataset):
+    def __len__(self):
+        return NUM
+
+    def __getitem__(self, index):
+        return torch.tensor([float(index)])
+
+
+class CounterFault(Base):
+    def __init__(self):
+        self.count = 0
+
+    def __getitem__(self, index):
+        self.count += 1
+        return torch.tensor([index, self.count])
+
+
+class CounterFixed(Base):
+    def __getitem__(self, index):
+        return torch.tensor([index, index + 1])
+
+
+class InPlaceFault(Base):
+    def __init__(self):
+        self.images = torch.zeros(NUM, 4)
+
+    def __getitem__(self, index):
+        self.images[index] += 1
+        return self.images[index].clone()
+
+
+class InPlaceFixed(InPlaceFault):
+    def __getitem__(self, index):
+        return self.images[index].clone() + 1
+
+
+class WorkListFault(Base):
+    def __init__(self):
+        self.todo = list(range(100_000))
+
+    def __getitem__(self, index):
+        return torch.tensor([self.todo.pop()])
+
+
+WorkListFixed = Base
+
+
+class GrowthFault(Base):
+    def __init__(self):
+        self.seen = []
+
+    def __getitem__(self, index):
+        self.seen.append(index)
+        return torch.tensor([index])
+
+
+class GrowthFixed(GrowthFault):
+    def __init__(self):
+        self.seen = collections.deque(maxlen=4)
+
+
+class CacheFault(Base):
+    """A cache without bound, of a size that no machine holds."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def __len__(self):
+        return 10**6
+
+    def load(self, index):
+        return torch.zeros(1000) + index
+
+    def __getitem__(self, index):
+        if index not in self.kept:
+            self.kept[index] = self.load(index)
+        return self.kept[index]
+
+
+class CacheFixed(CacheFault):
+    def __init__(self):
+        self.load = functools.lru_cache(maxsize=8)(super().load)
+
+    def __getitem__(self, index):
+        return self.load(index)
+
+
+class ThreadsLeftFault(Base):
+    def __init__(self):
+        self.is_over = threading.Event()
+
+    def start(self):
+        thread = threading.Thread(target=self.is_over.wait, args=(5,), daemon=True)
+        thread.start()
+        return thread
+
+    def __getitem__(self, index):
+        self.start()
+        return torch.tensor([index])
+
+
+class ThreadsLeftFixed(ThreadsLeftFault):
+    def __getitem__(self, index):
+        thread = self.start()
+        self.is_over.set()
+        thread.join()
+        return torch.tensor([index])
+
+
+class SharedMemoryFault(Base):
+    def __getitem__(self, index):
+        block = shared_memory.SharedMemory(create=True, size=64)
+        block.close()
+        return self.done(block, index)
+
+    def done(self, block, index):
+        return torch.tensor([index])
+
+
+class SharedMemoryFixed(SharedMemoryFault):
+    def done(self, block, index):
+        block.unlink()
+        return torch.tensor([index])
+
+
+class FilesFault(Base):
+    def __init__(self):
+        self.folder = tempfile.mkdtemp()
+
+    def __getitem__(self, index):
+        file, _ = tempfile.mkstemp(dir=self.folder)
+        os.write(file, bytes(1000))
+        os.close(file)
+        return torch.tensor([index])
+
+
+class FilesFixed(FilesFault):
+    def __getitem__(self, index):
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            file.write(bytes(1000))
+        return torch.tensor([index])
+
+
+class OneFileFault(Base):
+    def __init__(self):
+        self.folder = tempfile.mkdtemp()
+
+    def __getitem__(self, index):
+        Path(self.folder, "last.txt").write_text(str(index))
+        return torch.tensor([index])
+
+
+class OneFileFixed(OneFileFault):
+    def __getitem__(self, index):
+        return torch.tensor([index])
+
+
+class DescriptorsFault(Base):
+    def __init__(self):
+        self.kept = []
+
+    def __getitem__(self, index):
+        self.kept.append(open(__file__, "rb"))
+        return torch.tensor([index])
+
+
+class DescriptorsFixed(Base):
+    def __getitem__(self, index):
+        with open(__file__, "rb") as file:
+            file.read(1)
+        return torch.tensor([index])
+
+
+class BufferFault(Base):
+    def __init__(self):
+        self.buffer = np.zeros(4, np.float32)
+
+    def __getitem__(self, index):
+        self.buffer[:] = index
+        return torch.from_numpy(self.buffer)
+
+
+class BufferFixed(BufferFault):
+    def __getitem__(self, index):
+        self.buffer[:] = index
+        return torch.from_numpy(self.buffer.copy())
+
+
+class NoneFault(Base):
+    def __getitem__(self, index):
+        return torch.tensor([index]) if index else None
+
+
+class NoneFixed(Base):
+    pass
+
+
+class SampleFault(Base):
+    def __getitem__(self, index):
+        if index == 0:
+            raise ValueError("cut off")
+        return torch.tensor([index])
+
+
+def SampleFixed():
+    return Subset(SampleFault(), range(1, NUM))
+
+
+class StopFault(Base):
+    def rest(self, index):
+        return iter(range(index, NUM - 1))
+
+    def __getitem__(self, index):
+        return torch.tensor([next(self.rest(index))])
+
+
+class StopFixed(StopFault):
+    def __getitem__(self, index):
+        return torch.tensor([next(self.rest(index), -1)])
+
+
+class MemmapFault(Base):
+    def __init__(self):
+        self.path = Path(tempfile.mkdtemp()) / "rows.npy"
+        np.save(self.path, np.zeros((NUM, 1000), np.float32))
+        self.rows = np.load(self.path, mmap_mode="r")
+
+    def __getitem__(self, index):
+        return torch.from_numpy(self.rows[index].copy())
+
+
+class MemmapFixed(MemmapFault):
+    def __getstate__(self):
+        return {"path": self.path}
+
+    def __setstate__(self, state):
+        self.path = state["path"]
+        self.rows = np.load(self.path, mmap_mode="r")
+
+
+class RemovingFault(Base):
+    def __init__(self):
+        self.folder, self.owner = tempfile.mkdtemp(), os.getpid()
+
+    def __del__(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class RemovingFixed(RemovingFault):
+    def __del__(self):
+        if os.getpid() == self.owner:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class ThreadFault(Base):
+    def __init__(self):
+        threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
+
+
+class ThreadFixed(Base):
+    def __init__(self):
+        self.thread = None
+
+    def __getitem__(self, index):
+        if self.thread is None:
+            self.thread = threading.Thread(target=time.sleep, args=(5,), daemon=True)
+            self.thread.start()
+        return torch.tensor([index])
+
+
+OwnStateFault = OwnGenerator
+
+
+class OwnStateFixed(Base):
+    state = 0
+
+    def __getitem__(self, index):
+        if not self.state:
+            self.state = torch.initial_seed() % 1000 + 1
+        self.state = self.state * 6364136223846793005 % (1 << 62)
+        return torch.tensor([index, self.state % 1000])
+
+
+class ClockFault(Base):
+    def __getitem__(self, index):
+        return torch.tensor([random.Random(int(time.time())).randrange(1 << 30)])
+
+
+class ClockFixed(Base):
+    def __getitem__(self, index):
+        return torch.tensor([random.randrange(1 << 30)])
+
+
+class SqliteFault(Base):
+    def __init__(self):
+        self.path = str(Path(tempfile.mkdtemp()) / "rows.db")
+        self.rows = sqlite3.connect(self.path, check_same_thread=False)
+
+    def __getitem__(self, index):
+        return torch.tensor(self.rows.execute("select ?", (index,)).fetchone())
+
+
+class SqliteFixed(SqliteFault):
+    def __init__(self):
+        super().__init__()
+        self.rows.close()
+        self.rows, self.owner = None, 0
+
+    def __getitem__(self, index):
+        if self.owner != os.getpid():
+            self.rows, self.owner = sqlite3.connect(self.path), os.getpid()
+        return super().__getitem__(index)
+
+
+class PipeFault(Base):
+    def __init__(self):
+        self.helper = self.start()
+
+    def start(self):
+        code = "import sys\nfor line in sys.stdin: print(line, end='', flush=True)"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return subprocess.Popen([sys.executable, "-S", "-E", "-c", code], bufsize=0, **pipes)
+
+    def __getitem__(self, index):
+        self.helper.stdin.write(b"%03d\n" % index)
+        return torch.tensor(int(self.helper.stdout.read(4)))
+
+
+class PipeFixed(PipeFault):
+    def __init__(self):
+        self.helper, self.owner = None, 0
+
+    def __getitem__(self, index):
+        if self.owner != os.getpid():
+            self.helper, self.owner = self.start(), os.getpid()
+        return super().__getitem__(index)
+
+
+class PoolFault(Base):
+    def __getitem__(self, index):
+        import multiprocessing
+
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            return torch.tensor(pool.map(abs, [index]))
+
+
+class PoolFixed(Base):
+    def __getitem__(self, index):
+        return torch.tensor([abs(index)])
+
+
+class SpentStreamFault(IterableDataset):
+    def __init__(self):
+        self.position = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.position += 1
+        if self.position > STREAM:
+            raise StopIteration
+        return self.position
+
+
+class SpentStreamFixed(IterableDataset):
+    def __iter__(self):
+        info = get_worker_info()
+        yield from range(info.id if info else 0, STREAM, info.num_workers if info else 1)
+
+
+class LossyStreamFault(IterableDataset):
+    def __iter__(self):
+        info = get_worker_info()
+        return iter(range(STREAM) if info is None else range(info.id, STREAM, info.num_workers + 1))
+
+
+LossyStreamFixed = SpentStreamFixed
+
+
+class LengthFault(SpentStreamFixed):
+    def __len__(self):
+        return 10
+
+
+class LengthFixed(SpentStreamFixed):
+    def __len__(self):
+        return STREAM
+
+
+class PidFault(Base):
+    def __getitem__(self, index):
+        return torch.tensor(os.getpid() if index == 5 else index)
+
+
+PidFixed = Base
+
+
+class ClosureFault(Base):
+    def __init__(self):
+        generator = np.random.default_rng(0)
+        self.draw = lambda: generator.integers(1 << 30)
+
+    def __getitem__(self, index):
+        return torch.tensor([index, int(self.draw())])
+
+
+class ClosureFixed(Base):
+    def __getitem__(self, index):
+        if not hasattr(self, "random"):
+            self.random = np.random.default_rng(torch.initial_seed())
+        return torch.tensor([index, int(self.random.integers(1 << 30))])
+
+
+class AttributeFault(Base):
+    def __getitem__(self, index):
+        image = torch.tensor([float(index)])
+        image.meta = {"index": index}
+        return image
+
+
+class AttributeFixed(Base):
+    def __getitem__(self, index):
+        return {"image": torch.tensor([float(index)]), "meta": {"index": index}}
+
+
+def as_they_are(items):
+    return items
+
+
+def AttributesFault():
+    return AttributeFault(), {"collate_fn": as_they_are}
+
+
+def AttributesFixed():
+    return AttributeFixed(), {"collate_fn": as_they_are}
+
+
+class FreshFixed(Base):
+    """What a fresh process lacks, mended in the three printed ways at once."""
+
+    def __init__(self):
+        global LATE
+        LATE = 2
+        self.late = LATE  # an attribute in place of the variable
+        self.names = sorted({f"name{n}" for n in range(NUM)})  # sorted in place of the order of a set
+
+    def __getitem__(self, index):
+        return torch.tensor([index * self.late, int(self.names[index][4:]), np.geterr()["over"] == "ignore"])
+
+
+def set_flags(worker_id=0):
+    np.seterr(over="ignore")
+
+
+def fresh():
+    set_flags()
+    return FreshFixed(), {"worker_init_fn": set_flags}

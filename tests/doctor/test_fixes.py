@@ -1,0 +1,100 @@
+"""Every fix that is printed, applied: the check that printed it passes."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import test_faults
+import test_judgment
+from test_faults import POSIX, examine, prove
+
+from dsrface.doctor.checks.registry import all_checks
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="seen through /proc")
+
+SURVEYED = [
+    ("Counter", "ds.state", "follow from its index"),
+    ("InPlace", "ds.state", "clone()"),
+    ("WorkList", "ds.state", "by a sampler"),
+    ("Growth", "ds.state", "bound it"),
+    ("Cache", "ds.state", "bound it"),
+    ("Files", "ds.state", "TemporaryFile"),
+    ("OneFile", "ds.state", "main process"),
+    ("Buffer", "ds.output", "copy"),
+    ("None", "ds.output", "return a sample"),
+    ("Sample", "ds.items", "leave out"),
+    ("Stop", "ds.items", "with a default"),
+    ("Memmap", "ds.pickle_size", "__setstate__"),
+    ("Removing", "ds.finalizer", "getpid()"),
+    pytest.param("ThreadsLeft", "ds.state", "join", marks=LINUX),
+    pytest.param("SharedMemory", "ds.state", "unlink", marks=LINUX),
+    pytest.param("Descriptors", "env.fds", "with open", marks=LINUX),
+    pytest.param("Thread", "mp.threads", "first use", marks=POSIX),
+]
+PROVED = [
+    ("OwnState", "ds.rng", "torch.initial_seed()"),
+    ("Clock", "ds.rng", "generator"),
+    ("Sqlite", "ds.open_handles", "os.getpid()"),
+    ("Pipe", "ds.open_handles", "os.getpid()"),
+    ("Pool", "worker.fork", "in the item"),
+    ("SpentStream", "ds.iterable_shard", "new iterator"),
+    ("LossyStream", "ds.iterable_shard", "get_worker_info"),
+    ("Length", "ds.iterable_shard", "__len__"),
+    ("Closure", "ds.rng", "torch.initial_seed()"),
+    ("Pid", "worker.consistency", "index alone"),
+    ("Attributes", "worker.consistency", "entry of its own"),
+]
+# Faults of the machine, of torch itself, or of the call: there is no data set to mend.
+NOT_OF_A_DATA_SET = ("env.", "perf.", "mp.start_method", "mp.cuda_poison", "ds.build")
+ELSEWHERE = {
+    "mp.main_guard": test_faults.test_main_guard_of_a_script,
+    "mp.cuda_fork": test_faults.test_cuda_in_use_fails_under_fork_and_is_told_once,
+    "ds.epoch": test_judgment.HEALTHY,
+    "worker.spawn": test_faults.test_the_printed_fix_makes_real_workers_work,
+    "worker.forkserver": test_faults.test_the_printed_fix_makes_real_workers_work,
+}
+
+
+def look(name, method):
+    return examine("", spec=f"doctor_fixes:{name}", methods=[method])
+
+
+@pytest.mark.parametrize(("name", "id", "advice"), SURVEYED)
+def test_a_fix_makes_its_check_pass(name, id, advice):
+    method = "spawn" if name in ("Memmap", "Removing") else "fork"
+    fault = look(f"{name}Fault", method)[id]
+    assert fault.status in ("warn", "fail")
+    assert advice in fault.fix
+    fixed = look(f"{name}Fixed", method).get(id)  # env.fds has its word only where items leave something
+    assert fixed is None or fixed.status == "pass"
+
+
+@POSIX
+@pytest.mark.filterwarnings("ignore:Length of IterableDataset")
+@pytest.mark.parametrize(("name", "id", "advice"), PROVED)
+def test_a_fix_makes_real_workers_pass(name, id, advice):
+    found = {}
+    for version in ("Fault", "Fixed"):
+        spec = f"{name}{version}"
+        checks, facts = test_faults.surveyed(f"doctor_fixes:{spec}")
+        found[version] = {**checks, **prove(spec, "fork", module="doctor_fixes", facts=facts)}
+    assert found["Fault"][id].status in ("warn", "fail")
+    assert advice in found["Fault"][id].fix
+    assert found["Fixed"][id].status == "pass"
+    assert found["Fixed"]["worker.fork"].status == "pass"
+
+
+@pytest.mark.slow
+def test_what_a_fresh_process_lacks_is_there_with_the_printed_fixes():
+    _, facts = test_faults.surveyed("doctor_fixes:fresh")
+    proved = prove("fresh", "spawn", module="doctor_fixes", facts=facts)
+    assert proved["worker.spawn"].status == "pass"
+    assert proved["worker.consistency"].status == "pass"
+
+
+def test_every_fix_is_applied_somewhere():
+    applied = {id for id, *_ in test_faults.STATIC} | set(ELSEWHERE)
+    applied |= {getattr(row, "values", row)[1] for row in (*SURVEYED, *PROVED)}
+    of_a_data_set = {id for id in all_checks() if not id.startswith(NOT_OF_A_DATA_SET)}
+    assert of_a_data_set - applied == set()
