@@ -124,10 +124,13 @@ class _Stage:
         if items:
             left = {path: os.path.getsize(path) for path in files.counts if os.path.isfile(path)}
             after = read_state(self.roots)
-            seen.passes = Passes(before, after, num_items=len(items), written=files.counts, left=left)
+            seen.passes = Passes(before, after, num_items=len(items), written=dict(files.counts), left=left)
             self._collate(items)
             report("stage", name="load items again")
+            files.is_listening = True
             self._more_passes(seen.passes)
+            files.is_listening = False
+            seen.passes.leaves_more = any(os.path.isfile(path) for path in files.counts.keys() - left.keys())
         for finding in run_stage("items", seen):
             report.check(finding)
         if not items or seen.passes is None:
@@ -234,7 +237,7 @@ class _Stage:
                 Reference(self.target),
                 self.good_keys[:: max(1, len(self.good_keys) // _JUDGED)],
             )
-            judge_state(passes, lambda: [fingerprint(reference.item(key)) for key in keys])
+            judge_state(passes, keys, lambda: [fingerprint(reference.item(key)) for key in keys])
 
     def _again(self) -> None:
         for key in self.good_keys:

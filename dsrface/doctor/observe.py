@@ -24,12 +24,14 @@ import torch
 from dsrface.doctor.proof.fingerprint import fingerprint
 from dsrface.doctor.proof.handles import open_descriptors
 from dsrface.doctor.proof.seeding import is_generator, users_modules
+from dsrface.doctor.sizing.measure import spread_indices
 from dsrface.doctor.sizing.memory import tensor_sizes
 from dsrface.runtime.user_code import is_ordinary, is_users
 
 _MOST_PATHS = 4000
 _DEEPEST = 5
 _FEW = 64
+_SAMPLED = 32  # of a longer list: where it is as long as the data set, those of the items that are loaded
 _MOST_ARRAY_BYTES = 64 << 20
 _SHARED = "/dev/shm"  # noqa: S108 - where POSIX shared memory is
 _SCALARS = (bool, int, float, str, bytes, type(None))
@@ -50,7 +52,11 @@ class Place:
 
     def get(self) -> Any:
         """Return the member."""
-        return self.owner[self.name] if isinstance(self.owner, dict) else getattr(self.owner, self.name)
+        return self.owner[self.name] if self._is_container else getattr(self.owner, self.name)
+
+    @property
+    def _is_container(self) -> bool:
+        return isinstance(self.owner, (dict, list, tuple))
 
     def saved(self) -> Any:
         """Return a copy of the member, to be put back later."""
@@ -77,7 +83,7 @@ class Place:
 
     def set(self, value: Any) -> None:
         """Set the member."""
-        if isinstance(self.owner, dict):
+        if self._is_container:
             self.owner[self.name] = value
         else:
             setattr(self.owner, self.name, value)
@@ -153,11 +159,9 @@ def read_state(roots: Mapping[str, Any]) -> Reading:
 
 
 def changed_scalars(before: Reading, after: Reading) -> list[str]:
-    """Return the paths of numbers and texts that are others now; a member that was None is a lazy one."""
+    """Return the paths of numbers and texts that are others now."""
     return [
-        path
-        for path, value in after.values.items()
-        if path in before.values and before.values[path] is not None and before.values[path] != value
+        path for path, value in after.values.items() if path in before.values and before.values[path] != value
     ]
 
 
@@ -223,7 +227,8 @@ def _is_array(value: Any) -> bool:
     if isinstance(value, torch.Tensor):
         return value.device.type == "cpu"
     return (
-        hasattr(value, "__array_interface__")
+        not issubclass(type(value), type)
+        and hasattr(value, "__array_interface__")
         and hasattr(value, "tobytes")
         and type(value).__name__ != "memmap"
     )
@@ -255,7 +260,7 @@ def _num_children() -> int:
 
 
 def _members(roots: Mapping[str, Any]) -> Iterator[tuple[str, Place, Any]]:
-    """Yield path, place and value of members, breadth first; long containers are not entered."""
+    """Yield path, place and value of members, breadth first; of long lists some elements, no long dicts."""
     queue: deque[tuple[str, Any, int]] = deque(
         (name, root, 0) for name, root in roots.items() if root is not None
     )
@@ -298,10 +303,11 @@ def _entries(owner: Any) -> Iterator[tuple[str, Place, Any]]:
             for key, value in list(owner.items()):
                 yield f"[{key!r}]", Place(owner, key), value
     elif isinstance(owner, (list, tuple)):
-        if len(owner) <= _FEW:
-            for index, value in enumerate(owner):
-                if not isinstance(value, _SCALARS):
-                    yield f"[{index}]", Place(owner, index), value
+        numbers = range(len(owner)) if len(owner) <= _FEW else spread_indices(len(owner), _SAMPLED)
+        for index in numbers:
+            value = owner[index]
+            if not isinstance(value, _SCALARS):
+                yield f"[{index}]", Place(owner, index), value
     elif not isinstance(owner, (type, torch.Tensor)):
         for name, value in list((getattr(owner, "__dict__", None) or {}).items()):
             yield f".{name}", Place(owner, name), value

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from dsrface.doctor.observe import Reading, changed_contents, changed_scalars, drawn_generators, growing
+from dsrface.doctor.observe import (
+    Place,
+    Reading,
+    changed_contents,
+    changed_scalars,
+    drawn_generators,
+    growing,
+)
 
 _SHOWN = 6
 
@@ -24,6 +33,7 @@ class Passes:
         states: The same where it is no plain count, such as a generator of one's own.
         written: Files that items open for writing, with how often.
         left: Those of them that are still there, with their bytes.
+        leaves_more: The same items have left further files when they were loaded again.
     """
 
     before: Reading
@@ -35,6 +45,7 @@ class Passes:
     states: list[str] = field(default_factory=list)
     written: Mapping[str, int] = field(default_factory=dict)
     left: Mapping[str, int] = field(default_factory=dict)
+    leaves_more: bool = False
 
     @property
     def drawn(self) -> list[str]:
@@ -58,30 +69,46 @@ class Passes:
         return max(0.0, float(growth) / self.num_items)
 
 
-def judge_state(passes: Passes, load_digests: Callable[[], list[str]]) -> None:
+def judge_state(passes: Passes, keys: Collection[Any], load_digests: Callable[[], list[str]]) -> None:
     """Find which of the changed members the items depend on.
 
     A member is put back and the same items are loaded again, under equal generators. Items that are equal
-    then, and different without putting it back, depend on it.
+    then, and different without putting it back, depend on it. Where that is so of some items only, as when
+    each has an entry of its own in a list, it has to be so twice.
 
     Args:
         passes: Gets `counters` and `states`.
-        load_digests: Loads some and always the same items and returns their fingerprints.
+        keys: Of some items.
+        load_digests: Loads these and returns their fingerprints.
     """
     changed = [*changed_scalars(passes.before, passes.once), *changed_contents(passes.before, passes.once)]
-    members_first = sorted(changed, key=lambda path: not path.startswith("dataset"))
-    for path in members_first[:_SHOWN]:
-        place = passes.once.places[path]
+    for path in sorted(changed, key=lambda path: _distance(path, keys))[:_SHOWN]:
         try:
-            saved = place.saved()
-            first = load_digests()
-            moved = load_digests()
-            place.put_back(saved)
-            again = load_digests()
+            rows, num_rows = _dependent_rows(passes.once.places[path], load_digests)
+            if rows and len(rows) < num_rows:
+                rows &= _dependent_rows(passes.once.places[path], load_digests)[0]
         except Exception:  # noqa: BLE001, S112 - a property without a setter, an item that raises now
             continue
-        if first == again and moved != first:
+        if rows:
             (passes.counters if _is_told_by_count(passes, path) else passes.states).append(path)
+
+
+def _distance(path: str, keys: Collection[Any]) -> int:
+    """Order members of the data set first, and of entries for each item those of the items in question."""
+    numbers = re.findall(r"\[(\d+)\]", path)
+    is_of_others = bool(numbers) and not any(int(number) in keys for number in numbers)
+    return 2 * (not path.startswith("dataset")) + is_of_others
+
+
+def _dependent_rows(place: Place, load_digests: Callable[[], list[str]]) -> tuple[set[int], int]:
+    """Return which of the items depend on a member, and how many of them could."""
+    saved = place.saved()
+    first = load_digests()
+    moved = load_digests()
+    place.put_back(saved)
+    again = load_digests()
+    changed = {row for row, digest in enumerate(first) if moved[row] != digest}
+    return {row for row in changed if again[row] == first[row]}, len(changed)
 
 
 def _is_told_by_count(passes: Passes, path: str) -> bool:
@@ -89,4 +116,6 @@ def _is_told_by_count(passes: Passes, path: str) -> bool:
     if path not in passes.before.values:
         return True
     before, after = passes.before.values[path], passes.once.values[path]
-    return type(after) in (int, float) and abs(after - before) == passes.num_items
+    if type(before) not in (int, float) or type(after) not in (int, float):
+        return False
+    return bool(abs(after - before) == passes.num_items)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import functools
 import os
@@ -73,6 +74,37 @@ class WorkListFault(Base):
 
 
 WorkListFixed = Base
+
+
+class TargetsFault(Base):
+    """Annotations that are scaled where they are kept, an entry for each item."""
+
+    def __init__(self):
+        self.targets = [{"boxes": np.ones(4, np.float32), "type": np.ndarray} for _ in range(NUM)]
+
+    def __getitem__(self, index):
+        boxes = self.targets[index]["boxes"]
+        boxes *= 0.5
+        return torch.from_numpy(boxes.copy())
+
+
+class TargetsFixed(TargetsFault):
+    def __getitem__(self, index):
+        return torch.from_numpy(self.targets[index]["boxes"].copy() * 0.5)
+
+
+class PreviousFault(Base):
+    def __init__(self):
+        self.last = None
+
+    def __getitem__(self, index):
+        last, self.last = self.last, index
+        return torch.tensor([index, -1 if last is None else last])
+
+
+class PreviousFixed(Base):
+    def __getitem__(self, index):
+        return torch.tensor([index, index - 1])
 
 
 class GrowthFault(Base):
@@ -363,6 +395,28 @@ class PipeFixed(PipeFault):
     def __getitem__(self, index):
         if self.owner != os.getpid():
             self.helper, self.owner = self.start(), os.getpid()
+        return super().__getitem__(index)
+
+
+class LoopFault(Base):
+    def __init__(self):
+        self.loop = asyncio.new_event_loop()
+
+    async def load(self, index):
+        await asyncio.sleep(0)
+        return torch.tensor([index])
+
+    def __getitem__(self, index):
+        return self.loop.run_until_complete(self.load(index))
+
+
+class LoopFixed(LoopFault):
+    def __init__(self):
+        self.loop, self.owner = None, 0
+
+    def __getitem__(self, index):
+        if self.owner != os.getpid():
+            self.loop, self.owner = asyncio.new_event_loop(), os.getpid()
         return super().__getitem__(index)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
+import pytest
+
 from dsrface.doctor.proof import evidence
+from dsrface.doctor.proof.handles import HandleWatch, can_watch
 from dsrface.doctor.trace.kinds import handle_kind
 
 
@@ -17,6 +21,20 @@ def test_a_position_that_moved_before_an_item_raised_is_known(tmp_path):
     found = evidence.read(str(tmp_path), 0)
     assert found.moved == {5: "rows.bin"}
     assert found.error["type"] == "OSError"
+
+
+@pytest.mark.skipif(not can_watch(), reason="positions are seen through /proc")
+def test_what_a_worker_moved_and_closed_is_seen_here(tmp_path):
+    (tmp_path / "rows.bin").write_bytes(bytes(100_000))
+    with (tmp_path / "rows.bin").open("rb") as file, (tmp_path / "rows.bin").open("rb") as other:
+        watch = HandleWatch()
+        if not (child := os.fork()):
+            file.read(50_000)
+            file.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert [number for number, _ in watch.moved()] == [file.fileno()]
+        assert other.tell() == 0
 
 
 def test_a_child_process_is_a_handle_only_where_something_is_written_to_it_or_read():

@@ -16,6 +16,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="seen through /proc")
 SURVEYED = [
     ("Counter", "ds.state", "follow from its index"),
     ("InPlace", "ds.state", "clone()"),
+    ("Targets", "ds.state", "change a copy"),
     ("WorkList", "ds.state", "by a sampler"),
     ("Growth", "ds.state", "bound it"),
     ("Cache", "ds.state", "bound it"),
@@ -36,6 +37,8 @@ PROVED = [
     ("OwnState", "ds.rng", "torch.initial_seed()"),
     ("Clock", "ds.rng", "generator"),
     ("Sqlite", "ds.open_handles", "os.getpid()"),
+    ("Loop", "ds.open_handles", "event loop at first use"),
+    ("Previous", "ds.rng", "from its index alone"),
     ("Pipe", "ds.open_handles", "os.getpid()"),
     ("Pool", "worker.fork", "in the item"),
     ("SpentStream", "ds.iterable_shard", "new iterator"),

@@ -38,13 +38,14 @@ def _consistency(proof: Proof) -> Finding | None:
             "if os.getpid() == self.owner.",
             data={**data, "blocks": [method]},
         )
-    if found.wrong:
-        moved = any(start.evidence.moved for start in starts)
+    moved = any(start.evidence.moved for start in starts)
+    wrong = found.wrong or (found.once if moved else [])  # a race differs from one start to the next
+    if wrong:
         cause = cause_of_wrong_items(found, starts, method, moved=moved)
-        shown = ", ".join(f"dataset[{key}]" for key in found.wrong[:_SHOWN])
+        shown = ", ".join(f"dataset[{key}]" for key in wrong[:_SHOWN])
         return CONSISTENCY.finding(
             "fail",
-            f"{len(found.wrong)} of {found.compared} items from {method} workers differ from those of "
+            f"{len(wrong)} of {found.compared} items from {method} workers differ from those of "
             "num_workers=0"
             f"{': ' + cause.summary if cause.summary else ''}",
             where=f"{shown}\n{cause.where}".strip(),

@@ -27,6 +27,8 @@ _SEED_FIX = (
     "between workers and epochs: np.random.seed(torch.initial_seed() % 2**32)."
 )
 
+_MEMORY_FIX = "Where an item depends on those that were loaded before it, let it follow from its index alone."
+
 
 def _generators(trace: Trace, dataset_class: type, methods: Sequence[str]) -> Finding:
     module = sys.modules.get(dataset_class.__module__)
@@ -119,7 +121,7 @@ def _repeats(draws: Draws, target: Target, survey: Mapping[str, Any], data: Mapp
         matters="Seen with real workers: worker 0 and 1 drew the same for the same items"
         if draws.equal_workers
         else "Seen with real workers: two starts drew the same for the same items: augmentation repeats.",
-        fix=_SEED_FIX,
+        fix=_SEED_FIX if survey.get("rngs") or seeds else f"{_SEED_FIX} {_MEMORY_FIX}",
         data=dict(data),
     )
 

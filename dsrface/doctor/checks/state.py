@@ -151,7 +151,7 @@ def _files(passes: Passes, num_items: int | None) -> Finding | None:
         first, size = next(iter(passes.left)), sum(passes.left.values()) / len(passes.left)
         epoch = size * (num_items or passes.num_items)
         return STATE.finding(
-            "warn",
+            "warn" if passes.leaves_more else "info",  # a cache writes each file once
             f"every item leaves a file behind: {size_text(size)}, {size_text(epoch)} an epoch",
             where=first,
             matters="They fill the disk in a long run; workers write into the same folder.",

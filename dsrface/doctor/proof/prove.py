@@ -21,6 +21,7 @@ from dsrface.doctor.proof.compare import Comparison, compare_keys, compare_strea
 from dsrface.doctor.proof.draws import Draws, draws_of
 from dsrface.doctor.proof.epochs import epoch_is_stale
 from dsrface.doctor.proof.fingerprint import copied, fingerprint
+from dsrface.doctor.proof.handles import HandleWatch, can_watch
 from dsrface.doctor.proof.keys import natural_batch, proof_batches
 from dsrface.doctor.proof.loaders import make_loader
 from dsrface.doctor.proof.reference import Reference
@@ -179,6 +180,7 @@ def _run(start: Start, target: Target, request: Mapping[str, Any], report: Repor
         is_forked=method == "fork",
         with_connections=not target.is_running,
     )
+    watch = HandleWatch(with_connections=False) if plan.is_forked and can_watch() else None
     begin = time.perf_counter()
     kept_bytes = 0
     iterator: Any = None
@@ -215,6 +217,8 @@ def _run(start: Start, target: Target, request: Mapping[str, Any], report: Repor
             iterator._shutdown_workers()  # noqa: SLF001
     start.duration_s = time.perf_counter() - begin
     start.evidence = written.read(request["folder"], start.number)
+    if watch is not None and not target.is_running:  # a worker may have closed what it has moved
+        start.evidence.moved.update(watch.moved())
 
 
 def _is_enough(start: Start, num_workers: int, seconds: float, request: Mapping[str, Any]) -> bool:

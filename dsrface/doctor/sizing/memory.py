@@ -40,7 +40,7 @@ def _children(pid: int) -> list[int]:
 
 def tensor_sizes(value: Any, depth: int = 0) -> tuple[int, int]:
     """Return the bytes and the number of the tensors and arrays in an item or a batch."""
-    if depth > _DEEPEST:  # objects may refer to one another in a circle
+    if depth > _DEEPEST or issubclass(type(value), type):  # objects may refer to one another in a circle
         return 0, 0
     if hasattr(value, "element_size"):
         return int(value.numel() * value.element_size()), 1

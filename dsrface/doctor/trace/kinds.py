@@ -27,6 +27,7 @@ _HANDLES: Mapping[tuple[str, str], str] = {
     ("multiprocessing", "PipeConnection"): "pipe",
     ("mmap", "mmap"): "mmap",
     ("cv2", "VideoCapture"): "video",
+    ("asyncio", "BaseEventLoop"): "event loop",
 }
 
 _FAULTS: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -50,6 +51,7 @@ CONTRACTS: Mapping[str, str] = {
     "socket": "Two processes on one connection read each other's answers.",
     "process": "Two processes on one pipe read each other's answers.",
     "pipe": "Two processes on one pipe read each other's answers.",
+    "event loop": "Forked processes share the selector of the loop, and get each other's events.",
     "video": "A decoder's state is copied, its file position is shared.",
 }
 
@@ -67,6 +69,7 @@ ADVICE: Mapping[str, str] = {
     "socket": "Connect at first use in the worker, keyed by os.getpid().",
     "pipe": "Make it at first use in the worker, one for each process.",
     "process": "Start it at first use in the worker, keyed by os.getpid().",
+    "event loop": "Make the event loop at first use in the worker, keyed by os.getpid().",
     "video": "Keep the path and open the video at first use in __getitem__, keyed by os.getpid().",
     "archive": "Keep the path and open the archive at first use in __getitem__, keyed by os.getpid().",
     "generator": "Keep what makes the generator, and make it in __iter__ or at first use in the worker.",
