@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dsrface.data.cache.column import BLOCK_RECORDS, Column
+from dsrface.data.cache.column import BLOCK_RECORDS, Column, Extent
 from dsrface.data.stored import damaged
 
 _THREADS = 4
@@ -42,13 +41,7 @@ class BlockColumn:
         self._loading: dict[int, Future[None]] = {}
         self._expected: deque[NDArray[np.int64]] = deque()
         self._starts = np.array([extent.first_slot for extent in column.extents], np.int64)
-        self._files = _Files(column)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="dsrface-blocks")
-
-    @property
-    def num_bytes_read(self) -> int:
-        """Bytes asked of the disk so far."""
-        return self._files.num_bytes
 
     def expect(self, slots: NDArray[np.integer]) -> None:
         """Start reading what a batch will need."""
@@ -121,47 +114,33 @@ class BlockColumn:
             count = min(self._block, extent.first_slot + extent.count - first)
             place = self._place[block] * self._block
             target = pool[place : place + count].reshape(-1).data
-            self._files.read(number, (first - extent.first_slot) * self._column.record_bytes, target)
+            _read_extent(extent, (first - extent.first_slot) * self._column.record_bytes, target)
 
 
-class _Files:
-    """Positioned reads from many threads.
+def _read_extent(extent: Extent, offset: int, target: memoryview) -> None:
+    """Fill `target` from `offset` of a shard on; from any thread.
 
-    A file is opened for each read: that costs 10 us beside a read of a block, and ten million records would
+    The file is opened for each read: that costs 10 us next to the read of a block, and ten million records would
     need more open files than a process may have.
+
+    Raises:
+        RunError: the file is gone, or shorter than it was when the cache was opened.
     """
-
-    def __init__(self, column: Column) -> None:
-        self._column = column
-        self._lock = threading.Lock()
-        self.num_bytes = 0
-
-    def read(self, number: int, offset: int, target: memoryview) -> None:
-        """Fill `target` from `offset` of a shard on.
-
-        Raises:
-            RunError: the file is gone, or shorter than it was when the cache was opened.
-        """
-        extent = self._column.extents[number]
-        filled = 0
+    filled = 0
+    try:
+        descriptor = os.open(extent.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
-            descriptor = os.open(extent.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            try:
-                if hasattr(os, "posix_fadvise"):
-                    # Blocks come in random order: read-ahead would fetch what no batch asked for.
-                    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-                while filled < len(target) and (
-                    got := _read_at(descriptor, target[filled:], offset + filled)
-                ):
-                    filled += got
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise damaged(f"{extent.path.name} cannot be read: {error.strerror}.", extent.path) from error
-        if filled < len(target):
-            raise damaged(f"{extent.path.name} is truncated: it ends at byte {offset + filled}.", extent.path)
-        with self._lock:
-            self.num_bytes += filled
+            if hasattr(os, "posix_fadvise"):
+                # Blocks come in random order: read-ahead would fetch what no batch asked for.
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+            while filled < len(target) and (got := _read_at(descriptor, target[filled:], offset + filled)):
+                filled += got
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise damaged(f"{extent.path.name} cannot be read: {error.strerror}.", extent.path) from error
+    if filled < len(target):
+        raise damaged(f"{extent.path.name} is truncated: it ends at byte {offset + filled}.", extent.path)
 
 
 def _read_at(descriptor: int, target: memoryview, offset: int) -> int:
