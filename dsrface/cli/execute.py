@@ -29,28 +29,28 @@ Render = Callable[[Any, Output], None]
 Flags = Mapping[str, object]
 Collect = Callable[..., Flags]
 
-# Command -> module of its configuration, name of the class, module of its run().
-COMMANDS: Mapping[str, tuple[str, str, str]] = {
-    "demo": ("demo", "DemoConfig", "demo"),
-    "prepare": ("prepare", "PrepareConfig", "prepare"),
-    "train-dsr": ("train_dsr", "TrainDsrConfig", "train_dsr"),
-    "precompute": ("precompute", "PrecomputeConfig", "precompute"),
-    "finetune": ("finetune", "FinetuneConfig", "finetune"),
-    "evaluate": ("evaluate", "EvaluateConfig", "evaluate"),
-    "doctor": ("doctor", "DoctorConfig", "doctor"),
-    "bench": ("bench", "BenchConfig", "bench"),
-    "export": ("export", "ExportConfig", "export"),
-    "embed": ("embed", "EmbedConfig", "embed"),
-    "enrol": ("people", "EnrolConfig", "enrol"),
-    "identify": ("people", "IdentifyConfig", "identify"),
-    "verify": ("people", "VerifyConfig", "verify"),
-    "cache": ("cache", "CacheConfig", "cache"),
+# Command -> module of its configuration, and the name of the class.
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "demo": ("demo", "DemoConfig"),
+    "prepare": ("prepare", "PrepareConfig"),
+    "train-dsr": ("train_dsr", "TrainDsrConfig"),
+    "precompute": ("precompute", "PrecomputeConfig"),
+    "finetune": ("finetune", "FinetuneConfig"),
+    "evaluate": ("evaluate", "EvaluateConfig"),
+    "doctor": ("doctor", "DoctorConfig"),
+    "bench": ("bench", "BenchConfig"),
+    "export": ("export", "ExportConfig"),
+    "embed": ("embed", "EmbedConfig"),
+    "enrol": ("people", "EnrolConfig"),
+    "identify": ("people", "IdentifyConfig"),
+    "verify": ("people", "VerifyConfig"),
+    "cache": ("cache", "CacheConfig"),
 }
 
 
 def schema_of(command: str) -> type[Any]:
     """Return a command's configuration class; free of torch."""
-    module, name, _ = COMMANDS[command]
+    module, name = COMMANDS[command]
     return getattr(importlib.import_module(f"dsrface.config.{module}"), name)  # type: ignore[no-any-return]
 
 
@@ -144,7 +144,7 @@ def execute(name: str, output: Output, sources: Sources, *, render: Render | Non
         raise
     _look_first(resolved.config)
     with _spinner(output, "loading torch"):
-        module = import_command(COMMANDS[name][2])
+        module = import_command(name.replace("-", "_"))
     with _stdout_for_results(output), _events(output) as emit:
         result = module.run(resolved.config, emit=emit)
     if int(os.environ.get("RANK", "0")) == 0:  # under torchrun, one process speaks

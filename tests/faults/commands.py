@@ -41,7 +41,7 @@ class Command:
         """Run it; errors of ours give their exit code."""
         import importlib
 
-        from dsrface.cli.execute import COMMANDS, schema_of
+        from dsrface.cli.execute import schema_of
 
         os.chdir(out)  # no repository: asking git for its state takes most of a second
         values = {
@@ -50,7 +50,7 @@ class Command:
         }
         if flag:  # what an earlier attempt's message has named
             values[flag] = True
-        module = importlib.import_module(f"dsrface.commands.{COMMANDS[self.name][2]}")
+        module = importlib.import_module(f"dsrface.commands.{self.name.replace('-', '_')}")
         try:
             return int(
                 getattr(

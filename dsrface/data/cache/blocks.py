@@ -120,8 +120,8 @@ class BlockColumn:
 def _read_extent(extent: Extent, offset: int, target: memoryview) -> None:
     """Fill `target` from `offset` of a shard on; from any thread.
 
-    The file is opened for each read: that costs 10 us next to the read of a block, and ten million records would
-    need more open files than a process may have.
+    The file is opened for each read: that costs 10 us next to the read of a block, and ten million records
+    would need more open files than a process may have.
 
     Raises:
         RunError: the file is gone, or shorter than it was when the cache was opened.
