@@ -110,6 +110,6 @@ def to_device(
 ) -> torch.Tensor:
     """Return `tensor` on `device`, as `dtype`; a copy to CUDA out of pinned memory is not waited for.
 
-    Elsewhere it is: on MPS, a copy that nobody waits for may read host memory after it was freed.
+    Elsewhere it is: on MPS, a copy that is not waited for may read host memory after it was freed.
     """
     return tensor.to(device, dtype, non_blocking=str(device).startswith("cuda"))

@@ -24,7 +24,7 @@ for group in (pipeline.app, tools.app, people.app, explain_command.app):
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(config_commands.app, name="config")
 
-# The base of all complaints of typer's parser, whose module is not ours to import.
+# The base of all complaints of typer's parser, whose module is private.
 _ParserError = cast(type[Exception], typer.BadParameter.__mro__[2])
 
 
@@ -73,7 +73,7 @@ def _program(
 
 
 def _usage_error(error: Exception) -> UsageError:
-    """Turn a complaint of typer's parser into ours."""
+    """Turn a complaint of typer's parser into a `UsageError`."""
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "dsrface")
     message = error.format_message() if hasattr(error, "format_message") else str(error)

@@ -100,7 +100,7 @@ class Page:
         low, high = recommended["range"]
         confidence = f"confidence {recommended['confidence']}"
         if low != high:
-            confidence += f": {low} to {high} workers cannot be told apart"
+            confidence += f": {low} to {high} workers are equal within noise"
         self.text(confidence, indent=indent)
         if recommended["measurements"]:
             seen = ", ".join(

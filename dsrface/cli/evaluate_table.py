@@ -24,7 +24,7 @@ def render_evaluation(result: EvaluateResult, console: Console) -> None:
 
     Args:
         result: From `commands.evaluate.run`.
-        console: Where to; its width decides whether intervals stand beside the figures of every column.
+        console: Where to; its width decides whether intervals are shown next to the figures of every column.
     """
     evaluation = result.evaluation
     console.print(_quality(evaluation))

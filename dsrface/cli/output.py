@@ -79,7 +79,7 @@ class Output:
         _print(self.out, text, style)
 
     def note(self, text: str, *, style: str | None = None) -> None:
-        """Print a line beside the result."""
+        """Print a line that is not the result."""
         _print(self.err, text, style)
 
     def document(self, value: object) -> None:
@@ -170,7 +170,7 @@ def listen_to_logs(output: Output) -> None:
     root.addHandler(_ConsoleHandler(output, level))
     logging.getLogger("dsrface").setLevel(logging.DEBUG)  # run folders log everything
     quiet = logging.ERROR if output.verbosity < 1 else logging.WARNING
-    logging.getLogger("py.warnings").setLevel(quiet)  # libraries' warnings help nobody at the first glance
+    logging.getLogger("py.warnings").setLevel(quiet)  # libraries' warnings are noise at first glance
 
 
 class _ConsoleHandler(logging.Handler):

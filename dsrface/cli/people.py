@@ -74,7 +74,7 @@ def identify(
 ) -> Flags:
     """Say who is in photos.
 
-    Or that it is nobody who is enrolled: below the threshold, the answer is "unknown".
+    Or that it is none of the enrolled: below the threshold, the answer is "unknown".
 
     Example:
 

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Any, TextIO, cast
 
-_GONE = (errno.EPIPE, errno.EINVAL)  # nobody reads on; Windows says EINVAL
+_GONE = (errno.EPIPE, errno.EINVAL)  # the reader has gone; Windows says EINVAL
 
 
 class SafeStream:

@@ -1,1 +1,1 @@
-"""What each command can be told, and where the values come from; free of torch."""
+"""What each command can be given, and where the values come from; free of torch."""

@@ -24,7 +24,9 @@ class BenchConfig(Config):
     batch_size: int = Field(256, ge=2, description="Images a batch of `bench loader`.")
     rounds: int = Field(5, ge=1, description="Times that each route is measured, in turn.")
     seconds: float = Field(0.6, gt=0, description="Seconds a route is measured for in each round.")
-    step_ms: float = Field(10.0, ge=0, description="Length of the simulated training step beside the reader.")
+    step_ms: float = Field(
+        10.0, ge=0, description="Length of the simulated training step next to the reader."
+    )
     simulated_images: int = Field(
         10_000_000, ge=0, description="Records of the sparse cache that simulates scale; 0 leaves it out."
     )

@@ -23,7 +23,7 @@ class Recogniser:
     """A recogniser that is built by name.
 
     Args:
-        meaning: One line for people.
+        meaning: One line, human-readable.
         build: `module:callable`; takes `options`, returns the network with random weights.
         options: Keyword arguments of `build`.
         preprocess: How its published weights want images.
@@ -44,7 +44,7 @@ class DsrNetwork:
     """An architecture of super-resolution network.
 
     Args:
-        meaning: One line for people.
+        meaning: One line, human-readable.
         table: Its options.
         build: `module:callable`; takes the options and the VLR size, returns an untrained network.
         takes_any_size: It is trained on many sizes and both degradations; else on one VLR size.
@@ -61,7 +61,7 @@ class Head:
     """A margin loss of the head.
 
     Args:
-        meaning: One line for people.
+        meaning: One line, human-readable.
         build: `module:class` of a `MarginHead`.
         margin: The published margin.
     """
@@ -76,7 +76,7 @@ class Protocol:
     """Which faces verification compares.
 
     Args:
-        meaning: One line for people.
+        meaning: One line, human-readable.
         has_low_gallery: The first face of a pair is a VLR face; else an HR face.
         has_low_probe: The second face is a VLR face; else an HR face.
     """
@@ -96,7 +96,7 @@ class PublishedBenchmark:
     """A published benchmark that `evaluate --protocol` measures, in the layout of its archive.
 
     Args:
-        meaning: One line for people.
+        meaning: One line, human-readable.
         read: `module:callable`; takes the folder, or the file, and `options`, returns a `Benchmark`.
         options: Keyword arguments of `read`.
         is_file: It comes as one file.

@@ -1,4 +1,4 @@
-"""What a configuration consists of, for people: every key with its type, default and meaning."""
+"""What a configuration consists of: every key with its type, default and meaning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 from dsrface.config.fields import OneOf
 from dsrface.config.sources import COMMAND_KEY, Config, tables_of
 
-_ABSURD = 1_000_000  # a bound from here on only keeps out what nobody means
+_ABSURD = 1_000_000  # a bound from here on only keeps out what cannot be meant
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class EngineConfig(Config):
         1, ge=1, description="Epochs between validations; the last is always validated."
     )
     checkpoint_every_steps: int = Field(
-        500, ge=0, description="Steps between checkpoints beside those of validations; 0: only those."
+        500, ge=0, description="Steps between checkpoints besides those of validations; 0: only those."
     )
     keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints kept; the best one is kept too.")
     compile: bool = Field(

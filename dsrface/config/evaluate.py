@@ -35,7 +35,7 @@ class EvaluateConfig(Config):
     dsr: Path | None = Field(None, description="Super-resolution network: a run folder or a weight file.")
     matrix: tuple[Path, ...] = Field(
         (),
-        description="Super-resolution networks to measure on every degradation and VLR size, beside --dsr.",
+        description="Super-resolution networks to measure on every degradation and VLR size, besides --dsr.",
     )
     dsr_outputs: Path | None = Field(None, description="Or what `dsrface precompute` made with one.")
     recogniser: Path | None = Field(

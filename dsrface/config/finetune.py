@@ -64,7 +64,7 @@ class BackboneOptions(Config):
         0,
         ge=0,
         le=1024,
-        description="Train low-rank adapters of this rank beside the layers, for small faces alone; HR faces "
+        description="Train low-rank adapters of this rank to the layers, for small faces alone; HR faces "
         "keep their embeddings to the bit. 0 trains the layers.",
     )
     layer_scale: float = Field(

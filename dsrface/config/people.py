@@ -85,7 +85,7 @@ class EnrolConfig(_NetworksConfig):
 
 
 class IdentifyConfig(_FacesConfig):
-    """Say who is in photos, or that it is nobody who is enrolled."""
+    """Say who is in photos, or that it is none of the enrolled."""
 
     command: ClassVar[str] = "identify"
     reads: ClassVar[Mapping[str, str]] = {"photos": "folder-missing"}

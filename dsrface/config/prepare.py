@@ -40,7 +40,7 @@ class PrepareConfig(Config):
     )
     persons: str = Field(
         "auto",
-        description="How persons are told: auto, a folder level (1 is the uppermost), a regular expression "
+        description="How persons are known: auto, a folder level (1 is the uppermost), a regular expression "
         "with (?P<person>...), or a list file of a photo and a person a line.",
     )
     split_from: str = Field(

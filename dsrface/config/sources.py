@@ -1,6 +1,6 @@
 """Where a configuration value comes from: defaults < preset < TOML file < --set < flags.
 
-`resolve` merges the sources, remembers the origin of every value and turns pydantic's errors into ours.
+`resolve` merges the sources, remembers the origin of every value and makes usage errors of pydantic's errors.
 """
 
 from __future__ import annotations
@@ -377,10 +377,10 @@ def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str
             value = problem["input"]
             shown = _short(str(value) if isinstance(value, Path) else repr(value))
             lines[key] = f"{key} = {shown}{_from(origins, key)}: {_said(problem)}."
-    told = list(lines.values())
-    if len(told) > _MAX_PROBLEMS:
-        told[_MAX_PROBLEMS:] = [f"... and {len(told) - _MAX_PROBLEMS} more like these."]
-    return "\n".join(told)
+    shown = list(lines.values())
+    if len(shown) > _MAX_PROBLEMS:
+        shown[_MAX_PROBLEMS:] = [f"... and {len(shown) - _MAX_PROBLEMS} more like these."]
+    return "\n".join(shown)
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 Both twins of a pair get the same draws. `Geometry.apply` moves one HR image in a worker, before it is
 degraded; `augment_pair` moves a whole uint8 batch on the device. torchvision draws one set of parameters a
-call, so the per-sample draws are ours.
+call, so the per-sample draws are made here.
 """
 
 from __future__ import annotations

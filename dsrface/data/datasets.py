@@ -35,7 +35,7 @@ class Sample(NamedTuple):
     inputs: Tensor
     high: Tensor
     label: int
-    index: int  # type: ignore[assignment]  # a tuple has a method of that name; nobody needs it here
+    index: int  # type: ignore[assignment]  # a tuple has a method of that name; it is not needed here
 
 
 class PairDataset(Dataset[Sample]):
@@ -133,5 +133,5 @@ class ManySizesDataset(PairDataset):
 
 
 def as_tensor(image: ImageU8) -> Tensor:
-    """Return the picture as a tensor of the same shape, without a copy where it can be."""
+    """Return the image as a tensor of the same shape, without a copy where it can be."""
     return torch.from_numpy(np.require(image, requirements=["C", "W"]))

@@ -36,7 +36,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 # Pillow also knows formats that start other programs (EPS) or that no face comes in; they are "not an image"
 # here. JPEG stands for MPO too, which Pillow opens through it.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
-# What people have beside them; such files are counted and listed, not read.
+# What folders of photos also hold; such files are counted and listed, not read.
 _UNREAD_SUFFIXES = frozenset(
     {".heic", ".heif", ".jxl", ".npy", ".npz", ".psd", ".tga", ".exr", ".hdr", ".dcm"}
     | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"}
@@ -200,7 +200,7 @@ def has_image_suffix(name: str) -> bool:
 def unread_images(root: Path) -> Iterator[str]:
     """Yield the files below a folder that look like images and are not read.
 
-    They are told by their suffix, and files without a known one by their first bytes.
+    They are recognised by their suffix, and files without a known one by their first bytes.
 
     Raises:
         DataError: as `walk_images`.
@@ -332,7 +332,7 @@ def _to_rgb(image: Image.Image, path: object) -> ImageU8:
         )
     if upright.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in upright.info:
         rgba = np.array(upright.convert("RGBA"), np.uint8)
-        # A veil over a photo is no part of the face, so colours stay; under full transparency lies anything.
+        # A veil over a photo is no part of the face, so colours stay; under full transparency is anything.
         return np.where(rgba[..., 3:] == 0, np.uint8(255), rgba[..., :3])
     return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"), np.uint8)
 

@@ -114,7 +114,7 @@ class FaceSplit:
         return replace(self, names=names, labels=self.labels[list(indices)])
 
     def check_twins(self, folder: Path) -> set[str]:
-        """Make sure that every image of the split also lies in `folder`; return what lies there.
+        """Make sure that every image of the split is also in `folder`; return what is there.
 
         Raises:
             DataError: how many are missing there, and the first of them.
@@ -142,7 +142,7 @@ class FaceData:
         root: The folder the user named.
         splits: Split by name.
         info: Content of `dataset.json`; empty for flat folders.
-        notes: What the reader assumed or found odd, for people to see.
+        notes: What the reader assumed or found odd.
     """
 
     root: Path
@@ -203,11 +203,11 @@ class FaceData:
             high = {
                 name for other in self.splits.values() if other.root == split.root for name in other.names
             }
-            lonely = sorted(split.check_twins(folder) - high)
-            if lonely:
+            unmatched = sorted(split.check_twins(folder) - high)
+            if unmatched:
                 doubts[folder] = (
-                    f"{count_text(len(lonely), 'VLR face')} without an HR face of its name, not used, in "
-                    f"{folder}: first {lonely[0]!r}"
+                    f"{count_text(len(unmatched), 'VLR face')} without an HR face of its name, not used, in "
+                    f"{folder}: first {unmatched[0]!r}"
                 )
         return list(doubts.values())
 
@@ -230,7 +230,7 @@ class FaceData:
         return total.hexdigest()
 
     def degradation(self, size_px: int) -> Degradation | None:
-        """Return how the VLR faces of a size were made, or None when nobody wrote it down."""
+        """Return how the VLR faces of a size were made, or None when it is not recorded."""
         stored = self.info.get("degradations", {}).get(str(size_px))
         return Degradation.from_dict(stored) if stored else None
 

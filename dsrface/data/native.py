@@ -20,7 +20,7 @@ class NativeDataset(Dataset[Sample]):
 
     Args:
         split: Names and labels.
-        folder: Folder of the pictures, such as DSR outputs; None takes each where the split has it.
+        folder: Folder of the images, such as DSR outputs; None takes each where the split has it.
         is_enlarged: Give inputs of 112x112 (Pillow's bicubic): faces of several sizes then fit into a batch.
     """
 
@@ -42,7 +42,7 @@ class NativeDataset(Dataset[Sample]):
             key: Index, or (epoch, index).
 
         Raises:
-            ImageError: a picture is missing or damaged.
+            ImageError: an image is missing or damaged.
         """
         index = key[1] if isinstance(key, tuple) else int(key)
         image = read_image(self.folders[int(self._places[index])] / self.names[index])

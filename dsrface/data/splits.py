@@ -20,11 +20,11 @@ def split_persons(
     """Return the split of each person.
 
     A person's place is a hash of seed and name compared with the fractions, so adding or removing other
-    persons moves nobody, except to fill a split that would be far below its share.
+    persons moves none of the others, except to fill a split that would be far below its share.
 
     Args:
         persons: Names, in any order.
-        fractions: Share of each split; they are scaled to sum 1, and a split of share 0 gets nobody.
+        fractions: Share of each split; they are scaled to sum 1, and a split of share 0 gets no person.
         seed: Other seeds give other splits.
 
     Raises:
@@ -76,7 +76,7 @@ def complete_splits(
 
 
 def doubts_of_flat_names(files: Iterable[str]) -> list[str]:
-    """Return what may be wrong with taking the text before the first underscore as the person, for people."""
+    """Return what may be wrong with taking the text before the first underscore as the person."""
     full = [file for file in files if _FULL_NAME.match(file)]
     if not full:
         return []

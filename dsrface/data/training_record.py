@@ -48,7 +48,7 @@ def digest_images(split: FaceSplit) -> list[str]:
 
 
 def digest_persons(persons: Iterable[str]) -> list[str]:
-    """Return the digest of each name; names themselves are nobody's business in a run folder."""
+    """Return the digest of each name; names themselves do not belong in a run folder."""
     encoded = (name.encode("utf-8", "surrogateescape") for name in persons)
     return [hashlib.sha256(name).hexdigest()[:_DIGEST_CHARS] for name in encoded]
 

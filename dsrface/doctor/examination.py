@@ -201,7 +201,7 @@ class _Examination:
                 trial, self.findings = self.findings, known
                 made = trial.get(f"worker.{method}")
                 if made is not None and made.status == "pass" and trial.against(method) is None:
-                    self.findings.accept(trial)  # else forgotten: nobody asked for this method
+                    self.findings.accept(trial)  # else forgotten: this method was not asked for
                     self.method = method
                     return proved
         return facts

@@ -36,7 +36,7 @@ class Findings:
             self._tell(check)
 
     def trial(self) -> Findings:
-        """Return a copy of which nobody hears until it is accepted."""
+        """Return a copy that reports nothing until it is accepted."""
         return Findings(lambda _: None, self._checks)
 
     def accept(self, trial: Findings) -> None:

@@ -50,7 +50,7 @@ def examine_object(value: Any, settings: Mapping[str, Any]) -> Report:
 
 
 def _stage(target: Target, request: Mapping[str, Any], **limits: Any) -> Outcome:
-    """Run a stage on an object of this process: in a fork of it, so that a hang or a crash harms nobody.
+    """Run a stage on an object of this process: in a fork of it, so that a hang or a crash does no harm.
 
     Where there is no fork that is safe, it runs right here, without time limits.
     """

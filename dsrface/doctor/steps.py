@@ -9,7 +9,7 @@ from typing import Any
 from dsrface.doctor.budget import Budget
 from dsrface.events import Event, Progress
 
-# Seconds that a step takes beside importing torch; the items of most data sets load in far less.
+# Seconds that a step takes besides importing torch; the items of most data sets load in far less.
 _SECONDS: Mapping[str, float] = {"survey": 2.0, "prove": 5.0, "sweep": 8.0}
 _IMPORT = "import torch"
 _LEAST_S = 1.0

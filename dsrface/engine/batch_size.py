@@ -22,7 +22,7 @@ class BatchChoice:
     Args:
         batch_size: The smallest that comes within 3 % of the best, of batches side by side the largest.
         rates: Images per second of each size that was tried.
-        reason: One line for people.
+        reason: One line, human-readable.
     """
 
     batch_size: int

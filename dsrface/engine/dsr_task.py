@@ -90,7 +90,7 @@ class DsrTask(Task):
         self.model.compile()
 
     def validate(self, *, step: int, samples_dir: Path, is_last: bool) -> Validation:
-        """Measure PSNR and SSIM per image, on rounded uint8 outputs, beside bicubic's on the same images."""
+        """Measure PSNR and SSIM per image, on rounded uint8 outputs, and bicubic's on the same images."""
         del is_last
         output = run_batched(
             lambda low: super_resolve(self.model, low, device=self._device),

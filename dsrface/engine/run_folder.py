@@ -1,10 +1,10 @@
-"""The folder of one run: who started it, with what, how it ended, and where everything of it lies.
+"""The folder of one run: who started it, with what, how it ended, and where its files are.
 
 runs/<command>/<UTC time>-<short hash>/
   run.json        status running | done | failed | interrupted, argv, versions, device, seed, data hash
   config.toml     complete: feeding it back repeats the run
   metrics.jsonl   one event a line
-  log.txt         the same for people
+  log.txt         the same as text
   tensorboard/    when it is installed
   samples/        images
   checkpoints/    see `engine.checkpoint`
@@ -69,7 +69,7 @@ class RunFolder:
 
     @property
     def is_there(self) -> bool:
-        """Whether the folder is still what it was: nobody has removed it while the run goes on."""
+        """Whether the folder is still what it was: it was not removed while the run goes on."""
         return (self.path / RUN_FILE).exists()
 
     @property

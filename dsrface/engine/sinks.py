@@ -153,7 +153,7 @@ def as_json(event: Event) -> dict[str, object]:
 
 
 def as_text(event: Event) -> str:
-    """Return the event as one line for people."""
+    """Return the event as one line of text."""
     match event:
         case RunStarted():
             resumed = f", resumed at step {event.first_step}" if event.first_step else ""

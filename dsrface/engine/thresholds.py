@@ -12,7 +12,7 @@ from dsrface.metrics.bootstrap import draw_persons
 from dsrface.metrics.thresholds import Threshold, choose_thresholds
 
 THRESHOLD_FARS = (0.1, 0.01, 0.001, 0.0001)
-_MAX_PAIRS, _NUM_DRAWS = 50_000, 200  # a second of work, beside a validation's many
+_MAX_PAIRS, _NUM_DRAWS = 50_000, 200  # a second of work, of a validation's many
 
 
 def thresholds_of(

@@ -31,7 +31,7 @@ class RecognitionImages:
         names: Names of the training samples.
         conditions: What thresholds chosen on `val` hold for; see `StoredThresholds`.
         has_twins: HR faces are the gallery; else the faces are compared with one another.
-        are_alone: Nobody has two images, so a moved copy of an image is compared with that image.
+        are_alone: No person has two images, so a moved copy of an image is compared with that image.
     """
 
     val: Images

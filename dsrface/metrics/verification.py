@@ -205,7 +205,7 @@ def roc(scores: Scores, is_same: Flags) -> Roc:
 def eer(scores: Scores, is_same: Flags) -> float:
     """Return the equal error rate: where false accepts and false rejects are equally frequent.
 
-    Where no operating point has equal rates, the point lies on the straight line between its two neighbours,
+    Where no operating point has equal rates, the point is on the straight line between its two neighbours,
     which is what choosing between their thresholds by a coin attains.
 
     Args:

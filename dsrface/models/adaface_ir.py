@@ -21,7 +21,7 @@ _DROPOUT = 0.4
 
 
 class AdaFaceIr(nn.Module):
-    """Gives the raw embedding; the official code divides it by its norm, which it returns beside it.
+    """Gives the raw embedding; the official code divides it by its norm, which it returns as well.
 
     Args:
         depths: Blocks of each of the four stages.

@@ -1,4 +1,4 @@
-"""Low-rank adapters for small faces: beside each layer a path of its own, which HR faces do not take.
+"""Low-rank adapters for small faces: next to each layer a path of its own, which HR faces do not take.
 
 The layers themselves stay as they are: HR faces keep their embeddings to the bit, and a gallery need not be
 enrolled again.
@@ -63,7 +63,7 @@ class AdaptedLayer(nn.Module):
 
 
 def add_adapters(network: nn.Module, rank: int) -> list[nn.Parameter]:
-    """Freeze a network and put an adapter beside each linear layer and ungrouped convolution, in place.
+    """Freeze a network and put an adapter next to each linear layer and ungrouped convolution, in place.
 
     Args:
         network: A recogniser.

@@ -1,7 +1,7 @@
 """A network's tensors inside a checkpoint, found by names and shapes, whatever they are wrapped in.
 
 Trainers put prefixes before the names (`module.`, `model.`, `backbone.`), nest state dicts below keys
-(`state_dict`, `params_ema`) and save heads, optimisers and averaged copies beside the network. The tensors
+(`state_dict`, `params_ema`) and save heads, optimisers and averaged copies next to the network. The tensors
 decide: a prefix fits when what is below it is the network, to the last tensor and no tensor more.
 """
 

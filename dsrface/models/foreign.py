@@ -45,7 +45,7 @@ _RECOGNISER_INPUT = Preprocess(HIGH_SIZE_PX, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 def open_foreign(source: Path, kind: str) -> LoadedModel | None:
     """Load what a name of the list above stands for, on the CPU; None for anything else.
 
-    A recogniser's note (`read_preprocess`) is looked for beside its file; a callable may return
+    A recogniser's note (`read_preprocess`) is looked for next to its file; a callable may return
     `(network, {"colour": "BGR", ...})` instead. A super-resolution network takes and gives Image01.
 
     Args:

@@ -32,7 +32,7 @@ class FourierEncoding(PositionalEncodingFourier):
 
 
 def encode_on_device(network: nn.Module) -> None:
-    """Make every position encoding of a network ours; its tensors keep their names."""
+    """Make every position encoding of a network run on the device; its tensors keep their names."""
     for module in network.modules():
         if type(module) is PositionalEncodingFourier:
             module.__class__ = FourierEncoding

@@ -34,7 +34,7 @@ def normalise(image: Float[Tensor, "b 3 h w"], preprocess: Preprocess) -> Float[
 
 
 def read_preprocess(path: Path, default: Preprocess) -> Preprocess:
-    """Return how a network of others wants its images, as `<file>.toml` beside its file says.
+    """Return how a network of others wants its images, as `<file>.toml` next to its file says.
 
     The note may hold any of `size_px`, `mean`, `std` and `colour`; what it leaves out, or a missing note,
     is `default`.

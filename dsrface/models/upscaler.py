@@ -48,7 +48,7 @@ class Upscaler112(nn.Module):
 def load_spandrel(path: Path) -> LoadedModel:
     """Load a super-resolution or face restoration checkpoint, with the optional extra `spandrel`.
 
-    Real-ESRGAN, SwinIR, GFPGAN and some forty other architectures; told by their tensors. A network that
+    Real-ESRGAN, SwinIR, GFPGAN and some forty other architectures, known by their tensors. A network that
     restores faces without enlarging them gets the face at 512 px.
 
     Raises:

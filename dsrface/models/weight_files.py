@@ -27,7 +27,7 @@ _WHAT_TO_GIVE = "Give a run folder that has saved a checkpoint, a checkpoint fol
 _MAX_POINTER_BYTES = 1024**2
 _SAFE_TORCH = "2.6"
 BEST, LAST = "best.json", "last.json"  # name the checkpoint in a run folder
-# What trainers write beside the tensors: hyper-parameters, callbacks, scores. None of it is needed.
+# What trainers write besides the tensors: hyper-parameters, callbacks, scores. None of it is needed.
 _TRAINERS_NOTES = (
     "pytorch_lightning.", "lightning.", "lightning_fabric.", "argparse.Namespace", "omegaconf.", "easydict.",
     "yacs.", "pathlib.", "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar",
@@ -68,7 +68,7 @@ def resolve_source(source: Path) -> Path:
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return tensors and metadata of a .safetensors file, or tensors of a .pt file; runs no code from it.
 
-    The format is told by the content, not by the name. Tensors of a .pt file that are below other names get
+    The format is known by the content, not by the name. Tensors of a .pt file that are below other names get
     these in front, with dots: `state_dict.module.stem.0.weight`; `models.checkpoints` finds networks there.
 
     Raises:

@@ -145,7 +145,7 @@ def load_recogniser(source: Path, *, device: str | torch.device = "cpu") -> Load
     """Load a recogniser: a run folder, a file of dsrface, a checkpoint of a known architecture, or a name.
 
     Names are those of `models.foreign`, such as `judge`. How a checkpoint of others wants its images is what
-    its architecture is published with, unless a note beside the file says otherwise (`read_preprocess`).
+    its architecture is published with, unless a note next to the file says otherwise (`read_preprocess`).
 
     Args:
         source: Where it is.
@@ -184,7 +184,7 @@ def _load_recogniser(source: Path) -> LoadedModel:
 
 
 def load_any(source: Path) -> LoadedModel:
-    """Load whichever network a source holds, on the CPU; what is not ours is taken for a recogniser.
+    """Load whichever network a source holds, on the CPU; another program's is taken for a recogniser.
 
     Raises:
         WeightsError: as `load_dsr` and `load_recogniser`.

@@ -9,7 +9,7 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
-    """Return those that this system has and that nobody has turned off, as `nohup` does with SIGHUP."""
+    """Return those that this system has and that are not turned off, as `nohup` does with SIGHUP."""
     known = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     return tuple(
         item

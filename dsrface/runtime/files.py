@@ -36,7 +36,7 @@ _WINDOWS_PATH = 260  # longer ones need a setting of Windows
 
 @contextlib.contextmanager
 def atomic_writer(path: Path, *, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path`; on a clean exit fsync it and rename it to `path`.
+    """Open a temporary file next to `path`; on a clean exit fsync it and rename it to `path`.
 
     Args:
         path: The final name; its folder is made when missing.
@@ -76,7 +76,7 @@ def temporary_path(path: Path) -> Path:
 
 
 def remove_half_written(folder: Path, *names: str) -> None:
-    """Delete the temporary files of killed writers in a folder, where nobody else is writing now.
+    """Delete the temporary files of killed writers in a folder, where no one else is writing now.
 
     Args:
         folder: The folder; need not exist.
@@ -135,7 +135,7 @@ def read_bounded(path: Path, *, max_bytes: int) -> bytes:
     """Return a file's bytes; devices, pipes and files larger than what they can mean are not read at all.
 
     Raises:
-        OSError: missing, not a regular file, or too large; its text is for people.
+        OSError: missing, not a regular file, or too large; its text is human-readable.
     """
     with open(path, "rb", opener=_without_waiting) as handle:
         status = os.fstat(handle.fileno())

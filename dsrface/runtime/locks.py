@@ -25,7 +25,7 @@ def exclusive(path: Path, *, what: str) -> Iterator[None]:
         RunError: another process holds the lock; its pid is named.
         MachineError: the folder cannot be written to.
     """
-    # The holder's pid lies beside the lock: Windows lets nobody read a locked file.
+    # The holder's pid is next to the lock: Windows does not let others read a locked file.
     holder = path.with_name(f"{path.name}.pid")
     lock = FileLock(path, timeout=0)
     try:

@@ -41,7 +41,7 @@ def printable(text: str) -> str:
 
 
 def without_addresses(text: str) -> str:
-    """Return text without memory addresses, which differ from run to run and tell nobody anything."""
+    """Return text without memory addresses, which differ from run to run and say nothing."""
     return _ADDRESS.sub("", text)
 
 

@@ -18,7 +18,7 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+)(,?) in (\S+)')
 
 
 def is_users(file: str) -> bool:
-    """Return whether a source file is the user's: not Python's, an installed package's or ours."""
+    """Return whether a source file is the user's: not Python's, an installed package's or dsrface's."""
     if not file or file.startswith("<frozen ") or _INSTALLED.search(file):
         return False
     path = Path(file)
@@ -54,7 +54,7 @@ def raised_by_users(error: BaseException) -> bool:
 
 
 def short_path(file: str) -> str:
-    """Return the file relative to the working folder when it lies below it; `In[3]` for a cell of Jupyter."""
+    """Return the file relative to the working folder when it is below it; `In[3]` for a cell of Jupyter."""
     cell = _cell(file)
     if cell:
         return cell

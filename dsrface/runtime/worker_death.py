@@ -1,7 +1,7 @@
 """Say in plain words why a DataLoader worker failed; torch's own message is only "exited unexpectedly".
 
 The signal, the exit code or the exception with its sample sits in the chain of causes. Each explanation names
-the doctor check that would have told before the launch.
+the doctor check that would have shown it before the launch.
 """
 
 from __future__ import annotations

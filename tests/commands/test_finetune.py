@@ -405,7 +405,7 @@ def test_persons_with_one_image_are_trained_on_and_validated_by_moved_copies(tmp
     single = make_data(tmp_path / "single", persons=(6, 4, 1), images=1)
     result, events = run_quietly(single, tmp_path / "run", hr_only=True)
     warnings = [event.message for event in events if isinstance(event, Note) and event.is_warning]
-    assert any("nobody in validation has two images" in text for text in warnings)
+    assert any("no person in validation has two images" in text for text in warnings)
     assert 0 <= result.outcome.best_metrics["auc"] <= 1
     assert "hr_auc" not in result.outcome.best_metrics
     assert "thresholds" not in load_recogniser(tmp_path / "run").metadata

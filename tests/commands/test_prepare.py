@@ -394,7 +394,7 @@ def test_warnings_reach_the_terminal(photos: Path, tmp_path: Path) -> None:
     said = [event.message for event in events if isinstance(event, Note) and event.is_warning]
     assert said == list(result.warnings)
     assert said[0].startswith("8 of 26 photos were left out: empty-file 8")
-    assert said[-1] == "the test split has a single person: nobody to tell apart"
+    assert said[-1] == "the test split has only one person, so recognition cannot be measured"
     assert "val 1 person / 6 images" in result.summary
     assert shlex.split(result.next_command)[2] == str(tmp_path / "a b")
 

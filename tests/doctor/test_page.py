@@ -60,7 +60,7 @@ def test_the_page_says_first_what_to_do_and_escapes_what_users_wrote(page):
     assert plain == "train.py:Faces: do not launch like this."
     assert "dataset.file &lt;is&gt; shared" in page
     assert "<code>DataLoader(dataset, batch_size=32, num_workers=4)</code>" in page
-    assert "2 to 4 workers cannot be told apart" in page
+    assert "2 to 4 workers are equal within noise" in page
     assert "0x7f6d" not in page
     assert "dsrface doctor -- python train.py" in page
 

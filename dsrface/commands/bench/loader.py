@@ -1,4 +1,4 @@
-"""`dsrface bench loader`: the reader beside the ceiling of this machine's memory and beside PNG folders."""
+"""`dsrface bench loader`: the reader against the ceiling of this machine's memory and PNG folders."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def _png_route(data: BenchData, config: BenchConfig, num_workers: int) -> Route:
 
 
 def _beside_a_step(reader: PackedReader, config: BenchConfig) -> list[Row]:
-    """Measure the reader beside a step that waits `step_ms` outside the interpreter lock, as for a GPU."""
+    """Measure the reader next to a step that waits `step_ms` outside the interpreter lock, as for a GPU."""
     step_s, size = config.step_ms / 1000, config.batch_size
 
     def alone() -> int:
@@ -204,7 +204,7 @@ def _beside_a_step(reader: PackedReader, config: BenchConfig) -> list[Row]:
             time.sleep(step_s)
             return count
 
-        names = (f"a {config.step_ms:g} ms step alone", f"packed reader beside a {config.step_ms:g} ms step")
+        names = (f"a {config.step_ms:g} ms step alone", f"packed reader next to a {config.step_ms:g} ms step")
         routes: dict[str, Route] = {
             names[0]: lambda seconds: rate(alone, seconds),
             names[1]: lambda seconds: rate(fed, seconds),

@@ -1,4 +1,4 @@
-"""`dsrface bench precompute`: the whole pipeline beside the DSR alone on images already in memory."""
+"""`dsrface bench precompute`: the whole pipeline against the DSR alone on images already in memory."""
 
 from __future__ import annotations
 

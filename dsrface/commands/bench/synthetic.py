@@ -35,7 +35,7 @@ class BenchData:
 
     Args:
         split: All images; those of `png_split` come first.
-        outputs: The cache of DSR outputs; the HR column lies where the split says.
+        outputs: The cache of DSR outputs; the HR column is where the split says.
         png_split: The images that are there as files too.
         png_outputs: Folder of their outputs.
     """
@@ -159,7 +159,7 @@ def _records(
 ) -> NDArray[np.uint8]:
     records = np.empty((len(rows), *_SHAPE), np.uint8)
     for place, row in enumerate(rows.tolist()):
-        # Beyond the PNG files nobody looks at the pixels: the first ones are used again.
+        # Beyond the PNG files the pixels are not looked at: the first ones are used again.
         high, _, output = _cached_triple(split.names[row % max(num_png, 1)], seed, vlr_size)
         records[place] = high if column == "hr" else output
     return records

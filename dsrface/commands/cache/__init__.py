@@ -125,7 +125,7 @@ def _find(path: Path) -> Iterator[Path]:
 
 
 def _is_ours(folder: Path, files: Sequence[str]) -> bool:
-    """Many programs write a manifest.json: ours has our format or, where it is damaged, our files beside."""
+    """Many programs write a manifest.json: dsrface's has its format or, when damaged, its files."""
     try:
         return bool(formats(folder) & {FORMAT, png_tree.FORMAT})
     except RunError:
@@ -174,7 +174,7 @@ def _collect(folder: Path, *, is_dry: bool) -> CacheEntry:
     with exclusive(folder / LOCK, what="cache"):
         try:
             names = garbage(folder)
-        except RunError as error:  # nobody knows what such a cache needs
+        except RunError as error:  # what such a cache needs is unknown
             return replace(entry, kind="?", state=error.id)
         freed = sum((folder / name).stat().st_size for name in names)
         if not is_dry:

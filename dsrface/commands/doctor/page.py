@@ -81,7 +81,7 @@ def _sizing(report: Report) -> str:
     words = f"Confidence {escape(chosen['confidence'])}."
     low, high = chosen["range"]
     if low != high:
-        words += f" {low} to {high} workers cannot be told apart."
+        words += f" {low} to {high} workers are equal within noise."
     head = ["Workers", "Items/s"]
     rows = [row([str(number), f"{rate:,.0f}"]) for number, rate in chosen["table"].items()]
     title = "Items per second by workers, as the model has them"

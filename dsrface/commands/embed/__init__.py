@@ -1,4 +1,4 @@
-"""`dsrface embed`: embeddings of a folder of 112x112 faces, for people's own use."""
+"""`dsrface embed`: embeddings of a folder of 112x112 faces, for use in other programs."""
 
 from __future__ import annotations
 

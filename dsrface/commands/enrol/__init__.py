@@ -60,14 +60,14 @@ def run(config: EnrolConfig, *, emit: Emit) -> EnrolResult:
     root, names = find_photos(config.gallery)
     rule = choose_person_rule(config.persons, names)
     emit(Note(f"persons: {rule.text}"))
-    told = {name: rule.tell(name) for name in names}
-    known = [name for name in names if told[name] is not None]
+    attributed = {name: rule.tell(name) for name in names}
+    known = [name for name in names if attributed[name] is not None]
     for name in names:
-        if told[name] is None:
+        if attributed[name] is None:
             emit(Note(f"skipped {name}: it {rule.why_not}", is_warning=True))
     if not known:
         raise DataError(
-            "Nobody can say whose any of the photos is.",
+            "It is unknown whose the photos are.",
             id="no-person",
             where=config.gallery,
             hint="Put them in one folder per person, or give --persons.",
@@ -90,7 +90,7 @@ def run(config: EnrolConfig, *, emit: Emit) -> EnrolResult:
         far=decision.far,
         threshold_text=decision.text,
     )
-    persons = [item.person for face in faces if (item := told[face.name]) is not None]
+    persons = [item.person for face in faces if (item := attributed[face.name]) is not None]
     gallery = gather_people(persons, seen.embeddings, seen.images, origin)
     write_gallery(config.out, gallery)
     left_out = f", {len(skipped)} left out" if skipped else ""

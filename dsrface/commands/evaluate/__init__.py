@@ -1,6 +1,6 @@
 """`dsrface evaluate`: does super-resolution help, does fine-tuning, and how sure may one be?
 
-It measures {bicubic, DSR} x {frozen, fine-tuned} on the same pairs of the same images, beside the HR
+It measures {bicubic, DSR} x {frozen, fine-tuned} on the same pairs of the same images, against the HR
 ceiling, the cosine of raw pixels, chance and reject-all, and names the winner whoever it is.
 """
 

@@ -58,7 +58,7 @@ def load_networks(config: EvaluateConfig, outputs: Path | None, device: Device, 
 
 
 def _judge_alone(config: EvaluateConfig, emit: Emit) -> Path | None:
-    """Return the judge where it is installed and there is no recogniser beside which it would be confused."""
+    """Return the judge where it is installed and there is no other recogniser."""
     if config.finetuned is not None or not judge.is_available():
         return None
     emit(Note("frozen recogniser: the judge, as none is named; it was trained by others, on other people"))
@@ -71,7 +71,7 @@ def _starting_weights(finetuned: Path | None, emit: Emit) -> Path | None:
         return None
     named = read_json(finetuned / "run.json").get("config", {}).get("backbone_weights")
     if not named:
-        emit(Note("the fine-tuned run started from random weights: there is no frozen recogniser beside it"))
+        emit(Note("the fine-tuned run started from random weights: no frozen recogniser to compare with"))
         return None
     path = Path(named)
     if not path.exists() and not is_name(path):

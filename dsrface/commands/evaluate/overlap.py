@@ -47,7 +47,7 @@ def overlap_limits(overlaps: Sequence[Overlap], split: FaceSplit) -> list[str]:
 
 
 def unrecorded(overlaps: Sequence[Overlap]) -> list[str]:
-    """Return a sentence on the networks whose training data nobody knows."""
+    """Return a sentence on the networks whose training data is unknown."""
     unknown = [item.network for item in overlaps if not item.is_recorded]
     if not unknown:
         return []

@@ -194,7 +194,7 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
         return dataclasses.replace(result, path=unproven)
     replace(unproven, path)
     if write_card(exported, path) is None:
-        emit(Note(f"{CARD_FILE} beside it is somebody else's, and stays as it is", is_warning=True))
+        emit(Note(f"{CARD_FILE} next to it is somebody else's, and stays as it is", is_warning=True))
     return result
 
 

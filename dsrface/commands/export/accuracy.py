@@ -32,7 +32,7 @@ Predict = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A figure of the rounded network beside that of the network in fp32, on the same faces.
+    """A figure of the rounded network and that of the network in fp32, on the same faces.
 
     Args:
         metric: `eer`, of HR faces against enlarged VLR ones (native faces against one another); or `psnr_db`.
@@ -87,7 +87,7 @@ class ValFaces:
             counts = torch.bincount(self._images.labels)
             if (counts > 0).sum() < 2 or counts.max() < 2:
                 raise DataError(
-                    "The val faces give no pairs to verify, so nobody can say what rounding costs.",
+                    "The val faces give no pairs to verify, so what rounding costs cannot be measured.",
                     id="too-few-persons",
                     where=config.data,
                     hint="Give a data set with two val persons or more and several images each.",

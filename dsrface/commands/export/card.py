@@ -1,4 +1,4 @@
-"""The model card beside an export: what the run knows of its network, and what nobody should do with it."""
+"""The model card of an export: what the run knows of its network, and what it must not be used for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MANIFEST_FILE, _RUN_FILE = "checkpoint.json", "run.json"
 
 
 def write_card(loaded: LoadedModel, exported: Path) -> Path | None:
-    """Write the card beside an exported file; None where a card of somebody else is, which stays.
+    """Write the card next to an exported file; None where a card of somebody else is, which stays.
 
     Args:
         loaded: What was exported.
@@ -31,7 +31,7 @@ def write_card(loaded: LoadedModel, exported: Path) -> Path | None:
 
 
 def model_card(loaded: LoadedModel, exported: Path) -> str:
-    """Return the card as Markdown; figures that nobody has measured are not there.
+    """Return the card as Markdown; figures that were not measured are left out.
 
     Args:
         loaded: What was exported.

@@ -28,7 +28,7 @@ _NATIVE = (
     "native faces, without HR twins: no anchor and no HR rows; validated by pairs of the faces that are there"
 )
 _ALONE = (
-    "nobody in validation has two images: checkpoints are chosen by how a mirrored and moved copy of each "
+    "no person in validation has two images: checkpoints are chosen by how a mirrored and moved copy of each "
     "image finds that image among the others, which says little of other photos; no thresholds are chosen"
 )
 _PART = 4096  # images held in memory at once while the head's first weights are computed

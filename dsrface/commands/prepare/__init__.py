@@ -116,7 +116,7 @@ def run(config: PrepareConfig, *, emit: Emit) -> PrepareResult:
         built = build(config, staging, scan, alignment, emit)
         new_info = {"schema_version": SCHEMA_VERSION, "settings": settings, "source": source, **built}
         changed = move_into_place(staging / "tree", config.data)
-        # The hash is over what lies in DATA now, so that a foreign image cannot slip in unseen.
+        # The hash is over what is in DATA now, so that a foreign image cannot slip in unseen.
         new_info["content_sha256"] = content_sha256(config.data, new_info, emit)
         write_json(config.data / DATASET_FILE, new_info)
         shutil.rmtree(staging)
@@ -196,7 +196,7 @@ def _without_pairs(data: Path, splits: Iterable[str]) -> Iterable[str]:
     for split in (name for name in splits if name != "train"):
         persons = Counter(person_of(name) for name in walk_images(data / split / HIGH_FOLDER))
         if max(persons.values()) < 2:
-            yield f"nobody in the {split} split has two images: there is no pair of one person to recognise"
+            yield f"no person in the {split} split has two images: there is no genuine pair"
 
 
 def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
@@ -236,6 +236,6 @@ def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
         yield "there is no val split: train-dsr and finetune need one to choose checkpoints on"
     num_test = info["counts"].get("test", {}).get("persons", MIN_PERSONS)
     if num_test < 2:
-        yield "the test split has a single person: nobody to tell apart"
+        yield "the test split has only one person, so recognition cannot be measured"
     elif num_test < MIN_PERSONS:
         yield f"the test split has {num_test} persons: evaluate judges nothing below {MIN_PERSONS}"

@@ -22,8 +22,8 @@ class Alignment:
 
     Args:
         kind: `none`, `resize`, `landmarks` or `detect`.
-        reason: Why, for people.
-        doubt: What may be wrong with it, for people.
+        reason: Why, human-readable.
+        doubt: What may be wrong with it, human-readable.
         landmarks: Points by file, for `landmarks`.
         sha256: Of the landmarks file.
     """

@@ -195,13 +195,13 @@ def _fail(config: PrepareConfig, bad: BadPhoto) -> None:
 def _drop_twins(
     done: list[FaceDone], staging: Path, folders: Sequence[str]
 ) -> tuple[list[int], list[BadPhoto]]:
-    """Leave out images that lie under two persons: nobody can say whose they are; return the rows kept."""
+    """Leave out images that are filed under two persons; return the rows kept."""
     groups = equal_across_persons([item.digest for item in done], [item.photo.person for item in done])
     bad: dict[int, BadPhoto] = {}
     for group in groups:
         for position in group:
             other = next(item for item in group if done[item].photo.person != done[position].photo.person)
-            message = f"The same image lies under another person: {escape_name(done[other].photo.file)}."
+            message = f"The same image is filed under another person: {escape_name(done[other].photo.file)}."
             bad[position] = BadPhoto(done[position].photo.file, "same-picture-two-persons", message)
             for folder in folders:
                 (staging / folder / done[position].photo.name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What lies in DATA: a data set to verify, an interrupted run to go on with, or something foreign."""
+"""What is in DATA: a data set to verify, an interrupted run to go on with, or something foreign."""
 
 from __future__ import annotations
 

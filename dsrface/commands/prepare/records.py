@@ -1,4 +1,4 @@
-"""What `prepare` writes beside the faces: lists for people, a preview, and figures for `dataset.json`."""
+"""What `prepare` writes besides the faces: lists, a preview, and figures for `dataset.json`."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Benchmark:
         templates: Images that are compared as one; empty where each stands for itself.
         fars: False-accept rates that are published for it.
         has_twins: Its faces are HR, and their VLR faces are made by reducing them.
-        notes: What was assumed, for people.
+        notes: What was assumed, human-readable.
     """
 
     name: str

@@ -30,7 +30,7 @@ def read_native(data: FaceData, split: FaceSplit, *, max_pairs: int, seed: int) 
         seed: Fixes which pairs are drawn.
 
     Raises:
-        DataError: nobody can be searched for.
+        DataError: there is no one to search for.
     """
     faces, conditions = _faces(split, _conditions(data.root))
     is_low = np.array([face.is_low for face in faces])
@@ -47,7 +47,7 @@ def read_native(data: FaceData, split: FaceSplit, *, max_pairs: int, seed: int) 
         notes.append(f"there are no HR faces: {len(gallery)} native faces, one a person, are the gallery")
     if not len(probes) or not len(gallery):
         raise DataError(
-            "There is nobody to search for: a gallery needs HR faces, or persons with two native faces.",
+            "There is no one to search for: a gallery needs HR faces, or persons with two native faces.",
             id="too-few-persons",
             where=split.root,
         )

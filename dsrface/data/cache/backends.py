@@ -178,7 +178,7 @@ class ResidentColumn:
                     self._records[first : first + count].copy_(chunk)
 
     def gather(self, slots: NDArray[np.integer], out: Tensor) -> Tensor:
-        """See `Backend`; `out` lies on the device too."""
+        """See `Backend`; `out` is on the device too."""
         assert self._records is not None
         index = to_device(torch.from_numpy(slots), self.device)
         return torch.index_select(self._records, 0, index, out=out)

@@ -110,7 +110,7 @@ class BlockColumn:
             first = block * self._block
             number = int(np.searchsorted(self._starts, first, side="right")) - 1
             extent = self._column.extents[number]
-            # Shards begin at multiples of a block, so a block lies in one shard; the last may be shorter.
+            # Shards begin at multiples of a block, so a block is in one shard; the last may be shorter.
             count = min(self._block, extent.first_slot + extent.count - first)
             place = self._place[block] * self._block
             target = pool[place : place + count].reshape(-1).data

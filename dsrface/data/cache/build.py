@@ -35,7 +35,7 @@ class Wanted:
         num_variants: Variants of each image.
         shard_images: Records a shard, for a new cache.
         order_seed: Order on disk, of a new cache.
-        info: For people.
+        info: Facts to read; not part of the key.
     """
 
     column: str
@@ -59,7 +59,7 @@ class Decision:
         action: `none` when the column is complete as it is.
         plan: The manifest to be, without shards; for `none` the manifest itself.
         table: Its images.
-        reason: One line for people.
+        reason: One line, human-readable.
     """
 
     action: Action

@@ -1,4 +1,4 @@
-"""One opened column of a cache: where each record lies, and what its bytes must hash to."""
+"""One opened column of a cache: where each record is, and what its bytes must hash to."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class Manifest:
         segments: What was planned together.
         parts: Which rows belong to which split.
         shards: In the order of the plan; empty in a plan.
-        info: For people; not part of the key.
+        info: Facts to read; not part of the key.
     """
 
     column: str

@@ -21,7 +21,7 @@ class WindowOrder(EpochOrder):
 
     The records on disk are themselves in random order, so a block is diverse in persons and windows cost no
     diversity. A split that fits in one window has the same order as without a cache. As with every order of
-    ours, it depends on (seed, epoch) and the cache alone.
+    dsrface, it depends on (seed, epoch) and the cache alone.
 
     Args:
         split: The images to order.

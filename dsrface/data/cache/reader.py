@@ -29,7 +29,7 @@ from dsrface.types import Batch, to_device
 class PackedReader:
     """Delivers batches of (DSR output, HR twin, label) in the order of a sampler.
 
-    A batch on the CPU lies in reused memory and is valid until the next one is asked for; copy what must
+    A batch on the CPU is in reused memory and is valid until the next one is asked for; copy what must
     stay. On CUDA, move it with `Batch.to` on the current stream. Every record is compared with its checksum
     the first time it is delivered.
 

@@ -1,7 +1,7 @@
 """A few batches that are used over and over, filled by one thread while the training step runs.
 
 A batch of fresh memory costs thousands of page faults, five times the copy itself; reused memory costs none.
-And a thread that makes few long calls, all outside the interpreter lock, runs beside a busy main thread.
+And a thread that makes few long calls, all outside the interpreter lock, is not held up by a busy one.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ def _first_face(faces: Any) -> tuple[Mapping[str, Any], Sequence[str]] | None:
 def turn_round(landmarks: Mapping[str, Points]) -> dict[str, Points] | None:
     """Return the points with left and right exchanged when every face of a file has them as the person has.
 
-    A mirrored face cannot be told from exchanged names by one image, but the names of a whole file can.
+    One image cannot say whether a face is mirrored or names are exchanged, but a whole file of them can.
 
     Returns:
         The exchanged points; None when they are in the viewer's order, or in both orders.

@@ -150,7 +150,7 @@ class RecordFile:
     def _frame(self, offset: int) -> tuple[int, int]:
         found = self._read(offset, _FRAME.size)
         if len(found) < _FRAME.size:
-            raise _damaged("its offset lies beyond the end of the file")
+            raise _damaged("its offset is beyond the end of the file")
         magic, word = _FRAME.unpack(found)
         if magic != _MAGIC:
             raise _damaged(f"no record starts at byte {offset}")

@@ -100,8 +100,7 @@ def open_outputs(
         _check_tree_fresh(outputs_dir, split, low_dir, size_px=size_px)
     else:
         tell(
-            f"{outputs_dir} has no manifest: nobody can tell which weights or images its images were made "
-            "from"
+            f"{outputs_dir} has no manifest: it is unknown which weights or images its images were made from"
         )
     tell(
         f"PNG files, read by {num_workers} workers; `dsrface precompute --format cache` is many times faster"

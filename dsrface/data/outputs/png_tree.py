@@ -37,7 +37,7 @@ from dsrface.runtime.files import TMP_SUFFIX, atomic_writer, read_json, sha256_f
 
 FORMAT = "dsrface-png"
 IMAGES = "images.jsonl"
-_LEFTOVER = re.compile(r".+\.\d+\.tmp")  # a name, a process number; files called notes.tmp are not ours
+_LEFTOVER = re.compile(r".+\.\d+\.tmp")  # a name, a process number; files called notes.tmp are the user's
 _BEGUN = re.compile(r"images\.jsonl(\.\d+\.tmp)?|plan\.json\.\d+\.tmp")  # there before the plan
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
@@ -53,7 +53,7 @@ class PngPlan:
         header: Content of the manifest to be.
         inputs: Hash of each input file, in hex.
         action: As of a cache's `Decision`.
-        reason: One line for people.
+        reason: One line, human-readable.
     """
 
     folder: Path
@@ -83,7 +83,7 @@ class PngTree:
         inputs: uint8 [N, 16], hash of each input file.
         input_stats: Per split, a hash over size and time of its input files.
         key: Everything that changes pixels.
-        info: For people.
+        info: Facts to read; not part of the key.
     """
 
     folder: Path
@@ -267,7 +267,7 @@ def _header(folder: Path) -> dict[str, Any] | None:
 
 
 def _foreign_entry(folder: Path) -> str | None:
-    """Return the first file that is not ours, or None; a killed run may have got no further than its list."""
+    """Return the first foreign file, or None; a killed run may have got no further than its list."""
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     return next((name for name in names if not name.startswith(".") and not _BEGUN.fullmatch(name)), None)
 

@@ -1,4 +1,4 @@
-"""Whose a photo is: told by a folder level, by the name, by a pattern or by a list; and its given split."""
+"""Whose a photo is, by a folder level, by the name, by a pattern or by a list; and its given split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dsrface.errors import DataError, UsageError
 
 
 @dataclass(frozen=True)
-class Told:
+class Attribution:
     """What a photo's name says.
 
     Args:
@@ -32,7 +32,7 @@ class Told:
 
 @dataclass(frozen=True)
 class PersonRule:
-    """How persons are told.
+    """How persons are known.
 
     Args:
         text: The rule in words.
@@ -42,7 +42,7 @@ class PersonRule:
     """
 
     text: str
-    tell: Callable[[str], Told | None]
+    tell: Callable[[str], Attribution | None]
     why_not: str
     is_flat: bool = False
 
@@ -119,21 +119,21 @@ def _level_rule(level: int) -> PersonRule:
             "the name up to the first underscore", _tell_flat, "has no underscore in its name", is_flat=True
         )
 
-    def tell(file: str) -> Told | None:
+    def tell(file: str) -> Attribution | None:
         *folders, name = file.split("/")
         if len(folders) < level:
             return None
         stem = _stem("_".join([*folders[level:], name]))
-        return Told(folders[level - 1], "/".join(folders[: level - 1]), stem)
+        return Attribution(folders[level - 1], "/".join(folders[: level - 1]), stem)
 
     why_not = f"is in no person's folder (persons are the folders of level {level})"
     return PersonRule(f"folders of level {level}", tell, why_not)
 
 
-def _tell_flat(file: str) -> Told | None:
+def _tell_flat(file: str) -> Attribution | None:
     name = file.rpartition("/")[2]
     person, underscore, _ = name.partition("_")
-    return Told(person, "", _stem(name)) if person and underscore else None
+    return Attribution(person, "", _stem(name)) if person and underscore else None
 
 
 def _pattern_rule(pattern: str) -> PersonRule:
@@ -144,13 +144,13 @@ def _pattern_rule(pattern: str) -> PersonRule:
             f"--persons {pattern!r} is no regular expression: {error}.", id="bad-persons"
         ) from None
 
-    def tell(file: str) -> Told | None:
+    def tell(file: str) -> Attribution | None:
         match = compiled.search(file)
         if match is None or not match["person"]:
             return None
         groups = match.groupdict()
         conditions = tuple((name, groups[name] or "") for name in groups if name != "person")
-        return Told(match["person"], "", _stem(file.replace("/", "_")), conditions)
+        return Attribution(match["person"], "", _stem(file.replace("/", "_")), conditions)
 
     return PersonRule(f"the pattern {pattern}", tell, f"does not fit the pattern {pattern}")
 
@@ -158,9 +158,9 @@ def _pattern_rule(pattern: str) -> PersonRule:
 def _list_rule(path: Path) -> PersonRule:
     table = read_file_list(path, what="person")
 
-    def tell(file: str) -> Told | None:
+    def tell(file: str) -> Attribution | None:
         person = table.get(file)
-        return None if person is None else Told(person, "", _stem(file.replace("/", "_")))
+        return None if person is None else Attribution(person, "", _stem(file.replace("/", "_")))
 
     return PersonRule(f"the list {path.name} of {len(table)} images", tell, f"is not in {path.name}")
 

@@ -13,7 +13,13 @@ from dsrface.data.decode import IMAGE_SUFFIXES, unread_images, walk_images
 from dsrface.data.folders import is_data_folder
 from dsrface.data.formats.lists import majority_splits
 from dsrface.data.formats.recordio import RECORD_SUFFIX, RecordFile, person_name
-from dsrface.data.photos.persons import PersonRule, SplitRule, Told, choose_person_rule, choose_split_rule
+from dsrface.data.photos.persons import (
+    Attribution,
+    PersonRule,
+    SplitRule,
+    choose_person_rule,
+    choose_split_rule,
+)
 from dsrface.data.photos.source import is_record_file, open_source, record_name
 from dsrface.data.splits import doubts_of_flat_names
 from dsrface.errors import DataError, UsageError
@@ -43,7 +49,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class BadPhoto:
-    """A photo that was left out, with the reason (an error id) and a sentence for people."""
+    """A photo that was left out, with the reason (an error id) and a sentence."""
 
     file: str
     reason: str
@@ -56,12 +62,12 @@ class Scan:
 
     Args:
         photos: Sorted by file.
-        strays: Photos whose person or split cannot be told, and images of formats that are not read.
-        rule: How the persons were told, for people.
-        doubts: What may be wrong with that, for people.
+        strays: Photos whose person or split is unknown, and images of formats that are not read.
+        rule: How the persons were recognised, human-readable.
+        doubts: What may be wrong with that, human-readable.
         merged: Persons whose photos lie in folders of one name in several places.
         splits: Split that the user gave each person; empty when splits are not given.
-        split_rule: Where those come from, for people.
+        split_rule: Where those come from, human-readable.
     """
 
     photos: list[Photo]
@@ -97,7 +103,7 @@ def scan_photos(source: Path, *, persons: str = "auto", split_from: str = "auto"
     owned, strays = _tell_all(files, rule, split_rule)
     if not owned:
         raise DataError(
-            f"Nobody can say whose the {len(files)} photos are, e.g. {files[0]!r}: it {rule.why_not}.",
+            f"It is unknown whose the {len(files)} photos are, e.g. {files[0]!r}: it {rule.why_not}.",
             id="no-person",
             where=source,
             hint=f"{_NAMING} --persons takes a folder level, a pattern or a list file.",
@@ -181,7 +187,7 @@ class _Owned:
 
     file: str
     person: str
-    told: Told
+    attribution: Attribution
     split: str
 
 
@@ -210,22 +216,22 @@ def _tell_all(
     owned, strays = [], []
     persons = _Unique()
     for file in files:
-        told = rule.tell(file)
+        attribution = rule.tell(file)
         split = split_rule.split(file) or ""
-        if told is None:
-            message = f"The photo {rule.why_not}: nobody can say whose it is."
+        if attribution is None:
+            message = f"The photo {rule.why_not}: it is unknown whose it is."
             strays.append(BadPhoto(file, "no-person", message))
         elif split_rule.text and not split:
             strays.append(BadPhoto(file, "no-split", "The list of splits does not name the photo."))
         else:
-            owned.append(_Owned(file, persons.name(told.person), told, split))
+            owned.append(_Owned(file, persons.name(attribution.person), attribution, split))
     return owned, strays
 
 
 def _merged(owned: Sequence[_Owned]) -> list[str]:
     places: dict[str, set[str]] = {}
     for item in owned:
-        places.setdefault(item.person, set()).add(item.told.place)
+        places.setdefault(item.person, set()).add(item.attribution.place)
     return sorted(person for person, found in places.items() if len(found) > 1)
 
 
@@ -236,18 +242,18 @@ def _unread(file: str) -> BadPhoto:
 
 def _named(owned: Sequence[_Owned]) -> Iterator[Photo]:
     """Yield the photos under names that no other has on any system."""
-    stems = [portable_name(item.told.stem) for item in owned]
+    stems = [portable_name(item.attribution.stem) for item in owned]
     names = Counter(same_file_key(f"{item.person}/{stem}") for item, stem in zip(owned, stems, strict=True))
     used: set[str] = set()
     for item, stem in zip(owned, stems, strict=True):
-        # a.jpg beside a.png: the suffix goes into the name.
+        # a.jpg next to a.png: the suffix goes into the name.
         is_alone = names[same_file_key(f"{item.person}/{stem}")] == 1
         own = base = stem if is_alone else f"{stem}_{portable_name(item.file.rpartition('.')[2])}"
         number = 2
         while same_file_key(f"{item.person}/{own}") in used:
             own, number = f"{base}_{number}", number + 1
         used.add(same_file_key(f"{item.person}/{own}"))
-        yield Photo(item.file, item.person, f"{item.person}/{own}.png", item.told.conditions)
+        yield Photo(item.file, item.person, f"{item.person}/{own}.png", item.attribution.conditions)
 
 
 def _refuse_data_set(source: Path, files: Sequence[str]) -> None:

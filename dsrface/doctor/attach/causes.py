@@ -48,7 +48,7 @@ def doing(seen: Seen) -> Doing:
     if call in ("poll", "select", "ppoll", "pselect", "epoll_wait"):
         return Doing("blocked", f"waits in {call} for a file or socket to become ready", "Give it a timeout.")
     if target.startswith("pipe:"):
-        what = "a pipe that nobody empties" if call == "write" else "a pipe that nobody fills"
+        what = "a pipe that is not read" if call == "write" else "a pipe that is not written to"
         return Doing("pipe", f"blocked in {call} on {what}", "Read the other end, or close it.")
     if call in ("flock", "fcntl"):
         return Doing("lock", f"waits for a file lock, {target or 'of an unknown file'}", "See who holds it.")
@@ -84,7 +84,7 @@ def _waiting(seen: Seen) -> Doing:
     if _is_lock(inner.file, inner.line) or inner.file.endswith(("threading.py", "synchronize.py")):
         return Doing(
             "lock",
-            "waits for a lock or a signal that nobody gives (a fork copies locks as they are, held ones too)",
+            "waits for a lock or a signal that never comes (a fork copies locks as they are, held ones too)",
             'Make it at first use in the worker, or set multiprocessing_context="forkserver".',
         )
     return Doing(

@@ -55,7 +55,7 @@ class Seen:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it has ended and nobody has taken note."""
+        """Whether it has ended and was not waited for."""
         return self.state == psutil.STATUS_ZOMBIE
 
     @property

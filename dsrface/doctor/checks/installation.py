@@ -68,7 +68,7 @@ def torchvision_check(*, is_imported: bool = False) -> Finding:
         except Exception as error:  # noqa: BLE001 - RuntimeError, ImportError, OSError: all mean a broken pair
             return TORCHVISION.finding(
                 "fail",
-                f"torchvision {version} does not import beside torch {torch.__version__}: {error}",
+                f"torchvision {version} does not import with torch {torch.__version__}: {error}",
                 matters="The two are not built for each other.",
                 fix=fix,
                 data=data,
@@ -236,7 +236,7 @@ TORCHVISION = Check(
     order=30,
     worst="fail",
     title="whether torch and torchvision belong together",
-    why="A CUDA build of one beside a CPU build of the other cannot register its operators.",
+    why="A CUDA build of one next to a CPU build of the other cannot register its operators.",
     how="The build tags of both, the release torchvision asks for, and an import when in doubt.",
     fix="pip install --force-reinstall torch torchvision, both from one index.",
     errors=(

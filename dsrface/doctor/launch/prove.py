@@ -113,7 +113,7 @@ def prove(job: Job, *, say: Callable[[str], None]) -> Finding:
 
     Args:
         job: With settings that differ.
-        say: Told before each run.
+        say: Called before each run.
     """
     try:
         batches, is_wrong = _compare(job, say)

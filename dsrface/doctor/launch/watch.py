@@ -126,7 +126,7 @@ class Watch:
         """See a batch before the loop gets it."""
 
     def more_facts(self) -> dict[str, Any]:
-        """Return what the doctor shall know beside the loader's facts."""
+        """Return what the doctor shall know besides the loader's facts."""
         return {}
 
     def is_due(self, times: StepTimes, started: float) -> bool:

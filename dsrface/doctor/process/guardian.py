@@ -49,7 +49,7 @@ def main() -> None:
         closed.wait(_POLL_S)
     code = child.poll()
     _end_all(child, pids, token)
-    with contextlib.suppress(OSError, ValueError):  # nobody may be listening any more
+    with contextlib.suppress(OSError, ValueError):  # the listener may be gone
         print(json.dumps({"event": "ended", "code": code}), flush=True)  # noqa: T201 - the protocol
 
 
@@ -166,7 +166,7 @@ def _command_line(pid: int) -> str:
 
 
 def _adopt_orphans() -> None:
-    """Linux: a process whose parent died becomes ours, so that none escapes by forking twice."""
+    """Linux: a process whose parent died becomes a child of this one, so none escapes by forking twice."""
     if sys.platform == "linux":
         import ctypes
 

@@ -1,6 +1,6 @@
 """Windows: a job, whose processes the system ends when the process that made it ends, by whatever means.
 
-Parents are no help there: once a process is gone, nobody knows which processes it has started.
+Parents are no help there: once a process is gone, it is unknown which processes it has started.
 """
 
 from __future__ import annotations

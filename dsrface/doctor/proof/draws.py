@@ -1,4 +1,4 @@
-"""What workers draw when nobody sets their generators: equal numbers in two workers, or in two starts."""
+"""What workers draw when their generators are not set: equal numbers in two workers, or in two starts."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def _items_since(folder: str, *, seen: int) -> list[str]:
     """Return the fingerprints of worker 0's items after the first `seen`, once it has no more to load."""
     until = time.monotonic() + _SETTLED_S
     items: list[str] = []
-    while True:  # batches that were asked for ahead are loaded although nobody takes them
+    while True:  # batches that were asked for ahead are loaded although they are not taken
         before = len(items)
         found = written.read(folder, _START)
         mine = [batch for batch in found.batches.values() if batch.worker == 0]

@@ -143,7 +143,7 @@ def _feed_array(total: Any, array: Any, seen: dict[int, Any], depth: int) -> Non
     if array.dtype.hasobject:
         for part in _plain(array).ravel().tolist():
             _feed(total, part, seen, depth + 1)
-    elif mask is not None and hasattr(array, "filled"):  # what is under the mask is nobody's data
+    elif mask is not None and hasattr(array, "filled"):  # what is under the mask is no data
         total.update(_plain(array.filled()).tobytes())
         total.update(_plain(mask + _zeros_like(array)).tobytes())
     else:

@@ -156,7 +156,7 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _path(path: str, owner: Any, part: Any) -> str:
-    """Return the path of an object that another one refers to; the same path for what nobody would write."""
+    """Return the path of an object that another one refers to; the same path for what cannot be written."""
     if isinstance(part, type):
         return part.__name__
     if isinstance(owner, FunctionType):

@@ -1,4 +1,4 @@
-"""What a batch costs beside its items: collating, sending to the training process, pinning."""
+"""What a batch costs besides its items: collating, sending to the training process, pinning."""
 
 from __future__ import annotations
 

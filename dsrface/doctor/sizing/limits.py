@@ -24,7 +24,7 @@ def memory_needed_bytes(
 def shm_needed_bytes(num_workers: int, *, batch_bytes: int, prefetch_factor: int = 2) -> int:
     """Return what a loader needs in /dev/shm: (n x prefetch + 3) batches.
 
-    Source: ours, found by bisection with private tmpfs mounts at (1, 2), (2, 2) and (2, 4).
+    Source: measured, found by bisection with private tmpfs mounts at (1, 2), (2, 2) and (2, 4).
     """
     return (num_workers * prefetch_factor + 3) * batch_bytes
 

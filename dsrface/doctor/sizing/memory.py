@@ -11,7 +11,7 @@ _DEEPEST = 8
 
 
 def own_bytes_of_children() -> int:
-    """Return the largest own memory (pages shared with nobody) of a child process; 0 where unknown."""
+    """Return the largest own memory (pages that are not shared) of a child process; 0 where unknown."""
     sizes = [0]
     for pid in _children(os.getpid()):
         try:

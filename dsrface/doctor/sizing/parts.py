@@ -78,7 +78,7 @@ class Meter:
         self._stack: list[str] = []
         self._last = 0.0
         self._thread = threading.get_ident()
-        self._named = 0  # timed functions that run now: their lines are no longer told apart
+        self._named = 0  # timed functions that run now: their lines are no longer separated
 
     def total(self, load: Callable[[], Any]) -> None:
         """Load an item under the meter; what nothing else takes is unexplained."""
@@ -149,7 +149,7 @@ def parts_of(fetch: Callable[[Any], Any], keys: Iterable[Any], dataset: Any, *, 
     Args:
         fetch: Loads one item.
         keys: What to fetch, in order; every second one is loaded without the meter.
-        dataset: Whose transforms are told apart.
+        dataset: Whose transforms are separated.
         budget_s: Seconds to spend.
     """
     meter = Meter()

@@ -27,7 +27,7 @@ from dsrface.runtime.resources import effective_cores, memory_limit, shm_free_by
 from dsrface.runtime.start_methods import effective_start_method
 
 _TOLERANCE = 0.05
-_NO_WORKERS_MARGIN = 1.25  # 0 workers must be this much faster when nobody said what consumes the batches
+_NO_WORKERS_MARGIN = 1.25  # 0 workers must be this much faster when it is unknown what consumes the batches
 _BEYOND_NOISE = 2.0  # times as fast: a lead that noise does not explain
 _MOST_WORKERS = 32
 _QUICK_BATCH_S = 1e-3  # a batch that loads faster than this costs more to hand over than to load
@@ -68,7 +68,7 @@ def caps(facts: LoaderFacts, *, prefetch_factor: int = 2) -> dict[str, int]:
 
 
 def candidates(facts: LoaderFacts) -> list[int]:
-    """Return the settings worth timing, the likeliest first: the model's, none, and those around them."""
+    """Return candidates to benchmark, most promising first: the model's, none, and those around them."""
     best = analytic(facts)
     most = min(caps(facts).values())
     wanted = (best, 0, 2 * best, math.ceil(best / 2), 1)

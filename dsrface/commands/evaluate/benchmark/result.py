@@ -51,7 +51,7 @@ class BenchmarkResult:
         location: Folder of the results.
         next_command: What to run next.
         protocol: Name of the benchmark.
-        data: Where it lies.
+        data: Where it is.
         vlr_size: Side that low-resolution faces were brought to, in pixels.
         num_faces: Images that were embedded.
         num_persons: Persons.

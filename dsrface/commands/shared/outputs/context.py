@@ -101,7 +101,7 @@ class PrecomputeContext:
         """Return how images are read."""
         workers = self.config.workers
         if workers == "auto" and self.device.kind == "cpu":
-            # The network keeps every core busy, and small images cost next to nothing beside it.
+            # The network keeps every core busy, and small images cost next to nothing in comparison.
             workers = 0
         number = choose_workers(workers, dataset, batch_size=batch_size, ranks=self.ranks, emit=self.emit)
         return Reading(dataset, batch_size, number, num_threads() if dataset.is_high else READING_THREADS)

@@ -67,7 +67,7 @@ class PackedStore:
         """See `Store`.
 
         Raises:
-            RunError: stale, of another format, or not ours.
+            RunError: stale, of another format, or not written by dsrface.
         """
         job, context, config = self.job, self.context, self.context.config
         if not self.is_hr and png_tree.is_tree_here(self.folder):

@@ -55,7 +55,7 @@ class Reading:
 class Upscaler:
     """A DSR as a function on host batches that returns before its result is there.
 
-    On CUDA the device works beside the host. On a CPU each of torch's threads takes a batch of its own: those
+    On CUDA device and host work in parallel. On a CPU each of torch's threads takes a batch of its own: those
     that share a batch wait for one another after every layer, and for whatever else needs their cores.
 
     Args:

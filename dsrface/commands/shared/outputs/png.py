@@ -41,7 +41,7 @@ class PngStore:
         """See `Store`.
 
         Raises:
-            RunError: stale, of another format, or not ours.
+            RunError: stale, of another format, or not written by dsrface.
         """
         job, context = self.job, self.context
         inputs = job.inputs(job.low_dir)

@@ -48,7 +48,7 @@ class Plan(Protocol):
 
     @property
     def reason(self) -> str:
-        """One line for people."""
+        """One line, human-readable."""
 
 
 P = TypeVar("P", bound=Plan)

@@ -1,4 +1,4 @@
-"""Sheets for people to look at: rows of faces with a line of text below each."""
+"""Sheets to look at: rows of faces with a line of text below each."""
 
 from __future__ import annotations
 
