@@ -30,7 +30,7 @@ Every command has `--help` with an example; it shows the usual options, `--help-
 does. `dsrface --install-completion` sets up completion for the shell that it is run from: bash, zsh, fish,
 PowerShell. Results go to stdout, progress and errors to stderr.
 
-Exit codes: 0 done; 1 done, and the answer is no (the doctor found a failure, verify found damage, parity
+Exit codes: 0 done; 1 completed, a check failed (the doctor found a failure, verify found damage, parity
 missed); 2 usage or configuration; 3 data; 4 weights; 5 environment; 6 training; 7 run folder or cache;
 8 worker; 70 our own bug; 130 and 143 interrupted. Every error carries an id that [errors](errors.md)
 explains."""
@@ -69,7 +69,7 @@ id and exit code. With `--json` it is one JSON object on stderr: `error` (the id
 | code | meaning |
 | --- | --- |
 | 0 | done |
-| 1 | done, and the answer is no: the doctor found a failure, verify found damage, parity missed |
+| 1 | completed; a check failed: the doctor found a failure, verify found damage, parity missed |
 | 2 | usage or configuration |
 | 3 | data |
 | 4 | weights |

@@ -102,7 +102,7 @@ def super_resolve(dsr: LoadedModel, images: Images, *, batch_size: int = 64) -> 
     Args:
         dsr: From `load_dsr`.
         images: uint8 [N, S, S, 3], S being the size that the network was trained for.
-        batch_size: Images a forward pass.
+        batch_size: Images per forward pass.
 
     Returns:
         uint8 [N, 112, 112, 3].
@@ -198,7 +198,7 @@ def open_outputs(
         outputs: Folder of the outputs of this split.
         vlr_size: Side of the images that they were made from, in pixels.
         split: Which split.
-        batch_size: Images a batch; with `shuffle` the last, incomplete one is left out.
+        batch_size: Images per batch; with `shuffle` the last, incomplete one is left out.
         shuffle: Another order in every epoch, a function of `seed` and the epoch.
         seed: Of the order.
         device: Where the batches are used.

@@ -61,7 +61,7 @@ def _program(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Super-resolve very-low-resolution faces and train a recogniser on them, with workers that work.
+    """Super-resolve very-low-resolution faces, train a recogniser on them, and keep DataLoader workers safe.
 
     Start with `dsrface demo`; then prepare, train-dsr, precompute, finetune, evaluate on your own photos.
     `dsrface doctor` tells what DataLoader workers will do, for any PyTorch data set.

@@ -116,7 +116,7 @@ class Page:
         self.text(what_if_line(recommended["what_if"]), indent=indent, rest=indent + "  ")
         tight = [f"{name} {most}" for name, most in recommended["caps"].items() if most < _MANY_WORKERS]
         if tight and verbose:
-            self.text(f"most workers by: {', '.join(tight)}", indent=indent)
+            self.text(f"worker limits: {', '.join(tight)}", indent=indent)
 
     def lesson(self, lesson: Iterable[str]) -> None:
         """Add the lines that teach the classic case."""

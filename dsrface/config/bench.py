@@ -21,7 +21,7 @@ class BenchConfig(Config):
     )
     images: int = Field(16384, ge=64, description="Pairs in the cache that `bench loader` makes.")
     dsr_images: int = Field(4096, ge=64, description="Images that `bench precompute` makes outputs of.")
-    batch_size: int = Field(256, ge=2, description="Images a batch of `bench loader`.")
+    batch_size: int = Field(256, ge=2, description="Batch size of `bench loader`.")
     rounds: int = Field(5, ge=1, description="Times that each route is measured, in turn.")
     seconds: float = Field(0.6, gt=0, description="Seconds a route is measured for in each round.")
     step_ms: float = Field(

@@ -40,7 +40,7 @@ class DoctorConfig(Config):
         None, description="Its arguments as JSON: an object (by name) or a list."
     )
     batch_size: int | None = Field(
-        None, ge=1, description="Items a batch; unset: as the data set says, else 32."
+        None, ge=1, description="Batch size; unset: as the data set says, else 32."
     )
     start_method: Literal["auto", "fork", "spawn", "forkserver", "all"] = Field(
         "auto", description="How workers start: auto (as this Python does), fork, spawn, forkserver, or all."

@@ -40,11 +40,12 @@ class EmbedConfig(Config):
         "fail",
         description="fail stops at the first image that cannot be used; skip lists them and goes on.",
     )
-    batch_size: int = Field(64, ge=1, le=1_048_576, description="Images a forward pass.")
+    batch_size: int = Field(64, ge=1, le=1_048_576, description="Batch size of the forward passes.")
     workers: Workers = Field("auto", description="Threads that read images; auto takes the free cores.")
     device: Device = "auto"
     amp: Amp = Field(
-        "fp32", description="Number format of the forward passes; fp32 keeps files alike between machines."
+        "fp32",
+        description="Mixed-precision dtype of the forward passes; fp32 keeps files alike between machines.",
     )
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ class OptimConfig(Config):
     )
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the steps that ramp up linearly.")
     weight_decay: float = Field(
-        0.0, ge=0, description="AdamW's decay of matrices and kernels; biases, norms are spared."
+        0.0, ge=0, description="AdamW's decay of matrices and kernels; not applied to biases and norms."
     )
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the gradient's running mean.")
     beta2: float = Field(
@@ -91,6 +91,6 @@ class TrainingConfig(Config):
     workers: Workers = Field("auto", description="Loader worker processes; auto measures.")
     seed: int = Field(0, ge=0, description="Fixes initial weights, order and augmentation.")
     device: Device = "auto"
-    amp: Amp = Field("auto", description="Number format of the forward passes.")
+    amp: Amp = Field("auto", description="Mixed-precision dtype of the forward passes.")
     loader: LoaderConfig = LoaderConfig()
     engine: EngineConfig = EngineConfig()

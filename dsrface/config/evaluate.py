@@ -65,13 +65,14 @@ class EvaluateConfig(Config):
         (0.1, 0.01, 0.001, 0.0001), description="False-accept rates to report the true-accept rate at."
     )
     seed: int = Field(0, ge=0, description="Seed of pairs, gallery and bootstrap.")
-    batch_size: int = Field(64, ge=1, le=1_048_576, description="Images a forward pass.")
+    batch_size: int = Field(64, ge=1, le=1_048_576, description="Batch size of the forward passes.")
     workers: Workers = Field(
         "auto", description="Processes that read images; auto starts none for fewer than 2000 images."
     )
     device: Device = "auto"
     amp: Amp = Field(
-        "fp32", description="Number format of the forward passes; fp32 keeps figures alike between machines."
+        "fp32",
+        description="Mixed-precision dtype of the forward passes; fp32 keeps figures alike between machines.",
     )
 
     @field_validator("fars")

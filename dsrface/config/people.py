@@ -23,7 +23,7 @@ class _FacesConfig(Config):
     on_bad_image: Literal["fail", "skip"] = Field(
         "skip", description="skip lists images that cannot be used and goes on; fail stops at the first."
     )
-    batch_size: int = Field(64, ge=1, description="Images a forward pass.")
+    batch_size: int = Field(64, ge=1, description="Batch size of the forward passes.")
     device: Device = "auto"
 
 

@@ -46,7 +46,7 @@ class PrecomputeConfig(Config):
         "cache", description="cache: packed shards; png: one file an image, same relative names."
     )
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="Images a forward pass; auto measures."
+        "auto", description="Batch size of the forward passes; auto measures."
     )
     variants: int = Field(
         1, ge=1, le=256, description="Variants an image; those after the first are augmented."
@@ -60,7 +60,7 @@ class PrecomputeConfig(Config):
     )
     device: Device = "auto"
     amp: Amp = Field(
-        "auto", description="Number format of the forward passes; it changes pixels by rounding."
+        "auto", description="Mixed-precision dtype of the forward passes; it changes pixels by rounding."
     )
     seed: int = Field(0, ge=0, description="Fixes the draws of the variants.")
     augment: GeometryConfig = Field(

@@ -377,10 +377,10 @@ def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str
             value = problem["input"]
             shown = _short(str(value) if isinstance(value, Path) else repr(value))
             lines[key] = f"{key} = {shown}{_from(origins, key)}: {_said(problem)}."
-    shown = list(lines.values())
-    if len(shown) > _MAX_PROBLEMS:
-        shown[_MAX_PROBLEMS:] = [f"... and {len(shown) - _MAX_PROBLEMS} more like these."]
-    return "\n".join(shown)
+    problems_shown = list(lines.values())
+    if len(problems_shown) > _MAX_PROBLEMS:
+        problems_shown[_MAX_PROBLEMS:] = [f"... and {len(problems_shown) - _MAX_PROBLEMS} more like these."]
+    return "\n".join(problems_shown)
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:

@@ -57,7 +57,7 @@ class TrainDsrConfig(TrainingConfig):
     }
 
     preset: str = Field("small", description="Preset that the other values started from.")
-    epochs: int = Field(60, ge=1, le=1_000_000, description="Passes over the training images.")
+    epochs: int = Field(60, ge=1, le=1_000_000, description="Epochs: passes over the training images.")
     batch_size: int = Field(
         16, ge=1, le=1_048_576, description="Images per optimiser step, over all ranks together."
     )

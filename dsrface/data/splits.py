@@ -34,7 +34,7 @@ def split_persons(
     wanted = [name for name in SPLITS if fractions.get(name, 0.0) > 0]
     if len(names) < len(wanted):
         raise DataError(
-            f"{len(names)} persons cannot be shared out to {len(wanted)} splits ({', '.join(wanted)}).",
+            f"{len(names)} persons cannot be split into {len(wanted)} splits ({', '.join(wanted)}).",
             id="too-few-persons",
             hint="Add persons, or ask for fewer splits with prepare's --split, e.g. --split 1,0,0.",
         )

@@ -32,7 +32,7 @@ class SurveyFacts:
     Args:
         num_items: Its length; None when it has none.
         build_s: Seconds it took to build.
-        batch_size: Items a batch: asked for, else what the data set says, else 32.
+        batch_size: Items per batch: asked for, else what the data set says, else 32.
         blocks: Start method to the paths of the members that keep its workers from starting.
         data_paths: Files and folders among its attributes.
         network: The network it holds, if any.

@@ -132,7 +132,7 @@ def build(request: Mapping[str, Any]) -> Target:
     """Build the target that a request names; runs foreign code.
 
     Raises:
-        UsageError: the name leads nowhere, or what it leads to is no data set.
+        UsageError: the name leads nowhere, or what it leads to is not a Dataset.
     """
     return _from_spec(str(request["spec"]), request.get("args"))
 

@@ -328,7 +328,7 @@ class _Loop:
             found = checkpoints.find_last(folder.path)
         path: Path | None = self.context.ranks.share(found)
         if path is None:
-            self.context.emit(Note("The run had not written a checkpoint: it starts from the beginning."))
+            self.context.emit(Note("No checkpoint found: the run starts from scratch."))
             return
         state = checkpoints.load_trainer_state(path)
         if state["phase_steps"] != list(self.plan.phase_steps):

@@ -99,7 +99,7 @@ def recorded_event(device: str | torch.device) -> torch.cuda.Event:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ended: the host's or, in whichever words, a device's."""
+    """Return whether an error is out-of-memory, of the host or of a device."""
     # torch.OutOfMemoryError is a RuntimeError that says so; cuDNN, cuBLAS and MPS raise plain ones.
     is_said = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
     return is_said or isinstance(error, MemoryError)

@@ -149,7 +149,7 @@ def test_settings_beside_the_number():
 def test_judging_a_launch():
     assert judge(facts(), 4) == ("pass", [])
     status, reasons = judge(facts(cores=2), 8)
-    assert (status, reasons) == ("warn", ["cores: more than 2 bring nothing"])
+    assert (status, reasons) == ("warn", ["cores: no gain beyond 2 workers"])
     status, reasons = judge(facts(shm_free=64 << 20, batch_bytes=5 << 20), 8)
     assert status == "fail"
     assert "shared memory is enough for 3 workers" in reasons

@@ -1,4 +1,4 @@
-"""`dsrface cache ls|verify|gc`: look at packed caches, check their bytes, delete what kills have left."""
+"""`dsrface cache ls|verify|gc`: list packed caches, check their bytes, remove leftovers of killed runs."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def measure(
         split: What to measure on.
         networks: With what.
         vlr_size: Side of the VLR faces, in pixels.
-        batch_size: Images a forward pass.
+        batch_size: Images per forward pass.
         num_workers: Processes that read images.
         device: Where the networks are.
         emit: Receives progress.
@@ -123,7 +123,7 @@ def batches(
         split: What to read.
         networks: Says where stored outputs lie.
         vlr_size: Side of the VLR faces, in pixels.
-        batch_size: Images a batch.
+        batch_size: Images per batch.
         num_workers: Processes that read images.
         emit: Receives notes.
     """

@@ -23,7 +23,7 @@ class Ring:
     """Buffers for batches, and the thread that fills them.
 
     Args:
-        batch_size: Images a batch at most.
+        batch_size: Images per batch at most.
         shape: Of one image; inputs and HR twins have the same.
         device: Where the batches will be used; for CUDA the memory is pinned.
     """

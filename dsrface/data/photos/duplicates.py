@@ -1,4 +1,4 @@
-"""The same image twice: under two persons it poisons training, across splits it inflates the results."""
+"""The same image twice: under two persons it spoils training, across splits it inflates the results."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def without(members: Sequence[Member], known: Sequence[Member]) -> list[Member]:
 
 
 def told_by(other: str, check: Check, members: Sequence[Member]) -> Finding:
-    """Return a check that leaves all it found to another one, so that one cause is reported once."""
+    """Return the skip result of a check whose cause another check reports already."""
     data = {"members": [member.to_dict() for member in members]}
     return check.finding("skip", f"{members[0].path}: see {other}{more(members)}", data=data)
 

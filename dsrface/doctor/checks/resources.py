@@ -50,7 +50,7 @@ class Launch:
 
 
 def memory_check(memory: Memory, facts: SurveyFacts | None, num_workers: int) -> Finding:
-    """Check free memory against workers and the batches under way."""
+    """Check free memory against workers and the batches in flight."""
     have = memory.available_bytes
     free = f"{size_text(have)} free" + ("" if memory.limit_bytes is None else f" ({memory.reason})")
     data: dict[str, Any] = {"available_bytes": have, "limit_bytes": memory.limit_bytes}
@@ -115,7 +115,7 @@ def shm_check(free: int | None, facts: SurveyFacts | None, num_workers: int) -> 
 
 
 def files_check(limit: int | None, facts: SurveyFacts | None, num_workers: int) -> Finding:
-    """Check the limit of open files: each tensor of each batch under way holds one."""
+    """Check the limit of open files: each tensor of each batch in flight holds one."""
     if limit is None:
         return OPEN_FILES.finding("pass", "no limit of open files")
     need, why = _FEW_FILES, "many loaders need more"
@@ -190,7 +190,7 @@ MEMORY = Check(
     why="The kernel kills a worker when memory runs out; torch says only that it exited.",
     how=(
         "Free memory after cgroup limits, against workers times their measured own memory and the "
-        "batches under way. While the doctor runs, its own processes are stopped at 80 %."
+        "batches in flight. While the doctor runs, its own processes are stopped at 80 %."
     ),
     fix="Fewer workers, smaller batches, data in arrays or memory maps.",
     errors=(
@@ -234,7 +234,7 @@ OPEN_FILES = Check(
     order=70,
     worst="warn",
     title="open files",
-    why="Each tensor of each batch under way, and of each batch you keep, is an open file.",
+    why="Each tensor of each batch in flight, and of each batch you keep, is an open file.",
     how="The soft limit, against 4 x tensors x workers x prefetch + 256.",
     fix="ulimit -n 65535; clone batches that you keep.",
     errors=(

@@ -15,7 +15,7 @@ _FILES_A_TENSOR = 4
 def memory_needed_bytes(
     num_workers: int, *, worker_bytes: int, batch_bytes: int, prefetch_factor: int = 2
 ) -> int:
-    """Return what workers and the batches under way take."""
+    """Return what workers and the batches in flight take."""
     return num_workers * worker_bytes + shm_needed_bytes(
         num_workers, batch_bytes=batch_bytes, prefetch_factor=prefetch_factor
     )
@@ -30,7 +30,7 @@ def shm_needed_bytes(num_workers: int, *, batch_bytes: int, prefetch_factor: int
 
 
 def files_needed(num_workers: int, *, tensors_per_batch: int, prefetch_factor: int = 2) -> int:
-    """Return the open files a loader needs: each tensor of each batch under way holds some."""
+    """Return the open files a loader needs: each tensor of each batch in flight holds some."""
     return _FILES_BESIDE + _FILES_A_TENSOR * max(1, tensors_per_batch) * num_workers * prefetch_factor
 
 

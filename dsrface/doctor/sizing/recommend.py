@@ -233,7 +233,7 @@ def judge(facts: LoaderFacts, num_workers: int) -> tuple[str, list[str]]:
             )
         else:
             status = "warn" if status == "pass" else status
-            objections.append(f"{name}: more than {most} bring nothing")
+            objections.append(f"{name}: no gain beyond {most} workers")
     best = analytic(facts)
     loss = 1 - facts.step_s(best) / facts.step_s(num_workers)
     if loss > 0.15:

@@ -34,7 +34,7 @@ class Reading:
 
     Args:
         dataset: What to read.
-        batch_size: Images a batch.
+        batch_size: Images per batch.
         num_workers: Worker processes; 0 takes threads.
         num_threads: How many of those.
     """

@@ -184,7 +184,7 @@ def see(
         faces: From `read_faces`.
         recogniser: On the device.
         dsr: On the device; None without one.
-        batch_size: Images a forward pass.
+        batch_size: Images per forward pass.
         device: Where the networks are.
         is_normalised: Give each embedding length 1.
     """
