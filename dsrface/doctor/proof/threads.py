@@ -17,7 +17,7 @@ from dsrface.doctor.sizing.thread_clock import run_delay_s
 _OFTEN_S, _NEVER_S = 2e-5, 1.0  # between forced changes of the thread that has the lock
 _LIMIT_S = 8.0
 _MEASURED_S = 0.1
-_A_TURN_S = 1e-4  # longer than a turn of the ticking thread that nobody disturbs
+_A_TURN_S = 1e-4  # longer than a turn of the ticking thread that is not disturbed
 _A_MOMENT_S = 2e-3
 
 
