@@ -12,9 +12,12 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+
+import torch
 
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor import examination, stages, targets
@@ -52,12 +55,13 @@ def examine_object(value: Any, settings: Mapping[str, Any]) -> Report:
 def _stage(target: Target, request: Mapping[str, Any], **limits: Any) -> Outcome:
     """Run a stage on an object of this process: in a fork of it, so that a hang or a crash does no harm.
 
-    Where there is no fork that is safe, it runs right here, without time limits.
+    Where there is no fork, or it could not use CUDA as this process does, it runs right here, without time
+    limits. What other threads hold at the fork stays held there, as in a forked worker.
     """
     limits.pop("allow_cuda", None)
     start, outcome = time.monotonic(), Outcome()
     request = {"import_s": 0.0, **request}
-    if sys.platform == "linux":
+    if sys.platform == "linux" and not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         _in_a_fork(partial(_run, target, request), outcome, limits)
     else:
         _right_here(partial(_run, target, request), outcome, limits.get("on_event"))
@@ -90,7 +94,9 @@ def _in_a_fork(run: Callable[[Reporter], None], outcome: Outcome, limits: dict[s
     """Run in a grandchild with a process group of its own, which is gone afterwards."""
     reading, writing = os.pipe()
     with tempfile.TemporaryFile("a+b") as log:
-        pid = os.fork()
+        with warnings.catch_warnings():  # Python warns of other threads from 3.12 on
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
         if pid == 0:
             _child(run, reading, writing, log.fileno())
         os.close(writing)
@@ -111,6 +117,7 @@ def _child(run: Callable[[Reporter], None], reading: int, writing: int, log: int
     if os.fork() == 0:
         os.dup2(log, 1)
         os.dup2(log, 2)
+        torch.set_num_threads(1)  # as in a worker: the threads of OpenMP are gone
         with contextlib.suppress(BaseException), os.fdopen(writing, "w", encoding="utf-8") as out:
             run(Reporter(out))
         os._exit(0)

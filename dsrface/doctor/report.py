@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,15 +168,26 @@ class Report:
         }
 
     def __str__(self) -> str:
-        lines = []
+        return "\n".join(line for line, _ in self._lines())
+
+    def __rich__(self) -> str:
+        """Return the report with colours, in the markup of rich, for `rich.print` and rich consoles."""
+        escaped = ((line.replace("[", r"\["), style) for line, style in self._lines())
+        return "\n".join(f"[{style}]{line}[/]" if style else line for line, style in escaped)
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        """Yield what needs attention, the settings to use and the verdict, each line with its style."""
         for check in self.checks:
             if check.status in NEED_ATTENTION:
-                lines.append(f"{check.status.upper()} {check.id}: {check.summary}")
+                style = "bold yellow" if check.status == "warn" else "bold red"
+                yield without_addresses(f"{check.status.upper()} {check.id}: {check.summary}"), style
                 parts = (("where", check.where), ("matters", check.matters), ("fix", check.fix))
-                lines += [f"  {label}: {text}" for label, text in parts if text]
+                for label, text in parts:
+                    if text:
+                        yield without_addresses(f"  {label}: {text}"), ""
         if self.recommendation is not None:
-            lines.append(self.loader_line())
-        return without_addresses("\n".join([*lines, f"{self.target}: {self.verdict_line()}"]))
+            yield self.loader_line(), "cyan"
+        yield f"{self.target}: {self.verdict_line()}", "bold"
 
     def _repr_html_(self) -> str:
         from dsrface.doctor.html import report_html

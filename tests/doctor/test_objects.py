@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import time
 
 import pytest
 import torch
+from rich.console import Console
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import dsrface
@@ -73,6 +75,12 @@ def test_an_unsafe_data_set_fails_the_test_and_says_why(tmp_path):
     html = dsrface.examine(held, start_method="spawn", **LOOK)._repr_html_()
     assert "<b style" in html
     assert "ds.unpicklable" in html
+    console = Console(width=300, record=True, file=io.StringIO())
+    report = dsrface.examine([1, lambda: 0], start_method="spawn", **LOOK)
+    console.print(report)
+    shown = console.export_text()
+    assert "dataset[1]" in shown  # brackets are no markup
+    assert shown.split() == str(report).split()
 
 
 def test_items_that_never_come_end_the_examination_not_this_process():
