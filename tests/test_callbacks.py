@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -14,62 +13,71 @@ from dsrface import callbacks
 pytest_plugins = ["pytester"]
 
 
-def steps(callback, module=None, *, waits=0.004, works=0.001):
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only the test moves, in seconds."""
+    clock = SimpleNamespace(now=0.0)
+    clock.perf_counter = lambda: clock.now
+    monkeypatch.setattr(callbacks, "time", clock)
+    return clock
+
+
+def steps(clock, begin, end, *, waits, works):
     """Let a trainer take five steps."""
     for _ in range(5):
-        time.sleep(waits)
-        if module is not None:
-            callback.on_train_batch_start(None, module, None, 0)
-            time.sleep(works)
-            callback.on_train_batch_end(None, module, None, None, 0)
-        else:
-            callback.on_step_begin(None, None, None)
-            time.sleep(works)
-            callback.on_step_end(None, None, None)
+        clock.now += waits
+        begin()
+        clock.now += works
+        end()
 
 
-def test_lightning_logs_the_share_and_says_it_once(monkeypatch, capsys):
+def test_lightning_logs_the_share_and_says_it_once(monkeypatch, capsys, clock):
     stand_in = SimpleNamespace(Callback=object)
     monkeypatch.setitem(sys.modules, "lightning", SimpleNamespace(pytorch=stand_in))
     monkeypatch.setitem(sys.modules, "lightning.pytorch", stand_in)
     logged = []
     module = SimpleNamespace(log=lambda name, value: logged.append((name, value)))
     callback = callbacks.for_lightning()
-    steps(callback, module)
+    hooks = (
+        lambda: callback.on_train_batch_start(None, module, None, 0),
+        lambda: callback.on_train_batch_end(None, module, None, None, 0),
+    )
+    steps(clock, *hooks, waits=0.03, works=0.01)
     callback.on_validation_start(None, module)
-    time.sleep(0.2)  # validation is no waiting for data
-    steps(callback, module)
+    clock.now += 60  # validation is no waiting for data
+    steps(clock, *hooks, waits=0.03, works=0.01)
     callback.on_train_end(SimpleNamespace(is_global_zero=True, train_dataloader=None), module)
-    assert {name for name, _ in logged} == {"data_wait_share"}
-    assert 0.5 < logged[-1][1] < 1
-    assert callback.clock.num_steps == 8
+    assert logged[-1] == ("data_wait_share", pytest.approx(0.75))
     [line] = capsys.readouterr().out.splitlines()
-    assert "of it waiting for its batch: dsrface doctor -- " in line
+    assert line.startswith(
+        "dsrface: a step takes 40.0 ms, 75% of it waiting for its batch: dsrface doctor -- "
+    )
 
 
-def test_the_share_is_in_the_logs_of_transformers(monkeypatch, capsys):
+def test_the_share_is_in_the_logs_of_transformers(monkeypatch, capsys, clock):
     monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(TrainerCallback=object))
     callback = callbacks.for_transformers()
     state = SimpleNamespace(is_world_process_zero=True, log_history=[{"loss": 1.0}])
-    steps(callback, waits=0, works=0.004)
+    hooks = (lambda: callback.on_step_begin(None, None, None), lambda: callback.on_step_end(None, None, None))
+    steps(clock, *hooks, waits=0.001, works=0.049)
     logs = {"loss": 1.0}
     callback.on_log(None, state, None, logs=logs)
     callback.on_train_end(None, state, None)
-    assert logs["data_wait_share"] == state.log_history[0]["data_wait_share"] < 0.2
-    assert capsys.readouterr().out.startswith("dsrface: a step takes ")
+    assert logs["data_wait_share"] == state.log_history[0]["data_wait_share"] == pytest.approx(0.02)
+    assert capsys.readouterr().out.strip().endswith("2% of it waiting for its batch: the loader keeps up")
 
 
-def test_the_loader_is_examined_when_asked(monkeypatch, capsys):
+def test_the_loader_is_examined_when_asked(monkeypatch, capsys, clock):
     monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(TrainerCallback=object))
     callback = callbacks.for_transformers(examine=True)
     report = SimpleNamespace(target="DataLoader(Faces)", verdict_line=lambda: "ready")
     asked = []
     monkeypatch.setattr("dsrface.doctor.objects.examine_object", lambda *given: asked.append(given) or report)
-    steps(callback)
+    hooks = (lambda: callback.on_step_begin(None, None, None), lambda: callback.on_step_end(None, None, None))
+    steps(clock, *hooks, waits=0.01, works=0.02)
     state = SimpleNamespace(is_world_process_zero=True, log_history=[])
     callback.on_train_end(None, state, None, train_dataloader="loader")
-    assert asked[0][0] == "loader"
-    assert asked[0][1]["step_ms"] >= 1
+    assert asked == [("loader", {"step_ms": pytest.approx(20)})]
     assert capsys.readouterr().out.endswith("; DataLoader(Faces): ready\n")
 
 
