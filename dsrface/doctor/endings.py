@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from dsrface.doctor.checks.check import REPORT_IT
+from dsrface.doctor.checks.handles import shared
 from dsrface.doctor.process.probe import Outcome
-from dsrface.doctor.proof.evidence import read
+from dsrface.doctor.proof.evidence import StartEvidence, read
 from dsrface.doctor.report import Finding
 from dsrface.runtime.user_code import innermost_in
 
@@ -90,7 +91,14 @@ def proof_failed(outcome: Outcome, method: str, num_workers: int, folder: str) -
         summary = f"a process with {method} workers {outcome.death()}"
     checks = _failed(outcome, id, summary, status="fail", where=place(outcome), matters=matters, fix=fix)
     checks[0] = replace(checks[0], data={**checks[0].data, "blocks": [method]})
-    return checks
+    return [*checks, *_moved(starts)]
+
+
+def _moved(starts: list[StartEvidence]) -> list[Finding]:
+    """Return what workers had moved of the files and connections that they share before they ended so."""
+    moved = {fd: name for start in starts for fd, name in start.moved.items()}
+    owners = {fd: owner for start in starts for fd, owner in start.owners.items()}
+    return [shared(moved, owners, sum(start.num_items for start in starts))] if moved else []
 
 
 def _waits_for_an_exception(error: Mapping[str, Any], method: str, outcome: Outcome) -> Finding:

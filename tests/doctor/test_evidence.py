@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from dsrface.doctor.endings import proof_failed
+from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof import evidence
 from dsrface.doctor.proof.handles import HandleWatch, can_watch
 from dsrface.doctor.trace.kinds import handle_kind
@@ -35,6 +37,20 @@ def test_what_a_worker_moved_and_closed_is_seen_here(tmp_path):
         os.waitpid(child, 0)
         assert [number for number, _ in watch.moved()] == [file.fileno()]
         assert other.tell() == 0
+
+
+def test_a_connection_that_workers_moved_before_they_hung_is_named(tmp_path):
+    record = evidence.Recorder(str(tmp_path), "start0-1")
+    record("batch", number=1, natural=True)
+    record("item", digest="1", s=0.1, at=1.0)
+    owner = {"path": "dataset.session", "source": "train.py:7", "kind": "socket"}
+    record("moved", moved=[(5, "socket to 127.0.0.1:80")], owner=owner)
+    outcome = Outcome(ending="timeout", is_silent=True, stage="read batches")
+    hang, handle = proof_failed(outcome, "fork", 2, str(tmp_path))
+    assert (hang.id, hang.status) == ("worker.fork", "fail")
+    assert (handle.id, handle.status) == ("ds.open_handles", "fail")
+    assert "dataset.session" in handle.summary
+    assert "Connect at first use" in handle.fix
 
 
 def test_a_child_process_is_a_handle_only_where_something_is_written_to_it_or_read():

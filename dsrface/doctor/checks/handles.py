@@ -12,6 +12,7 @@ from dsrface.doctor.trace.kinds import ADVICE, CONTRACTS
 from dsrface.runtime.text import count_text
 
 if TYPE_CHECKING:
+    from dsrface.doctor.proof.evidence import Owner
     from dsrface.doctor.proof.prove import Proof
     from dsrface.doctor.targets import Target
     from dsrface.doctor.trace.pickling import Trace
@@ -62,7 +63,7 @@ def _as_workers_show(proof: Proof) -> Finding | None:
         moved.update(start.evidence.moved)
     items = sum(start.evidence.num_items for start in starts)
     if moved:
-        return _shared(moved, proof.target, items)
+        return shared(moved, _owners(moved, proof.target), items)
     if any(start.error is not None for start in starts) or not items:
         return None
     handles: Sequence[Mapping[str, Any]] = survey.get("handles", ())
@@ -96,7 +97,7 @@ def _as_workers_show(proof: Proof) -> Finding | None:
     return HANDLES.finding("pass", summary, data=data)
 
 
-def _shared(moved: Mapping[int, str], target: Target, items: int) -> Finding:
+def _owners(moved: Mapping[int, str], target: Target) -> dict[int, Owner | None]:
     from dsrface.doctor.proof.owners import owner_of_descriptor
 
     roots = {
@@ -104,7 +105,18 @@ def _shared(moved: Mapping[int, str], target: Target, items: int) -> Finding:
         "collate_fn": target.collate_fn,
         "worker_init_fn": target.worker_init_fn,
     }
-    owners = [(fd, name, owner_of_descriptor(fd, roots)) for fd, name in moved.items()]
+    return {fd: owner_of_descriptor(fd, roots) for fd in moved}
+
+
+def shared(moved: Mapping[int, str], holders: Mapping[int, Owner | None], items: int) -> Finding:
+    """Return the finding on descriptors whose position forked workers share and move.
+
+    Args:
+        moved: Descriptor to the name of its file or connection.
+        holders: Who holds each.
+        items: That were read meanwhile.
+    """
+    owners = [(fd, name, holders.get(fd)) for fd, name in moved.items()]
     lines, advice = [], []
     for fd, name, owner in owners:
         holder = (

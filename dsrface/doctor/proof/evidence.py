@@ -32,6 +32,21 @@ class Recorder:
         os.write(self.descriptor, line.encode("utf-8", "replace") + b"\n")
 
 
+@dataclass(frozen=True)
+class Owner:
+    """Where an object is held.
+
+    Args:
+        path: E.g. `dataset.handle`, `train.HANDLE`, `train.open_file (its cache)`.
+        source: `file:line` of the assignment; may be empty.
+        kind: Kind of handle, as `kinds.handle_kind` has it; `descriptor` for a bare number.
+    """
+
+    path: str
+    source: str = ""
+    kind: str = "file"
+
+
 @dataclass
 class LoadedBatch:
     """What a worker wrote about one batch.
@@ -59,6 +74,7 @@ class StartEvidence:
 
     batches: dict[int, LoadedBatch] = field(default_factory=dict)
     moved: dict[int, str] = field(default_factory=dict)
+    owners: dict[int, Owner] = field(default_factory=dict)  # of what has moved
     notes: list[dict[str, Any]] = field(default_factory=list)
     error: dict[str, Any] | None = None
     num_watched: int = 0
@@ -104,6 +120,8 @@ def _read_worker(path: Path, worker: int, evidence: StartEvidence) -> None:
         elif event == "raised" and evidence.error is None:
             evidence.error = {"worker": worker, **line}
         evidence.moved.update({int(fd): name for fd, name in line.get("moved", ())})
+        if event == "moved" and line["owner"] is not None:
+            evidence.owners[int(line["moved"][0][0])] = Owner(**line["owner"])
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -12,10 +12,10 @@ import io
 import re
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from dsrface.doctor.proof.evidence import Owner
 from dsrface.doctor.proof.seeding import users_modules
 from dsrface.doctor.trace.kinds import handle_kind
 from dsrface.doctor.trace.paths import class_line, locate, step_to
@@ -25,21 +25,6 @@ _MOST_OBJECTS = 200_000
 _LONG = 10_000
 _NAMED_FOR_IT = re.compile(r"fd|fileno|handle|desc|file", re.IGNORECASE)
 _CACHE = type(functools.lru_cache(lambda: None))
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Where an object is held.
-
-    Args:
-        path: E.g. `dataset.handle`, `train.HANDLE`, `train.open_file (its cache)`.
-        source: `file:line` of the assignment; may be empty.
-        kind: Kind of handle, as `kinds.handle_kind` has it; `descriptor` for a bare number.
-    """
-
-    path: str
-    source: str = ""
-    kind: str = "file"
 
 
 def owner_of_descriptor(fd: int, roots: Mapping[str, Any]) -> Owner | None:

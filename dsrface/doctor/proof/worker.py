@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -26,9 +26,12 @@ from torch.utils.data._utils import fetch as torch_fetch
 from dsrface.doctor.proof.evidence import Recorder
 from dsrface.doctor.proof.fingerprint import fingerprint
 from dsrface.doctor.proof.handles import HandleWatch, can_watch
+from dsrface.doctor.proof.owners import owner_of_descriptor
 from dsrface.doctor.proof.seeding import STREAM_KEY, Seeder
 from dsrface.doctor.proof.variables import module_variables
 from dsrface.runtime.user_code import place_of
+
+_FEW = 16  # descriptors that are looked at after each item
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Fetches:
         self.record = recorder
         self.watch = watch
         self.seed = seeder
+        self.owned: set[int] = set()  # moved descriptors whose owners were looked for
         self.num_batches = self.number = 0
         fetches = self
 
@@ -174,7 +178,17 @@ class Fetches:
         item = load()
         seconds = time.perf_counter() - begin
         self.record("item", digest=fingerprint(item), s=seconds, at=time.monotonic())
+        if self.watch is not None and self.watch.watched() <= _FEW:
+            self.name_moved()
         return item
+
+    def name_moved(self) -> None:
+        """Write who holds what has moved, at once: workers that read each other's answers may hang next."""
+        for descriptor, name in self.moved():
+            if descriptor not in self.owned:
+                self.owned.add(descriptor)
+                owner = owner_of_descriptor(descriptor, {"dataset": self.seed.roots[0]})
+                self.record("moved", moved=[(descriptor, name)], owner=asdict(owner) if owner else None)
 
     def together(self, keys: Any, load: Callable[[], Any]) -> Any:
         """Load the items of a batch in one call, as `__getitems__` has it."""
