@@ -161,12 +161,15 @@ if __name__ == "__main__":
     loader = DataLoader(Squares(), 16, shuffle=True)
     order = [x[:, 0].tolist() for _ in range(2) for x in loader]
     open(PATH, "w").write(repr((order, torch.rand(3).tolist())))
+    print("epoch 2 of 2")
+    print("half a line", end="")
 """
     one, other = tmp_path / "watched", tmp_path / "alone"
-    code, *_ = launch(
-        script(SQUARES + text.replace("PATH", repr(str(one)))), "--continue", "--steps", "2", *LOOKING
-    )
+    command = script(SQUARES + text.replace("PATH", repr(str(one))))
+    code, _, out = launch(command, "--continue", "--steps", "2", *LOOKING)
     assert code == 0
+    assert "epoch 2 of 2" in out
+    assert "half a line" in out
     subprocess.run(script(SQUARES + text.replace("PATH", repr(str(other)))), check=True)
     assert one.read_text() == other.read_text()
 

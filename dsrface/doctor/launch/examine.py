@@ -12,7 +12,7 @@ from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor import examination
 from dsrface.doctor.launch.session import SeenLoader, Session, launched
 from dsrface.doctor.report import Report
-from dsrface.events import Event, Progress
+from dsrface.events import Event, Note, Progress
 from dsrface.runtime.start_methods import default_start_method
 
 
@@ -76,11 +76,24 @@ def examine_launch(config: DoctorConfig, *, emit: Callable[[Event], None]) -> La
             if len(found) < config.loaders or config.go_on:
                 session.go_on()
         if config.go_on:
-            while session.next_loader() is not None:
-                session.go_on()
+            _follow(session, emit)
         elif found:
             session.stop()
         return LaunchReport(config.launch, tuple(found), session.code, session.output())
+
+
+def _follow(session: Session, emit: Callable[[Event], None]) -> None:
+    """Let a command go on to its end, and show what it prints."""
+
+    def show() -> bool:
+        for line in session.new_lines():
+            emit(Note(line))
+        return session.has_ended
+
+    while not show():
+        if session.next_loader(is_over=show) is not None:
+            session.go_on()
+    show()
 
 
 def _examine(

@@ -75,6 +75,7 @@ class Session:
         self.has_ended = False
         self._guardian = guardian
         self._log = log
+        self._shown_bytes = 0
         self._token = token
         self._lines: list[Line] = []
         self._seen: queue.Queue[SeenLoader | None] = queue.Queue()
@@ -140,6 +141,15 @@ class Session:
             if all(line.is_closed for line in self._lines if line.rank == 0):
                 deadline = min(deadline, time.monotonic() + _RANKS_GRACE_S)
             time.sleep(0.05)
+
+    def new_lines(self) -> list[str]:
+        """Return the lines that the command has printed since this was asked last."""
+        self._log.seek(self._shown_bytes)
+        text = self._log.read()
+        if not self.has_ended:
+            text = text[: text.rfind(b"\n") + 1]
+        self._shown_bytes += len(text)
+        return text.decode("utf-8", "replace").splitlines()
 
     def output(self) -> str:
         """Return the end of what the command has printed."""
