@@ -79,8 +79,8 @@ def test_a_shared_position_is_a_failure_wherever_it_is_held(name, path):
 
 
 FAULTS = [
-    ("constant_seed", "fork", "ds.rng", "warn", "worker_init_fn same_seed", "torch.initial_seed()"),
-    ("OwnGenerator", "fork", "ds.rng", "warn", "dataset.state", "torch.initial_seed()"),
+    ("constant_seed", "fork", "ds.rng", "fail", "worker_init_fn same_seed", "torch.initial_seed()"),
+    ("OwnGenerator", "fork", "ds.rng", "fail", "dataset.state", "torch.initial_seed()"),
     ("Clock", "fork", "ds.rng", "warn", "clock", "generator"),
     ("Counter", "fork", "ds.state", "fail", "dataset.count", "index"),
     ("Epoch", "fork", "ds.epoch", "warn", "dataset.set_epoch", "share_memory_"),

@@ -115,14 +115,14 @@ def _repeats(draws: Draws, target: Target, survey: Mapping[str, Any], data: Mapp
     when = "in every worker" if draws.equal_workers else "in every epoch"
     both = " and in every epoch" if draws.equal_workers and draws.equal_starts else ""
     return GENERATORS.finding(
-        "warn",
+        "fail" if draws.equal_workers else "warn",
         f"{who} {when}{both}",
         where=where,
         matters="Seen with real workers: worker 0 and 1 drew the same for the same items"
         if draws.equal_workers
         else "Seen with real workers: two starts drew the same for the same items: augmentation repeats.",
         fix=_SEED_FIX if survey.get("rngs") or seeds else f"{_SEED_FIX} {_MEMORY_FIX}",
-        data=dict(data),
+        data={**data, "blocks": ["fork", "spawn", "forkserver"] if draws.equal_workers else []},
     )
 
 
@@ -142,7 +142,7 @@ def _natural(starts: list[Start]) -> str:
 GENERATORS = Check(
     id="ds.rng",
     order=80,
-    worst="warn",
+    worst="fail",
     title=("whether workers and epochs draw different random numbers"),
     why=(
         "torch gives the global generators another seed in each worker and epoch. A np.random.Generator, "
