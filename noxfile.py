@@ -82,7 +82,7 @@ def site(session: nox.Session) -> None:
 
 @shared(default=False)
 def images(session: nox.Session) -> None:
-    """Draw the README's image again, from the program's own output; `-- --check` compares."""
+    """Draw the README's first image again, from the program's own output; `-- --check` compares."""
     run(session, "docs/images/make.py", *session.posargs)
 
 

@@ -50,6 +50,27 @@ def test_the_figures_can_be_saved(page):
     assert any(line.startswith("HR-LR,DSR,frozen,0.") for line in lines)
 
 
+def test_every_chart_can_be_saved_as_a_file_of_its_own(page):
+    from urllib.parse import unquote
+    from xml.etree import ElementTree as ET
+
+    found = dict(re.findall(r'download="(\w+\.svg)" href="data:image/svg\+xml;charset=utf-8,([^"]+)"', page))
+    assert sorted(found) == ["det.svg", "differences.svg", "roc.svg"]
+    for data in found.values():
+        chart = ET.fromstring(unquote(data))
+        assert chart.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "--paper: #ffffff" in (chart[0].text or "")
+    assert 'download="curves.csv"' in page
+
+
+def test_the_hardest_pairs_are_shown_and_errors_are_counted_by_person(page):
+    [section] = re.findall(r"<h2>The hardest pairs</h2>(.*?)</section>", page, re.DOTALL)
+    assert section.count("<img") == 6 * 3
+    assert 'alt="HR of p' in section
+    assert 'download="persons.csv"' in section
+    assert '<th scope="row">torch</th>' in page
+
+
 @in_browser
 def test_axe_finds_no_violation(page, tmp_path, scheme, width):
     check(page, tmp_path, scheme=scheme, width=width)

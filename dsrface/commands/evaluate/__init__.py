@@ -6,15 +6,21 @@ ceiling, the cosine of raw pixels, chance and reject-all, and names the winner w
 
 from __future__ import annotations
 
+import platform
 import shlex
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from dsrface import __version__
 from dsrface.commands.evaluate.benchmark import BIN_SUFFIX, BenchmarkResult, read_benchmark, run_benchmark
+from dsrface.commands.evaluate.faces import hardest_section, strips_section
 from dsrface.commands.evaluate.figures import Scored, compare_cells, identify, image_quality, score_cells
 from dsrface.commands.evaluate.findings import limits, quality_answer, verification_answer
+from dsrface.commands.evaluate.hardest import find_hardest
 from dsrface.commands.evaluate.images import Measured, Networks, measure
 from dsrface.commands.evaluate.matrix import measure_matrix
 from dsrface.commands.evaluate.networks import describe_networks, is_untuned, load_networks
@@ -38,7 +44,7 @@ from dsrface.commands.evaluate.result import (
     Identification,
     Quality,
 )
-from dsrface.commands.evaluate.strips import choose_strips
+from dsrface.commands.evaluate.strips import choose_strips, images_of
 from dsrface.commands.evaluate.thresholds import hold_thresholds
 from dsrface.commands.shared.datasets import outputs_of
 from dsrface.config.evaluate import EvaluateConfig
@@ -52,6 +58,7 @@ from dsrface.engine.run_folder import CONFIG_FILE, LOCK_FILE, new_run_path
 from dsrface.errors import DataError, RunError
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import draw_persons
+from dsrface.runtime.command_line import command_line
 from dsrface.runtime.devices import Device, choose_device
 from dsrface.runtime.files import TMP_SUFFIX, remove_half_written, write_json, write_text
 from dsrface.runtime.locks import exclusive
@@ -127,16 +134,35 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
             split, sources, num_draws=config.bootstrap, seed=config.seed, device=device, emit=emit
         )
         evaluation = replace(evaluation, matrix=matrix)
-    strips = choose_strips(split, measured, networks, vlr_size=config.vlr_size, device=device)
+    faces = _faces(config, evaluation, split, measured, networks, pairs, device)
     with exclusive(out / LOCK_FILE, what="evaluation"):
         remove_half_written(out)
         write_text(out / CONFIG_FILE, to_toml(config))
         write_text(out / IMAGES_FILE, _images_csv(split, measured))
         write_json(out / RESULT_FILE, evaluation.to_dict())
-        write_report(out / REPORT_FILE, evaluation, strips)
+        write_report(out / REPORT_FILE, evaluation, *faces)
     return EvaluateResult(
         evaluation.headline, str(out / REPORT_FILE), _next_command(config, evaluation), evaluation
     )
+
+
+def _faces(
+    config: EvaluateConfig,
+    evaluation: Evaluation,
+    split: FaceSplit,
+    measured: Measured,
+    networks: Networks,
+    pairs: tuple[Pairs, Pairs | None] | None,
+    device: Device,
+) -> list[str]:
+    """Return the sections of the report that show faces."""
+    strips = choose_strips(split, measured, networks, vlr_size=config.vlr_size, device=device)
+    sections = [strips_section(evaluation, strips)]
+    if evaluation.cells and pairs is not None:
+        hardest = find_hardest(measured, split, pairs[0])
+        images = images_of(split, hardest.places, networks, vlr_size=config.vlr_size, device=device)
+        sections.append(hardest_section(hardest, split, images))
+    return sections
 
 
 @dataclass(frozen=True)
@@ -277,6 +303,11 @@ def _evaluation(
             "device": device.reason,
             "data_sha256": data.source_digest,
             "measured_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "again": command_line(),
+            "dsrface": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "machine": platform.platform(),
         },
     )
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from dsrface.commands.evaluate.charts import (
     det_chart,
@@ -19,12 +14,13 @@ from dsrface.commands.evaluate.charts import (
 )
 from dsrface.commands.evaluate.findings import DRAWN
 from dsrface.commands.evaluate.plain import plain_answer
-from dsrface.commands.evaluate.result import HR, RAW, Cell, Evaluation, TarAtFar
-from dsrface.commands.evaluate.strips import Strip
+from dsrface.commands.evaluate.result import RAW, Cell, Evaluation, TarAtFar
 from dsrface.commands.shared.markup import (
     document,
     download,
+    download_svg,
     note,
+    readable,
     row,
     scrolling,
     section,
@@ -32,7 +28,6 @@ from dsrface.commands.shared.markup import (
     table_section,
 )
 from dsrface.config.catalogue import MAIN_PROTOCOL, PROTOCOLS
-from dsrface.data.decode import encode_png
 from dsrface.metrics.bootstrap import Estimate
 from dsrface.metrics.verification import min_impostors
 from dsrface.runtime.files import write_text
@@ -40,18 +35,18 @@ from dsrface.runtime.files import write_text
 _SHOWN_PX = 112
 
 
-def write_report(path: Path, evaluation: Evaluation, strips: Sequence[Strip]) -> None:
+def write_report(path: Path, evaluation: Evaluation, *faces: str) -> None:
     """Write the report.
 
     Args:
         path: The HTML file.
         evaluation: What was measured.
-        strips: Images to show.
+        faces: Sections that show faces; see `evaluate.faces`.
     """
-    write_text(path, render(evaluation, strips))
+    write_text(path, render(evaluation, *faces))
 
 
-def render(evaluation: Evaluation, strips: Sequence[Strip]) -> str:
+def render(evaluation: Evaluation, *faces: str) -> str:
     """Return the report as HTML."""
     sections = [
         _head(evaluation),
@@ -59,7 +54,7 @@ def render(evaluation: Evaluation, strips: Sequence[Strip]) -> str:
         _thresholds(evaluation),
         _differences(evaluation),
         _quality(evaluation),
-        _strips(evaluation, strips),
+        *faces,
         _roc(evaluation),
         _histograms(evaluation),
         _identification(evaluation),
@@ -227,8 +222,9 @@ def _differences(evaluation: Evaluation) -> str:
         "Both figures of a difference come from the same pairs and the same draws of persons. Where the "
         "interval covers 0, no difference is shown; that is not a proof that there is none."
     )
-    chart = f'<figure class="chart">{difference_chart(shown)}</figure>'
-    return section("Is the difference real?", chart + note(words))
+    chart = difference_chart(shown)
+    figure = f'<figure class="chart">{chart}</figure>'
+    return section("Is the difference real?", figure + note(words) + download_svg("differences.svg", chart))
 
 
 def _quality(evaluation: Evaluation) -> str:
@@ -251,32 +247,6 @@ def _quality(evaluation: Evaluation) -> str:
     return table_section("Image quality against the HR face", head, rows, words, style="narrow")
 
 
-def _strips(evaluation: Evaluation, strips: Sequence[Strip]) -> str:
-    if not strips:
-        return ""
-    kinds = [name for name in ("VLR", "bicubic", "DSR", HR) if name in strips[0].images]
-    by = "PSNR gain of DSR over bicubic" if "DSR" in kinds else "PSNR of bicubic"
-    rows = [_strip_row(strip, kinds) for strip in strips]
-    words = f"Chosen by rule: the two worst, median and best of {evaluation.counts.images:,} by {by}."
-    return table_section("The images themselves", ["Face", *kinds], rows, words, style="strips")
-
-
-def _strip_row(strip: Strip, kinds: Iterable[str]) -> str:
-    cells = []
-    for kind in kinds:
-        caption = f"{strip.psnr_db[kind]:.2f} dB" if kind in strip.psnr_db else "&nbsp;"
-        source = _data_uri(strip.images[kind])
-        style = ' class="pixels"' if kind == "VLR" else ""
-        alt = escape(f"{kind} of {strip.name}", quote=True)
-        cells.append(
-            f'<td><img{style} src="{source}" width="{_SHOWN_PX}" height="{_SHOWN_PX}" alt="{alt}">'
-            f'<span class="ci">{caption}</span></td>'
-        )
-    name = escape(_shown(strip.name)).replace("/", "/<wbr>")
-    label = f'{escape(strip.title)}<br><span class="ci name">{name}</span>'
-    return f'<tr><th scope="row">{label}</th>{"".join(cells)}</tr>'
-
-
 def _roc(evaluation: Evaluation) -> str:
     main = evaluation.main_cells
     if not main:
@@ -295,11 +265,15 @@ def _roc(evaluation: Evaluation) -> str:
     det = det_chart(
         [cell for cell in shown if cell.recogniser != RAW], num_impostor=evaluation.counts.impostor
     )
+    points = [[cell.images, cell.recogniser, *point] for cell in shown for point in cell.roc]
     return section(
         "Error rates at every threshold, HR gallery",
         f'<div class="charts"><figure class="chart"><figcaption>ROC</figcaption>{chart}</figure>'
         f'<figure class="chart"><figcaption>DET: both kinds of error, lower left is better</figcaption>{det}'
-        f'</figure></div><ul class="legend">{legend}</ul>',
+        f'</figure></div><ul class="legend">{legend}</ul>'
+        + download_svg("roc.svg", chart)
+        + download_svg("det.svg", det)
+        + download("curves.csv", ["images", "recogniser", "far", "tar"], points),
     )
 
 
@@ -360,7 +334,7 @@ def _matrix(evaluation: Evaluation) -> str:
     for network in dict.fromkeys(cell.network for cell in evaluation.matrix):
         own = [cell for cell in evaluation.matrix if cell.network == network]
         figures = [_figure(cell.gain_db, 1, 2, sign="+") for cell in own]
-        rows.append(row([escape(_shown(network)), escape(own[0].trained_on), *figures]))
+        rows.append(row([escape(readable(network)), escape(own[0].trained_on), *figures]))
     words = (
         "PSNR gain over bicubic on the same images, in dB. The HR faces of the split are reduced in each "
         "way; a network for another size gets the faces resized to its own."
@@ -383,7 +357,7 @@ def _method(evaluation: Evaluation) -> str:
     ]
     facts += [(name.replace("_", " "), str(value)) for name, value in evaluation.settings.items()]
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(_shown(text))}</td></tr>'
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(readable(text))}</td></tr>'
         for name, text in facts
         if text
     )
@@ -411,12 +385,3 @@ def _tar(item: TarAtFar) -> str:
 
 def _short_sha(entry: dict[str, str]) -> str:
     return f", sha256 {entry['sha256'][:12]}" if "sha256" in entry else ""
-
-
-def _data_uri(image: NDArray[np.uint8]) -> str:
-    return "data:image/png;base64," + base64.b64encode(encode_png(image, level=9)).decode("ascii")
-
-
-def _shown(text: str) -> str:
-    """Return a name that a browser can show; bytes that are no Unicode become question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")

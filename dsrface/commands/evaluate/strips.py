@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,23 @@ def choose_strips(
     for title, indices in places.items():
         for index in indices:
             chosen.setdefault(int(index), title)
-    few = split.subset(list(chosen))
+    shown = images_of(split, list(chosen), networks, vlr_size=vlr_size, device=device)
+    return tuple(
+        Strip(
+            title,
+            split.names[index],
+            shown[index],
+            {kind: float(values[index]) for kind, values in measured.psnr_db.items()},
+        )
+        for index, title in chosen.items()
+    )
+
+
+def images_of(
+    split: FaceSplit, places: Sequence[int], networks: Networks, *, vlr_size: int, device: Device
+) -> dict[int, dict[str, NDArray[np.uint8]]]:
+    """Return faces in all their forms, by their place in the split and by kind; uint8 [H, W, 3] each."""
+    few = split.subset(list(places))
     source = batches(few, networks, vlr_size, len(few), 0, lambda _: None)
     with contextlib.closing(source):
         batch, outputs = next(source)
@@ -61,12 +78,7 @@ def choose_strips(
             kind: made.cpu().numpy() for kind, made in images_by_kind(low, stored, networks, device).items()
         }
         rows = np.argsort(batch.indices.numpy())
-    return tuple(
-        Strip(
-            title,
-            split.names[index],
-            {kind: images[row] for kind, images in shown.items()},
-            {kind: float(values[index]) for kind, values in measured.psnr_db.items()},
-        )
-        for row, (index, title) in zip(rows, chosen.items(), strict=True)
-    )
+    return {
+        place: {kind: images[row] for kind, images in shown.items()}
+        for row, place in zip(rows, places, strict=True)
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
@@ -14,7 +15,7 @@ _NOTHING_FROM_OUTSIDE = "default-src 'none'; img-src data:; style-src 'unsafe-in
 
 def document(title: str, sections: Sequence[str]) -> str:
     """Return a whole page, in the style of `page.css`; empty sections are left out."""
-    style = (resources.files("dsrface.commands.shared") / "page.css").read_text(encoding="utf-8")
+    style = _style("page.css") + _style("chart.css")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_NOTHING_FROM_OUTSIDE}">'
@@ -78,3 +79,22 @@ def download(name: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -
     data = quote(csv_text([head, *rows]))
     href = f"data:text/csv;charset=utf-8,{data}"
     return f'<p class="note"><a download="{name}" href="{href}">{name}</a></p>'
+
+
+def download_svg(name: str, svg: str) -> str:
+    """Return a link that saves a chart as a file of its own, in the colours of the light page."""
+    colours = re.search(r":root \{.*?\}", _style("page.css"), re.DOTALL)
+    assert colours is not None
+    style = f"<style>{colours[0]}{_style('chart.css')}</style>"
+    alone = re.sub("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', svg, count=1)
+    href = f"data:image/svg+xml;charset=utf-8,{quote(re.sub('>', f'>{style}', alone, count=1))}"
+    return f'<p class="note"><a download="{name}" href="{href}">{name}</a></p>'
+
+
+def readable(text: str) -> str:
+    """Return a name that a browser can show; bytes that are no Unicode become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _style(name: str) -> str:
+    return (resources.files("dsrface.commands.shared") / name).read_text(encoding="utf-8")
