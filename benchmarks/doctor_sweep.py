@@ -1,11 +1,12 @@
-"""Check the doctor's recommendation against an exhaustive sweep of worker counts, on six kinds of loads.
+"""Check the doctor's recommendation against an exhaustive sweep of worker counts, on twelve kinds of loads.
 
     python benchmarks/doctor_sweep.py [--rounds 5] [--window 1.5] [--loads cpu_decode,blocked_io]
 
 For each load the doctor examines the data set as a user would (`dsrface doctor --dataset ... --json`); then
 0, 1, 2, 4, 8 workers and the recommended number are timed in interleaved rounds, with the device step where
 the load has one. Printed are the medians with their spread and the ratio of the recommended setting to the
-best. Run it on a quiet machine: on a busy one both sides are noise.
+best, beside that of the rule of thumb min(8, max(2, cores // 2)). Two loads have one core, by affinity. Run
+it on a quiet machine: on a busy one both sides are noise.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -25,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 SWEEP = (0, 1, 2, 4, 8)
 GOOD_RATIO = 0.95
@@ -37,7 +40,14 @@ LOADS = {
     "slow_device": (32, 120.0),
     "tiny_items": (256, 0.0),
     "large_batches": (128, 0.0),
+    "uneven_network": (16, 0.0),
+    "python_transform": (32, 0.0),
+    "files": (32, 0.0),
+    "stream": (16, 0.0),
+    "one_core": (32, 0.0),
+    "one_core_waits": (32, 0.0),
 }
+ON_ONE_CORE = {"one_core", "one_core_waits"}
 
 
 class CpuDecode(Dataset[torch.Tensor]):
@@ -99,6 +109,55 @@ class LargeBatches(CpuDecode):
         return torch.from_numpy(np.array(image, dtype=np.float32))
 
 
+class UnevenNetwork(Dataset[torch.Tensor]):
+    """Ten milliseconds of waiting in the mean, now and then a hundred."""
+
+    def __len__(self) -> int:
+        return 20_000
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        time.sleep(0.1 if index % 20 == 0 else 0.005)
+        return torch.full((112, 112, 3), index % 255, dtype=torch.uint8)
+
+
+class PythonTransform(Dataset[torch.Tensor]):
+    """Some milliseconds that hold the interpreter lock."""
+
+    def __len__(self) -> int:
+        return 20_000
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.tensor([sum(number * index % 255 for number in range(40_000)) % 255])
+
+
+class Files(Dataset[torch.Tensor]):
+    """PNG files of 64 px in a temporary folder."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        self.files = [str(Path(self.folder.name) / f"{number}.png") for number in range(1000)]
+        for file in self.files:
+            Image.fromarray(noise).save(file)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.from_numpy(np.array(Image.open(self.files[index])))
+
+
+class Stream(IterableDataset[torch.Tensor]):
+    """A stream that shares its items among workers; each waits three milliseconds."""
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        info = get_worker_info()
+        first, step = (info.id, info.num_workers) if info is not None else (0, 1)
+        for number in range(first, 20_000, step):
+            time.sleep(0.003)
+            yield torch.full((64, 64, 3), number % 255, dtype=torch.uint8)
+
+
 MAKERS: dict[str, type[Dataset[Any]]] = {
     "cpu_decode": CpuDecode,
     "blocked_io": BlockedIo,
@@ -106,6 +165,12 @@ MAKERS: dict[str, type[Dataset[Any]]] = {
     "slow_device": CpuDecode,
     "tiny_items": TinyItems,
     "large_batches": LargeBatches,
+    "uneven_network": UnevenNetwork,
+    "python_transform": PythonTransform,
+    "files": Files,
+    "stream": Stream,
+    "one_core": CpuDecode,
+    "one_core_waits": BlockedIo,
 }
 
 
@@ -127,10 +192,19 @@ def main() -> int:
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     results = []
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     for name in options.loads.split(","):
+        own = {min(cores)} if name in ON_ONE_CORE else cores
+        if name in ON_ONE_CORE and not hasattr(os, "sched_setaffinity"):
+            continue
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, own)
+        rule = min(8, max(2, len(own) // 2))
         advice = ask_doctor(name, options.budget)
         chosen = advice["num_workers"]
-        rates = sweep(name, sorted({*SWEEP, chosen}), advice, rounds=options.rounds, window_s=options.window)
+        rates = sweep(
+            name, sorted({*SWEEP, chosen, rule}), advice, rounds=options.rounds, window_s=options.window
+        )
         medians = {number: statistics.median(values) for number, values in rates.items()}
         best = max(medians, key=lambda number: medians[number])
         result = {
@@ -140,6 +214,8 @@ def main() -> int:
             "confidence": advice["confidence"],
             "best": best,
             "ratio": medians[chosen] / medians[best],
+            "rule_of_thumb": rule,
+            "ratio_of_rule": medians[rule] / medians[best],
             "items_per_s": {
                 number: {"median": medians[number], "spread": spread(values)}
                 for number, values in rates.items()
@@ -151,7 +227,8 @@ def main() -> int:
         )
         print(
             f"{name:<14} recommended {chosen} ({advice['confidence']}), best {best}, "
-            f"ratio {result['ratio']:.3f}\n{'':<14} items/s {table}",
+            f"ratio {result['ratio']:.3f}; rule of thumb {rule}, ratio {result['ratio_of_rule']:.3f}\n"
+            f"{'':<14} items/s {table}",
             flush=True,
         )
     if options.json:
@@ -202,7 +279,7 @@ def stream(dataset: Dataset[Any], num_workers: int, batch_size: int, advice: dic
     loader = DataLoader(
         dataset,
         batch_size=batch_size,
-        shuffle=True,
+        shuffle=not isinstance(dataset, IterableDataset),
         num_workers=num_workers,
         prefetch_factor=prefetch,
         persistent_workers=num_workers > 0,
