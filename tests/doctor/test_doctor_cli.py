@@ -113,8 +113,8 @@ def test_the_classic_case_teaches(monkeypatch):
     for line in lesson("dataset.dsr_model", "cuda:0", is_on_gpu=True):
         assert line in text
     assert "num_workers=0" in text
-    assert "dsrface precompute DATA --weights RUN" in text
-    assert "--live RUN" in text
+    assert "run it on the batch in the training step" in " ".join(text.split())
+    assert "dsrface precompute" not in text
 
 
 @pytest.mark.slow

@@ -152,7 +152,7 @@ def _cuda(trace: Trace, methods: Sequence[str]) -> Finding:
             where=places(networks),
             matters="It is on the CPU here; where it is moved to CUDA, workers cannot use it. "
             "Even on the CPU it runs on one image at a time.",
-            fix="Run it once with `dsrface precompute`, or on the batch in the training step; see below.",
+            fix="Run it once and store what it gives, or on the batch in the training step; see below.",
             data={"members": [member.to_dict() for member in networks]},
         )
     return CUDA_MEMBER.finding("pass", "no tensor on a GPU, no network in the data set", data=data)
@@ -347,7 +347,7 @@ CUDA_MEMBER = Check(
         "and Jetson it fails."
     ),
     how="The device of every tensor among the members; networks are named even on the CPU.",
-    fix="Run the network once (`dsrface precompute`), or on the batch in the training step (`--live`).",
+    fix="Run the network once and store what it gives, or run it on the batch in the training step.",
     errors=(
         "RuntimeError: CUDA error: operation not supported (801)",
         (
