@@ -63,6 +63,14 @@ def test_measurements_scale_the_model_and_stand_for_themselves():
     assert found["num_workers=4"].low < 0.9 * found["num_workers=4"].items_per_s
 
 
+def test_a_measurement_scales_what_bounds_it():
+    slow = replace(FACTS, consumer_rate=50.0)
+    found = predictions(slow, windows=[Window(4, (40.0,))])  # bound by the step: nothing is said of loading
+    assert found["num_workers=8"].items_per_s == pytest.approx(40)
+    assert found["num_workers=0"].items_per_s == pytest.approx(1 / (1 / 100 + 1 / 40), rel=0.02)
+    assert found["a step twice as fast"].items_per_s == pytest.approx(80)
+
+
 def test_the_line_names_changes_and_intervals():
     line = what_if_line([each.to_dict() for each in what_if(FACTS, (), PARTS)])
     assert line.startswith("items/s with 4 cores 6")

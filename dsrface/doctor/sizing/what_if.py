@@ -23,6 +23,7 @@ _MORE_CORES = (2, 4)
 _MUCH_SMALLER = 0.8
 # Half the width of the interval as a share, before noise; from benchmarks/doctor_what_if.py.
 _MODEL, _CHANGED = 0.10, 0.15
+_BOUND = 1.2  # times as long as the other: this is what a measurement shows
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _cheaper(facts: LoaderFacts, share: float) -> LoaderFacts:
 
 
 class _Scaled:
-    """The model, times what measurements say of it.
+    """The model, with loading and the step each scaled by the measurements that one of them bounds.
 
     Args:
         facts: Of the loader as it was measured.
@@ -133,21 +134,39 @@ class _Scaled:
     """
 
     def __init__(self, facts: LoaderFacts, windows: Sequence[Window]) -> None:
-        ratios = [window.median * facts.step_s(window.num_workers) for window in windows if window.median]
-        self.factor = statistics.median(ratios) if ratios else 1.0
-        self.noise = statistics.median([window.spread for window in windows]) if windows else 0.0
         self.facts = facts
-        self.batch_size = facts.batch_size
-        self.measured = {window.num_workers: window for window in windows}
+        self.loading = self.step = 1.0
+        self.noise = statistics.median([window.spread for window in windows]) if windows else 0.0
+        self.measured = {window.num_workers: window for window in windows if window.median}
+        load = {number: 1 / facts.supply(number) for number in self.measured}
+        consume = _consume_s(facts)
+        took = {number: 1 / window.median for number, window in self.measured.items()}
+        by_step = [took[n] / consume for n in took if n and consume > _BOUND * load[n]]
+        self.step = statistics.median(by_step or [1.0])
+        by_load = [took[n] / load[n] for n in took if n and load[n] > _BOUND * consume]
+        if 0 in took:
+            by_load.append(max(0.0, took[0] - self.step * consume) / load[0])
+        self.loading = statistics.median(by_load or [1.0])
 
     def predict(self, change: str, facts: LoaderFacts, *, number: int | None = None) -> Prediction:
         """Return what these facts bring with a number of workers, or with the best one."""
         chosen = analytic(facts) if number is None else number
-        rate = self.factor / facts.step_s(chosen)
+        load, consume = self.loading / facts.supply(chosen), self.step * _consume_s(facts)
+        rate = 1 / (max(load, consume) if chosen else load + consume)
         width = (_CHANGED if number is None else _MODEL) + 2 * self.noise + self.facts.cost.wait_fraction / 4
         seen = self.measured.get(chosen)
         if number is not None and seen is not None:
             rate, width = seen.median, 2 * max(seen.spread, self.noise, 0.02)
         return Prediction(
-            change, chosen, rate, rate * max(0.0, 1 - width), rate * (1 + width), 1e3 * self.batch_size / rate
+            change,
+            chosen,
+            rate,
+            rate * max(0.0, 1 - width),
+            rate * (1 + width),
+            1e3 * facts.batch_size / rate,
         )
+
+
+def _consume_s(facts: LoaderFacts) -> float:
+    """Return the seconds of the training step an item; 0 when unknown."""
+    return 1 / facts.consumer_rate if facts.consumer_rate else 0.0
