@@ -3,8 +3,8 @@
     python benchmarks/doctor_zoo/run.py [--method fork|spawn|forkserver|all] [--only NAME ...]
                                         [--kind KIND ...] [--sort fault|healthy] [--step 1]
                                         [--budget 20] [--patience 2] [--no-timing]
-                                        [--json FILE] [--again wrong|all] [--markdown]
-                                        [--plain] [--list]
+                                        [--json FILE] [--again wrong|all] [--table]
+                                        [--markdown] [--plain] [--list]
 
 Every case runs in a process of its own with a temporary folder of its own, and is ended after twice its
 budget (`--patience`). One line a case is printed as it comes, then the confusion table. What `--json` holds
@@ -69,7 +69,7 @@ def main() -> int:
     answers = _known(options.json)
     for case, method in chosen:
         key = case.name, method
-        if key in answers and not _is_run_again(answers[key][0], options.again):
+        if options.table or (key in answers and not _is_run_again(answers[key][0], options.again)):
             continue
         answers[key] = _answer(case, method, options)
         print(_line(answers[key][0]), flush=True)
@@ -77,8 +77,10 @@ def main() -> int:
             document = [
                 dataclasses.asdict(verdict) | {"report": report} for verdict, report in answers.values()
             ]
-            Path(options.json).write_text(json.dumps(document, indent=1))
-    verdicts = [answers[case.name, method][0] for case, method in chosen]
+            part = Path(f"{options.json}.part")
+            part.write_text(json.dumps(document, indent=1))
+            part.replace(options.json)
+    verdicts = [answers[case.name, method][0] for case, method in chosen if (case.name, method) in answers]
     if not options.plain:
         for rows in (judge.by_method(verdicts), judge.by_kind(verdicts)):
             print(f"\n{judge.as_text(rows, is_markdown=options.markdown)}")
@@ -293,6 +295,7 @@ def _options() -> argparse.Namespace:
         "--again", choices=("wrong", "all"), default="", help="run what the file holds once more"
     )
     parser.add_argument("--markdown", action="store_true", help="print the table for docs/doctor.md")
+    parser.add_argument("--table", action="store_true", help="run nothing, show what the file holds")
     parser.add_argument("--plain", action="store_true", help="what a plain DataLoader does")
     parser.add_argument("--list", action="store_true", help="name the cases only")
     return parser.parse_args()

@@ -42,6 +42,7 @@ RIGHT = (
 def zoo(monkeypatch):
     """The runner, with the folders of the zoo on the path."""
     pytest.importorskip("fcntl", reason="the zoo's locks and forks are POSIX")
+    monkeypatch.syspath_prepend(str(ZOO / "cases"))
     monkeypatch.syspath_prepend(str(ZOO))
     import run
 
