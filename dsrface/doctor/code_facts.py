@@ -43,6 +43,12 @@ def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
     return [*methods, *sorted(attributes, key=lambda path: "epoch" not in path)]
 
 
+def read_by_items(roots: Mapping[str, Any]) -> set[str]:
+    """Return the names of the attributes that loading an item reads, as far as the user's classes show it."""
+    owners = (owner for _, owner in _objects(roots) if _is_ours(type(owner)))
+    return {name for owner in owners for name in _reached(type(owner), _READERS)[0]}
+
+
 def finalizers(roots: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Return the paths of members whose class has `__del__`, and of those among them that remove files."""
     found, removing = [], []

@@ -20,7 +20,7 @@ from dsrface.doctor.checks.members import outermost
 from dsrface.doctor.checks.registry import run_stage
 from dsrface.doctor.checks.startup import network_in
 from dsrface.doctor.checks.threads import THREADS
-from dsrface.doctor.code_facts import epoch_setters, finalizers
+from dsrface.doctor.code_facts import epoch_setters, finalizers, read_by_items
 from dsrface.doctor.facts import SurveyFacts
 from dsrface.doctor.loading import load
 from dsrface.doctor.observe import num_threads
@@ -107,6 +107,7 @@ def _try_threads(target: Target, facts: SurveyFacts, report: Reporter, request: 
 
 def _facts(subject: Subject, build_s: float, request: Mapping[str, Any]) -> SurveyFacts:
     found, target = subject.trace, subject.target
+    used = read_by_items(subject.roots)
     return SurveyFacts(
         num_items=target.num_keys(),
         build_s=build_s,
@@ -120,6 +121,7 @@ def _facts(subject: Subject, build_s: float, request: Mapping[str, Any]) -> Surv
         handles=[
             {"path": member.path, "kind": member.kind, "source": member.source}
             for member in outermost(found.handles, found.handles)
+            if member.kind != "process" or member.path.rpartition(".")[2] in used  # else a server of its own
         ],
         epoch_setters=epoch_setters(subject.roots),
         finalizers=list(subject.finalizers),

@@ -7,11 +7,14 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
+from dsrface.doctor.code_facts import read_by_items
 from dsrface.doctor.endings import proof_failed
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof import evidence
 from dsrface.doctor.proof.handles import HandleWatch, can_watch
+from dsrface.doctor.proof.owners import owner_of_descriptor
 from dsrface.doctor.trace.kinds import handle_kind
 
 
@@ -53,8 +56,27 @@ def test_a_connection_that_workers_moved_before_they_hung_is_named(tmp_path):
     assert "Connect at first use" in handle.fix
 
 
+class Photos:
+    def __init__(self, path):
+        self.server = None
+        self.opened = [Image.open(path)]
+
+    def __getitem__(self, index):
+        return self.opened[index]
+
+
+def test_a_handle_inside_an_object_of_a_library_is_placed_where_the_user_keeps_it(tmp_path):
+    Image.effect_noise((200, 200), 50).save(tmp_path / "a.png")
+    photos = Photos(tmp_path / "a.png")
+    owner = owner_of_descriptor(photos.opened[0].fp.fileno(), {"dataset": photos})
+    assert owner.path.startswith("dataset.opened[0]")
+    assert "test_evidence.py:" in owner.source
+    assert read_by_items({"dataset": photos}) == {"opened"}
+
+
 def test_a_child_process_is_a_handle_only_where_something_is_written_to_it_or_read():
     with subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE) as spoken_to:
         assert handle_kind(spoken_to) == "process"
+        assert handle_kind(spoken_to.stdin) == "pipe"
     with subprocess.Popen([sys.executable, "-c", ""]) as alone:
         assert handle_kind(alone) == ""

@@ -82,9 +82,18 @@ def _named(chain: list[tuple[str, Any]]) -> Owner:
         (v for _, v in reversed(chain[:at]) if not isinstance(v, (dict, list, tuple, CellType))), None
     )
     name = re.split(r"[.\[ ]", path)[-1]
-    source = _source(holder, name, value) if holder is not None else ""
-    source = source or _module_line(path)
+    source = _users_line(chain[: at + 1])
+    source = source or (_source(holder, name, value) if holder is not None else "") or _module_line(path)
     return Owner(path, source, handle_kind(value) or "file")
+
+
+def _users_line(chain: list[tuple[str, Any]]) -> str:
+    """Return `file:line` where the user's own class keeps what holds the handle, however deep."""
+    for (path, owner), (below, value) in reversed(list(zip(chain, chain[1:]))):
+        name = re.match(r"\.(\w+)", below[len(path) :])
+        if name and not isinstance(owner, type) and _is_users_code(type(owner)):
+            return locate(owner, name.group(1), value)
+    return ""
 
 
 def _source(holder: Any, name: str, value: Any) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import sqlite3
+import stat
 import sys
 import types
 from collections.abc import Mapping
@@ -90,7 +92,9 @@ def handle_kind(obj: Any) -> str:
     if isinstance(obj, io.IOBase):
         if obj in (sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__):
             return ""
-        return "" if isinstance(obj, (io.BytesIO, io.StringIO)) or _is_closed(obj) else "file"
+        if isinstance(obj, (io.BytesIO, io.StringIO)) or _is_closed(obj):
+            return ""
+        return "pipe" if _is_pipe(obj) else "file"
     if isinstance(obj, sqlite3.Connection):
         return "sqlite"
     for cls in type(obj).__mro__[:-1]:
@@ -137,6 +141,13 @@ def fault_kind(obj: Any, error: str) -> str:
     if kind:
         return kind if kind in ADVICE else "other"
     return next((kind for needles, kind in _FAULTS if any(needle in error for needle in needles)), "other")
+
+
+def _is_pipe(handle: io.IOBase) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(handle.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _is_closed(handle: io.IOBase) -> bool:
