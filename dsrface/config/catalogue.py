@@ -124,6 +124,9 @@ def _adaface(meaning: str, *blocks: int) -> Recogniser:
     return Recogniser(meaning, "dsrface.models.adaface_ir:AdaFaceIr", {"depths": blocks}, _BGR)
 
 
+TIMM = "timm:"  # in front of the name of a network of timm, which is a recogniser as well
+
+
 RECOGNISERS: dict[str, Recogniser] = {
     "edgeface_xxs": _edgeface("EdgeFace, 1.24 M weights", "edgenext_xx_small"),
     "edgeface_xs_gamma_06": _edgeface("EdgeFace with low-rank layers, 1.77 M", "edgenext_x_small", 0.6),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -23,14 +24,22 @@ class OneOf:
 
     Args:
         catalogue: Its keys are read when the configuration is defined.
+        prefix: Texts that start with it are taken as well, e.g. `timm:`; empty for none.
     """
 
     catalogue: Mapping[str, Any]
+    prefix: str = ""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         """Accept the keys, and None where the field does, and say so in the JSON schema."""
         del handler
-        keys = core_schema.literal_schema(list(self.catalogue))
+        keys: CoreSchema = core_schema.literal_schema(list(self.catalogue))
+        if self.prefix:
+            keys = core_schema.union_schema(
+                [keys, core_schema.str_schema(pattern=f"^{re.escape(self.prefix)}.+")],
+                custom_error_type="unknown_name",
+                custom_error_message=f"should be {self.prefix}NAME or one of: {', '.join(self.catalogue)}",
+            )
         return keys if source is str else core_schema.nullable_schema(keys)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dsrface.config.catalogue import HEADS, RECOGNISERS
+from dsrface.config.catalogue import HEADS, RECOGNISERS, TIMM
 from dsrface.config.engine import OptimConfig, TrainingConfig
 from dsrface.config.fields import GeometryConfig, OneOf
 from dsrface.config.sources import Config
@@ -134,8 +134,9 @@ class FinetuneConfig(TrainingConfig):
     hr_only: bool = Field(
         False, description="Train on the HR images: makes a starting recogniser where none is at hand."
     )
-    backbone: Annotated[str, OneOf(RECOGNISERS)] = Field(
-        "edgeface_xxs", description="Recogniser; weights given must be of this one."
+    backbone: Annotated[str, OneOf(RECOGNISERS, prefix=TIMM)] = Field(
+        "edgeface_xxs",
+        description="Recogniser; weights given must be of this one. `timm:NAME` takes a network of timm.",
     )
     backbone_weights: Path | None = Field(
         None,

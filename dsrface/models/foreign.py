@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dsrface.config.catalogue import TIMM
 from dsrface.errors import MachineError, UsageError, WeightsError
 from dsrface.models.checkpoints import Layout, find_network
 from dsrface.models.judge import JUDGE, load_judge
@@ -36,10 +37,9 @@ from dsrface.runtime.user_callable import named_object
 from dsrface.runtime.versions import require
 from dsrface.types import EMBEDDING_DIM, HIGH_SIZE_PX, Preprocess
 
-TIMM = "timm:"
 _TORCHSCRIPT = "torchscript:"
 _CALLABLE = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.\w+)*):[A-Za-z_]\w*(\.\w+)*")
-_RECOGNISER_INPUT = Preprocess(HIGH_SIZE_PX, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+RECOGNISER_INPUT = Preprocess(HIGH_SIZE_PX, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def open_foreign(source: Path, kind: str) -> LoadedModel | None:
@@ -93,7 +93,7 @@ def _onnx(path: Path, kind: str) -> LoadedModel:
         default = Preprocess(size_px or HIGH_SIZE_PX)
         config = {"arch": path.name, "vlr_size": size_px}
     else:
-        default = Preprocess(size_px or HIGH_SIZE_PX, _RECOGNISER_INPUT.mean, _RECOGNISER_INPUT.std)
+        default = Preprocess(size_px or HIGH_SIZE_PX, RECOGNISER_INPUT.mean, RECOGNISER_INPUT.std)
         config = {"variant": path.name}
     if "preprocess" in network.metadata:
         default = Preprocess.from_json(network.metadata["preprocess"])
@@ -181,7 +181,7 @@ def _timm(spec: str) -> LoadedModel:
     network = _create(name, pretrained=False, num_classes=EMBEDDING_DIM)
     _, state = find_network(tensors, {name: Layout(shapes_of(network.state_dict()))}, where=path)
     network.load_state_dict(state, strict=True)
-    preprocess = read_preprocess(path, _RECOGNISER_INPUT)
+    preprocess = read_preprocess(path, RECOGNISER_INPUT)
     return LoadedModel(network.eval(), "recogniser", config, preprocess, sha256_file(path), path, {})
 
 
@@ -201,7 +201,7 @@ def _create(name: str, **options: Any) -> nn.Module:
 
 
 def _default_input(kind: str) -> Preprocess:
-    return _RECOGNISER_INPUT if kind == "recogniser" else Preprocess(HIGH_SIZE_PX)
+    return RECOGNISER_INPUT if kind == "recogniser" else Preprocess(HIGH_SIZE_PX)
 
 
 def _config(kind: str, name: str) -> dict[str, Any]:

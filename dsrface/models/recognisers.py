@@ -9,11 +9,12 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from dsrface.config.catalogue import RECOGNISERS, load
+from dsrface.config.catalogue import RECOGNISERS, TIMM, load
 from dsrface.errors import UsageError
 from dsrface.models.checkpoints import Layout, find_network
-from dsrface.models.foreign import TIMM, build_timm
+from dsrface.models.foreign import RECOGNISER_INPUT, build_timm
 from dsrface.models.strict import shapes_of
+from dsrface.types import Preprocess
 
 
 def build_recogniser(name: str, *, layer_scale: float | None = None) -> nn.Module:
@@ -38,6 +39,11 @@ def build_recogniser(name: str, *, layer_scale: float | None = None) -> nn.Modul
     more = {"layer_scale": layer_scale} if entry.has_layer_scale else {}
     network: nn.Module = load(entry.build)(**entry.options, **more)
     return network
+
+
+def input_of(name: str) -> Preprocess:
+    """Return how a recogniser that `build_recogniser` knows wants its images."""
+    return RECOGNISERS[name].preprocess if name in RECOGNISERS else RECOGNISER_INPUT
 
 
 def is_known(name: object) -> TypeGuard[str]:

@@ -134,7 +134,9 @@ def test_cached_outputs_train_like_live_ones(tiny_data, started, tmp_path, forma
     shared = {"backbone_weights": started / "hr"}
     _, live = run_quietly(tiny_data, tmp_path / "live", live=started / "dsr", **shared)
     outputs = tmp_path / "data" / "train" / "dsr_outputs_16x16"
-    _, cached = run_quietly(tmp_path / "data", tmp_path / "cached", dsr_outputs=outputs, **shared)
+    named = tmp_path / "data" / "test" / "dsr_outputs_16x16"  # any split's folder stands for those of all
+    result, cached = run_quietly(tmp_path / "data", tmp_path / "cached", dsr_outputs=named, **shared)
+    assert f"--dsr-outputs {outputs} " in result.next_command
     notes = [event.message for event in cached if isinstance(event, Note)]
     assert any(note.startswith("workers: 0 (a packed cache") for note in notes) == (format == "cache")
     losses = [
@@ -409,6 +411,20 @@ def test_persons_with_one_image_are_trained_on_and_validated_by_moved_copies(tmp
     assert 0 <= result.outcome.best_metrics["auc"] <= 1
     assert "hr_auc" not in result.outcome.best_metrics
     assert "thresholds" not in load_recogniser(tmp_path / "run").metadata
+
+
+def test_a_network_of_timm_is_a_backbone(tiny_data, tmp_path):
+    name = "timm:mobilenetv3_small_050"
+    run_quietly(tiny_data, tmp_path / "run", hr_only=True, backbone=name)
+    assert load_recogniser(tmp_path / "run").name == name
+    for wrong, id in (
+        ("timm:", "bad-config"),
+        ("edgeface", "bad-config"),
+        ("timm:nothing", "unknown-backbone"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            run_quietly(tiny_data, tmp_path / "b", hr_only=True, backbone=wrong)
+        assert caught.value.id == id
 
 
 def test_adapters_leave_hr_faces_as_they_were(tiny_data, started, tmp_path):

@@ -118,6 +118,23 @@ def test_the_detector_finds_the_given_landmarks(faces_dir: Path) -> None:
     assert max(errors_px) < 6
 
 
+@pytest.mark.parametrize(("side", "scales"), [(20, [224 / 20, 112 / 20]), (300, [1.0]), (1280, [0.5])])
+def test_the_detector_enlarges_small_photos_first(side: int, scales: list[float]) -> None:
+    from dsrface.data.photos.detect import Detector
+
+    detector = Detector.__new__(Detector)  # without its network
+    tried: list[float] = []
+
+    def find(photo: object, scale: float) -> tuple[list[object], list[object]]:
+        tried.append(scale)
+        return [], []
+
+    detector._find = find  # type: ignore[method-assign, assignment]
+    with pytest.raises(ImageError, match="No face"):
+        detector.landmarks(np.zeros((side, side, 3), np.uint8))
+    assert tried == pytest.approx(scales)
+
+
 def test_without_the_extra_the_detector_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

@@ -58,3 +58,32 @@ def test_checkpoint__that_nobody_knows(tmp_path):
     with pytest.raises(WeightsError) as caught:
         load_dsr(tmp_path / "x.pth")
     assert caught.value.id == "weights-mismatch"
+
+
+def test_checkpoint__of_a_face_restorer_is_given_512_and_reduced(tmp_path, monkeypatch):
+    """As GFPGAN has it: faces of 512 px in and out."""
+    import spandrel
+
+    from dsrface.models import upscaler
+
+    network = torch.nn.Conv2d(3, 3, 1)
+    made_up = spandrel.ImageModelDescriptor(
+        network,
+        network.state_dict(),
+        architecture=spandrel.MAIN_REGISTRY.get("Compact").architecture,
+        purpose="FaceSR",
+        tags=[],
+        supports_half=False,
+        supports_bfloat16=False,
+        scale=1,
+        input_channels=3,
+        output_channels=3,
+        size_requirements=spandrel.SizeRequirements(minimum=512),
+    )
+    monkeypatch.setattr(upscaler, "_told_by", lambda tensors, loader: made_up)
+    torch.save({"w": torch.ones(1)}, tmp_path / "restorer.pth")
+    loaded = load_dsr(tmp_path / "restorer.pth", vlr_size=16)
+    seen = []
+    made_up.model.register_forward_hook(lambda module, given, output: seen.append(tuple(output.shape)))
+    assert loaded.model(torch.rand(2, 3, 16, 16)).shape == (2, 3, 112, 112)
+    assert seen == [(2, 3, 512, 512)]

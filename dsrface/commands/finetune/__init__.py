@@ -13,9 +13,8 @@ from torch import nn
 
 from dsrface.commands.finetune.data import RecogniserData, open_recogniser_data
 from dsrface.commands.finetune.write_through import OutputSpool, WriteThroughSource, remembering
-from dsrface.commands.shared.datasets import faces_of
+from dsrface.commands.shared.datasets import faces_of, outputs_of
 from dsrface.commands.shared.training_result import TrainingResult, interrupted
-from dsrface.config.catalogue import RECOGNISERS
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.data.layout import FaceData, open_data
 from dsrface.data.training_record import write_training_record
@@ -33,7 +32,7 @@ from dsrface.models.adapters import adapter_parameters, add_adapters
 from dsrface.models.heads import MarginHead, build_head, reachable_probability
 from dsrface.models.judge import JUDGE
 from dsrface.models.loaded import LoadedModel
-from dsrface.models.recognisers import build_recogniser
+from dsrface.models.recognisers import build_recogniser, input_of
 from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.threads import limit_torch_threads
 from dsrface.types import Preprocess
@@ -177,7 +176,7 @@ def _start(config: FinetuneConfig, context: RunContext) -> _Start:
             )
         )
         backbone = build_recogniser(config.backbone, layer_scale=config.backbone_options.layer_scale)
-        return _Start(backbone.to(device), RECOGNISERS[config.backbone].preprocess, is_from_scratch=True)
+        return _Start(backbone.to(device), input_of(config.backbone), is_from_scratch=True)
     loaded = load_recogniser(config.backbone_weights, device=device)
     loaded.require_gradient("tuned")
     variant = loaded.config["variant"]
@@ -247,18 +246,19 @@ def _result(config: FinetuneConfig, faces: FaceData, context: RunContext, outcom
         f"AUC {best['auc']:.4f} (before: {first['auc']:.4f}), EER {best['eer']:.2%} (before: "
         f"{first['eer']:.2%}) on validation persons, mode {config.mode}; {verdict}.",
         str(context.folder.path),
-        _next_command(config, data, run_dir, is_native=faces.is_native),
+        _next_command(config, faces, data, run_dir),
         outcome,
     )
 
 
-def _next_command(config: FinetuneConfig, data: str, run_dir: str, *, is_native: bool) -> str:
+def _next_command(config: FinetuneConfig, faces: FaceData, data: str, run_dir: str) -> str:
     size = config.vlr_size
     if config.hr_only:
         return f"dsrface finetune {data} --vlr-size {size} --live DSR_RUN --backbone-weights {run_dir}"
     dsr = f" --dsr {shlex.quote(str(config.live))}" if config.live is not None else ""
-    if config.dsr_outputs is not None and is_native:
+    if config.dsr_outputs is not None and faces.is_native:
         dsr = " --dsr DSR_RUN"  # native faces are super-resolved there, at the size asked for
     elif config.dsr_outputs is not None:
-        dsr = f" --dsr-outputs {shlex.quote(str(config.dsr_outputs))}"
+        trained_on = outputs_of(faces.split("train"), faces, config.dsr_outputs)  # whichever split was named
+        dsr = f" --dsr-outputs {shlex.quote(str(trained_on))}"
     return f"dsrface evaluate {data} --vlr-size {size}{dsr} --finetuned {run_dir}"

@@ -196,8 +196,10 @@ def open_recogniser_data(
         for doubt in data.check_twins(config.vlr_size, "train", "val"):
             context.emit(Note(doubt, is_warning=True))
     if config.dsr_outputs is not None:
-        for split in (train, val):
-            check_outputs(split, outputs_of(split, data, config.dsr_outputs))
+        folders = [outputs_of(split, data, config.dsr_outputs) for split in (train, val)]
+        for split, folder in zip((train, val), folders, strict=True):
+            check_outputs(split, folder)
+        context.emit(Note(f"DSR outputs: {folders[0]} to train on, {folders[1]} to validate"))
     val = val.subset(whole_persons(val, config.eval.max_images, seed=config.seed))
     _check_val(val, data)
     num_genuine = _num_genuine(val)
