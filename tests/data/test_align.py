@@ -8,7 +8,7 @@ import pytest
 from dsrface.data.decode import read_image
 from dsrface.data.formats.landmarks import read_landmarks
 from dsrface.data.photos.align import ARCFACE_TEMPLATE, align_face, similarity_transform
-from dsrface.errors import DataError
+from dsrface.errors import DataError, ImageError
 
 SETS = ("london", "caltech", "lisa")
 
