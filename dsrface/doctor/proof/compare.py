@@ -22,6 +22,7 @@ _A_CLOCK_S = 1.1  # many seed with whole seconds
 _STREAM_ITEMS = 64
 _MOST_ITEMS = 20_000
 _WHOLE_S = 2.0  # for reading a stream to its end
+_SIMULATED_S = 2.0  # for reading what all workers got, each time
 
 
 @dataclass
@@ -243,7 +244,8 @@ def compare_streams(starts: list[Start], reference: Reference, num_workers: int)
 
 def _simulated(reference: Reference, worker: int, num_workers: int, count: int) -> list[str] | None:
     try:
-        return reference.stream(count, worker=worker, num_workers=num_workers)
+        limit_s = _SIMULATED_S / num_workers
+        return reference.stream(count, worker=worker, num_workers=num_workers, limit_s=limit_s)
     except Exception:  # noqa: BLE001 - a stream that knows that this is no worker
         return None
 
