@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 from dsrface.cli.field_help import ConfiguredCommand
-from dsrface.cli.missing import MISSING, missing_hint, typed_names
+from dsrface.cli.missing import as_typed, missing_hint, typed_names
 from dsrface.cli.options import CONFIG_OPTIONS, OUTPUT_OPTIONS
 from dsrface.cli.output import Output, end_in_order, guarded, listen_to_logs
 from dsrface.errors import DataError, MachineError, UsageError
@@ -117,10 +117,6 @@ class Sources:
     flags: Mapping[str, object]
     names: Mapping[str, str] = field(default_factory=dict)  # key to the flag or argument that people type
 
-    def named_as_typed(self, message: str) -> str:
-        """Return a message in which missing keys have the names that people type."""
-        return MISSING.sub(lambda found: f"{self.names.get(found[1], found[1])} is missing.", message)
-
 
 def execute(name: str, output: Output, sources: Sources, *, render: Render | None = None) -> None:
     """Resolve the configuration, run the command and show its result.
@@ -140,7 +136,7 @@ def execute(name: str, output: Output, sources: Sources, *, render: Render | Non
         )
     except UsageError as error:
         error.hint = error.hint or missing_hint(name, sources.flags)
-        error.message = sources.named_as_typed(error.message)
+        error.message = as_typed(error.message, sources.names)
         raise
     _look_first(resolved.config)
     with _spinner(output, "loading torch"):

@@ -13,7 +13,8 @@ from typing import Any
 
 from dsrface.errors import DsrfaceError
 
-MISSING = re.compile(r"Missing value for '(\w+)'\.")
+_MISSING = re.compile(r"Missing value for '(\w+)'\.")
+_WRONG = re.compile(r"(?m)^(\w+) = (.+?) \(from flag\): ")
 
 
 def typed_names(function: Callable[..., Any]) -> dict[str, str]:
@@ -21,13 +22,24 @@ def typed_names(function: Callable[..., Any]) -> dict[str, str]:
     names = {}
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         for item in getattr(parameter.annotation, "__metadata__", ()):
-            declared = [
-                text for text in getattr(item, "param_decls", None) or () if str(text).startswith("--")
-            ]
+            # typer keeps the first name where defaults once stood
+            texts = (getattr(item, "default", None), *(getattr(item, "param_decls", None) or ()))
+            declared = [text for text in texts if isinstance(text, str) and text.startswith("--")]
             flag = declared[0] if declared else f"--{parameter.name.replace('_', '-')}"
             is_argument = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
             names[parameter.name] = item.metavar or parameter.name.upper() if is_argument else flag
     return names
+
+
+def as_typed(message: str, names: Mapping[str, str]) -> str:
+    """Return a message about keys in which those of flags and arguments have the names that people type.
+
+    Args:
+        message: From `config.sources.resolve`.
+        names: From `typed_names`.
+    """
+    message = _MISSING.sub(lambda found: f"{names.get(found[1], found[1])} is missing.", message)
+    return _WRONG.sub(lambda found: f"{names.get(found[1], found[1])} {found[2]}: ", message)
 
 
 def missing_hint(command: str, flags: Mapping[str, object]) -> str:
@@ -43,7 +55,8 @@ def missing_hint(command: str, flags: Mapping[str, object]) -> str:
 
 def near_path(error: DsrfaceError) -> str:
     """Return a question after the entry that a path which is not there probably meant; empty without one."""
-    if not error.where or (not error.id.startswith("no-") and not error.id.endswith("-missing")):
+    is_missing = error.id.startswith("no-") or error.id.endswith("-missing") or error.id == "bad-target"
+    if not error.where or not is_missing:
         return ""
     path = Path(str(error.where))
     try:

@@ -68,3 +68,17 @@ def test_a_file_that_init_writes_is_valid_and_knows_its_command(call, data):
     assert "is for train-dsr, not for finetune" in call("finetune", "--config", "dsr.toml").err
     (data / "bare.toml").write_text("epochs = 3\n", encoding="utf-8")
     assert "dsrface config validate COMMAND bare.toml" in call("config", "validate", "bare.toml").err
+
+
+def test_wrong_values_of_flags_are_named_as_flags(call, data):
+    assert "error: --budget 'abc': input should be" in call("doctor", "--budget", "abc").err
+    assert "error: --workers -1: input should be" in call("doctor", "--workers", "-1").err
+    assert "error: --for 'finetun': input should be" in call("doctor", "data60", "--for", "finetun").err
+
+
+def test_a_file_or_a_mistyped_program_is_met_with_what_to_launch(call, data):
+    (data / "train.py").write_text("pass\n", encoding="utf-8")
+    shown = call("doctor", "train.py").err
+    assert "dsrface doctor -- python train.py" in shown
+    assert "dsrface doctor --dataset train.py:CALLABLE" in shown
+    assert "Did you mean python?" in call("doctor", "--", "pyhton", "train.py").err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 import shutil
 import sys
@@ -26,6 +27,7 @@ from dsrface.runtime.user_code import innermost_in
 
 _GRAVITY = ("fail", "warn", "pass")
 _LAST_LINES = 6
+_PROGRAMS = ("python", "python3", "torchrun", "accelerate", "deepspeed", "srun", "uv")
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def run_launch(config: DoctorConfig, *, emit: Emit) -> LaunchResult:
         raise UsageError(
             f"There is no program {program!r}.",
             id="no-such-program",
-            hint="After -- stands the command as you launch it: dsrface doctor -- python train.py ...",
+            hint=_program_hint(program),
         )
     launch = examine_launch(config.model_copy(update={"launch": command}), emit=emit)
     if not launch.loaders:
@@ -138,6 +140,16 @@ def _command(config: DoctorConfig) -> tuple[str, ...]:
         raise UsageError("The file does not exist.", id="bad-target", where=notebook)
     python = str(config.python or sys.executable)
     return (python, "-m", notebooks.__name__, str(notebook))
+
+
+def _program_hint(program: str) -> str:
+    """Return how to examine what is no program: a Python file, or a name that was mistyped."""
+    if program.endswith(".py") and Path(program).is_file():
+        file = shlex.quote(program)
+        return f"dsrface doctor -- python {file}\nor dsrface doctor --dataset {file}:CALLABLE"
+    near = difflib.get_close_matches(program, _PROGRAMS, n=1)
+    meant = f"Did you mean {near[0]}? " if near else ""
+    return f"{meant}After -- stands the command as you launch it: dsrface doctor -- python train.py ..."
 
 
 def _write_patch(launch: LaunchReport, file: Path | None) -> str:
