@@ -300,7 +300,8 @@ def test_a_closed_terminal_ends_nothing_under_nohup_and_a_stop_is_a_pause(tmp_pa
     with pytest.raises(subprocess.TimeoutExpired):
         child.wait(1)
     child.terminate()
-    assert child.wait(30) == 143
+    child.communicate(timeout=30)
+    assert child.returncode == 143
 
 
 @pytest.mark.skipif(os.name != "nt", reason="Windows' console events")
