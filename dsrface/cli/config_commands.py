@@ -40,7 +40,8 @@ def init(
         dsrface config init train-dsr --preset tiny --out dsr.toml
     """
     from dsrface.config.describe import template
-    from dsrface.config.sources import flatten, load_preset
+    from dsrface.config.keys import flatten
+    from dsrface.config.sources import load_preset
     from dsrface.runtime.files import write_text
 
     schema = _schema(command)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsrface.doctor.groups import GROUPS, grouped, headline
 from dsrface.doctor.report import NEED_ATTENTION, Finding, Report
-from dsrface.doctor.sizing.account import parts_line
-from dsrface.doctor.sizing.what_if import what_if_line
+from dsrface.doctor.sizing.account import parts_line, what_if_line
 from dsrface.runtime.text import printable, without_addresses
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from dsrface.config.fields import OneOf
-from dsrface.config.sources import COMMAND_KEY, Config, tables_of
+from dsrface.config.keys import tables_of
+from dsrface.config.sources import COMMAND_KEY, Config
 
 _ABSURD = 1_000_000  # a bound from here on only keeps out what cannot be meant
 

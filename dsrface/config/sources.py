@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
-import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Generic, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Tag, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
+from dsrface.config.keys import flatten, tables_of
+from dsrface.config.problems import explain, shorten
 from dsrface.errors import UsageError
 from dsrface.runtime.files import read_bounded
 
@@ -71,10 +71,7 @@ class Config(BaseModel):
 COMMAND_KEY = "command"  # of a file: what it configures
 MAX_WHOLE_NUMBER = 2**63 - 1
 MAX_PATH_PART_BYTES = 255
-_MAX_PROBLEMS = 8
 _MAX_DEPTH = 8  # tables within tables; the deepest schema has three
-_MAX_SHOWN = 200
-_ALIKE = 0.75
 _MAX_TOML_BYTES = 1024**2
 C = TypeVar("C", bound=Config)
 
@@ -116,9 +113,7 @@ def resolve(
     try:
         return Resolved(schema.model_validate(values), origins)
     except ValidationError as error:
-        raise UsageError(
-            _explain(error.errors(include_url=False), schema, origins), id="bad-config"
-        ) from None
+        raise UsageError(explain(error.errors(include_url=False), schema, origins), id="bad-config") from None
 
 
 def merge(
@@ -142,7 +137,7 @@ def merge(
             item for item in error.errors(include_url=False) if item["loc"] and item["type"] != "missing"
         ]
         if problems:
-            raise UsageError(_explain(problems, schema, origins), id="bad-config") from None
+            raise UsageError(explain(problems, schema, origins), id="bad-config") from None
     return flatten(values), origins
 
 
@@ -188,47 +183,11 @@ def command_of(path: Path) -> str:
     return str(_read_toml(path).get(COMMAND_KEY, ""))
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one level of dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Return dotted keys as nested mappings; the inverse of `flatten`."""
     values: dict[str, Any] = {}
     _merge(values, {}, flat, "")
     return values
-
-
-def tables_of(annotation: Any) -> dict[str, type[BaseModel]]:
-    """Return the tables that a field may hold, by their tag in a union; without a tag for the only one."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        tagged: dict[str, type[BaseModel]] = {}
-        for part in get_args(annotation):
-            if get_origin(part) is Annotated:
-                table, *notes = get_args(part)
-                tagged |= {note.tag: table for note in notes if isinstance(note, Tag)}
-        return tagged
-    is_table = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return {"": annotation} if is_table else {}
-
-
-def known_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
-    """Return every dotted key that a schema knows."""
-    keys: list[str] = []
-    for name, field in schema.model_fields.items():
-        tables = tables_of(field.annotation)
-        for table in tables.values():
-            keys += known_keys(table, f"{prefix}{name}.")
-        if not tables:
-            keys.append(f"{prefix}{name}")
-    return list(dict.fromkeys(keys))
 
 
 def _collect(
@@ -299,18 +258,11 @@ def _merge(values: dict[str, Any], origins: dict[str, str], new: Mapping[str, An
         origins[key] = origin
 
 
-def _nest(key: str, value: object) -> dict[str, Any]:
-    nested: Any = value
-    for part in reversed(key.split(".")):
-        nested = {part: nested}
-    return nested  # type: ignore[no-any-return]
-
-
 def _parse_assignment(text: str) -> tuple[str, object]:
     key, separator, right = text.partition("=")
     if not separator or not key.strip() or key.count(".") >= _MAX_DEPTH:
         raise UsageError(
-            f"--set takes key=value, not {_short(repr(text))}.",
+            f"--set takes key=value, not {shorten(repr(text))}.",
             id="bad-set",
             hint="For example --set optim.lr=1e-4.",
         )
@@ -346,85 +298,6 @@ def _check_depth(values: Mapping[str, Any]) -> None:
         if not level:
             return
     raise RecursionError
-
-
-def _explain(problems: Sequence[Any], schema: type[Config], origins: Mapping[str, str]) -> str:
-    known = known_keys(schema)
-    lines: dict[str, str] = {}  # by key, as every branch of a union complains on its own
-    for problem in problems:
-        path, owner = _place(problem["loc"], schema)
-        if problem["type"] == "extra_forbidden":
-            found = problem["input"]
-            for key in flatten(_nest(".".join(path), found)) or [".".join(path)]:
-                if key in known:
-                    lines[key] = f"{key}{_from(origins, key)} is not an option of {owner}."
-                    continue
-                near = _nearest(key, known)
-                lines[key] = f"Unknown key {key!r}{_from(origins, key)}." + (
-                    f" Did you mean {near!r}?" if near else ""
-                )
-            continue
-        while len(path) > 1 and ".".join(path) not in known:
-            path.pop()  # a union's branch or a list's index
-        key = ".".join(path)
-        if problem["type"] == "missing":
-            lines[key] = f"Missing value for {key!r}."
-        elif not key:
-            lines[key] = f"{_said(problem)}."
-        elif key in lines:
-            lines[key] = f"{lines[key].removesuffix('.')}, or: {_said(problem)}."
-        else:
-            value = problem["input"]
-            shown = _short(str(value) if isinstance(value, Path) else repr(value))
-            lines[key] = f"{key} = {shown}{_from(origins, key)}: {_said(problem)}."
-    problems_shown = list(lines.values())
-    if len(problems_shown) > _MAX_PROBLEMS:
-        problems_shown[_MAX_PROBLEMS:] = [f"... and {len(problems_shown) - _MAX_PROBLEMS} more like these."]
-    return "\n".join(problems_shown)
-
-
-def _nearest(key: str, known: Sequence[str]) -> str:
-    """Return the known key that was probably meant, or an empty text: the last part counts first."""
-    parent, _, leaf = key.rpartition(".")
-
-    def likeness(other: str) -> tuple[float, bool, int]:
-        table, _, name = other.rpartition(".")
-        return difflib.SequenceMatcher(None, leaf, name).ratio(), table == parent, -other.count(".")
-
-    best = max(known, key=likeness)
-    if likeness(best)[0] >= _ALIKE:
-        return best
-    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.5)), "")
-
-
-def _place(place: Sequence[object], schema: type[BaseModel]) -> tuple[list[str], str]:
-    """Return a problem's key without the tags of unions, and the last tag on the way."""
-    path: list[str] = []
-    table: type[BaseModel] | None = schema
-    choices: dict[str, type[BaseModel]] = {}
-    tag = ""
-    for part in map(str, place):
-        if part in choices:
-            table, tag, choices = choices[part], part, {}
-            continue
-        path.append(part)
-        field = table.model_fields.get(part) if table is not None else None
-        choices = tables_of(field.annotation) if field is not None else {}
-        table = choices.pop("", None)
-    return path, tag
-
-
-def _from(origins: Mapping[str, str], key: str) -> str:
-    return f" (from {origins[key]})" if key in origins else ""
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
-
-
-def _said(problem: Any) -> str:
-    text = str(problem["msg"]).removeprefix("Value error, ").removesuffix(".")
-    return text[:1].lower() + text[1:] if text.startswith("Input ") else text
 
 
 def _without_none(value: Any) -> Any:

@@ -192,7 +192,7 @@ class Report:
     def _repr_html_(self) -> str:
         from dsrface.doctor.html import report_html
 
-        return report_html(self)
+        return report_html(self.to_dict(), verdict=self.verdict_line())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that `--json` prints; its schema is docs/doctor.schema.json."""

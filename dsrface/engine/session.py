@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from dsrface.config.engine import TrainingConfig
-from dsrface.config.sources import flatten
+from dsrface.config.keys import flatten
 from dsrface.data.degrade import Degradation
 from dsrface.engine.context import RunContext
 from dsrface.engine.distributed import Ranks, process_group

@@ -18,7 +18,8 @@ from dsrface.config.describe import keys
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.finetune import FinetuneConfig
-from dsrface.config.sources import known_keys, resolve
+from dsrface.config.keys import known_keys
+from dsrface.config.sources import resolve
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.errors import DataError, UsageError
 from dsrface.models.dsr import build_dsr

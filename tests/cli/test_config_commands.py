@@ -8,7 +8,8 @@ import pytest
 
 from dsrface.cli.execute import COMMANDS, schema_of
 from dsrface.config.describe import keys
-from dsrface.config.sources import known_keys, list_presets, resolve
+from dsrface.config.keys import known_keys
+from dsrface.config.sources import list_presets, resolve
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from dsrface.doctor.sizing.account import what_if_line
 from dsrface.doctor.sizing.loader_model import LoaderFacts, Window
 from dsrface.doctor.sizing.measure import ItemCost
-from dsrface.doctor.sizing.what_if import what_if, what_if_line
+from dsrface.doctor.sizing.what_if import what_if
 from dsrface.runtime.resources import Cores
 
 COST = ItemCost(cpu_s=0.006, wait_s=0.0, blocked_s=0.004, p95_over_p50=1.0, num_items=40)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import json
 import multiprocessing
 import os
 import sys
@@ -30,31 +29,6 @@ AHEAD = 5  # batches by which another rank may be ahead of the one that speaks
 
 class Stopped(SystemExit):
     """Ends the command after the examination, as sys.exit does: `finally` and atexit run."""
-
-
-def install(loader_class: Any) -> None:
-    """Watch every DataLoader of this process.
-
-    Args:
-        loader_class: torch.utils.data.DataLoader.
-    """
-    settings = json.loads(os.environ["DSRFACE_LAUNCH"])
-    watch = Watch(settings)
-    if settings["trial"] is not None:
-        from dsrface.doctor.launch.trial import Trial
-
-        watch = Trial(settings)
-
-    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        del args, kwargs
-        for part in cls.__mro__[: cls.__mro__.index(loader_class)]:
-            watch.wrap(part)
-        loader = super(loader_class, cls).__new__(cls)
-        loader.__dict__[MADE_AT] = _users_line()
-        return loader
-
-    loader_class.__new__ = staticmethod(new)
-    watch.wrap(loader_class)
 
 
 class Watch:
@@ -250,7 +224,7 @@ def rank() -> int:
     return 0
 
 
-def _users_line() -> str:
+def users_line() -> str:
     """Return `file:line` of the innermost frame in the user's own files, or of the caller."""
     frame: Any = sys._getframe(2)  # noqa: SLF001 - inspect.stack reads every source file
     first = frame

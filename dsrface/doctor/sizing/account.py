@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dsrface.doctor.sizing.measure import ItemCost
+
+WITH_WORKERS = "num_workers="  # how a prediction of another number of workers starts
 
 OTHER, UNEXPLAINED, COLLATE = "other", "unexplained", "collate"
 _LEAST_SHARE = 0.01
@@ -61,3 +63,13 @@ def _largest(parts: Mapping[str, float]) -> dict[str, float]:
 
 def _milliseconds(seconds: Mapping[str, float]) -> dict[str, float]:
     return {name: round(1e3 * value, 4) for name, value in seconds.items()}
+
+
+def what_if_line(predictions: Sequence[Mapping[str, Any]]) -> str:
+    """Return the predictions of a report in one line; those of other numbers of workers are left out."""
+    shown = [
+        f"{each['change']} {each['items_per_s']:.0f} ({each['interval'][0]:.0f} to {each['interval'][1]:.0f})"
+        for each in predictions
+        if not each["change"].startswith(WITH_WORKERS)
+    ]
+    return f"items/s with {', '.join(shown)}" if shown else ""

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dsrface.doctor.sizing.account import WITH_WORKERS
 from dsrface.doctor.sizing.loader_model import LoaderFacts, Window
 from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.doctor.sizing.recommend import analytic, caps
 
 GETTING = ("open and read", "network", "decode")  # what data that is decoded in memory needs no more
-_WITH = "num_workers="
 _RESIZING = ("resize", "crop", "scale", "thumbnail")
 _WORKERS = (0, 1, 2, 4, 8, 16)
 _MORE_CORES = (2, 4)
@@ -70,19 +70,13 @@ def what_if(
     """
     model = _Scaled(facts, windows)
     most = min(caps(facts).values())
-    found = [model.predict(f"{_WITH}{number}", facts, number=number) for number in _WORKERS if number <= most]
+    found = [
+        model.predict(f"{WITH_WORKERS}{number}", facts, number=number)
+        for number in _WORKERS
+        if number <= most
+    ]
     found += [model.predict(change, changed) for change, changed in _changes(facts, parts, kept_pixels)]
     return found
-
-
-def what_if_line(predictions: Sequence[Mapping[str, Any]]) -> str:
-    """Return the predictions of a report in one line; those of other numbers of workers are left out."""
-    shown = [
-        f"{each['change']} {each['items_per_s']:.0f} ({each['interval'][0]:.0f} to {each['interval'][1]:.0f})"
-        for each in predictions
-        if not each["change"].startswith(_WITH)
-    ]
-    return f"items/s with {', '.join(shown)}" if shown else ""
 
 
 def _changes(

@@ -51,9 +51,9 @@ class _LoaderFinder:
 
         def exec_module(module: Any) -> None:
             run(module)
-            from dsrface.doctor.launch import watch
+            from dsrface.doctor.launch.install import install
 
-            watch.install(module.DataLoader)
+            install(module.DataLoader)
 
         loader.exec_module = exec_module
         return spec
