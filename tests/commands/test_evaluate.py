@@ -165,7 +165,7 @@ def test_full__images_csv_matches_skimage(full, data) -> None:
     from PIL import Image
     from skimage.metrics import peak_signal_noise_ratio
 
-    rows = list(csv.DictReader((full[2] / "images.csv").open()))
+    rows = list(csv.DictReader((full[2] / "images.csv").read_text().splitlines()))
     assert len(rows) == 40
     row = rows[5]
     low = Image.open(data / "test" / "vlr_images_16x16" / row["image"])

@@ -85,7 +85,8 @@ def test_the_result_says_whether_any_step_beat_the_start(tiny_data, tmp_path):
             first_metrics=metrics,
             exit_code=0,
         )
-        return finetune._result(config(tiny_data, tmp_path / "run", hr_only=True), where, outcome).summary
+        started = config(tiny_data, tmp_path / "run", hr_only=True)
+        return finetune._result(started, SimpleNamespace(is_native=False), where, outcome).summary
 
     assert "no step of 8 was better, so best.json names the starting weights" in summary(0)
     assert "best at step 4 of 8" in summary(4)

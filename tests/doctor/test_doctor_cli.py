@@ -232,7 +232,7 @@ def test_terminal_has_symbols_and_a_pipe_has_none():
     assert "[/bold]" in piped
     colour = rendered(value, width=60, force_terminal=True, color_system="standard")
     assert "\x1b[" in colour
-    assert "! warn" in colour
+    assert "! ds.rng" in colour
     plain = rendered(value, width=60, force_terminal=True, no_color=True)
     assert "! warn" not in plain
 
