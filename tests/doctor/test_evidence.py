@@ -15,6 +15,7 @@ from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof import evidence
 from dsrface.doctor.proof.handles import HandleWatch, can_watch
 from dsrface.doctor.proof.owners import owner_of_descriptor
+from dsrface.doctor.proof.variables import module_variables
 from dsrface.doctor.trace.kinds import handle_kind
 
 
@@ -57,6 +58,8 @@ def test_a_connection_that_workers_moved_before_they_hung_is_named(tmp_path):
 
 
 class Photos:
+    scale = 1.5
+
     def __init__(self, path):
         self.server = None
         self.opened = [Image.open(path)]
@@ -72,6 +75,10 @@ def test_a_handle_inside_an_object_of_a_library_is_placed_where_the_user_keeps_i
     assert owner.path.startswith("dataset.opened[0]")
     assert "test_evidence.py:" in owner.source
     assert read_by_items({"dataset": photos}) == {"opened"}
+
+
+def test_values_of_classes_are_compared_with_those_in_a_fresh_worker():
+    assert module_variables()[f"{__name__}.Photos.scale"] == "1.5"
 
 
 def test_a_child_process_is_a_handle_only_where_something_is_written_to_it_or_read():

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from dsrface.doctor.proof.seeding import users_modules
 
 _SIMPLE = (bool, int, float, str, bytes, type(None))
+_MOST = 2000
 
 
 def module_variables() -> dict[str, str]:
-    """Return the simple values of the user's modules, as text: what a fresh worker may have otherwise."""
+    """Return the simple values of the user's modules and classes, as text: a fresh worker may have others."""
     found = {}
     for module in users_modules():
         name = "__main__" if module.__name__ == "__mp_main__" else module.__name__
         for key, value in list(vars(module).items()):
-            if not key.startswith("__") and issubclass(type(value), _SIMPLE):
-                found[f"{name}.{key}"] = repr(value)[:120]
-    return dict(list(found.items())[:2000])
+            if issubclass(type(value), type) and value.__module__ == module.__name__:
+                found.update(_simple(f"{name}.{key}", vars(value)))
+        found.update(_simple(name, vars(module)))
+    return dict(list(found.items())[:_MOST])
+
+
+def _simple(owner: str, values: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        f"{owner}.{key}": repr(value)[:120]
+        for key, value in list(values.items())
+        if not key.startswith("__") and issubclass(type(value), _SIMPLE)
+    }
