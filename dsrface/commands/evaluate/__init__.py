@@ -104,12 +104,13 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
     networks = load_networks(config, outputs, device, emit)
     # Before anything is measured: a mistake in a pairs file must not show an hour later.
     pairs = _pairs(config, split, emit) if networks.recognisers else None
+    num_workers = _num_workers(config, len(split))
     measured = measure(
         split,
         networks,
         vlr_size=config.vlr_size,
         batch_size=config.batch_size,
-        num_workers=_num_workers(config, len(split)),
+        num_workers=num_workers,
         device=device,
         emit=emit,
     )
@@ -123,17 +124,12 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
             networks,
             measured,
             pairs[0],
-            num_workers=_num_workers(config, len(split)),
+            num_workers=num_workers,
             device=device,
             emit=emit,
         )
     evaluation = _evaluation(config, data, split, networks, judged, held, device)
-    if config.matrix:
-        sources = [*([config.dsr] if config.dsr else []), *config.matrix]
-        matrix = measure_matrix(
-            split, sources, num_draws=config.bootstrap, seed=config.seed, device=device, emit=emit
-        )
-        evaluation = replace(evaluation, matrix=matrix)
+    evaluation = _with_matrix(evaluation, config, split, device, emit)
     faces = _faces(config, evaluation, split, measured, networks, pairs, device)
     with exclusive(out / LOCK_FILE, what="evaluation"):
         remove_half_written(out)
@@ -141,9 +137,21 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
         write_text(out / IMAGES_FILE, _images_csv(split, measured))
         write_json(out / RESULT_FILE, evaluation.to_dict())
         write_report(out / REPORT_FILE, evaluation, *faces)
-    return EvaluateResult(
-        evaluation.headline, str(out / REPORT_FILE), _next_command(config, evaluation), evaluation
+    following = _next_command(config, evaluation)
+    return EvaluateResult(evaluation.headline, str(out / REPORT_FILE), following, evaluation)
+
+
+def _with_matrix(
+    evaluation: Evaluation, config: EvaluateConfig, split: FaceSplit, device: Device, emit: Emit
+) -> Evaluation:
+    """Return the evaluation with every network on every degradation and size, where that is asked for."""
+    if not config.matrix:
+        return evaluation
+    sources = [*([config.dsr] if config.dsr else []), *config.matrix]
+    matrix = measure_matrix(
+        split, sources, num_draws=config.bootstrap, seed=config.seed, device=device, emit=emit
     )
+    return replace(evaluation, matrix=matrix)
 
 
 def _faces(

@@ -143,15 +143,7 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
     if config.format == "onnx":
         require_onnx()
     loaded = load_any(config.source)
-    path = config.out or _default_path(config, loaded)
-    if path.exists() and not config.force:
-        raise RunError(
-            "The file exists.", id="exists", where=path, hint="Add --force, or give another name by --out."
-        )
-    if path.exists() and path.samefile(loaded.path):
-        raise RunError(
-            "The output is the source itself.", id="exists", where=path, hint="Give another name by --out."
-        )
+    path = _free_path(config, loaded)
     if config.format == "onnx" and adapter_parameters(loaded.model):
         emit(Note("the file is for small faces: HR faces need the recogniser without adapters"))
     exported = _with_pixel_input(loaded) if config.pixels else loaded
@@ -196,6 +188,20 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
     if write_card(exported, path) is None:
         emit(Note(f"{CARD_FILE} next to it is somebody else's, and stays as it is", is_warning=True))
     return result
+
+
+def _free_path(config: ExportConfig, loaded: LoadedModel) -> Path:
+    """Return where the file goes: nothing is there, or --force was given."""
+    path = config.out or _default_path(config, loaded)
+    if path.exists() and not config.force:
+        raise RunError(
+            "The file exists.", id="exists", where=path, hint="Add --force, or give another name by --out."
+        )
+    if path.exists() and path.samefile(loaded.path):
+        raise RunError(
+            "The output is the source itself.", id="exists", where=path, hint="Give another name by --out."
+        )
+    return path
 
 
 def _with_pixel_input(loaded: LoadedModel) -> LoadedModel:

@@ -90,9 +90,8 @@ def open_outputs(
         reader = PackedReader(
             split, outputs_dir, sampler=sampler, high=high, device=device, resident=resident
         )
-        for column, folder in zip(
-            reader.columns, (low_dir, split.high_dir if has_twins else low_dir), strict=True
-        ):
+        folders = (low_dir, split.high_dir if has_twins else low_dir)
+        for column, folder in zip(reader.columns, folders, strict=True):
             check_column_fresh(column, split, folder, size_px=size_px)
         tell(f"cache: {reader.choice.kind} ({reader.choice.reason})")
         return reader
