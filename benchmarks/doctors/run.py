@@ -23,7 +23,9 @@ TOOLS = {
     "loadtune": "loadtune tune workload.py --no-plots --steps 20 --warmup 3",
 }
 RESULTS = re.compile(
-    r"-> (?!\d)|^\S+: (no proven|[\d.]+ ->)|^  \[(keep|reject|inconclusive)|Verdict:|^\[loadtune\] b"
+    r"-> (do not|ready|runs here|workers can)"  # dsrface
+    r"|^\S+: (no proven|[\d.]+ ->)|^  \[(keep|reject|inconclusive)"  # train-doctor
+    r"|Verdict:|^\[loadtune\] b"
 )
 LONGEST_S = 900
 
