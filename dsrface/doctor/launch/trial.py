@@ -5,8 +5,12 @@ Standard library and torch only, syntax of Python 3.9.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import random
 import sys
+from collections.abc import Iterator
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -18,6 +22,8 @@ from dsrface.doctor.proof.fingerprint import fingerprint
 from dsrface.doctor.proof.seeding import Seeder, kept
 
 _SEED = 0
+_MOST_SAMPLERS = 6
+_MOST_KEYS = 50_000  # no run takes more
 
 
 def seed_everything(seed: int) -> None:
@@ -67,6 +73,9 @@ class Trial(Watch):
         if not super().concerns(loader) or loader.__dict__.get(MADE_AT) != self.plan["made_at"]:
             return False
         configure(loader, self.plan["arguments"])
+        if self.notes is not None:
+            for sampler in _samplers(loader):
+                _fix_order(type(sampler))
         if is_part or not torch.is_grad_enabled():
             return False
         if self.notes is not None:
@@ -130,6 +139,44 @@ def configure(loader: Any, arguments: dict[str, Any]) -> None:
     loader.__dict__.update({name: arguments[name] for name in arguments if name != "multiprocessing_context"})
     if context is not None and loader.num_workers:
         loader.multiprocessing_context = context
+
+
+def _samplers(loader: Any) -> Iterator[Any]:
+    """Yield the samplers of a loader, those inside of others too."""
+    found = [loader]
+    for part in found:  # grows while it is walked
+        for name in ("sampler", "batch_sampler"):
+            inner = getattr(part, name, None)
+            if inner is not None and len(found) < _MOST_SAMPLERS:
+                found.append(inner)
+                yield inner
+
+
+def _fix_order(kind: type) -> None:
+    """Let the n-th order of a sampler follow from n alone: workers change when the seed for it is drawn."""
+    from torch.utils.data import BatchSampler
+
+    original: Any = getattr(kind, "__iter__", None)
+    is_plain = kind is BatchSampler or not isinstance(original, FunctionType)  # draws nothing
+    if is_plain or hasattr(original, "fixed_by_dsrface"):
+        return
+
+    @functools.wraps(original)
+    def in_fixed_order(sampler: Any) -> Iterator[Any]:
+        number = sampler.__dict__["dsrface_orders"] = sampler.__dict__.get("dsrface_orders", 0) + 1
+        own = [getattr(sampler, "generator", None)]
+        generators = [generator for generator in own if isinstance(generator, torch.Generator)]
+        with kept(generators):
+            seed_everything(_SEED + number)
+            for generator in generators:
+                generator.manual_seed(_SEED + number)
+            keys = iter(original(sampler))
+            first = list(itertools.islice(keys, _MOST_KEYS))
+        yield from first
+        yield from keys
+
+    in_fixed_order.fixed_by_dsrface = True  # type: ignore[attr-defined]
+    kind.__iter__ = in_fixed_order  # type: ignore[attr-defined]
 
 
 def _fetch(fetcher: Any, keys: Any) -> Any:
