@@ -102,8 +102,16 @@ class DsrTask(Task):
         found = _quality(output, self._images.high)
         if self._num_strips:
             shown = slice(0, self._num_strips)
-            columns = [self._images.inputs, bicubic, output, self._images.high]
-            write_strips(samples_dir / f"step_{step:06d}.png", [column[shown] for column in columns])
+            high = self._images.high[shown]
+            columns = {
+                "VLR": self._images.inputs[shown],
+                "bicubic": bicubic[shown],
+                "DSR": output[shown],
+                "HR": high,
+            }
+            gains = zip(_psnr(bicubic[shown], high), _psnr(output[shown], high), strict=True)
+            captions = [f"{before:.2f} -> {after:.2f} dB" for before, after in gains]
+            write_strips(samples_dir / f"step_{step:06d}.png", columns, captions)
         gain = found["psnr_db"] - baseline["psnr_db"]
         metrics = {
             **found,
@@ -126,7 +134,8 @@ class DsrTask(Task):
 
     def save_first_batch(self, batch: Batch, path: Path) -> None:
         """Write VLR | HR of the batch as the network sees it."""
-        write_strips(path, [batch.inputs[:_NUM_FIRST].cpu(), batch.high[:_NUM_FIRST].cpu()])
+        columns = {"VLR": batch.inputs[:_NUM_FIRST].cpu(), "HR": batch.high[:_NUM_FIRST].cpu()}
+        write_strips(path, columns, self.describe(batch.indices[:_NUM_FIRST].tolist()))
 
     def describe(self, indices: list[int]) -> list[str]:
         """Return the relative file names."""
@@ -142,6 +151,12 @@ class DsrTask(Task):
             )
             self._bicubic = output, _quality(output, self._images.high)
         return self._bicubic
+
+
+def _psnr(output: Tensor, high: Tensor) -> list[float]:
+    """Return the PSNR of each of uint8 [N, 112, 112, 3] pairs, in dB."""
+    found: list[float] = psnr_db(to_image01(output), to_image01(high)).tolist()
+    return found
 
 
 def _quality(output: Tensor, high: Tensor) -> dict[str, float]:

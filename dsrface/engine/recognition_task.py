@@ -230,7 +230,8 @@ class RecognitionTask(Task):
         device = self._device.torch_name
         moved = Batch(first.inputs.to(device), first.high.to(device), first.labels, indices, batch.epoch)
         inputs, high = self._pixels(moved)
-        write_strips(path, [to_image_u8(inputs).cpu(), to_image_u8(high).cpu()])
+        columns = {"input": to_image_u8(inputs).cpu(), "HR": to_image_u8(high).cpu()}
+        write_strips(path, columns, self.describe(indices.tolist()))
 
     def describe(self, indices: list[int]) -> list[str]:
         """Return the relative file names."""

@@ -12,13 +12,15 @@ import numpy as np
 
 from dsrface.data.decode import ImageU8, read_image
 from dsrface.data.folders import HIGH_FOLDER, low_folder
+from dsrface.data.sheets import labelled
 from dsrface.types import HIGH_SIZE_PX
 
 _GAP_PX = 4
 
 
 def preview_sheet(root: Path, names: Sequence[str], sizes_px: Sequence[int]) -> ImageU8:
-    """Return uint8 [H, W, 3]: for each image HR and then every VLR size, with its pixels as squares.
+    """Return uint8 [H, W, 3]: for each image HR and then every VLR size, with its pixels as squares,
+    under titles and with their names.
 
     Args:
         root: Folder with `hr_images` and `vlr_images_SxS`.
@@ -37,4 +39,5 @@ def preview_sheet(root: Path, names: Sequence[str], sizes_px: Sequence[int]) -> 
             top, left = _GAP_PX + row * step, _GAP_PX + column * step
             nearest = (np.arange(HIGH_SIZE_PX) * face.shape[0]) // HIGH_SIZE_PX
             sheet[top : top + HIGH_SIZE_PX, left : left + HIGH_SIZE_PX] = face[nearest][:, nearest]
-    return sheet
+    titles = [f"HR {HIGH_SIZE_PX} px", *(f"VLR {size} px" for size in sizes_px)]
+    return labelled(sheet, titles, names, step_px=step)

@@ -1,0 +1,24 @@
+"""Words around a sheet of faces."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dsrface.data.sheets import labelled
+
+
+def test_titles_and_captions_stand_outside_the_faces():
+    sheet = np.full((120, 240, 3), 200, np.uint8)
+    found = labelled(sheet, ["VLR", "HR"], ["person_1/photo.png"], step_px=120)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found[-120:, :240], sheet)
+    above, right = found[:-120, :240], found[-120:, 240:]
+    assert (above[:, :120] < 128).any()
+    assert (above[:, 120:] < 128).any()
+    assert (right < 128).any()
+
+
+def test_without_captions_there_is_no_margin_and_long_ones_are_cut():
+    sheet = np.full((120, 120, 3), 200, np.uint8)
+    assert labelled(sheet, ["VLR"], [], step_px=120).shape[1] == 120
+    assert labelled(sheet, ["VLR"], ["x" * 500], step_px=120).shape[1] == 120 + 320
