@@ -480,7 +480,7 @@ def test_what_training_will_not_take_is_said(photos: Path, tmp_path: Path) -> No
         for photo in sorted((tmp_path / "few" / person.name).iterdir())[1:]:
             photo.unlink()
     result = run(tmp_path / "few", tmp_path / "e", split=(0.5, 0.5, 0))
-    assert any("nobody in the val split has two images" in text for text in result.warnings)
+    assert any("no person in the val split has two images" in text for text in result.warnings)
 
 
 def test_worker_processes_do_not_pay_for_torch() -> None:
