@@ -90,7 +90,7 @@ def test_the_real_lightning_takes_it(capsys):
     import torch
     from torch.utils.data import DataLoader
 
-    class Module(lightning.LightningModule):
+    class Module(lightning.LightningModule):  # type: ignore[name-defined]
         def __init__(self):
             super().__init__()
             self.net = torch.nn.Linear(1, 1)

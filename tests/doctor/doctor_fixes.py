@@ -499,7 +499,7 @@ class ClosureFixed(Base):
 class AttributeFault(Base):
     def __getitem__(self, index):
         image = torch.tensor([float(index)])
-        image.meta = {"index": index}
+        image.meta = {"index": index}  # type: ignore[attr-defined]
         return image
 
 

@@ -21,8 +21,8 @@ def test_a_waiting_thread_is_no_state():
     before = read_state({"dataset": data})
     data.todo.pop()
     data.count += 1
-    data.answers.not_empty._waiters.append(threading.Lock())
-    data.ready._waiters.append(threading.Lock())
+    data.answers.not_empty._waiters.append(threading.Lock())  # type: ignore[attr-defined]
+    data.ready._waiters.append(threading.Lock())  # type: ignore[attr-defined]
     after = read_state({"dataset": data})
     assert changed_contents(before, after) == ["dataset.todo"]
     assert changed_scalars(before, after) == ["dataset.count"]
