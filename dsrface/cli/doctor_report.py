@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dsrface.doctor.groups import GROUPS, grouped, headline
 from dsrface.doctor.report import NEED_ATTENTION, Finding, Report
+from dsrface.doctor.report.groups import GROUPS, grouped, headline
 from dsrface.doctor.sizing.account import parts_line, what_if_line
 from dsrface.runtime.text import printable, without_addresses
 

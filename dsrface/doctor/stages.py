@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from dsrface.doctor import survey
 from dsrface.doctor.checks.installation import Installation
 from dsrface.doctor.checks.registry import run_stage
 from dsrface.doctor.proof import prove
 from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.sizing import sweep
+from dsrface.doctor.survey import survey
 from dsrface.doctor.targets import Target
 
 

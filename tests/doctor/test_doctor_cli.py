@@ -21,10 +21,10 @@ from dsrface.config.sources import resolve
 from dsrface.doctor.checks import installation, machine, resources, storage
 from dsrface.doctor.checks.check import STAGE_NEEDS
 from dsrface.doctor.checks.registry import all_checks
-from dsrface.doctor.facts import Network, SurveyFacts
-from dsrface.doctor.lessons import lesson
 from dsrface.doctor.report import STATUSES, Finding, Report, in_order
+from dsrface.doctor.report.lessons import lesson
 from dsrface.doctor.sizing.measure import ItemCost
+from dsrface.doctor.survey.facts import Network, SurveyFacts
 from dsrface.errors import UsageError
 from dsrface.runtime.resources import Cores, Memory
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from dsrface.cli.app import run
-from dsrface.doctor.elsewhere import ask
+from dsrface.doctor.examination.elsewhere import ask
 from dsrface.errors import UsageError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the programs are shell scripts")

@@ -9,13 +9,13 @@ import sys
 import pytest
 from PIL import Image
 
-from dsrface.doctor.code_facts import read_by_items
-from dsrface.doctor.endings import proof_failed
+from dsrface.doctor.examination.endings import proof_failed
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof import evidence
 from dsrface.doctor.proof.handles import HandleWatch, can_watch
 from dsrface.doctor.proof.owners import owner_of_descriptor
 from dsrface.doctor.proof.variables import module_variables
+from dsrface.doctor.survey.code_facts import read_by_items
 from dsrface.doctor.trace.kinds import handle_kind
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor import examination
-from dsrface.doctor.budget import Budget
-from dsrface.doctor.facts import SurveyFacts
+from dsrface.doctor.examination.budget import Budget
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.report import Finding
 from dsrface.doctor.sizing.measure import ItemCost
+from dsrface.doctor.survey.facts import SurveyFacts
 from dsrface.events import CheckDone
 
 COST = ItemCost(1e-3, 1e-3, 0.0, 0.0, 32)

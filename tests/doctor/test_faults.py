@@ -11,12 +11,13 @@ import torch
 from doctor_faults import RandomFault, RandomFixed
 from torch.utils.data import DataLoader
 
-from dsrface.doctor import loading, survey, targets
+from dsrface.doctor import targets
 from dsrface.doctor.checks import installation
-from dsrface.doctor.facts import SurveyFacts
 from dsrface.doctor.proof.prove import prove as prove_stage
 from dsrface.doctor.report import Finding
 from dsrface.doctor.reporter import Reporter
+from dsrface.doctor.survey import loading, survey
+from dsrface.doctor.survey.facts import SurveyFacts
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="fork and forkserver are POSIX")
 

@@ -13,7 +13,7 @@ from test_faults import examine
 from dsrface.cli.doctor_report import render_report
 from dsrface.doctor import targets
 from dsrface.doctor.checks.registry import all_checks
-from dsrface.doctor.endings import place
+from dsrface.doctor.examination.endings import place
 from dsrface.doctor.process.probe import Outcome, run_stage
 from dsrface.doctor.report import Finding, Report, in_order
 from dsrface.errors import UsageError

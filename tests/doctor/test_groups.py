@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from dsrface.doctor import steps
-from dsrface.doctor.budget import Budget
 from dsrface.doctor.checks.registry import all_checks
-from dsrface.doctor.groups import GROUPS, group_of, grouped, headline
+from dsrface.doctor.examination import steps
+from dsrface.doctor.examination.budget import Budget
 from dsrface.doctor.report import Finding
+from dsrface.doctor.report.groups import GROUPS, group_of, grouped, headline
 
 CLEAN = [
     Finding("env.python", "info", "Python 3.11.7 on Linux x86_64"),

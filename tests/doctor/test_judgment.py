@@ -7,7 +7,7 @@ import sys
 import pytest
 from test_faults import POSIX, Found, prove
 
-from dsrface.doctor import survey
+from dsrface.doctor.survey import survey
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="positions are watched through /proc")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 
-from dsrface.doctor.observe import changed_contents, changed_scalars, read_state
+from dsrface.doctor.survey.observe import changed_contents, changed_scalars, read_state
 
 
 class Rows:

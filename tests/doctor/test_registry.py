@@ -93,7 +93,7 @@ def test_whose_line_raised_decides_who_is_to_blame():
         ("checks/consistency.py", "    if found is None:\n", "worker.consistency"),
         ("checks/members.py", "    size = trace.pickle_bytes\n", "ds.pickle_size"),
         ("proof/compare.py", "    found = Comparison()\n", "worker.fork"),
-        ("loading.py", "        before = read_state(self.roots)\n", "ds.items"),
+        ("survey/loading.py", "        before = read_state(self.roots)\n", "ds.items"),
     ],
 )
 def test_a_planted_bug_never_blames_the_data(tmp_path, file, line, id):

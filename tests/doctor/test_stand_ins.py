@@ -8,7 +8,7 @@ import torch
 from test_faults import Found
 from torch.utils.data import Dataset
 
-from dsrface.doctor import survey
+from dsrface.doctor.survey import survey
 from dsrface.doctor.targets import Target
 from dsrface.runtime.user_code import is_ordinary
 

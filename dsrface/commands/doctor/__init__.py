@@ -15,10 +15,10 @@ from dsrface.commands.doctor.scanning import ScanResult, rule, run_scan
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.checks.check import Check
 from dsrface.doctor.checks.registry import get
-from dsrface.doctor.elsewhere import examine_elsewhere
 from dsrface.doctor.examination import examine
+from dsrface.doctor.examination.elsewhere import examine_elsewhere
+from dsrface.doctor.examination.request import parse_arguments, target_request
 from dsrface.doctor.report import Report
-from dsrface.doctor.request import parse_arguments, target_request
 from dsrface.doctor.scan.rule import Rule
 from dsrface.events import Emit
 from dsrface.runtime import process_age

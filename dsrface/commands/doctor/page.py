@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 
 from dsrface.commands.shared.markup import document, note, row, section, table
-from dsrface.doctor.groups import GROUPS, grouped, headline
 from dsrface.doctor.report import NEED_ATTENTION, Finding, Report
+from dsrface.doctor.report.groups import GROUPS, grouped, headline
 from dsrface.runtime.command_line import command_line
 from dsrface.runtime.files import write_text
 from dsrface.runtime.text import without_addresses

@@ -10,8 +10,8 @@ from dsrface.doctor.report import Finding
 from dsrface.runtime.text import count_text
 
 if TYPE_CHECKING:
-    from dsrface.doctor.loading import Loading
     from dsrface.doctor.proof.prove import Proof
+    from dsrface.doctor.survey.loading import Loading
 
 _NO_CUDA = ("No CUDA GPUs are available", "not compiled with CUDA", "no CUDA-capable device", "NVIDIA driver")
 _SILENT_END = "A StopIteration ends the epoch at that item, without any error: the rest is never seen."

@@ -13,7 +13,7 @@ from dsrface.runtime.user_code import innermost
 if TYPE_CHECKING:
     from typing import Any
 
-    from dsrface.doctor.loading import Loading
+    from dsrface.doctor.survey.loading import Loading
 
 
 def _output(seen: Loading) -> Finding | None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsrface.doctor.checks.check import Check
-from dsrface.doctor.facts import SurveyFacts
 from dsrface.doctor.report import Finding
 from dsrface.doctor.sizing.limits import (
     files_needed,
@@ -15,11 +14,12 @@ from dsrface.doctor.sizing.limits import (
     open_files_limit,
     shm_needed_bytes,
 )
+from dsrface.doctor.survey.facts import SurveyFacts
 from dsrface.runtime.resources import Memory, memory_limit, shm_free_bytes
 from dsrface.runtime.text import count_text, size_text
 
 if TYPE_CHECKING:
-    from dsrface.doctor.loading import Loading
+    from dsrface.doctor.survey.loading import Loading
 
 _FEW_FILES = 4096
 _SMALL_SHM = 1 << 30

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from dsrface.doctor.checks.check import Check
 from dsrface.doctor.checks.members import places
-from dsrface.doctor.facts import Network
 from dsrface.doctor.report import Finding
+from dsrface.doctor.survey.facts import Network
 from dsrface.doctor.targets import Target, unguarded_lines
 from dsrface.runtime.text import count_text
 from dsrface.runtime.user_code import is_users
 
 if TYPE_CHECKING:
-    from dsrface.doctor.subject import Subject
+    from dsrface.doctor.survey.subject import Subject
     from dsrface.doctor.trace.pickling import Trace
 
 
@@ -104,7 +104,7 @@ def _threads_of_user() -> list[str]:
 
 
 def _live_threads(before: int, methods: Sequence[str]) -> Finding:
-    from dsrface.doctor.observe import num_threads
+    from dsrface.doctor.survey.observe import num_threads
 
     extra = max(0, num_threads() - before)
     data = {"threads": extra, "users": _threads_of_user()}

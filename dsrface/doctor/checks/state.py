@@ -10,8 +10,8 @@ from dsrface.doctor.report import Finding
 from dsrface.runtime.text import count_text, size_text
 
 if TYPE_CHECKING:
-    from dsrface.doctor.loading import Loading
-    from dsrface.doctor.passes import Passes
+    from dsrface.doctor.survey.loading import Loading
+    from dsrface.doctor.survey.passes import Passes
 
 _SHOWN = 6
 _MUCH_MEMORY = 0.25  # share of the memory that caches of all workers may take
@@ -32,7 +32,7 @@ def _state(items: Loading) -> Finding | None:
     num_workers, memory_bytes = items.num_workers, items.memory_bytes
     if passes is None or items.shared:
         return None
-    from dsrface.doctor.observe import changed_scalars
+    from dsrface.doctor.survey.observe import changed_scalars
 
     data: dict[str, Any] = {
         "items": passes.num_items,
@@ -78,7 +78,7 @@ def _fix(passes: Passes, path: str) -> str:
 
 
 def _containers(passes: Passes, num_items: int | None, num_workers: int, memory_bytes: int) -> Finding | None:
-    from dsrface.doctor.observe import entry_bytes, growing
+    from dsrface.doctor.survey.observe import entry_bytes, growing
 
     grown = growing(passes.before, passes.once)
     last = passes.thrice or passes.twice

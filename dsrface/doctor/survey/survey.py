@@ -20,15 +20,15 @@ from dsrface.doctor.checks.members import outermost
 from dsrface.doctor.checks.registry import run_stage
 from dsrface.doctor.checks.startup import network_in
 from dsrface.doctor.checks.threads import THREADS
-from dsrface.doctor.code_facts import epoch_setters, finalizers, read_by_items
-from dsrface.doctor.facts import SurveyFacts
-from dsrface.doctor.loading import load
-from dsrface.doctor.observe import num_threads
 from dsrface.doctor.proof.shards import most_workers
 from dsrface.doctor.proof.threads import by_threads
 from dsrface.doctor.report import Finding
 from dsrface.doctor.reporter import Reporter
-from dsrface.doctor.subject import Subject
+from dsrface.doctor.survey.code_facts import epoch_setters, finalizers, read_by_items
+from dsrface.doctor.survey.facts import SurveyFacts
+from dsrface.doctor.survey.loading import load
+from dsrface.doctor.survey.observe import num_threads
+from dsrface.doctor.survey.subject import Subject
 from dsrface.doctor.targets import Target
 from dsrface.doctor.trace.pickling import trace
 from dsrface.errors import DsrfaceError

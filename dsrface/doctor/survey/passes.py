@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsrface.doctor.observe import (
+from dsrface.doctor.survey.observe import (
     Place,
     Reading,
     changed_contents,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dsrface.doctor.budget import Budget
+from dsrface.doctor.examination.budget import Budget
 from dsrface.events import Event, Progress
 
 # Seconds that a step takes besides importing torch; the items of most data sets load in far less.

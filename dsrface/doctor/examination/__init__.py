@@ -14,28 +14,28 @@ from typing import Any
 
 from dsrface import __version__
 from dsrface.config.doctor import DoctorConfig
-from dsrface.doctor.budget import Budget
 from dsrface.doctor.checks import machine
 from dsrface.doctor.checks.installation import worker_threads_check
 from dsrface.doctor.checks.performance import RECOMMEND
 from dsrface.doctor.checks.registry import all_checks
 from dsrface.doctor.checks.registry import run_stage as make
 from dsrface.doctor.checks.resources import Launch
-from dsrface.doctor.endings import UNSAID, proof_failed, survey_failed, with_last_words
-from dsrface.doctor.facts import SurveyFacts
-from dsrface.doctor.findings import Findings
-from dsrface.doctor.lessons import lesson
+from dsrface.doctor.examination.budget import Budget
+from dsrface.doctor.examination.endings import UNSAID, proof_failed, survey_failed, with_last_words
+from dsrface.doctor.examination.findings import Findings
+from dsrface.doctor.examination.request import wanted_checks
+from dsrface.doctor.examination.steps import Steps
 from dsrface.doctor.process import probe
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.report import Finding, Report, in_order
-from dsrface.doctor.request import wanted_checks
+from dsrface.doctor.report.lessons import lesson
 from dsrface.doctor.sizing.account import COLLATE, account
 from dsrface.doctor.sizing.limits import open_files_limit
 from dsrface.doctor.sizing.loader_model import LoaderFacts, Recommendation, Window
 from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.doctor.sizing.recommend import candidates, launch_check, overlap_cap, recommend
 from dsrface.doctor.sizing.what_if import what_if
-from dsrface.doctor.steps import Steps
+from dsrface.doctor.survey.facts import SurveyFacts
 from dsrface.errors import UsageError
 from dsrface.events import CheckDone, Event
 from dsrface.runtime.resources import effective_cores, memory_limit, shm_free_bytes

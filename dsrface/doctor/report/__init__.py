@@ -190,7 +190,7 @@ class Report:
         yield f"{self.target}: {self.verdict_line()}", "bold"
 
     def _repr_html_(self) -> str:
-        from dsrface.doctor.html import report_html
+        from dsrface.doctor.report.html import report_html
 
         return report_html(self.to_dict(), verdict=self.verdict_line())
 

@@ -17,9 +17,6 @@ from torch.utils.data import default_collate
 from torch.utils.data._utils.collate import default_convert
 
 from dsrface.doctor.checks.registry import run_stage
-from dsrface.doctor.facts import SurveyFacts
-from dsrface.doctor.observe import WrittenFiles, read_state
-from dsrface.doctor.passes import Passes, judge_state
 from dsrface.doctor.proof.fingerprint import fingerprint
 from dsrface.doctor.proof.reference import Reference
 from dsrface.doctor.reporter import Reporter
@@ -27,7 +24,10 @@ from dsrface.doctor.sizing.handover import batch_costs, elements_of
 from dsrface.doctor.sizing.measure import ItemCost, at_least, measure_items, spread_indices
 from dsrface.doctor.sizing.memory import tensor_sizes
 from dsrface.doctor.sizing.parts import Parts, parts_of
-from dsrface.doctor.subject import Subject
+from dsrface.doctor.survey.facts import SurveyFacts
+from dsrface.doctor.survey.observe import WrittenFiles, read_state
+from dsrface.doctor.survey.passes import Passes, judge_state
+from dsrface.doctor.survey.subject import Subject
 from dsrface.doctor.targets import Target
 from dsrface.doctor.trace.pickling import Trace, trace
 from dsrface.runtime.user_code import place_of
