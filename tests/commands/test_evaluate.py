@@ -136,7 +136,7 @@ def test_full__report_is_self_contained(full) -> None:
     assert html.startswith("<!doctype html>")
     assert html.rstrip().endswith("</html>")
     assert not re.search(r"<script|<link|https?://|@import|url\(", html)
-    assert html.count("data:image/png;base64,") == 6 * 4
+    assert html.count("data:image/png;base64,") == 6 * 4 + 6 * 3
     assert html.count("<svg role=") == 1 + 1 + 1 + 6  # ROC, DET, differences, histograms
     for words in ("chance", "reject all", "raw pixels", "never evidence", "VLR against VLR", "the ceiling"):
         assert words in html
@@ -245,7 +245,7 @@ def test_stored_outputs__near_hr_images_win(data, networks, tmp_path) -> None:
     assert cell_of(found, "HR-LR", "DSR", "frozen").auc.value == pytest.approx(ceiling, abs=0.05)
     assert "DSR wins" in found.details[-1]
     html = (tmp_path / "out" / "report.html").read_text()
-    assert html.count("data:image/png;base64,") == 6 * 4
+    assert html.count("data:image/png;base64,") == 6 * 4 + 6 * 3
 
 
 def test_only_a_recogniser__bicubic_alone(data, networks, tmp_path) -> None:

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+from dsrface.runtime import user_code
+
+# These keep what is examined in modules of its own. Through a test module all of pytest can be reached.
+SPECIMENS_ELSEWHERE = {"test_faults.py", "test_fixes.py", "test_judgment.py"}
 
 
 @pytest.fixture(autouse=True)
 def _unchanged_path(monkeypatch):
     """Examining a file puts its folder on the path: in a process of its own, but in tests in this one."""
     monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.fixture(autouse=True)
+def _other_tests_are_not_the_users(request, monkeypatch):
+    """Leave other test modules out of what is walked: no examined process has them, and it takes seconds."""
+    from dsrface.doctor.proof import seeding
+
+    def is_users(file: str) -> bool:
+        is_test = os.path.basename(file).startswith(("test_", "conftest"))
+        is_left_out = is_test and (file != str(request.path) or request.path.name in SPECIMENS_ELSEWHERE)
+        return not is_left_out and user_code.is_users(file)
+
+    monkeypatch.setattr(seeding, "is_users", is_users)
 
 
 def pytest_collection_modifyitems(items):

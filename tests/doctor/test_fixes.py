@@ -49,7 +49,7 @@ PROVED = [
     ("Attributes", "worker.consistency", "entry of its own"),
 ]
 # Faults of the machine, of torch itself, or of the call: there is no data set to mend.
-NOT_OF_A_DATA_SET = ("env.", "perf.", "mp.start_method", "mp.cuda_poison", "ds.build")
+NOT_OF_A_DATA_SET = ("env.", "perf.", "mp.start_method", "mp.cuda_poison", "ds.build", "ds.threads")
 ELSEWHERE = {
     "mp.main_guard": test_faults.test_main_guard_of_a_script,
     "mp.cuda_fork": test_faults.test_cuda_in_use_fails_under_fork_and_is_told_once,

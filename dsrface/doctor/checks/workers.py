@@ -32,7 +32,7 @@ def _starts(check: Check, proof: Proof) -> Finding | None:
     batches = sum(len(start.received) for start in proof.starts)
     text = (
         f"{proof.num_workers} workers start by {proof.method} in {first.startup_s:.1f} s and deliver "
-        f"{batches} batches of {count_text(proof.num_items, 'item')}"
+        f"{batches} batches, {count_text(proof.num_items, 'item')}"
     )
     data = {
         "startup_s": round(first.startup_s, 3),

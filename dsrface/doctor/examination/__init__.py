@@ -367,7 +367,7 @@ class _Examination:
         if blocked:
             return f"{blocked[0]} cannot be sent to {self.method} workers"
         check = self.findings.against(self.method) or self.findings.failed("ds.output")
-        return f"{check.id}: {check.summary}" if check is not None else ""
+        return f"no workers until {check.id} passes" if check is not None else ""
 
     def _stage(
         self, request: dict[str, Any], *, silence_s: dict[str, float], evidence: str | None = None

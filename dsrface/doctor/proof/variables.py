@@ -17,8 +17,10 @@ def module_variables() -> dict[str, str]:
     for module in users_modules():
         name = "__main__" if module.__name__ == "__mp_main__" else module.__name__
         for key, value in list(vars(module).items()):
-            if issubclass(type(value), type) and value.__module__ == module.__name__:
-                found.update(_simple(f"{name}.{key}", vars(value)))
+            if issubclass(type(value), type):
+                own = type.__getattribute__(value, "__dict__")  # a metaclass may raise at every attribute
+                if own.get("__module__") == module.__name__:
+                    found.update(_simple(f"{name}.{key}", own))
         found.update(_simple(name, vars(module)))
     return dict(list(found.items())[:_MOST])
 
