@@ -110,9 +110,10 @@ class Page:
         elif recommended["num_workers"]:
             seen = ", ".join(f"{number}: {rate:.0f}" for number, rate in recommended["table"].items())
             self.text(f"keeps a device busy up to items/s, by workers: {seen}", indent=indent)
-        if parts := parts_line(recommended):
-            self.text(parts, indent=indent, rest=indent + "  ")
-        self.text(what_if_line(recommended["what_if"]), indent=indent, rest=indent + "  ")
+        if recommended["num_workers"] or verbose:  # else speed is not the question
+            if parts := parts_line(recommended):
+                self.text(parts, indent=indent, rest=indent + "  ")
+            self.text(what_if_line(recommended["what_if"]), indent=indent, rest=indent + "  ")
         tight = [f"{name} {most}" for name, most in recommended["caps"].items() if most < _MANY_WORKERS]
         if tight and verbose:
             self.text(f"worker limits: {', '.join(tight)}", indent=indent)
