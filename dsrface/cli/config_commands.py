@@ -40,9 +40,9 @@ def init(
         dsrface config init train-dsr --preset tiny --out dsr.toml
     """
     from dsrface.config.describe import template
-    from dsrface.config.keys import flatten
     from dsrface.config.sources import load_preset
     from dsrface.runtime.files import write_text
+    from dsrface.runtime.nesting import flatten
 
     schema = _schema(command)
     text = template(schema, flatten(load_preset(schema, preset)) if preset else {})

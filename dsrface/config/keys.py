@@ -1,23 +1,11 @@
-"""The dotted keys of a configuration: nested tables to one level and back, and every key of a schema."""
+"""The dotted keys of a configuration: a value below its tables, and every key of a schema."""
 
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one level of dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def nest(key: str, value: object) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dsrface.config.keys import flatten, known_keys, nest, tables_of
+from dsrface.config.keys import known_keys, nest, tables_of
+from dsrface.runtime.nesting import flatten
 
 _MAX_PROBLEMS = 8
 _MAX_SHOWN = 200

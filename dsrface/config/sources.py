@@ -16,10 +16,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from dsrface.config.keys import flatten, tables_of
+from dsrface.config.keys import tables_of
 from dsrface.config.problems import explain, shorten
 from dsrface.errors import UsageError
 from dsrface.runtime.files import read_bounded
+from dsrface.runtime.nesting import flatten
 
 
 class Config(BaseModel):

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from dsrface.errors import RunError
 from dsrface.runtime.files import read_json, sha256_json
+from dsrface.runtime.nesting import flatten
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -122,7 +123,7 @@ def check_own_hash(raw: Mapping[str, Any], where: Path, *, repairable: bool = Tr
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return one `field: old -> new` for every field that differs, nested ones by dotted name."""
-    left, right = _flat(old), _flat(new)
+    left, right = flatten(old), flatten(new)
     return [
         f"{name}: {short(left.get(name))} -> {short(right.get(name))}"
         for name in sorted(left.keys() | right.keys())
@@ -159,16 +160,6 @@ def damaged(message: str, where: Path, *, repairable: bool = True) -> RunError:
         where=where,
         hint=f"{again if repairable else rebuild} `dsrface cache verify` lists all damage.",
     )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def short(value: object) -> str:

@@ -26,12 +26,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dsrface.config.keys import flatten
 from dsrface.config.sources import Config, to_toml, unflatten
 from dsrface.engine.checkpoint import clean_leftovers, find_last
 from dsrface.errors import DsrfaceError, RunError
 from dsrface.runtime.files import read_json, remove_half_written, sha256_json, write_json, write_text
 from dsrface.runtime.locks import exclusive
+from dsrface.runtime.nesting import flatten
 from dsrface.runtime.versions import gather_versions
 
 SCHEMA_VERSION = 1

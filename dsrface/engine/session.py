@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from dsrface.config.engine import TrainingConfig
-from dsrface.config.keys import flatten
 from dsrface.data.degrade import Degradation
 from dsrface.engine.context import RunContext
 from dsrface.engine.distributed import Ranks, process_group
@@ -21,6 +20,7 @@ from dsrface.engine.trackers import open_trackers
 from dsrface.errors import RunError
 from dsrface.events import Emit, Event, RunFinished
 from dsrface.runtime.devices import choose_device
+from dsrface.runtime.nesting import flatten
 
 
 @contextlib.contextmanager
