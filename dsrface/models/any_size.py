@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dsrface.config.dsr_networks import AnySizeTable
-from dsrface.models.dsr import MIXER_PERIOD, PositionMixer, ResidualBlock
+from dsrface.models.dsr import residual_body, zero_tail
 from dsrface.models.resize import resize_bicubic, upsample_bicubic
 from dsrface.types import HIGH_SIZE_PX
 
@@ -38,16 +38,8 @@ class AnySizeDsr(nn.Module):
         self.factor = HIGH_SIZE_PX // _GRID
         self.head = nn.Conv2d(3 * _UNSHUFFLE**2 + 1, width, 3, padding=1)
         self.positions = nn.Parameter(torch.zeros(width, _GRID, _GRID))
-        body: list[nn.Module] = []
-        for index in range(config.blocks):
-            if config.mixer_rank and index % MIXER_PERIOD == 1:
-                body.append(PositionMixer(num_positions=_GRID * _GRID, rank=config.mixer_rank))
-            body.append(ResidualBlock(width))
-        self.body = nn.Sequential(*body)
-        self.tail = nn.Conv2d(width, 3 * self.factor**2, 1)
-        nn.init.zeros_(self.tail.weight)
-        assert self.tail.bias is not None
-        nn.init.zeros_(self.tail.bias)
+        self.body = residual_body(config, num_positions=_GRID * _GRID)
+        self.tail = zero_tail(width, 3 * self.factor**2)
 
     def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 112 112"]:
         """Return the super-resolved batch, not clamped."""

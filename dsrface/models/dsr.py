@@ -16,12 +16,12 @@ from torch.nn import functional
 
 from dsrface.config.catalogue import DSR_NETWORKS, load
 from dsrface.config.dsr_model import DsrConfig
-from dsrface.config.dsr_networks import ResidualTable
+from dsrface.config.dsr_networks import AnySizeTable, ResidualTable
 from dsrface.models.resize import SHUFFLE_FACTORS, resize_bicubic, upsample_bicubic
 from dsrface.types import HIGH_SIZE_PX
 
 # A mixer before the second block and every third after it: one before each block learns less per CPU-second.
-MIXER_PERIOD = 3
+_MIXER_PERIOD = 3
 
 
 def build_dsr(config: DsrConfig) -> nn.Module:
@@ -47,15 +47,8 @@ class ResidualDsr(nn.Module):
         self.factor = SHUFFLE_FACTORS[size]
         self.head = nn.Conv2d(3, width, 3, padding=1)
         self.positions = nn.Parameter(torch.zeros(width, size, size)) if config.positions else None
-        body: list[nn.Module] = []
-        for index in range(config.blocks):
-            if config.mixer_rank and index % MIXER_PERIOD == 1:
-                body.append(PositionMixer(num_positions=size * size, rank=config.mixer_rank))
-            body.append(ResidualBlock(width))
-        self.body = nn.Sequential(*body)
-        self.tail = nn.Conv2d(width, 3 * self.factor**2, 1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(_bias(self.tail))
+        self.body = residual_body(config, num_positions=size * size)
+        self.tail = zero_tail(width, 3 * self.factor**2)
 
     def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 112 112"]:
         """Return the super-resolved batch, not clamped."""
@@ -64,6 +57,25 @@ class ResidualDsr(nn.Module):
             features = features + self.positions
         detail = functional.pixel_shuffle(self.tail(self.body(features)), self.factor)
         return upsample_bicubic(low) + resize_bicubic(detail, size_px=HIGH_SIZE_PX)
+
+
+def residual_body(config: ResidualTable | AnySizeTable, *, num_positions: int) -> nn.Sequential:
+    """Return residual blocks, with a position mixer before some of them where the options ask for it."""
+    body: list[nn.Module] = []
+    for index in range(config.blocks):
+        if config.mixer_rank and index % _MIXER_PERIOD == 1:
+            body.append(PositionMixer(num_positions=num_positions, rank=config.mixer_rank))
+        body.append(ResidualBlock(config.channels))
+    return nn.Sequential(*body)
+
+
+def zero_tail(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """Return a 1x1 convolution that gives zeros until it has learned something."""
+    tail = nn.Conv2d(in_channels, out_channels, 1)
+    nn.init.zeros_(tail.weight)
+    assert tail.bias is not None
+    nn.init.zeros_(tail.bias)
+    return tail
 
 
 class ResidualBlock(nn.Module):
@@ -103,8 +115,3 @@ class PositionMixer(nn.Module):
 def count_parameters(model: nn.Module) -> int:
     """Return the number of weights."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:
-    assert layer.bias is not None
-    return layer.bias
