@@ -126,6 +126,13 @@ def read_sized(path: Path, size_px: int) -> ImageU8:
     return image
 
 
+def at_size(image: ImageU8, size_px: int) -> ImageU8:
+    """Return an image as uint8 [size_px, size_px, 3], by Pillow's bicubic; itself where it has that size."""
+    if image.shape[:2] == (size_px, size_px):
+        return image
+    return np.array(Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BICUBIC))
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """Return (width, height) in pixels as the header says, without decoding.
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from torch.utils.data import Dataset
 
 from dsrface.data.datasets import Sample, as_tensor
-from dsrface.data.decode import ImageU8, read_image, walk_images
+from dsrface.data.decode import at_size, read_image, walk_images
 from dsrface.data.folders import HIGH_FOLDER
 from dsrface.data.layout import FaceSplit
 from dsrface.types import HIGH_SIZE_PX
@@ -46,7 +45,7 @@ class NativeDataset(Dataset[Sample]):
         """
         index = key[1] if isinstance(key, tuple) else int(key)
         image = read_image(self.folders[int(self._places[index])] / self.names[index])
-        high = _enlarged(image)
+        high = at_size(image, HIGH_SIZE_PX)
         inputs = high if self.is_enlarged else image
         return Sample(as_tensor(inputs), as_tensor(high), int(self.labels[index]), index)
 
@@ -58,10 +57,3 @@ def _places(split: FaceSplit, folders: list[Path]) -> np.ndarray[tuple[int], np.
         found = {name: number for number, folder in enumerate(folders) for name in walk_images(folder)}
         places[:] = [found.get(name, 0) for name in split.names]
     return places
-
-
-def _enlarged(image: ImageU8) -> ImageU8:
-    if image.shape[:2] == (HIGH_SIZE_PX, HIGH_SIZE_PX):
-        return image
-    size = (HIGH_SIZE_PX, HIGH_SIZE_PX)
-    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))

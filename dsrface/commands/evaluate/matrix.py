@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from dsrface.commands.evaluate.result import MatrixCell
 from dsrface.data import draws
 from dsrface.data.augment import to_image01, to_image_u8
-from dsrface.data.decode import read_sized
+from dsrface.data.decode import at_size, read_sized
 from dsrface.data.degrade import KINDS, Degradation, degrade
 from dsrface.data.layout import FaceSplit
 from dsrface.engine.inference import super_resolve
@@ -82,12 +81,7 @@ def _psnr(
         part = low[start : start + _BATCH]
         wanted_px = loaded.vlr_size if loaded is not None else None
         if wanted_px is not None and wanted_px != part.shape[1]:
-            part = np.stack(
-                [
-                    np.asarray(Image.fromarray(i).resize((wanted_px,) * 2, Image.Resampling.BICUBIC))
-                    for i in part
-                ]
-            )
+            part = np.stack([at_size(image, wanted_px) for image in part])
         pixels = torch.from_numpy(np.ascontiguousarray(part)).to(device.torch_name)
         if loaded is None:
             made = to_image_u8(upsample_bicubic(to_image01(pixels)))

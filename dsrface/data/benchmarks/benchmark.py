@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from dsrface.config.catalogue import PROTOCOLS
-from dsrface.data.decode import ImageU8, decode_image, read_image
+from dsrface.data.decode import ImageU8, at_size, decode_image, read_image
 from dsrface.data.formats.landmarks import Points
 from dsrface.data.pairs import Pairs
 from dsrface.data.photos.align import align_face
@@ -50,9 +49,7 @@ class Face:
             image = read_image(self.source)
         if self.points is not None:
             return align_face(image, self.points, size_px=size_px)
-        if image.shape[:2] == (size_px, size_px):
-            return image
-        return np.array(Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BICUBIC))
+        return at_size(image, size_px)
 
 
 @dataclass(frozen=True)

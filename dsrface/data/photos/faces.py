@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from dsrface.data import draws
-from dsrface.data.decode import ImageU8, encode_png, read_image, write_image_bytes
+from dsrface.data.decode import ImageU8, at_size, encode_png, read_image, write_image_bytes
 from dsrface.data.degrade import Degradation, degrade
 from dsrface.data.folders import HIGH_FOLDER, low_folder
 from dsrface.data.formats.landmarks import Points
@@ -118,7 +118,7 @@ class FaceMaker:
             write_text(several, str(num_faces))
         high = image if points is None else align_face(image, points)
         if high.shape[0] != HIGH_SIZE_PX:
-            high = _resized(high, HIGH_SIZE_PX)
+            high = at_size(high, HIGH_SIZE_PX)
         for low_target, degradation in targets.items():
             stream = f"prepare-{degradation.size_px}"
             rng = draws.generator(degradation.seed, 0, draws.name_index(photo.name), stream)
@@ -184,7 +184,7 @@ def nearest_face(image: ImageU8, points: Points | None, sizes: Sequence[int]) ->
     height, width = image.shape[:2]
     native_px = math.sqrt(width * height) if points is None else face_side_px(points)
     size_px = min(sizes, key=lambda size: abs(math.log(size / native_px)))
-    face = _resized(image, size_px) if points is None else align_face(image, points, size_px=size_px)
+    face = at_size(image, size_px) if points is None else align_face(image, points, size_px=size_px)
     return face, native_px
 
 
@@ -200,10 +200,6 @@ def _check_side(image: ImageU8, least_px: int) -> None:
         raise ImageError(
             f"The image is only {width}x{height}; {least_px} px are needed a side.", id="too-small"
         )
-
-
-def _resized(image: ImageU8, size_px: int) -> ImageU8:
-    return np.array(Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BICUBIC))
 
 
 def _done(
