@@ -10,6 +10,8 @@ import multiprocessing
 import sys
 from typing import cast
 
+METHODS = ("fork", "spawn", "forkserver")  # all there are, on whatever platform
+
 
 def effective_start_method() -> tuple[str, str]:
     """Return the start method that a DataLoader gets by default, and where it comes from.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsrface.doctor.checks.check import Check
 from dsrface.doctor.report import Finding
+from dsrface.runtime.start_methods import METHODS
 from dsrface.runtime.text import count_text
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _items(seen: Loading) -> Finding:
                 "it as it is.",
             )
         if first["type"] == "StopIteration":  # nothing may be recommended where data go missing in silence
-            data["blocks"] = ["fork", "spawn", "forkserver"]
+            data["blocks"] = list(METHODS)
         return failed(
             f"{count_text(len(failures), 'item')} raised; item {first['index']}: {first['error']}",
             where="\n".join(f"dataset[{f['index']}] at {f['source']}" for f in failures[:5]),

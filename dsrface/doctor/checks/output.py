@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dsrface.doctor.checks.check import Check
 from dsrface.doctor.checks.members import places
 from dsrface.doctor.report import Finding
+from dsrface.runtime.start_methods import METHODS
 from dsrface.runtime.text import count_text, size_text
 from dsrface.runtime.user_code import innermost
 
@@ -25,7 +26,7 @@ def _output(seen: Loading) -> Finding | None:
             where="dataset[...]: the returned tensor or array",
             matters="Every item of a batch is then the last one that was loaded, with and without workers.",
             fix="Return a copy: torch.from_numpy(buffer.copy()), tensor.clone(); or make it in each call.",
-            data={"unpicklable": [], "blocks": ["fork", "spawn", "forkserver"]},
+            data={"unpicklable": [], "blocks": list(METHODS)},
         )
     if seen.batch_error is not None:
         return _not_collated(seen.batch_error, seen.items)

@@ -11,6 +11,7 @@ from dsrface.doctor.checks.check import Check
 from dsrface.doctor.checks.members import GENERATOR_FIX, more, places, told_by, without
 from dsrface.doctor.report import Finding
 from dsrface.doctor.trace.kinds import repeats_in_workers
+from dsrface.runtime.start_methods import METHODS
 from dsrface.runtime.text import count_text
 from dsrface.runtime.user_code import is_ordinary, is_users, short_path
 
@@ -122,7 +123,7 @@ def _repeats(draws: Draws, target: Target, survey: Mapping[str, Any], data: Mapp
         if draws.equal_workers
         else "Seen with real workers: two starts drew the same for the same items: augmentation repeats.",
         fix=_SEED_FIX if survey.get("rngs") or seeds else f"{_SEED_FIX} {_MEMORY_FIX}",
-        data={**data, "blocks": ["fork", "spawn", "forkserver"] if draws.equal_workers else []},
+        data={**data, "blocks": list(METHODS) if draws.equal_workers else []},
     )
 
 

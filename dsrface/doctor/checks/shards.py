@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from dsrface.doctor.checks.check import Check
 from dsrface.doctor.report import Finding
+from dsrface.runtime.start_methods import METHODS
 
 if TYPE_CHECKING:
     from dsrface.doctor.proof.prove import Proof
 
 
 _A_FEW = 0.02
-_METHODS = ("fork", "spawn", "forkserver")
 _FIX = (
     "In __iter__ take every n-th item: info = torch.utils.data.get_worker_info(); "
     "itertools.islice(items, info.id, None, info.num_workers) when info is not None."
@@ -41,7 +41,7 @@ def _shards(proof: Proof) -> Finding | None:
             fix="Let __iter__ return a new iterator each time (write it as a generator function), and keep "
             "the "
             "position in there.",
-            data={**data, "blocks": _METHODS},
+            data={**data, "blocks": METHODS},
         )
     if found.num_alone and found.num_shared < (1 - _A_FEW) * found.num_alone:
         return SHARDS.finding(
@@ -49,7 +49,7 @@ def _shards(proof: Proof) -> Finding | None:
             f"{num_workers} workers deliver {found.num_shared} of the {found.num_alone} items of the stream",
             matters="The others are in no worker's share: training never sees them.",
             fix=_FIX,
-            data={**data, "blocks": _METHODS},
+            data={**data, "blocks": METHODS},
         )
     if num_workers > 1 and found.num_alone and found.num_shared > (1 + _A_FEW) * found.num_alone:
         return SHARDS.finding(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsrface.doctor.checks.check import Check
 from dsrface.doctor.report import Finding
+from dsrface.runtime.start_methods import METHODS
 from dsrface.runtime.text import count_text, size_text
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _state(items: Loading) -> Finding | None:
             matters="Each worker changes a copy of its own, from the same start: items differ from those of "
             "num_workers=0, and repeat.",
             fix=_fix(passes, first),
-            data={**data, "blocks": ["fork", "spawn", "forkserver"]},
+            data={**data, "blocks": list(METHODS)},
         )
     found = (
         _containers(passes, num_items, num_workers, memory_bytes)

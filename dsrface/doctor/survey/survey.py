@@ -32,6 +32,7 @@ from dsrface.doctor.survey.subject import Subject
 from dsrface.doctor.targets import Target
 from dsrface.doctor.trace.pickling import trace
 from dsrface.errors import DsrfaceError
+from dsrface.runtime.start_methods import METHODS
 from dsrface.runtime.text import count_text
 from dsrface.runtime.user_code import place_of, short_path
 
@@ -112,10 +113,7 @@ def _facts(subject: Subject, build_s: float, request: Mapping[str, Any]) -> Surv
         num_items=target.num_keys(),
         build_s=build_s,
         batch_size=request["batch_size"] or target.batch_items() or 32,
-        blocks={
-            method: [member.path for member in found.blocks(method)]
-            for method in ("fork", "spawn", "forkserver")
-        },
+        blocks={method: [member.path for member in found.blocks(method)] for method in METHODS},
         data_paths=data_paths(target.dataset),
         network=network_in(found),
         handles=[
