@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ _OWN = str(Path(__file__).parents[1])
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)(,?) in (\S+)')
 
 
+@functools.lru_cache(maxsize=4096)  # asked of the same few files for every object that is walked
 def is_users(file: str) -> bool:
     """Return whether a source file is the user's: not Python's, an installed package's or dsrface's."""
     if not file or file.startswith("<frozen ") or _INSTALLED.search(file):

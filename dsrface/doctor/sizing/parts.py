@@ -128,7 +128,7 @@ class Meter:
 
     def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
         del event, argument
-        if self._named or not _is_users(frame.f_code.co_filename):
+        if self._named or not is_users(frame.f_code.co_filename):
             return None
         self._push(_line(frame.f_code.co_filename, frame.f_lineno))
         return self._trace_lines
@@ -284,11 +284,6 @@ def _open(
     if is_bytes:
         return meter.timed(lambda: _Reader(meter, io.FileIO(os.fspath(file))), READ)()
     return meter.timed(original, READ)(file, mode, *args, **kw)
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_users(file: str) -> bool:
-    return is_users(file)
 
 
 @functools.lru_cache(maxsize=4096)
