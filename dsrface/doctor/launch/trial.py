@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import random
-import sys
 from collections.abc import Iterator
 from types import FunctionType
 from typing import Any
@@ -19,20 +17,11 @@ from torch.utils.data._utils import fetch as torch_fetch
 from dsrface.doctor.launch.timing import StepTimes
 from dsrface.doctor.launch.watch import AHEAD, MADE_AT, Watch, rank
 from dsrface.doctor.proof.fingerprint import fingerprint
-from dsrface.doctor.proof.seeding import Seeder, kept
+from dsrface.doctor.proof.seeding import Seeder, kept, seed_globals
 
 _SEED = 0
 _MOST_SAMPLERS = 6
 _MOST_KEYS = 50_000  # no run takes more
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of torch, random and numpy."""
-    torch._C.default_generator.manual_seed(seed)  # noqa: SLF001 - torch itself is still being imported
-    random.seed(seed)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed(seed)
 
 
 class Trial(Watch):
@@ -49,7 +38,7 @@ class Trial(Watch):
         self.times = StepTimes()
         self.notes = Notes() if self.plan["compares"] else None
         self.iterations = 0
-        seed_everything(_SEED)
+        seed_globals(_SEED)
         if self.notes is not None:
             torch_fetch._MapDatasetFetcher.fetch = _fetch  # type: ignore[method-assign]  # noqa: SLF001
 
@@ -80,7 +69,7 @@ class Trial(Watch):
             return False
         if self.notes is not None:
             self.iterations += 1
-            seed_everything(_SEED + self.iterations)  # kept workers draw no seed for a new epoch
+            seed_globals(_SEED + self.iterations)  # kept workers draw no seed for a new epoch
             self.notes.listen()
         return True
 
@@ -167,7 +156,7 @@ def _fix_order(kind: type) -> None:
         own = [getattr(sampler, "generator", None)]
         generators = [generator for generator in own if isinstance(generator, torch.Generator)]
         with kept(generators):
-            seed_everything(_SEED + number)
+            seed_globals(_SEED + number)
             for generator in generators:
                 generator.manual_seed(_SEED + number)
             keys = iter(original(sampler))

@@ -45,11 +45,7 @@ class Seeder:
         self.look()
         text = repr(key).encode("utf-8", "replace")
         seed = int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
-        random.seed(seed)
-        torch.default_generator.manual_seed(seed)
-        numpy = sys.modules.get("numpy")
-        if numpy is not None:
-            numpy.random.seed(seed)
+        seed_globals(seed)
         for generator in self.generators:
             set_state(generator, seed)
 
@@ -58,6 +54,19 @@ class Seeder:
         if self._looks_left:
             self._looks_left -= 1
             self.generators = generators_in(self.roots)
+
+
+def seed_globals(seed: int) -> None:
+    """Seed the global generators of random, numpy and torch.
+
+    Args:
+        seed: Below 2**32, for numpy.
+    """
+    random.seed(seed)
+    torch._C.default_generator.manual_seed(seed)  # noqa: SLF001 - torch itself may still be being imported
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed)
 
 
 @contextlib.contextmanager
