@@ -55,11 +55,8 @@ class DoctorResult:
         """The launch, when nothing speaks against it, else where to read on about the gravest finding."""
         if self.launch and self.report.verdict != "fail":
             return self.launch
-        for status in ("fail", "warn", "error"):
-            for check in self.report.checks:
-                if check.status == status:
-                    return f"dsrface doctor --explain {check.id}"
-        return "" if self.report.target else "dsrface doctor --dataset module:callable"
+        start = "" if self.report.target else "dsrface doctor --dataset module:callable"
+        return self.report.read_on() or start
 
     @property
     def exit_code(self) -> int:

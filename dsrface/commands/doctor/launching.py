@@ -68,11 +68,7 @@ class LaunchResult:
     @property
     def next_command(self) -> str:
         """Where to read on about the gravest finding; the command itself when there is none."""
-        for status in ("fail", "warn", "error"):
-            for check in self.gravest.report.checks:
-                if check.status == status:
-                    return f"dsrface doctor --explain {check.id}"
-        return shlex.join(self.launch.command)
+        return self.gravest.report.read_on() or shlex.join(self.launch.command)
 
     @property
     def exit_code(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dsrface.runtime.start_methods import METHODS
 from dsrface.runtime.text import count_text, without_addresses
 
 SCHEMA_VERSION = 1
@@ -145,6 +146,14 @@ class Report:
             return f"workers can deliver wrong items: see {wrong[0]} first"
         return f"runs here; see {warnings[0].id} first"
 
+    def read_on(self) -> str:
+        """Return the command that explains the gravest finding; empty when nothing needs attention."""
+        for status in ("fail", "warn", "error"):
+            for check in self.checks:
+                if check.status == status:
+                    return f"dsrface doctor --explain {check.id}"
+        return ""
+
     def loader_line(self) -> str:
         """Return the recommended loader as a line to copy; empty without a recommendation."""
         if self.recommendation is None:
@@ -163,7 +172,7 @@ class Report:
         failed = [check for check in self.checks if check.status == "fail"]
         return {
             method: not any(check.id == id or method in check.data.get("blocks", ()) for check in failed)
-            for method in ("fork", "spawn", "forkserver")
+            for method in METHODS
             if (made := self.check(id := f"worker.{method}")) is not None and made.status != "skip"
         }
 
