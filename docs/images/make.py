@@ -58,19 +58,17 @@ def failures(result: DoctorResult) -> set[str]:
 
 def main() -> int:
     """Write the image, or compare it; 1 when it is stale."""
-    result = examine()
     if "--check" not in sys.argv:
-        IMAGE.write_text(draw(result), encoding="utf-8", newline="\n")
+        IMAGE.write_text(draw(examine()), encoding="utf-8", newline="\n")
         return 0
     shown = IMAGE.read_text(encoding="utf-8")
-    missing = [id for id in failures(result) if id not in shown]
-    if missing or not failures(result):  # a busy machine can cut the proof short: look once more
-        result = examine()
-        missing = [id for id in failures(result) if id not in shown]
-    if missing or not failures(result):
-        print(f"stale: {IMAGE.name} does not show {missing}; run nox -s images")
-        return 1
-    return 0
+    for _ in range(2):  # a busy machine can cut the proof short: look once more
+        found = failures(examine())
+        missing = [id for id in found if id not in shown]
+        if found and not missing:
+            return 0
+    print(f"stale: {IMAGE.name} does not show {missing}; run nox -s images")
+    return 1
 
 
 if __name__ == "__main__":
