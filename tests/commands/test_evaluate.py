@@ -15,6 +15,7 @@ import pytest
 
 from dsrface.commands.evaluate import is_drawn, run
 from dsrface.commands.evaluate.images import Measured
+from dsrface.commands.evaluate.plain import plain_answer
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.data.decode import read_image, walk_images, write_png
 from dsrface.data.pairs import all_pairs
@@ -476,10 +477,30 @@ def test_judge__is_the_recogniser_when_none_is_named(data, networks, tmp_path, m
     monkeypatch.setattr(foreign, "load_judge", lambda: replace(loaded, path=Path("judge")))
     result, events = evaluate(data, tmp_path / "out", bootstrap=0)
     assert result.evaluation.networks["frozen"]["path"] == "judge"
-    assert any("the judge, as none is named" in getattr(event, "message", "") for event in events)
+    assert any("the judge is installed" in getattr(event, "message", "") for event in events)
     monkeypatch.setattr(judge, "is_available", lambda: False)
     result, _ = evaluate(data, tmp_path / "out", bootstrap=0)
     assert result.evaluation.networks == {}
+
+
+def test_judge__measures_beside_the_users_recogniser_and_never_wins(data, networks, tmp_path, monkeypatch):
+    loaded = load_recogniser(networks["tuned"])
+    facts = {"input": "RGB in 0..255", "licence": "CC0"}
+    stand_in = replace(loaded, path=Path("judge"), metadata=facts)
+    monkeypatch.setattr(judge, "is_available", lambda: True)
+    monkeypatch.setattr(foreign, "load_judge", lambda: stand_in)
+    dsr = write_dsr(tmp_path / "taught.safetensors", tail=0.05, extra={"taught_by": loaded.sha256})
+    result, _ = evaluate(data, tmp_path / "out", dsr=dsr, recogniser=networks["frozen"])
+    evaluation = result.evaluation
+    assert {cell.recogniser for cell in evaluation.main_cells} == {"frozen", "judge", "raw pixels"}
+    assert evaluation.winner.endswith("+ frozen")
+    assert any(
+        item.first == "DSR + judge" and item.second == "bicubic + judge" for item in evaluation.comparisons
+    )
+    assert any("was trained against the judge recogniser" in line for line in evaluation.limits)
+    assert "an independent recogniser is wrong" in plain_answer(evaluation)
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "input: RGB in 0..255; licence: CC0" in report
 
 
 def test_thresholds__are_chosen_on_val_and_held_against_test(networks, tmp_path):

@@ -15,6 +15,7 @@ from dsrface.models import judge
 from dsrface.models.preprocess import network_input
 from dsrface.models.recognisers import build_recogniser
 from dsrface.models.weights import load_dsr, load_recogniser
+from dsrface.types import Preprocess
 
 PROGRAM = """
 import torch
@@ -262,6 +263,18 @@ def test_judge__without_the_extra(monkeypatch):
     error = refused("judge")
     assert error.id == "missing-extra"
     assert "judge" in error.hint
+
+
+def test_judge__that_sees_another_range_is_refused():
+    class Stand(torch.nn.Module):
+        def forward(self, image):
+            return image.mean(dim=(2, 3)) * 0.405 / 3.9114  # the canary's images are 3.9114 apart in 0..255
+
+    preprocess = judge._PREPROCESS
+    judge.require_known_distance(Stand(), preprocess)
+    with pytest.raises(WeightsError) as caught:
+        judge.require_known_distance(Stand(), Preprocess(150))
+    assert caught.value.id == "canary"
 
 
 @pytest.mark.skipif(not judge.is_available(), reason="the extra `judge` is not installed")

@@ -23,7 +23,12 @@ from dsrface.commands.evaluate.findings import limits, quality_answer, verificat
 from dsrface.commands.evaluate.hardest import find_hardest
 from dsrface.commands.evaluate.images import Measured, Networks, measure
 from dsrface.commands.evaluate.matrix import measure_matrix
-from dsrface.commands.evaluate.networks import describe_networks, is_untuned, load_networks
+from dsrface.commands.evaluate.networks import (
+    describe_networks,
+    is_untuned,
+    judged_by_teacher,
+    load_networks,
+)
 from dsrface.commands.evaluate.overlap import (
     degradation_limits,
     find_overlaps,
@@ -291,7 +296,7 @@ def _evaluation(
     return Evaluation(
         headline=headline,
         details=(*details, *overlap_details(overlaps)),
-        limits=(*doubts, *general, *unrecorded(overlaps)),
+        limits=(*judged_by_teacher(networks), *doubts, *general, *unrecorded(overlaps)),
         overlaps=overlaps,
         data=str(config.data),
         split=split.name,

@@ -9,6 +9,7 @@ from dsrface.commands.evaluate.result import (
     BICUBIC,
     DSR,
     RAW,
+    REFERENCES,
     Cell,
     Comparison,
     Counts,
@@ -70,9 +71,10 @@ def verification_answer(
     """Return the headline, further sentences, and the winner's name.
 
     The winner is the cell with the lowest EER against an HR gallery; a higher AUC decides between equal ones.
+    The judge takes no part where there is another recogniser: it says who is right, not who is best.
     """
     main = [cell for cell in scored.cells if cell.protocol == MAIN_PROTOCOL]
-    ranked = sorted((cell for cell in main if cell.recogniser != RAW), key=_merit)
+    ranked = sorted((cell for cell in main if cell.recogniser not in REFERENCES), key=_merit)
     best = ranked[0]
     headline = f"At {vlr_size} px, {best.name} has the lowest EER: {percent(best.eer)}"
     own = [

@@ -40,7 +40,7 @@ class Networks:
     Args:
         dsr: Super-resolution network; None without one.
         dsr_outputs: Folder of this split's outputs, instead of a network.
-        recognisers: Role (`frozen`, `fine-tuned`) to network.
+        recognisers: Role (`frozen`, `fine-tuned`, `judge`) to network.
     """
 
     dsr: LoadedModel | None

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from dsrface.commands.evaluate.images import Networks
-from dsrface.commands.evaluate.result import FROZEN, TUNED
+from dsrface.commands.evaluate.result import FROZEN, JUDGE, TUNED
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.events import Emit, Note
 from dsrface.models import judge
@@ -30,22 +30,14 @@ def load_networks(config: EvaluateConfig, outputs: Path | None, device: Device, 
     dsr = None
     if config.dsr is not None:
         dsr = load_dsr(config.dsr, vlr_size=config.vlr_size, device=device.torch_name)
-    sources = {
-        FROZEN: config.recogniser or _starting_weights(config.finetuned, emit) or _judge_alone(config, emit),
-        TUNED: config.finetuned,
-    }
+    frozen = config.recogniser or _starting_weights(config.finetuned, emit)
+    sources = {FROZEN: frozen, TUNED: config.finetuned}
+    if judge.is_available() and frozen != Path(judge.JUDGE):
+        sources[JUDGE if any(sources.values()) else FROZEN] = Path(judge.JUDGE)
+        emit(Note("the judge is installed: it measures as well; it was trained by others, on other people"))
     loaded = {
         role: load_recogniser(source, device=device.torch_name) for role, source in sources.items() if source
     }
-    for learner in filter(None, (dsr, loaded.get(TUNED))):
-        if any(learner.metadata.get("taught_by") == teacher.sha256 for teacher in loaded.values()):
-            emit(
-                Note(
-                    f"{learner.path} was trained against a recogniser that judges it here: these figures "
-                    "flatter it; name another one with --recogniser",
-                    is_warning=True,
-                )
-            )
     if not loaded:
         emit(
             Note(
@@ -57,12 +49,16 @@ def load_networks(config: EvaluateConfig, outputs: Path | None, device: Device, 
     return Networks(dsr, outputs, loaded)
 
 
-def _judge_alone(config: EvaluateConfig, emit: Emit) -> Path | None:
-    """Return the judge where it is installed and there is no other recogniser."""
-    if config.finetuned is not None or not judge.is_available():
-        return None
-    emit(Note("frozen recogniser: the judge, as none is named; it was trained by others, on other people"))
-    return Path(judge.JUDGE)
+def judged_by_teacher(networks: Networks) -> tuple[str, ...]:
+    """Return a sentence for each network that was trained against a recogniser that measures it here."""
+    learners = filter(None, (networks.dsr, networks.recognisers.get(TUNED)))
+    return tuple(
+        f"{learner.path} was trained against the {role} recogniser, which measures it here: those figures "
+        "flatter it. Trust those of another recogniser."
+        for learner in learners
+        for role, teacher in networks.recognisers.items()
+        if learner.metadata.get("taught_by") == teacher.sha256
+    )
 
 
 def _starting_weights(finetuned: Path | None, emit: Emit) -> Path | None:
@@ -83,7 +79,7 @@ def _starting_weights(finetuned: Path | None, emit: Emit) -> Path | None:
 
 def is_untuned(recognisers: dict[str, LoadedModel]) -> bool:
     """Return whether the fine-tuned recogniser is the frozen one, number for number."""
-    if len(recognisers) < 2:
+    if not {FROZEN, TUNED} <= recognisers.keys():
         return False
     frozen, tuned = (recognisers[role].model.state_dict() for role in (FROZEN, TUNED))
     return (
@@ -104,4 +100,5 @@ def describe_networks(networks: Networks) -> dict[str, dict[str, str]]:
 
 
 def _network(loaded: LoadedModel) -> dict[str, str]:
-    return {"name": loaded.name, "path": str(loaded.path), "sha256": loaded.sha256}
+    known = {"name": loaded.name, "path": str(loaded.path), "sha256": loaded.sha256}
+    return known | {key: loaded.metadata[key] for key in ("input", "licence") if key in loaded.metadata}

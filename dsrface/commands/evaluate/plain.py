@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsrface.commands.evaluate.result import BICUBIC, DSR, RAW, Comparison, Evaluation
+from dsrface.commands.evaluate.result import BICUBIC, DSR, JUDGE, RAW, Comparison, Evaluation
 from dsrface.config.catalogue import MAIN_PROTOCOL
 
 _VERDICTS = {
@@ -24,13 +24,13 @@ def plain_answer(evaluation: Evaluation) -> str:
         return _VERDICTS[found.verdict]
     return (
         f"{_VERDICTS[found.verdict]} Telling {evaluation.counts.persons} persons apart from faces of "
-        f"{evaluation.vlr_size} pixels, the recogniser is wrong in {with_dsr * 100:.0f} of 100 comparisons "
+        f"{evaluation.vlr_size} pixels, {_who(found)} is wrong in {with_dsr * 100:.0f} of 100 comparisons "
         f"with super-resolution and in {without * 100:.0f} with plain enlarging."
     )
 
 
 def _dsr_against_bicubic(evaluation: Evaluation) -> Comparison | None:
-    """Return the comparison with the recogniser of the winner, or the first there is."""
+    """Return the comparison by the judge, or with the recogniser of the winner, or the first there is."""
     found = [
         item
         for item in evaluation.comparisons
@@ -40,7 +40,10 @@ def _dsr_against_bicubic(evaluation: Evaluation) -> Comparison | None:
         and item.second.startswith(BICUBIC)
         and RAW not in item.first
     ]
-    recogniser = evaluation.winner.partition(" + ")[2]
-    return next(
-        (item for item in found if item.first == f"{DSR} + {recogniser}"), found[0] if found else None
-    )
+    by_recogniser = {item.first.partition(" + ")[2]: item for item in found}
+    winner = evaluation.winner.partition(" + ")[2]
+    return by_recogniser.get(JUDGE) or by_recogniser.get(winner) or next(iter(found), None)
+
+
+def _who(found: Comparison) -> str:
+    return "an independent recogniser" if found.first == f"{DSR} + {JUDGE}" else "the recogniser"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
@@ -351,10 +352,7 @@ def _limits(evaluation: Evaluation) -> str:
 
 def _method(evaluation: Evaluation) -> str:
     facts = [("data", evaluation.data), ("pairs", evaluation.counts.pairs_from)]
-    facts += [
-        (role, " ".join(entry[key] for key in ("name", "path") if key in entry) + _short_sha(entry))
-        for role, entry in evaluation.networks.items()
-    ]
+    facts += [(role, _described(entry)) for role, entry in evaluation.networks.items()]
     facts += [(name.replace("_", " "), str(value)) for name, value in evaluation.settings.items()]
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(readable(text))}</td></tr>'
@@ -365,6 +363,12 @@ def _method(evaluation: Evaluation) -> str:
         "How it was measured",
         scrolling("How it was measured", f'<table class="method"><tbody>{rows}</tbody></table>'),
     )
+
+
+def _described(entry: Mapping[str, str]) -> str:
+    """Return a network in a line: what it is, and what is known of its images and its licence."""
+    name = " ".join(entry[key] for key in ("name", "path") if key in entry) + _short_sha(entry)
+    return "; ".join([name, *(f"{key}: {entry[key]}" for key in ("input", "licence") if key in entry)])
 
 
 def _figure(found: Estimate | None, factor: float, digits: int, *, sign: str = "") -> str:

@@ -12,7 +12,9 @@ from dsrface.metrics.thresholds import Threshold
 
 SCHEMA_VERSION = 1
 HR, BICUBIC, DSR = "HR", "bicubic", "DSR"  # kinds of images
-FROZEN, TUNED, RAW = "frozen", "fine-tuned", "raw pixels"  # recognisers
+# Recognisers; the last two are references, which take no part in who wins.
+FROZEN, TUNED, JUDGE, RAW = "frozen", "fine-tuned", "judge", "raw pixels"
+REFERENCES = (JUDGE, RAW)
 Verdict = Literal["better", "worse", "no difference shown", "not judged"]
 
 

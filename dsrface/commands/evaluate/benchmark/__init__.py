@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from dsrface.commands.evaluate.benchmark.scoring import Judged, judge
 from dsrface.commands.evaluate.benchmark.sheet import write_sheet
 from dsrface.commands.evaluate.findings import NEVER_EVIDENCE, percent, points
 from dsrface.commands.evaluate.images import Networks
-from dsrface.commands.evaluate.result import RAW, Cell
+from dsrface.commands.evaluate.networks import judged_by_teacher
+from dsrface.commands.evaluate.result import RAW, REFERENCES, Cell
 from dsrface.config.catalogue import BENCHMARKS, MAIN_PROTOCOL, load
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import to_toml
@@ -101,6 +103,7 @@ def run_benchmark(
         raise DataError("No face of the benchmark can be used.", id="nothing-usable", where=config.data)
     judged = judge(benchmark, embedded, num_draws=config.bootstrap, seed=config.seed)
     result = _result(config, benchmark, embedded, judged, described, out, device)
+    result = replace(result, limits=(*judged_by_teacher(networks), *result.limits))
     write_text(out / "config.toml", to_toml(config))
     write_json(out / RESULT_FILE, result.to_dict())
     write_sheet(out / SHEET_FILE, benchmark, embedded, networks, vlr_size=config.vlr_size, device=device)
@@ -161,7 +164,7 @@ def _num_judged(benchmark: Benchmark) -> int:
 
 def _summary(judged: Judged, vlr_size: int) -> str:
     """Return the best figure of the search with most probes, and what DSR against bicubic shows there."""
-    searches = [item for item in judged.searches if item.recogniser != RAW and 1 in item.ranks]
+    searches = [item for item in judged.searches if item.recogniser not in REFERENCES and 1 in item.ranks]
     if searches:
         most = max(item.num_known for item in searches)
         best = max((item for item in searches if item.num_known == most), key=_rank1)
@@ -169,7 +172,7 @@ def _summary(judged: Judged, vlr_size: int) -> str:
         text = f"At {vlr_size} px, {best.name} finds {percent(best.ranks[1])} at rank 1{title}"
         protocol, metric, unit = best.search or "search", "rank1", points
     else:
-        cells = [cell for cell in judged.cells if cell.recogniser != RAW]
+        cells = [cell for cell in judged.cells if cell.recogniser not in REFERENCES]
         if not cells:
             return f"At {vlr_size} px there are only figures of raw pixels: name a recogniser."
         main = [cell for cell in cells if cell.protocol == MAIN_PROTOCOL] or cells
