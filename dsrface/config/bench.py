@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from dsrface.config.fields import Device
+from dsrface.config.catalogue import BACKENDS
+from dsrface.config.fields import Device, OneOf
 from dsrface.config.sources import Config
 
 
@@ -32,5 +33,8 @@ class BenchConfig(Config):
     )
     weights: Path | None = Field(None, description="DSR to measure with; None builds an untrained one.")
     preset: str = Field("small", description="train-dsr preset whose shape that untrained DSR has.")
+    backends: tuple[Annotated[str, OneOf(BACKENDS)], ...] = Field(
+        tuple(BACKENDS), description="Ways to run the DSR on a CPU that `bench precompute` measures."
+    )
     device: Device = "auto"
     folder: Path | None = Field(None, description="Where the data is made; None: a temporary folder.")

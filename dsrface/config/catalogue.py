@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from dsrface.config.dsr_networks import AnySizeTable, DsrTable, HybridTable, ResidualTable
 from dsrface.types import HIGH_SIZE_PX, Preprocess
@@ -110,6 +110,25 @@ class PublishedBenchmark:
     takes_pairs: bool = False
 
 
+@dataclass(frozen=True)
+class Backend:
+    """A way to run a super-resolution network on a CPU.
+
+    Args:
+        meaning: One line, human-readable.
+        build: `module:callable`; takes the network and some of its images, returns the network to run.
+        amp: Number format of the forward passes.
+        is_near: Its pixels may be those of fp32 to a level; `auto` tries it, and measures whether they are.
+        min_images: With fewer, making it takes longer than it saves.
+    """
+
+    meaning: str
+    build: str
+    amp: Literal["fp32", "bf16"] = "fp32"
+    is_near: bool = True
+    min_images: int = 2_000
+
+
 def _edgeface(meaning: str, timm_name: str, rank_ratio: float | None = None) -> Recogniser:
     options = {"timm_name": timm_name, "rank_ratio": rank_ratio}
     build = "dsrface.models.edgeface:make_edgeface"
@@ -147,6 +166,15 @@ DSR_NETWORKS: dict[str, DsrNetwork] = {
         "one network for faces of 8 to 48 px", AnySizeTable, "dsrface.models.any_size:AnySizeDsr", True
     ),
     "hybrid": DsrNetwork("max-feature-map CNN and attention", HybridTable, "dsrface.models.hybrid:HybridDsr"),
+}
+
+_BACKENDS = "dsrface.engine.backends"
+BACKENDS: dict[str, Backend] = {
+    "fp32": Backend("torch, as it was trained", f"{_BACKENDS}:as_it_is"),
+    "bf16": Backend("torch in bf16, for processors that have it", f"{_BACKENDS}:as_it_is", amp="bf16"),
+    "compile": Backend("torch.compile, which takes half a minute", f"{_BACKENDS}:compiled", min_images=10**5),
+    "onnx": Backend("ONNX Runtime, the extra `onnx`", f"{_BACKENDS}:onnx_runtime", min_images=20_000),
+    "int8": Backend("ONNX Runtime in int8, its scales from the images", f"{_BACKENDS}:int8", is_near=False),
 }
 
 HEADS: dict[str, Head] = {

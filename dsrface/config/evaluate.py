@@ -33,6 +33,9 @@ class EvaluateConfig(Config):
     )
     vlr_size: int = Field(ge=4, le=112, description="Side of the low-resolution faces, in pixels.")
     dsr: Path | None = Field(None, description="Super-resolution network: a run folder or a weight file.")
+    self_ensemble: bool = Field(
+        False, description="Average with what the DSR makes of the mirrored face: twice the time."
+    )
     matrix: tuple[Path, ...] = Field(
         (),
         description="Super-resolution networks to measure on every degradation and VLR size, besides --dsr.",

@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dsrface.config.fields import Amp, Device, GeometryConfig, Workers
+from dsrface.config.catalogue import BACKENDS
+from dsrface.config.fields import Amp, Device, GeometryConfig, OneOf, Workers
 from dsrface.config.sources import Config
 
 
@@ -62,6 +63,13 @@ class PrecomputeConfig(Config):
     amp: Amp = Field(
         "auto", description="Mixed-precision dtype of the forward passes; it changes pixels by rounding."
     )
+    backend: Annotated[str, OneOf({"auto": "", **BACKENDS})] = Field(
+        "auto",
+        description="What runs the DSR on a CPU; auto: the fastest whose pixels are within a level of fp32.",
+    )
+    self_ensemble: bool = Field(
+        False, description="Average with what the DSR makes of the mirrored face: twice the time."
+    )
     seed: int = Field(0, ge=0, description="Fixes the draws of the variants.")
     augment: GeometryConfig = Field(
         GeometryConfig(),
@@ -71,6 +79,8 @@ class PrecomputeConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.amp != "auto" and self.backend != "auto":
+            raise ValueError("amp and backend both say how the DSR is run: give one of them")
         if (self.data is None) == (self.input is None):
             raise ValueError("give a data set, or --input with --output")
         if (self.input is None) != (self.output is None):

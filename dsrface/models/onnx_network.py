@@ -19,14 +19,15 @@ class OnnxNetwork(nn.Module):
     """One image input, its first output; images may be NCHW or NHWC, the batch fixed or free.
 
     Args:
-        path: The .onnx file.
+        source: The .onnx file, or its bytes.
+        num_threads: Threads of one forward pass; None takes torch's number.
 
     Raises:
         MachineError: onnxruntime is not installed.
         WeightsError: no graph that onnxruntime can run, or none that takes images alone.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: Path | bytes, *, num_threads: int | None = None) -> None:
         super().__init__()
         try:
             import onnxruntime
@@ -36,18 +37,21 @@ class OnnxNetwork(nn.Module):
                 id="missing-extra",
                 hint=f"Install it: {how_to_install('onnx')}",
             ) from None
+        where = "" if isinstance(source, bytes) else source
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = num_threads or torch.get_num_threads()
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                source if isinstance(source, bytes) else str(source),
+                options,
+                providers=["CPUExecutionProvider"],
             )
         except Exception as error:  # onnxruntime's own classes, of which it promises none
             raise WeightsError(
                 f"onnxruntime cannot run the graph: {str(error).splitlines()[0]}",
                 id="weights-damaged",
-                where=path,
+                where=where,
             ) from error
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in _TYPES:
@@ -55,7 +59,7 @@ class OnnxNetwork(nn.Module):
             raise WeightsError(
                 f"The graph takes {shown}; wanted is one batch of images, as floats.",
                 id="network-interface",
-                where=path,
+                where=where,
             )
         self._name, self._type = inputs[0].name, _TYPES[inputs[0].type]
         shape = inputs[0].shape

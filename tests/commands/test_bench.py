@@ -17,6 +17,7 @@ from dsrface.config.bench import BenchConfig
 from dsrface.data.cache.column import Column
 from dsrface.data.layout import make_split as split_of_names
 from dsrface.data.outputs.verify import verify_cache
+from tests.commands.networks import write_dsr
 
 
 def test_routes_take_turns_and_ratios_are_taken_round_by_round() -> None:
@@ -82,13 +83,22 @@ def check(result: bench.BenchResult, name: str) -> None:
 
 def test_bench_precompute(tmp_path: Path) -> None:
     config = BenchConfig(
-        what="precompute", dsr_images=64, rounds=1, preset="tiny", device="cpu", folder=tmp_path
+        what="precompute",
+        dsr_images=64,
+        rounds=1,
+        weights=write_dsr(tmp_path / "dsr.safetensors", tail=0.05),
+        backends=("fp32", "bf16"),
+        device="cpu",
+        folder=tmp_path,
     )
     notes = []
     result = bench.run(config, emit=lambda event: notes.append(event.message))
     assert "round 1 of 1" in notes
     check(result, "precompute")
     assert result.rows[0].ratio_to_ceiling == 1.0
+    found = {row.name: row.median for row in result.rows}
+    assert found["bf16: values within a level of fp32"] > 99.9
+    assert abs(found["bf16: PSNR on drawn faces, less fp32's"]) < 0.1
 
 
 @pytest.mark.slow

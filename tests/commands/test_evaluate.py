@@ -483,7 +483,16 @@ def test_judge__is_the_recogniser_when_none_is_named(data, networks, tmp_path, m
     assert result.evaluation.networks == {}
 
 
-def test_judge__measures_beside_the_users_recogniser_and_never_wins(data, networks, tmp_path, monkeypatch):
+def test_self_ensemble__is_measured(data, networks, tmp_path):
+    gains = []
+    for index, is_on in enumerate((False, True)):
+        out = tmp_path / str(index)
+        result, _ = evaluate(data, out, dsr=networks["noisy"], bootstrap=0, self_ensemble=is_on)
+        gains.append(result.evaluation.quality[1].psnr_db.value)
+    assert gains[1] > gains[0]  # half of the noise is averaged away
+
+
+def test_judge__measures_next_to_the_users_recogniser_and_never_wins(data, networks, tmp_path, monkeypatch):
     loaded = load_recogniser(networks["tuned"])
     facts = {"input": "RGB in 0..255", "licence": "CC0"}
     stand_in = replace(loaded, path=Path("judge"), metadata=facts)

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from dsrface.commands import export
-from dsrface.commands.export import onnx_file
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.export import ExportConfig
 from dsrface.errors import MachineError, RunError, UsageError
 from dsrface.events import Note
 from dsrface.metrics.bootstrap import Estimate
 from dsrface.metrics.thresholds import StoredThresholds, Threshold
+from dsrface.models import onnx_file
 from dsrface.models.dsr import build_dsr
 from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.loaded import LoadedModel

@@ -63,7 +63,8 @@ def run_finetune(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
         note: Receives what is being done.
     """
     device = choose_device(config.device)
-    model, size_px = dsr_for_bench(config, device)
+    loaded, size_px = dsr_for_bench(config, device)
+    model = loaded.model
     note(f"making {_IMAGES} pairs")
     data = make_data(folder, num_images=_IMAGES, num_png=_IMAGES, vlr_size=size_px)
     step = _Step(len(data.split.persons), device)

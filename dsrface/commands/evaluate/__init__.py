@@ -313,6 +313,7 @@ def _evaluation(
         settings={
             "seed": config.seed,
             "bootstrap": config.bootstrap,
+            "self_ensemble": "yes" if config.self_ensemble else "no",
             "device": device.reason,
             "data_sha256": data.source_digest,
             "measured_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from dsrface.commands.evaluate.images import Networks
 from dsrface.commands.evaluate.result import FROZEN, JUDGE, TUNED
 from dsrface.config.evaluate import EvaluateConfig
+from dsrface.engine.backends import MirrorEnsemble
 from dsrface.events import Emit, Note
 from dsrface.models import judge
 from dsrface.models.foreign import is_name
@@ -30,6 +32,8 @@ def load_networks(config: EvaluateConfig, outputs: Path | None, device: Device, 
     dsr = None
     if config.dsr is not None:
         dsr = load_dsr(config.dsr, vlr_size=config.vlr_size, device=device.torch_name)
+        if config.self_ensemble:
+            dsr = replace(dsr, model=MirrorEnsemble(dsr.model))
     frozen = config.recogniser or _starting_weights(config.finetuned, emit)
     sources = {FROZEN: frozen, TUNED: config.finetuned}
     if judge.is_available() and frozen != Path(judge.JUDGE):

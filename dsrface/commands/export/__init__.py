@@ -20,7 +20,12 @@ from torch import Tensor, nn
 
 from dsrface.commands.export.accuracy import Accuracy, ValFaces
 from dsrface.commands.export.card import CARD_FILE, input_text, write_card
-from dsrface.commands.export.onnx_file import (
+from dsrface.config.export import ExportConfig
+from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, RunError, UsageError
+from dsrface.events import Emit, Note, Progress
+from dsrface.models.adapters import adapter_parameters
+from dsrface.models.loaded import LoadedModel
+from dsrface.models.onnx_file import (
     PixelInput,
     in_fp16,
     in_int8,
@@ -29,11 +34,6 @@ from dsrface.commands.export.onnx_file import (
     pixel_preprocess,
     require_onnx,
 )
-from dsrface.config.export import ExportConfig
-from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, RunError, UsageError
-from dsrface.events import Emit, Note, Progress
-from dsrface.models.adapters import adapter_parameters
-from dsrface.models.loaded import LoadedModel
 from dsrface.models.preprocess import normalise
 from dsrface.models.weights import load_any, save_model
 from dsrface.runtime.files import remove_half_written, replace, sha256_file, write_bytes

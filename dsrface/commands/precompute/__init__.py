@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dsrface.commands.shared.outputs.backends import choose
 from dsrface.commands.shared.outputs.context import PrecomputeContext
 from dsrface.commands.shared.outputs.jobs import Job, make_jobs
 from dsrface.commands.shared.outputs.store import FolderResult, run_folder
@@ -67,11 +68,13 @@ def run(config: PrecomputeConfig, *, emit: Emit) -> PrecomputeResult:
     if config.verify:
         return _verify(config, jobs, emit)
     with process_group(device) as ranks:
-        context = PrecomputeContext(
-            config, loaded, vlr_size, device, ranks, emit if ranks.is_main else _silent
-        )
-        context.emit(Note(f"device: {device.reason}"))
+        emit = emit if ranks.is_main else _silent
+        emit(Note(f"device: {device.reason}"))
         limit_torch_threads(0)
+        running = choose(config, loaded, device, jobs, ranks, emit)
+        context = PrecomputeContext(
+            config, running.loaded, vlr_size, running.device, ranks, emit, backend=running.name
+        )
         stores = [store for job in jobs for store in stores_of(job, context)]
         folders = [run_folder(store, context) for store in stores]
     return _result(config, context, folders)

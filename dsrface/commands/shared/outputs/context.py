@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from dsrface import __version__
+from dsrface.commands.shared.outputs.backends import PLAIN, key_of
 from dsrface.commands.shared.outputs.jobs import num_threads
 from dsrface.commands.shared.outputs.pipeline import Reading, Upscaler
 from dsrface.commands.shared.workers import choose_workers
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.outputs.rows import RowDataset
 from dsrface.data.stored import LOCK, is_finished
+from dsrface.engine.backends import MirrorEnsemble
 from dsrface.engine.batch_size import BatchChoice, choose_batch_size
 from dsrface.engine.distributed import Ranks
 from dsrface.errors import MachineError
@@ -43,10 +45,11 @@ class PrecomputeContext:
         config: Complete configuration.
         loaded: The DSR.
         vlr_size: Side of the images that it is given, in pixels.
-        device: Where it runs.
+        device: Where it runs, and in which number format.
         ranks: This job's processes.
         emit: Takes the events of rank 0.
         make_upscaler: Makes a function on host batches of the network and its device.
+        backend: What runs the DSR, a key of `BACKENDS`.
     """
 
     config: PrecomputeConfig
@@ -56,6 +59,7 @@ class PrecomputeContext:
     ranks: Ranks
     emit: Emit
     make_upscaler: Callable[[nn.Module, Device], Upscaler] = Upscaler
+    backend: str = PLAIN
 
     @property
     def label(self) -> str:
@@ -64,15 +68,18 @@ class PrecomputeContext:
 
     def upscaler(self) -> Upscaler:
         """Return the DSR as a function on host batches."""
-        return self.make_upscaler(self.loaded.model, self.device)
+        network = MirrorEnsemble(self.loaded.model) if self.config.self_ensemble else self.loaded.model
+        return self.make_upscaler(network, self.device)
 
     def key(self) -> dict[str, Any]:
         """Return everything that changes pixels; another value anywhere makes outputs stale."""
+        changes = {"self_ensemble": True} if self.config.self_ensemble else {}
         return {
+            **changes,
             "dsr_sha256": self.loaded.sha256,
             "vlr_size": self.vlr_size,
             "size_px": HIGH_SIZE_PX,
-            "amp": self.device.amp,
+            **key_of(self.backend, self.device),
             "rounding": "clamp to [0, 1], times 255, half to even",
             "pipeline_version": PIPELINE_VERSION,
         }
