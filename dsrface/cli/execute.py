@@ -21,6 +21,7 @@ from dsrface.cli.missing import as_typed, missing_hint, typed_names
 from dsrface.cli.options import CONFIG_OPTIONS, OUTPUT_OPTIONS
 from dsrface.cli.output import Output, end_in_order, guarded, listen_to_logs
 from dsrface.errors import DataError, MachineError, UsageError
+from dsrface.runtime.resources import address_limit_hint
 
 if TYPE_CHECKING:
     from dsrface.config.sources import Config
@@ -158,9 +159,10 @@ def _look_first(config: Config) -> None:
 
     Raises:
         DataError: what the command reads is not there.
-        MachineError: an extra that it asks for is not installed.
+        MachineError: an extra that it asks for is not installed; the result could not be written.
     """
     from dsrface.runtime.error_texts import error_texts
+    from dsrface.runtime.files import check_writable
     from dsrface.runtime.versions import require
 
     for key, id in config.reads.items():
@@ -170,6 +172,9 @@ def _look_first(config: Config) -> None:
             raise DataError(text.what, id=id, where=path, hint=text.hint)
     for module, extra in config.needs():
         require(module, extra=extra)
+    for key in config.writes:
+        if (path := getattr(config, key)) is not None:
+            check_writable(path)
 
 
 def import_command(name: str) -> Any:
@@ -200,7 +205,8 @@ def import_command(name: str) -> Any:
         raise MachineError(
             f"Importing what {name} needs failed: {text.splitlines()[0] if text else type(error).__name__}",
             id="broken-install",
-            hint="`dsrface doctor` looks at the installation; -vv shows where the import failed.",
+            hint=address_limit_hint()
+            or "`dsrface doctor` looks at the installation; -vv shows where the import failed.",
         ) from error
 
 

@@ -220,7 +220,12 @@ def _own_bug(error: Exception) -> DsrfaceError:
     text = f"dsrface {' '.join(sys.argv[1:])}\nPython {sys.version}\n\n{traceback.format_exc()}"
     try:
         with tempfile.NamedTemporaryFile(
-            "w", prefix="dsrface-", suffix=".txt", delete=False, encoding="utf-8"
+            "w",
+            prefix="dsrface-",
+            suffix=".txt",
+            delete=False,
+            encoding="utf-8",
+            errors="backslashreplace",
         ) as handle:
             handle.write(text)
     except OSError:

@@ -18,6 +18,7 @@ class EvaluateConfig(Config):
 
     command: ClassVar[str] = "evaluate"
     reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set"}
+    writes: ClassVar[tuple[str, ...]] = ("out",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "What to measure": ("dsr", "dsr_outputs", "recogniser", "finetuned", "matrix"),
         "On which faces": ("vlr_size", "split", "pairs", "protocol"),

@@ -15,6 +15,7 @@ class ExportConfig(Config):
     """Write a trained network as one file for use elsewhere, and prove that the file computes the same."""
 
     command: ClassVar[str] = "export"
+    writes: ClassVar[tuple[str, ...]] = ("out",)
 
     source: Path = Field(
         description="Run folder, checkpoint folder or weight file, of a DSR or a recogniser."

@@ -63,6 +63,7 @@ class EnrolConfig(_NetworksConfig):
 
     command: ClassVar[str] = "enrol"
     reads: ClassVar[Mapping[str, str]] = {"gallery": "folder-missing"}
+    writes: ClassVar[tuple[str, ...]] = ("out",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Networks and result": ("weights", "dsr", "out"),
         "From which score on a match counts": ("far", "calibrate", "threshold"),
@@ -89,6 +90,7 @@ class IdentifyConfig(_FacesConfig):
 
     command: ClassVar[str] = "identify"
     reads: ClassVar[Mapping[str, str]] = {"photos": "folder-missing"}
+    writes: ClassVar[tuple[str, ...]] = ("sheet",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Known people and answers": ("gallery", "threshold", "top", "sheet"),
         "How it runs": ("align", "on_bad_image", "device"),
@@ -109,6 +111,7 @@ class VerifyConfig(_NetworksConfig):
     """Say whether two photos show one person."""
 
     command: ClassVar[str] = "verify"
+    writes: ClassVar[tuple[str, ...]] = ("sheet",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Networks and answer": ("weights", "dsr", "sheet"),
         "From which score on they are one person": ("far", "calibrate", "threshold"),

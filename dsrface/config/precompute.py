@@ -27,6 +27,7 @@ class PrecomputeConfig(Config):
 
     command: ClassVar[str] = "precompute"
     reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set", "input": "folder-missing"}
+    writes: ClassVar[tuple[str, ...]] = ("output",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Network and images": ("weights", "input", "output"),
         "What is kept": ("format", "variants", "force", "verify"),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class Config(BaseModel):
     # Heading to the keys whose flags `--help` shows there; those in no group are shown by --help-all.
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     reads: ClassVar[Mapping[str, str]] = {}  # key of a path that must be there, to the error when it is not
+    writes: ClassVar[tuple[str, ...]] = ()  # keys of paths that are written only after the work
 
     def needs(self) -> Iterable[tuple[str, str]]:
         """Return the modules of optional extras that these values ask for, each with its extra."""
@@ -61,6 +63,10 @@ class Config(BaseModel):
         if isinstance(value, Path):
             if "\0" in str(value):
                 raise ValueError("a path holds no NUL character")
+            if _HALF_CHARACTER.search(str(value)):
+                raise ValueError(
+                    "the path has bytes that are no text in this locale: rename it, or set LC_ALL=C.UTF-8"
+                )
             longest = max((len(os.fsencode(part)) for part in value.parts), default=0)
             if longest > MAX_PATH_PART_BYTES:
                 raise ValueError(
@@ -72,6 +78,8 @@ class Config(BaseModel):
 COMMAND_KEY = "command"  # of a file: what it configures
 MAX_WHOLE_NUMBER = 2**63 - 1
 MAX_PATH_PART_BYTES = 255
+# How Python writes bytes that it cannot decode; neither TOML nor safetensors or TensorBoard take such paths.
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _MAX_DEPTH = 8  # tables within tables; the deepest schema has three
 _MAX_TOML_BYTES = 1024**2
 C = TypeVar("C", bound=Config)

@@ -18,6 +18,8 @@ from dsrface.runtime.ending import ending_signals
 from dsrface.runtime.worker_queue import telling_context
 from dsrface.types import Batch
 
+_STEP_S = 1.0
+
 
 class Loader:
     """Batches of a Dataset in the order of a sampler; workers live until `close`.
@@ -57,7 +59,10 @@ class Loader:
             raise RuntimeError("the loader is closed")
         self.sampler.set_position(epoch, start_batch)
         try:
-            for item in self._loader:
+            batches = iter(self._loader)
+            if self.num_workers:
+                _wait_in_steps(batches)
+            for item in batches:
                 if isinstance(item, DsrfaceError):
                     raise item  # noqa: TRY301 - the handler below lets it pass
                 item.epoch = epoch
@@ -133,6 +138,28 @@ def make_loader(
         persistent_workers=num_workers > 0,
     )
     return Loader(loader, sampler, name=type(dataset).__name__)
+
+
+def _wait_in_steps(batches: Any) -> None:
+    """Let torch wait for a batch a second at a time and look for dead workers in between.
+
+    On Windows it would not notice a death before the timeout. And a timeout counts while the job is stopped
+    (Ctrl-Z), so that a training that is continued would be ended for workers that were stopped with it.
+    """
+    if "_try_get_data" in vars(batches):  # torch gives the same iterator for every epoch
+        return
+    ask = batches._try_get_data  # noqa: SLF001 - torch has no public way
+
+    def in_steps(timeout: float = _STEP_S) -> tuple[bool, Any]:
+        left = timeout
+        while left > _STEP_S:
+            is_there, data = ask(_STEP_S)
+            if is_there:
+                return True, data
+            left -= _STEP_S
+        return ask(left)  # type: ignore[no-any-return]
+
+    batches._try_get_data = in_steps  # noqa: SLF001
 
 
 def collate(samples: list[Sample | DsrfaceError]) -> Batch | DsrfaceError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
 from dsrface.errors import MachineError, TrainingError, UsageError
+from dsrface.runtime.resources import address_limit_hint
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +109,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory(error: BaseException, *, hint: str) -> TrainingError:
     """Return the error that tells people so, with what may help."""
     said = str(error).partition("\n")[0] or type(error).__name__
-    return TrainingError(f"Out of memory: {said}", id="out-of-memory", hint=hint)
+    hints = filter(None, (address_limit_hint(), hint))
+    return TrainingError(f"Out of memory: {said}", id="out-of-memory", hint="\n".join(hints))
 
 
 def too_few_gpus() -> MachineError:

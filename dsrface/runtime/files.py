@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,6 +183,23 @@ def fsync_dir(folder: Path) -> None:
         os.close(descriptor)
 
 
+def check_writable(path: Path) -> None:
+    """Make and drop a file where `path` will be, so that hours of work do not end in an error.
+
+    Args:
+        path: A folder or file that need not exist; its nearest folder that exists is tried.
+
+    Raises:
+        MachineError: nothing can be written there.
+    """
+    try:
+        above = (folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=path if path.is_dir() else next(above)):
+            pass
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
 def sha256_file(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with path.open("rb") as handle:
@@ -208,6 +226,8 @@ def disk_error(error: OSError, path: Path) -> MachineError:
         hint = _IN_USE
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = "Choose a folder that you may write to."
+    elif error.errno == errno.EFBIG:
+        hint = "Look at `ulimit -f`, and at how large a file this drive can hold."
     elif os.name == "nt" and len(os.path.abspath(path)) + 16 > _WINDOWS_PATH:
         hint = "The path is too long for this Windows: take a shorter folder, or turn LongPathsEnabled on."
     elif error.errno == errno.ENAMETOOLONG:

@@ -119,6 +119,20 @@ def memory_limit(*, root: Path = _ROOT) -> Memory:
     return Memory(available, limit, reason)
 
 
+def address_limit_hint() -> str:
+    """Return a sentence on this process's limit of address space; empty where there is none."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return (
+        f"This process may use {size_text(limit)} of addresses (`ulimit -v`); torch alone takes several GiB."
+    )
+
+
 def oom_kills(*, root: Path = _ROOT) -> int:
     """Return how often the kernel killed a process of this cgroup for memory; 0 when it does not say."""
     counts = [0]

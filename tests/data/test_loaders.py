@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,7 @@ from dsrface.data.datasets import PairDataset, Sample
 from dsrface.data.decode import read_image, write_png
 from dsrface.data.degrade import Degradation
 from dsrface.data.layout import FaceSplit, open_data
-from dsrface.data.loaders import make_loader
+from dsrface.data.loaders import _wait_in_steps, make_loader
 from dsrface.data.samplers import BatchSampler, EpochOrder, PersonSampler
 from dsrface.errors import ImageError, WorkerError
 
@@ -159,6 +160,39 @@ def test_a_killed_worker_is_a_worker_error_and_none_is_left(split: FaceSplit) ->
     assert not [
         child for child in left if child.is_running() and "resource_tracker" not in " ".join(child.cmdline())
     ]
+
+
+class _Exits(PairDataset):
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        os._exit(3)
+
+
+def test_a_death_that_no_signal_tells_of_is_seen_before_the_timeout(
+    split: FaceSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.utils.data._utils.signal_handling._set_SIGCHLD_handler", lambda: None)
+    sampler = BatchSampler(EpochOrder(len(split), 0), batch_size=4)
+    dataset = _Exits(split, inputs=split.low_dir(16))
+    started = time.monotonic()
+    with make_loader(dataset, sampler, num_workers=1, timeout_s=100) as loader, pytest.raises(WorkerError):
+        list(loader.epoch(0))
+    assert time.monotonic() - started < 50
+
+
+def test_a_stop_of_the_job_takes_one_step_of_the_timeout() -> None:
+    waits: list[float] = []
+
+    class Batches:
+        def _try_get_data(self, timeout: float) -> tuple[bool, object]:
+            waits.append(timeout)  # however long it really took
+            return len(waits) == 3, "batch"
+
+    batches = Batches()
+    _wait_in_steps(batches)
+    _wait_in_steps(batches)  # as in a second epoch
+    assert batches._try_get_data(4.5) == (True, "batch")
+    assert batches._try_get_data(0.5) == (False, "batch")
+    assert waits == [1, 1, 1, 0.5]
 
 
 def test_wrong_sizes_are_named(split: FaceSplit) -> None:
