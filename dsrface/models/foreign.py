@@ -6,6 +6,7 @@
     timm:NAME                 a network of timm with the weights that timm has for it
     timm:NAME@weights.pt      the same with weights from a file
     judge                     `models.judge`
+    model.json                a graph model of TensorFlow.js: `models.mobilefacenet_tfjs`
 
 State dicts of known recognisers are the business of `models.recognisers`, super-resolution checkpoints that
 of `models.upscaler`.
@@ -28,6 +29,7 @@ from dsrface.errors import MachineError, UsageError, WeightsError
 from dsrface.models.checkpoints import Layout, find_network
 from dsrface.models.judge import JUDGE, load_judge
 from dsrface.models.loaded import LoadedModel
+from dsrface.models.mobilefacenet_tfjs import NAME, load_mobilefacenet_tfjs
 from dsrface.models.onnx_network import OnnxNetwork
 from dsrface.models.preprocess import adjusted, read_preprocess
 from dsrface.models.strict import shapes_of
@@ -56,6 +58,8 @@ def open_foreign(source: Path, kind: str) -> LoadedModel | None:
         DsrfaceError: it is such a name, but what it leads to cannot be used.
     """
     if not is_name(source):
+        if source.suffix == ".json" and source.is_file() and kind == "recogniser":
+            return _graph_model(source)
         return _onnx(source, kind) if source.suffix == ".onnx" and source.is_file() else None
     text = str(source)
     if text.startswith(_TORCHSCRIPT):
@@ -100,6 +104,13 @@ def _onnx(path: Path, kind: str) -> LoadedModel:
     preprocess = default if kind == "dsr" else read_preprocess(path, default)
     return LoadedModel(
         network, kind, config, preprocess, sha256_file(path), path, network.metadata, has_gradient=False
+    )
+
+
+def _graph_model(path: Path) -> LoadedModel:
+    network, preprocess = load_mobilefacenet_tfjs(path)
+    return LoadedModel(
+        network, "recogniser", _config("recogniser", NAME), preprocess, _digest(network), path, {}
     )
 
 
