@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import sys
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from dsrface.runtime import user_code
 
 # These keep what is examined in modules of its own. Through a test module all of pytest can be reached.
 SPECIMENS_ELSEWHERE = {"test_faults.py", "test_fixes.py", "test_judgment.py"}
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -22,15 +23,16 @@ def _unchanged_path(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _other_tests_are_not_the_users(request, monkeypatch):
-    """Leave other test modules out of what is walked: no examined process has them, and it takes seconds."""
+    """Leave other tests out of what is walked: no examined process has them, and it takes seconds."""
     from dsrface.doctor.proof import seeding
 
     def is_users(file: str) -> bool:
-        is_test = os.path.basename(file).startswith(("test_", "conftest"))
-        is_left_out = is_test and (file != str(request.path) or request.path.name in SPECIMENS_ELSEWHERE)
-        return not is_left_out and user_code.is_users(file)
+        path = Path(file)
+        is_specimen = path.parent == request.path.parent and not path.name.startswith(("test_", "conftest"))
+        is_own = path == request.path and path.name not in SPECIMENS_ELSEWHERE
+        return user_code.is_users(file) and (is_specimen or is_own or not path.is_relative_to(TESTS))
 
-    monkeypatch.setattr(seeding, "is_users", is_users)
+    monkeypatch.setattr(seeding, "is_users", functools.cache(is_users))
 
 
 def pytest_collection_modifyitems(items):

@@ -316,7 +316,7 @@ class RemovingFixed(RemovingFault):
 
 class ThreadFault(Base):
     def __init__(self):
-        threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
+        threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
 
 
 class ThreadFixed(Base):

@@ -54,7 +54,7 @@ def test_a_loader_is_examined_with_its_own_batches_and_goes_on_as_it_was():
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
-    report = dsrface.examine(loader, budget_s=10, step_ms=5)
+    report = dsrface.examine(loader, budget_s=30, step_ms=5)
     assert report.verdict == "pass", str(report)
     assert report.check("worker.consistency").status == "pass"
     assert report.target == "DataLoader(TensorDataset)"

@@ -68,6 +68,7 @@ class Reference:
 
         Sets `has_ended`: whether the stream ended by itself.
         """
+        self.seed.look()  # takes a while in a large process, and is no time of the stream
         until = time.monotonic() + limit_s
         self.has_ended = True
         dataset = self.target.dataset

@@ -21,8 +21,8 @@ import torch
 from dsrface.runtime.user_code import is_ordinary, is_users
 
 STREAM_KEY = "stream"  # items of a stream have no keys: all are loaded under this one
-_MOST_OBJECTS = 30_000
-_LONG = 10_000
+_MOST_OBJECTS = 10_000  # a tenth of a second
+_LONG = 1_000
 _HEAD = 200
 _LOOKS = 3
 _ATOMS = (str, bytes, bytearray, int, float, complex, bool, type(None), torch.Tensor)
@@ -134,19 +134,21 @@ def reachable(roots: Iterable[Any]) -> Iterable[Any]:
     Modules, classes and functions that belong to installed packages are not entered.
     """
     queue = [*roots, *(vars(module) for module in users_modules())]
-    seen: dict[int, Any] = {}
+    seen = {id(value) for value in queue}
     for value in queue:  # grows while it is walked
-        if id(value) in seen or len(seen) > _MOST_OBJECTS or not is_ordinary(value):
+        if not is_ordinary(value):
             continue
-        seen[id(value)] = value
         yield value
-        if isinstance(value, _ATOMS) or not _is_entered(value):
+        if len(queue) >= _MOST_OBJECTS or isinstance(value, _ATOMS) or not _is_entered(value):
             continue
         if isinstance(value, (list, tuple, dict, set, frozenset)) and len(value) > _LONG:
             parts: list[Any] = list(value.values() if isinstance(value, dict) else value)[:_HEAD]
         else:
             parts = gc.get_referents(value)
-        queue += [part for part in parts if not issubclass(type(part), _ATOMS)]
+        for part in parts:
+            if id(part) not in seen and not issubclass(type(part), _ATOMS):
+                seen.add(id(part))
+                queue.append(part)
 
 
 def users_modules() -> list[ModuleType]:

@@ -117,9 +117,8 @@ class _Stage:
         report("stage", name="load items")
         before = read_state(self.roots)
         begin = time.perf_counter()
-        files.is_listening = True
-        items = list(self._first_pass(begin))
-        files.is_listening = False
+        with files.listen():
+            items = list(self._first_pass(begin))
         seen.loaded, seen.duration_s = len(items), time.perf_counter() - begin
         if items:
             left = {path: os.path.getsize(path) for path in files.counts if os.path.isfile(path)}
@@ -127,9 +126,8 @@ class _Stage:
             seen.passes = Passes(before, after, num_items=len(items), written=dict(files.counts), left=left)
             self._collate(items)
             report("stage", name="load items again")
-            files.is_listening = True
-            self._more_passes(seen.passes)
-            files.is_listening = False
+            with files.listen():
+                self._more_passes(seen.passes)
             seen.passes.leaves_more = any(os.path.isfile(path) for path in files.counts.keys() - left.keys())
         for finding in run_stage("items", seen):
             report.check(finding)

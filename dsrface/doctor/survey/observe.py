@@ -8,7 +8,9 @@ the same items were loaded once more: what grows the second time too is a leak, 
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import hashlib
 import os
 import sys
@@ -17,7 +19,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -201,15 +203,27 @@ def entry_bytes(place: Place) -> int:
 
 
 class WrittenFiles:
-    """Counts the files that are opened for writing while it listens; an audit hook cannot be removed."""
+    """Counts the files that are opened for writing while it listens."""
+
+    _listening: ClassVar[list[WrittenFiles]] = []
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
-        self.is_listening = False
-        sys.addaudithook(self._hear)
 
-    def _hear(self, event: str, args: tuple[Any, ...]) -> None:
-        if event != "open" or not self.is_listening or not isinstance(args[0], (str, bytes)):
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[None]:
+        """Count what is opened in here."""
+        _install_hook()
+        self._listening.append(self)
+        try:
+            yield
+        finally:
+            self._listening.remove(self)
+
+    @classmethod
+    def hear(cls, event: str, args: tuple[Any, ...]) -> None:
+        """Count an event of the interpreter for everyone who listens."""
+        if event != "open" or not cls._listening or not isinstance(args[0], (str, bytes)):
             return
         path, mode, flags = args
         writes = (
@@ -220,7 +234,13 @@ class WrittenFiles:
         name = os.fsdecode(path)
         is_file = not name.startswith(("/dev/", "/proc/")) and not name.endswith(".pyc")
         if writes and is_file and not os.path.isdir(name):  # a nameless file is opened by its folder's name
-            self.counts[name] = self.counts.get(name, 0) + 1
+            for files in cls._listening:
+                files.counts[name] = files.counts.get(name, 0) + 1
+
+
+@functools.cache  # an audit hook cannot be removed, and each one slows every id() down
+def _install_hook() -> None:
+    sys.addaudithook(WrittenFiles.hear)
 
 
 def _is_array(value: Any) -> bool:
