@@ -115,9 +115,14 @@ def process_group(device: Device) -> Iterator[Ranks]:
         if "Duplicate GPU" in str(error):
             raise too_few_gpus() from error
         if _is_lost_peer(error):
+            text = str(error).splitlines()[0][:200]
+            what = (
+                f"waited {_TIMEOUT} for another rank, which hangs or was stopped"
+                if "timed out" in text.lower()
+                else "lost its connection to another rank, which most likely died"
+            )
             raise MachineError(
-                f"Rank {ranks.rank} of {ranks.world_size} lost its connection to another rank, which most "
-                f"likely died: {str(error).splitlines()[0][:200]}",
+                f"Rank {ranks.rank} of {ranks.world_size} {what}: {text}",
                 id="rank-lost",
                 hint="Look for the first error above (killed, out of memory?), then run the same command "
                 "again; training goes on with --resume.",

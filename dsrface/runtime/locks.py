@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def exclusive(path: Path, *, what: str) -> Iterator[None]:
         what: What is locked, for the message, e.g. `"run folder"`.
 
     Raises:
-        RunError: another process holds the lock; its pid is named.
+        RunError: another process holds the lock; its pid is named, and its machine if that is another one.
         MachineError: the folder cannot be written to.
     """
     # The holder's pid is next to the lock: Windows does not let others read a locked file.
@@ -42,7 +43,7 @@ def exclusive(path: Path, *, what: str) -> Iterator[None]:
         raise disk_error(error, path) from error
     try:
         with contextlib.suppress(OSError):
-            holder.write_text(str(os.getpid()), encoding="utf-8")
+            holder.write_text(f"{os.getpid()} {platform.node()}", encoding="utf-8")
         yield
     finally:
         with contextlib.suppress(OSError):
@@ -51,7 +52,9 @@ def exclusive(path: Path, *, what: str) -> Iterator[None]:
 
 
 def _named(holder: Path) -> str:
+    """Return who holds the lock: a process, and its machine where the folder is on a network drive."""
     try:
-        return f" (pid {int(holder.read_text(encoding='utf-8'))})"
+        pid, _, host = holder.read_text(encoding="utf-8").partition(" ")
+        return f" (pid {int(pid)}{f' on {host}' if host and host != platform.node() else ''})"
     except (OSError, ValueError):
         return ""

@@ -58,6 +58,16 @@ def test_what_became_of_the_job_is_told(calls, error, id):
     assert caught.value.id == id
 
 
+def test_a_rank_that_hangs_is_not_called_dead(calls):
+    error = RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:129] Timed out waiting 1800000ms for send")
+    with (
+        pytest.raises(MachineError, match="waited 0:30:00 for another rank, which hangs") as caught,
+        process_group(CUDA),
+    ):
+        raise error
+    assert caught.value.id == "rank-lost"
+
+
 @pytest.mark.parametrize("text", ["NCCL: invalid usage", "NCCL: Cuda failure 2 'out of memory'", "shapes"])
 def test_other_errors_are_no_lost_rank(calls, text):
     with pytest.raises(RuntimeError, match=text), process_group(CUDA):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 
@@ -147,6 +149,22 @@ def test_lock_is_released_by_an_error_and_can_be_taken_again(tmp_path):
     with exclusive(tmp_path / ".lock", what="cache"), pytest.raises(RunError, match="cache"), second:
         pass
     assert {path.name for path in tmp_path.iterdir()} <= {".lock"}
+
+
+def test_a_lock_that_another_machine_holds_names_it(tmp_path, monkeypatch):
+    with exclusive(tmp_path / ".lock", what="cache"):
+        with (
+            pytest.raises(RunError, match=rf"cache \(pid {os.getpid()}\)"),
+            exclusive(tmp_path / ".lock", what="cache"),
+        ):
+            pass
+        monkeypatch.setattr(platform, "node", lambda: "here")
+        (tmp_path / ".lock.pid").write_text("12 node7", encoding="utf-8")
+        with (
+            pytest.raises(RunError, match=r"cache \(pid 12 on node7\)"),
+            exclusive(tmp_path / ".lock", what="cache"),
+        ):
+            pass
 
 
 def test_a_missing_extra_is_named_with_the_command_that_adds_it():
