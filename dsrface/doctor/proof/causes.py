@@ -127,13 +127,14 @@ def cause_of_wrong_items(found: Comparison, starts: list[Start], method: str, *,
             "Set it in worker_init_fn or where the module is imported, or keep it in the data set. "
             "Where the order of a set decides (forkserver workers share one hash seed), use sorted().",
         )
-    if method != "fork":
+    if method == "spawn":
         return Cause(
-            "hash",
+            "process",
             "each worker gives another one",
-            f"The order of a set and hash() of texts differ between {method} processes, unless "
-            "PYTHONHASHSEED is set.",
-            "Use sorted() where a set or a listing is turned into numbers (labels, indices), and no hash().",
+            "The item depends on the process: its id, or the order of a set or hash() of a text, which differ "
+            "between spawned processes unless PYTHONHASHSEED is set.",
+            "Let __getitem__ depend on the index alone: no os.getpid() and no hash(), and sorted() where a set "
+            "is turned into numbers (labels, indices).",
         )
     if found.agree:
         return Cause(
