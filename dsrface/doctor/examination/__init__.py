@@ -5,9 +5,7 @@ This process never imports torch and runs no foreign code; each stage has a guar
 
 from __future__ import annotations
 
-import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,39 +14,33 @@ from dsrface import __version__
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.checks import machine
 from dsrface.doctor.checks.installation import worker_threads_check
-from dsrface.doctor.checks.performance import RECOMMEND
 from dsrface.doctor.checks.registry import all_checks
 from dsrface.doctor.checks.registry import run_stage as make
 from dsrface.doctor.checks.resources import Launch
 from dsrface.doctor.examination.budget import Budget
-from dsrface.doctor.examination.endings import UNSAID, proof_failed, survey_failed, with_last_words
+from dsrface.doctor.examination.endings import proof_failed, survey_failed
 from dsrface.doctor.examination.findings import Findings
+from dsrface.doctor.examination.number import Number
 from dsrface.doctor.examination.request import wanted_checks
+from dsrface.doctor.examination.stages import Stages
 from dsrface.doctor.examination.steps import Steps
+from dsrface.doctor.examination.timing import Launching, Timing
 from dsrface.doctor.process import probe
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.report import Finding, Report, in_order
 from dsrface.doctor.report.lessons import lesson
-from dsrface.doctor.sizing.account import COLLATE, account
-from dsrface.doctor.sizing.limits import open_files_limit
-from dsrface.doctor.sizing.loader_model import LoaderFacts, Recommendation, Window
 from dsrface.doctor.sizing.measure import ItemCost
-from dsrface.doctor.sizing.recommend import candidates, launch_check, overlap_cap, recommend
-from dsrface.doctor.sizing.what_if import what_if
+from dsrface.doctor.sizing.recommend import overlap_cap
 from dsrface.doctor.survey.facts import SurveyFacts
-from dsrface.errors import UsageError
 from dsrface.events import CheckDone, Event
-from dsrface.runtime.resources import effective_cores, memory_limit, shm_free_bytes
-from dsrface.runtime.start_methods import available_start_methods, default_start_method
+from dsrface.runtime.resources import effective_cores, memory_limit
+from dsrface.runtime.start_methods import available_start_methods
 
 # Longest time without a sign of life, by step; building a data set may take as long as there is.
 _LOAD_SILENCE_S = 12.0
 _WORKER_SILENCE_S = 5.0
 _PATIENCE = 4.0  # times as long as an item takes
-_LEAST_STAGE_S = 1.5
-_LEAST_SWEEP_S = 3.0
 _LEAST_WORKER_BYTES = 32 << 20
-_SAFE_SHARE = 0.8
 _NEED_TORCH = {"env.torch", "env.torchvision", "env.threads", "env.decoder", "mp.cuda_poison"}
 _ALTERNATIVES = ("forkserver", "spawn")
 
@@ -86,22 +78,19 @@ class _Examination:
         budget: Budget,
     ) -> None:
         self.config = config
-        self.run_stage = run_stage
         self.emit = emit
         self.wanted = wanted_checks(config)
         self.target = target
-        self.method = machine.start_method(config.start_method)[0]
+        self.launching = Launching(machine.start_method(config.start_method)[0])
         self.methods = machine.methods_to_prove(config.start_method)
         self.cores = effective_cores(world_size=config.world_size)
         self.memory = memory_limit()
         self.findings = Findings(self._tell)
         self.budget = budget
         self.steps = Steps(emit, budget, self._planned())
-        self.import_s = 2.0
+        available = self.memory.available_bytes
+        self.stages = Stages(config, target, run_stage, budget, self.steps, available)
         self.torch_version = ""
-        self.has_cuda_build = False
-        self.overlap: dict[str, int] = {}
-        self.is_suspect = False  # something spoke against workers before any was tried
 
     def run(self) -> Report:
         python = (self.target or {}).get("python", {})
@@ -114,7 +103,8 @@ class _Examination:
             if self.config.probe:
                 facts = self._prove(facts, cost)
             self.findings.add(*make("limits", Launch(facts, self.num_workers, self.cores.world_size)))
-            recommendation = self._recommend(facts, cost)
+            number = Number(self.config, self.findings, self.launching, self.cores, self.memory)
+            recommendation = number.recommend(facts, cost, self._timing())
         self._skipped()
         platform = machine.facts(self.config.start_method, self.cores, self.memory)
         return Report(
@@ -127,6 +117,11 @@ class _Examination:
             duration_s=self.budget.spent_s,
             is_strict=self.config.strict,
         )
+
+    def _timing(self) -> Timing | None:
+        if not self.config.probe or "perf.recommend" not in self.wanted:
+            return None
+        return Timing(self.stages, self.steps, self.budget, self.findings, self.launching)
 
     def _planned(self) -> list[str]:
         """Return the steps that this examination should have."""
@@ -151,7 +146,7 @@ class _Examination:
             return None
         request: dict[str, Any] = {
             "stage": "survey",
-            "method": self.method,
+            "method": self.launching.method,
             "methods": self.methods,
             "num_workers": self.num_workers,
             "memory_bytes": self.memory.available_bytes,
@@ -160,16 +155,14 @@ class _Examination:
             "load_s": self.budget.load_s,
             "measure_s": self.budget.measure_s,
         }
-        if self.target is not None:
-            request["target"] = self.target
         silence = max(_WORKER_SILENCE_S, min(_LOAD_SILENCE_S, 0.5 * self.budget.seconds))
         steps = ("load items", "load items again", "measure items", "see which workers get items")
-        outcome = self._stage(request, silence_s=dict.fromkeys(steps, silence))
+        outcome = self.stages.run(request, self.findings, silence_s=dict.fromkeys(steps, silence))
         imported, torch = outcome.last("imported"), outcome.last("torch")
         if imported is not None:
-            self.import_s = imported["import_s"]
+            self.launching.import_s = imported["import_s"]
         if torch is not None:
-            self.torch_version, self.has_cuda_build = torch["version"], bool(torch["cuda"])
+            self.torch_version, self.launching.has_cuda_build = torch["version"], bool(torch["cuda"])
         if outcome.ending != "done":
             self.findings.add(*survey_failed(outcome))
         found = outcome.last("facts")
@@ -188,9 +181,9 @@ class _Examination:
             if self._wants(method):
                 self.steps.begin("prove", f"start workers by {method}")
                 facts = self._prove_method(method, number, facts, cost)
-        if self.findings.against(self.method) is None:
-            self.is_suspect = bool(self.findings.suspicions())
-            self.findings.settle(self.method)
+        if self.findings.against(self.launching.method) is None:
+            self.launching.is_suspect = bool(self.findings.suspicions())
+            self.findings.settle(self.launching.method)
             return facts
         for method in _ALTERNATIVES:
             is_open = method in available_start_methods() and method not in self.methods
@@ -202,7 +195,7 @@ class _Examination:
                 made = trial.get(f"worker.{method}")
                 if made is not None and made.status == "pass" and trial.against(method) is None:
                     self.findings.accept(trial)  # else forgotten: this method was not asked for
-                    self.method = method
+                    self.launching.method = method
                     return proved
         return facts
 
@@ -224,7 +217,6 @@ class _Examination:
         with tempfile.TemporaryDirectory(prefix="dsrface-doctor-") as folder:
             request = {
                 "stage": "prove",
-                "target": self.target,
                 "method": method,
                 "num_workers": number,
                 "item_s": item_s,
@@ -239,7 +231,9 @@ class _Examination:
                 "compare with num_workers=0",
                 f"change the epoch between two passes of {method} workers",
             )
-            outcome = self._stage(request, silence_s=dict.fromkeys(steps, patience), evidence=folder)
+            outcome = self.stages.run(
+                request, self.findings, silence_s=dict.fromkeys(steps, patience), evidence=folder
+            )
             if outcome.ending != "done":
                 self.findings.add(*proof_failed(outcome, method, number, folder))
         notes, rate = outcome.last("notes"), outcome.last("rate")
@@ -247,165 +241,19 @@ class _Examination:
             crowded = worker_threads_check(notes["notes"], self.cores.affinity, cost)
             if crowded is not None:
                 self.findings.add(crowded)
-        if rate is not None and method in (self.method, *_ALTERNATIVES):
-            self.overlap = overlap_cap(cost, rate)
+        if rate is not None and method in (self.launching.method, *_ALTERNATIVES):
+            self.launching.overlap = overlap_cap(cost, rate)
         started = outcome.last("workers")
         if started is None:
             return facts
         worker_bytes = max(started["worker_bytes"], _LEAST_WORKER_BYTES)
         return replace(facts, startup_s=started["startup_s"], worker_bytes=worker_bytes)
 
-    def _recommend(self, found: SurveyFacts, cost: ItemCost) -> dict[str, Any]:
-        facts = self._loader_facts(found, cost)
-        recommendation = recommend(facts)
-        if self.config.workers is not None:
-            self.findings.add(launch_check(facts, self.config.workers))
-        elif self._can_time(facts):
-            settings = candidates(facts)
-            if len(settings) > 1:
-                self.steps.begin("sweep", "time the settings")
-                windows = self._sweep(settings, facts, found.build_s)
-                recommendation = recommend(facts, windows)
-                if not windows:
-                    reason = f"{recommendation.reason}; not timed within --budget {self.config.budget_s:g}"
-                    recommendation = replace(recommendation, reason=reason)
-        recommendation = self._obeying(recommendation, must_be_zero=bool(facts.must_be_zero))
-        summary = (
-            f"{recommendation.flags()} (confidence {recommendation.confidence}): {recommendation.reason}"
-        )
-        self.findings.add(RECOMMEND.finding("info", summary))
-        predictions = what_if(facts, recommendation.measurements, found.parts, kept_pixels=found.kept_pixels)
-        return {
-            **recommendation.to_dict(),
-            **account(cost, found.parts, found.batch_parts),
-            "what_if": [each.to_dict() for each in predictions],
-        }
-
-    def _obeying(self, recommendation: Recommendation, *, must_be_zero: bool) -> Recommendation:
-        """Return the settings with what the findings forbid taken out of them."""
-        context = None
-        if recommendation.num_workers and not must_be_zero and self.method != default_start_method():
-            context = self.method
-        objection = self.findings.against_persistent()
-        persistent = recommendation.persistent_workers and objection is None
-        reason = recommendation.reason
-        if objection is not None and recommendation.num_workers:
-            reason += f"; workers are not kept between epochs: see {objection.id}"
-        return replace(
-            recommendation, multiprocessing_context=context, persistent_workers=persistent, reason=reason
-        )
-
-    def _can_time(self, facts: LoaderFacts) -> bool:
-        """Items that raise would end the timing; what cannot have workers needs none."""
-        is_asked = self.config.probe and "perf.recommend" in self.wanted
-        return is_asked and not facts.must_be_zero and self.findings.failed("ds.items") is None
-
-    def _sweep(self, settings: list[int], facts: LoaderFacts, build_s: float) -> list[Window]:
-        ready_s = self.import_s + build_s
-        until = self.budget.sweep_until(ready_s)
-        if until - time.monotonic() - ready_s < _LEAST_SWEEP_S:
-            return []  # timings in a hurry mislead; the model stands without them
-        request = {
-            "stage": "sweep",
-            "target": self.target,
-            "method": self.method,
-            "batch_size": facts.batch_size,
-            "candidates": settings,
-            "until": until,
-            "consumer_rate": facts.consumer_rate,
-        }
-        outcome = self._stage(request, silence_s={})
-        rates: dict[int, list[float]] = {}
-        for event in outcome.events:
-            if event["event"] == "window":
-                rates.setdefault(event["num_workers"], []).append(event["rate"])
-        return [Window(number, tuple(values)) for number, values in sorted(rates.items())]
-
-    def _loader_facts(self, found: SurveyFacts, cost: ItemCost) -> LoaderFacts:
-        rate = self.config.consumer_rate
-        if self.config.step_ms is not None:
-            rate = found.batch_size * 1e3 / self.config.step_ms
-        caps = dict(self.overlap)
-        if self.findings.failed("ds.iterable_shard"):
-            caps["unsharded stream"] = 1
-        if found.shards is not None:
-            caps["shards"] = found.shards
-        proof = self.findings.get(f"worker.{self.method}")
-        if self.config.probe and proof is not None and proof.status == "skip":
-            caps["not proved"] = 0 if self.is_suspect else self.cores.effective
-        return LoaderFacts(
-            cost=cost,
-            batch_size=found.batch_size,
-            batch_bytes=found.batch_bytes,
-            tensors_per_batch=found.tensors_per_batch,
-            num_items=found.num_items,
-            method=self.method,
-            cores=self.cores,
-            available_bytes=self.memory.available_bytes // self.cores.world_size,
-            shm_free=shm_free_bytes(),
-            open_files=open_files_limit(),
-            consumer_rate=rate,
-            startup_s=found.startup_s,
-            worker_bytes=found.worker_bytes,
-            has_gpu=self._sees_gpu(),
-            must_be_zero=self._obstacle(found),
-            collate_s=found.batch_parts.get(COLLATE, 0.0),
-            extra_caps=caps,
-        )
-
-    def _sees_gpu(self) -> bool:
-        """Whether the launch will have CUDA; asked of the machine, for it is hidden from the processes."""
-        is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-        return self.has_cuda_build and machine.has_gpu() and not is_hidden
-
-    def _obstacle(self, found: SurveyFacts) -> str:
-        """Return why workers cannot be used at all, or an empty text."""
-        network = found.network
-        if network is not None and network.is_on_gpu:
-            return f"{network.path} is on {network.device}, where workers cannot use it"
-        blocked = found.blocks.get(self.method)
-        if blocked:
-            return f"{blocked[0]} cannot be sent to {self.method} workers"
-        check = self.findings.against(self.method) or self.findings.failed("ds.output")
-        return f"no workers until {check.id} passes" if check is not None else ""
-
-    def _stage(
-        self, request: dict[str, Any], *, silence_s: dict[str, float], evidence: str | None = None
-    ) -> Outcome:
-        if self.budget.left_s < _LEAST_STAGE_S:
-            return Outcome(ending="no time")
-        held: list[Finding] = []
-
-        def on_event(event: dict[str, Any]) -> None:
-            self.steps.hear(event)
-            if event["event"] == "check":
-                check = Finding.from_dict(event)
-                if check.data.get("usage"):
-                    raise UsageError(
-                        check.data["message"], id="bad-target", where=check.where, hint=check.fix
-                    )
-                if check.data.get("explained_as") == UNSAID:
-                    held.append(check)  # the log has the cause, and is there in the end
-                else:
-                    self.findings.add(check)
-
-        outcome = self.run_stage(
-            request,
-            timeout_s=self.budget.left_s,
-            silence_s=silence_s,
-            evidence=evidence,
-            memory_limit_bytes=int(_SAFE_SHARE * self.memory.available_bytes),
-            allow_cuda=self.config.allow_cuda,
-            on_event=on_event,
-        )
-        self.findings.add(*(with_last_words(check, outcome.log) for check in held))
-        return outcome
-
     def _skipped(self) -> None:
         """Name the checks that were asked for and not made."""
         made = {check.id for check in self.findings}
         reason = "no data set given" if self.target is None else "not reached"
-        if self.target is not None and self.budget.left_s < _LEAST_STAGE_S:
+        if self.target is not None and self.stages.is_out_of_time:
             reason = f"left out: --budget {self.config.budget_s:g} was spent"
         proofs = {"worker.fork", "worker.spawn", "worker.forkserver"}
         for id in all_checks():

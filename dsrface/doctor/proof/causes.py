@@ -131,10 +131,10 @@ def cause_of_wrong_items(found: Comparison, starts: list[Start], method: str, *,
         return Cause(
             "process",
             "each worker gives another one",
-            "The item depends on the process: its id, or the order of a set or hash() of a text, which differ "
-            "between spawned processes unless PYTHONHASHSEED is set.",
-            "Let __getitem__ depend on the index alone: no os.getpid() and no hash(), and sorted() where a set "
-            "is turned into numbers (labels, indices).",
+            "The item depends on the process: its id, or the order of a set or hash() of a text, which "
+            "differ between spawned processes unless PYTHONHASHSEED is set.",
+            "Let __getitem__ depend on the index alone: no os.getpid() and no hash(), and sorted() where "
+            "a set is turned into numbers (labels, indices).",
         )
     if found.agree:
         return Cause(
