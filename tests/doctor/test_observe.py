@@ -7,6 +7,9 @@ import queue
 import sys
 import threading
 
+import numpy as np
+import pytest
+
 from dsrface.doctor.survey import observe
 from dsrface.doctor.survey.observe import WrittenFiles, changed_contents, changed_scalars, read_state
 
@@ -30,6 +33,29 @@ def test_a_waiting_thread_is_no_state():
     assert changed_contents(before, after) == ["dataset.todo"]
     assert changed_scalars(before, after) == ["dataset.count"]
     assert not [path for path in after.places if "_waiters" in path]
+
+
+def test_a_long_list_is_changed_by_shuffling_and_not_by_filling():
+    data = Rows()
+    data.order, data.cache = list(range(1000)), [None] * 1000
+    before = read_state({"dataset": data})
+    data.order[:2] = data.order[1::-1]
+    data.cache[5] = data
+    assert changed_contents(before, read_state({"dataset": data})) == ["dataset.order"]
+
+
+@pytest.mark.parametrize("limit", [observe._MOST_ARRAY_BYTES, 0])
+def test_a_row_changed_in_place_is_seen_in_a_long_array_and_in_a_file_mapped_for_writing(
+    tmp_path, monkeypatch, limit
+):
+    monkeypatch.setattr(observe, "_MOST_ARRAY_BYTES", limit)
+    data = Rows()
+    data.rows = np.zeros((1000, 4))
+    data.file = np.memmap(tmp_path / "rows", dtype="i4", mode="w+", shape=(1000, 4))
+    before = read_state({"dataset": data})
+    data.rows[0] += 1
+    data.file[999] += 1
+    assert changed_contents(before, read_state({"dataset": data})) == ["dataset.rows", "dataset.file"]
 
 
 def test_only_files_written_while_it_listens_are_counted(tmp_path):

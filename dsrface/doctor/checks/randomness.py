@@ -77,6 +77,9 @@ def _as_workers_draw(proof: Proof) -> Finding | None:
     if draws is None or found is None:
         return None
     data = {"settles": True, "varying": draws.num_varying, **vars(draws)}
+    if survey.get("counters") and (draws.num_varying or found.by_clock):
+        text = f"see ds.state: {survey['counters'][0]} is changed by every item"
+        return GENERATORS.finding("skip", text, data=data)
     if found.by_clock:
         return GENERATORS.finding(
             "warn",
@@ -85,9 +88,6 @@ def _as_workers_draw(proof: Proof) -> Finding | None:
             fix=f"Draw from the worker's own generator instead of a time. {_SEED_FIX}",
             data=data,
         )
-    if survey.get("counters") and draws.num_varying:
-        text = f"see ds.state: {survey['counters'][0]} is changed by every item"
-        return GENERATORS.finding("skip", text, data=data)
     if draws.equal_workers or draws.equal_starts:
         return _repeats(draws, proof.target, survey, data)
     if not draws.num_varying:

@@ -33,6 +33,7 @@ from dsrface.runtime.user_code import is_ordinary, is_users
 _MOST_PATHS = 4000
 _DEEPEST = 5
 _FEW = 64
+_LONG = 200_000  # to hash that many entries takes some 50 ms
 _SAMPLED = 32  # of a longer list: where it is as long as the data set, those of the items that are loaded
 _MOST_ARRAY_BYTES = 64 << 20
 _SHARED = "/dev/shm"  # noqa: S108 - where POSIX shared memory is
@@ -99,6 +100,7 @@ class Reading:
         values: Scalars by path.
         lengths: Lengths of containers by path, and of caches (`functools.lru_cache`).
         contents: Hash of short containers and of arrays by path; what changes in place shows here.
+        orders: Hash of the entries of longer lists by path, as they stand and sorted.
         iterators: Paths of members that are iterators, which every item may advance.
         unbounded: Caches without a bound.
         generators: Hash of the state of each generator by path.
@@ -113,6 +115,7 @@ class Reading:
     values: dict[str, Any] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
     contents: dict[str, str] = field(default_factory=dict)
+    orders: dict[str, tuple[int, int]] = field(default_factory=dict)
     iterators: list[str] = field(default_factory=list)
     unbounded: list[str] = field(default_factory=list)
     generators: dict[str, str] = field(default_factory=dict)
@@ -139,6 +142,9 @@ def read_state(roots: Mapping[str, Any]) -> Reading:
             reading.places[path] = place
             if len(value) <= _FEW:
                 reading.contents[path] = fingerprint(list(map(id, value)))
+            elif isinstance(value, list) and len(value) <= _LONG:
+                entries = list(map(id, value))
+                reading.orders[path] = hash(tuple(entries)), hash(tuple(sorted(entries)))
         elif is_generator(value):
             reading.generators[path] = _state(value)
         elif callable(getattr(value, "cache_info", None)):
@@ -147,9 +153,8 @@ def read_state(roots: Mapping[str, Any]) -> Reading:
                 reading.unbounded.append(f"{path} (its cache)")
         elif _is_array(value):
             array_bytes += tensor_sizes(value)[0]
-            if array_bytes <= _MOST_ARRAY_BYTES:
-                reading.contents[path] = fingerprint(value)
-                reading.places[path] = place
+            reading.contents[path] = fingerprint(value if array_bytes <= _MOST_ARRAY_BYTES else _rows(value))
+            reading.places[path] = place
         elif hasattr(value, "__next__") and not hasattr(value, "fileno"):
             reading.iterators.append(path)
     reading.descriptors = len(open_descriptors())
@@ -176,7 +181,12 @@ def changed_contents(before: Reading, after: Reading) -> list[str]:
         if before.contents.get(path, digest) != digest
         and after.lengths.get(path, 0) <= before.lengths.get(path, 0)
     ]
-    return list(dict.fromkeys([*shorter, *other]))
+    shuffled = [
+        path
+        for path, (order, entries) in after.orders.items()
+        if before.orders.get(path, (order, entries)) != (order, entries) and before.orders[path][1] == entries
+    ]
+    return list(dict.fromkeys([*shorter, *other, *shuffled]))
 
 
 def growing(before: Reading, after: Reading) -> dict[str, int]:
@@ -250,8 +260,13 @@ def _is_array(value: Any) -> bool:
         not issubclass(type(value), type)
         and hasattr(value, "__array_interface__")
         and hasattr(value, "tobytes")
-        and type(value).__name__ != "memmap"
+        and not (type(value).__name__ == "memmap" and not value.flags.writeable)
     )
+
+
+def _rows(array: Any) -> list[Any]:
+    """Return the rows that belong to the items that are loaded, where there is a row for each item."""
+    return [array[index] for index in spread_indices(len(array), _SAMPLED)]
 
 
 def memory_bytes() -> int:
