@@ -387,5 +387,5 @@ def _tar(item: TarAtFar) -> str:
     return ("~" if item.support == "weak" else "") + _figure(item.tar, 100, 1)
 
 
-def _short_sha(entry: dict[str, str]) -> str:
+def _short_sha(entry: Mapping[str, str]) -> str:
     return f", sha256 {entry['sha256'][:12]}" if "sha256" in entry else ""
