@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from dsrface.config.sources import resolve
 from dsrface.errors import DsrfaceError, MachineError
+from tests.faults.injector import in_child
 
 TRAINING = {
     "vlr_size": 16,
@@ -31,11 +36,15 @@ class Command:
         name: The command.
         flags: Its settings; a path below `out` is made absolute.
         result: What must be equal in the end, whatever happened in between.
+        arrange: Puts into the folder what the command finds there.
+        within: Surrounds the command, such as with stand-ins for its parts.
     """
 
     name: str
     flags: dict[str, Any]
     result: Callable[[Path], Any]
+    arrange: Callable[[Path], object] = lambda out: None
+    within: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def run(self, out: Path, *, flag: str = "") -> int:
         """Run it; errors of ours give their exit code."""
@@ -51,14 +60,10 @@ class Command:
         if flag:  # what an earlier attempt's message has named
             values[flag] = True
         module = importlib.import_module(f"dsrface.commands.{self.name.replace('-', '_')}")
+        config = resolve(schema_of(self.name), flags=values).config
         try:
-            return int(
-                getattr(
-                    module.run(resolve(schema_of(self.name), flags=values).config, emit=_ignore),
-                    "exit_code",
-                    0,
-                )
-            )
+            with self.within():
+                return int(getattr(module.run(config, emit=_ignore), "exit_code", 0))
         except OSError as error:
             if error.errno is None:
                 raise
@@ -66,6 +71,10 @@ class Command:
         except DsrfaceError as error:
             (out / "said.json").write_text(json.dumps(error.as_dict()))
             return error.exit_code
+
+    def make(self, out: Path) -> None:
+        """Run it in a process of its own, which may change the folder; it must end well."""
+        assert in_child(lambda: self.run(out), out / "log.txt") == 0, self.name
 
 
 def commands(inputs: Path) -> list[Command]:
@@ -138,18 +147,82 @@ def commands(inputs: Path) -> list[Command]:
             {"source": dsr, "out": "out/x.safetensors"},
             lambda out: digest(out / "x.safetensors"),
         ),
+        *_of_people(inputs),
+        Command(
+            "cache",
+            {"action": "gc", "path": "out/sr"},
+            lambda out: tree(out / "sr"),
+            arrange=lambda out: _leave_garbage(inputs / "sr", out / "sr"),
+        ),
+        Command("demo", {"out": "out/demo"}, lambda out: tree(out / "demo"), within=_parts_of_the_demo),
     ]
+
+
+def _of_people(inputs: Path) -> list[Command]:
+    """Return the commands that know people, with aligned faces and no detector."""
+    faces, people = inputs / "data/train/hr_images", inputs / "people.npz"
+    networks = {"weights": inputs / "recogniser.safetensors", "device": "cpu"}
+    enrol = {"gallery": faces, "threshold": 0.5, "align": "none", **networks}
+    return [
+        Command(
+            "embed",
+            {"images": faces, "out": "out/e.npz", "workers": 0, **networks},
+            lambda out: digest(out / "e.npz"),
+        ),
+        Command("enrol", {"out": "out/people.npz", **enrol}, lambda out: digest(out / "people.npz")),
+        Command(
+            "identify",
+            {"photos": faces, "gallery": people, "sheet": "out/s.png", "align": "none", "device": "cpu"},
+            lambda out: digest(out / "s.png"),
+            arrange=lambda _: (
+                people.exists() or Command("enrol", {"out": people, **enrol}, digest).make(inputs)
+            ),
+        ),
+    ]
+
+
+def _leave_garbage(cache: Path, copy: Path) -> None:
+    """Copy a cache, with files in it as a killed run leaves them."""
+    shutil.copytree(cache, copy)
+    for number in range(90, 95):
+        (copy / f"shard-{number:05d}.u8").write_bytes(b"left")
+
+
+@contextmanager
+def _parts_of_the_demo() -> Iterator[None]:
+    """Let the demo draw few faces, and its parts, each of them tried by itself, only leave a file."""
+    import dsrface.commands.demo as demo
+
+    def part(demo: Any, module: Any, schema: Any, flags: dict[str, Any], **_: Any) -> Any:
+        del demo, module, schema
+        if place := flags.get("run") or flags.get("out"):
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "made.txt").touch()
+        return SimpleNamespace(report=SimpleNamespace(checks=[]), location="")
+
+    def draw(folder: Path, **_: Any) -> None:
+        draw_dataset(folder, num_persons=3, images_per_person=2, seed=0)
+
+    draw_dataset = demo.draw_dataset
+    with (
+        patch.object(demo, "draw_dataset", draw),
+        patch.object(demo._Demo, "_part", part),
+    ):
+        yield
 
 
 def make_inputs(folder: Path) -> None:
     """Draw photos and a data set, and write a DSR."""
     from dsrface.data.synthetic.photo_folder import draw_dataset
     from tests.commands.conftest import make_data
-    from tests.commands.networks import write_dsr
+    from tests.commands.networks import write_dsr, write_recogniser
 
     draw_dataset(folder / "photos", num_persons=6, images_per_person=2, seed=1)
     make_data(folder / "data", persons=(3, 2, 2), images=3)
     write_dsr(folder / "dsr.safetensors", tail=0.01)
+    write_recogniser(folder / "recogniser.safetensors", seed=0)
+    [precompute] = (item for item in commands(folder) if item.flags.get("output") == "out/sr")
+    precompute.make(folder)  # a cache
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -96,4 +96,5 @@ class Trial:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         (self.folder / "log.txt").unlink(missing_ok=True)
+        self.command.arrange(out)
         return out

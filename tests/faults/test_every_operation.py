@@ -10,8 +10,16 @@ import pytest
 from tests.faults.commands import commands, make_inputs
 from tests.faults.every_operation import Trial
 
-FAULTS = 5
-NAMES = ("prepare", "train-dsr", "finetune", "precompute", "precompute png", "evaluate", "export")
+# In the order of `commands`; those that write one file, or whose parts are tried by themselves, need few.
+FAULTS = {
+    **dict.fromkeys(("prepare", "train-dsr", "finetune", "precompute", "precompute png", "evaluate"), 5),
+    "export": 3,
+    "embed": 1,
+    "enrol": 1,
+    "identify": 1,
+    "cache": 2,
+    "demo": 1,
+}
 SLOW = ("train-dsr", "finetune", "evaluate")
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -25,10 +33,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NAMES]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in FAULTS]
 )
 def test_a_broken_operation_is_no_dead_end(inputs: Path, tmp_path: Path, name: str) -> None:
-    trial = Trial(commands(inputs)[NAMES.index(name)], tmp_path)
-    assert trial.num_operations > 5
-    broken = [trial.break_at(kind, at) for kind, at in trial.points(FAULTS, seed=0)]
+    trial = Trial(commands(inputs)[list(FAULTS).index(name)], tmp_path)
+    assert trial.num_operations > 1
+    broken = [trial.break_at(kind, at) for kind, at in trial.points(FAULTS[name], seed=0)]
     assert [item for item in broken if item.problem] == []

@@ -27,7 +27,7 @@ from dsrface.data.folders import outputs_folder
 from dsrface.data.synthetic.photo_folder import draw_dataset
 from dsrface.errors import RunError
 from dsrface.events import Emit, Note, Progress
-from dsrface.runtime.files import read_json, replace, write_json
+from dsrface.runtime.files import read_json, remove_half_written, replace, write_json
 from dsrface.runtime.versions import require
 
 PLUMBING = "Drawn faces prove the plumbing, not accuracy: no figure here says anything about real people."
@@ -113,6 +113,7 @@ class _Demo:
             RunError: neither.
         """
         marker = self.out / _MARKER
+        remove_half_written(self.out, _MARKER)
         wanted = self.config.model_dump(mode="json", exclude={"out", "device"})
         if marker.exists():
             if read_json(marker) != wanted:

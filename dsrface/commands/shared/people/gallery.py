@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsrface.errors import RunError
-from dsrface.runtime.files import atomic_writer
+from dsrface.runtime.files import atomic_writer, remove_half_written
 
 _SCHEMA = 1
 
@@ -85,6 +85,7 @@ def gather_people(
 
 def write_gallery(path: Path, gallery: Gallery) -> None:
     """Write a file that `np.load` opens without pickle."""
+    remove_half_written(path.parent, path.name)
     with atomic_writer(path) as handle:
         np.savez(
             handle,

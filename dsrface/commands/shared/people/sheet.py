@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dsrface.data.decode import ImageU8, write_png
+from dsrface.runtime.files import remove_half_written
 
 _SIDE_PX, _TEXT_PX, _GAP_PX = 112, 14, 6
 _LETTERS = 18  # that fit below a face
@@ -46,4 +47,5 @@ def write_sheet(path: Path, rows: Sequence[Sequence[Tile]]) -> None:
             sheet.paste(shown, corner)
             text = tile.text.encode("ascii", "replace").decode("ascii")[:_LETTERS]
             draw.text((corner[0], corner[1] + _SIDE_PX + 1), text, fill="black")
+    remove_half_written(path.parent, path.name)
     write_png(path, np.asarray(sheet))
