@@ -8,7 +8,9 @@ import re
 import sys
 import sysconfig
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from types import FunctionType
 
 _INSTALLED = re.compile(r"[/\\](?:site-packages|dist-packages|lib(?:64)?[/\\]python\d+\.\d+)[/\\]")
 _STANDARD_LIBRARY = str(Path(sysconfig.get_path("stdlib")))  # on Windows its name says nothing
@@ -28,6 +30,22 @@ def is_users(file: str) -> bool:
     if is_compiled and path.parts[0].removesuffix(".py") in sys.stdlib_module_names:
         return False  # an embedded Python (Windows) has its library compiled, with names of no folder
     return not any(path.is_relative_to(folder) for folder in (_STANDARD_LIBRARY, _OWN))
+
+
+def is_users_namespace(names: Mapping[str, object]) -> bool:
+    """Return whether a module with these names is the user's; that of a notebook or a prompt has no file."""
+    file = names.get("__file__")
+    return is_users(str(file)) if file else names.get("__name__") == "__main__"
+
+
+def is_users_module(module: object) -> bool:
+    """Return whether a module is the user's."""
+    return is_users_namespace(getattr(module, "__dict__", {}))
+
+
+def is_users_definition(value: type | FunctionType) -> bool:
+    """Return whether a class or a function is defined in a module of the user's."""
+    return is_users_module(sys.modules.get(value.__module__ or ""))
 
 
 def raised_by_us(error: BaseException) -> bool:

@@ -24,15 +24,15 @@ def _unchanged_path(monkeypatch):
 @pytest.fixture(autouse=True)
 def _other_tests_are_not_the_users(request, monkeypatch):
     """Leave other tests out of what is walked: no examined process has them, and it takes seconds."""
-    from dsrface.doctor.proof import seeding
+    known = user_code.is_users
 
     def is_users(file: str) -> bool:
         path = Path(file)
         is_specimen = path.parent == request.path.parent and not path.name.startswith(("test_", "conftest"))
         is_own = path == request.path and path.name not in SPECIMENS_ELSEWHERE
-        return user_code.is_users(file) and (is_specimen or is_own or not path.is_relative_to(TESTS))
+        return known(file) and (is_specimen or is_own or not path.is_relative_to(TESTS))
 
-    monkeypatch.setattr(seeding, "is_users", functools.cache(is_users))
+    monkeypatch.setattr(user_code, "is_users", functools.cache(is_users))
 
 
 def pytest_collection_modifyitems(items):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -17,6 +19,7 @@ from dsrface.doctor.proof.owners import owner_of_descriptor
 from dsrface.doctor.proof.variables import module_variables
 from dsrface.doctor.survey.code_facts import read_by_items
 from dsrface.doctor.trace.kinds import handle_kind
+from dsrface.doctor.trace.pickling import trace
 
 
 def test_a_position_that_moved_before_an_item_raised_is_known(tmp_path):
@@ -87,3 +90,17 @@ def test_a_child_process_is_a_handle_only_where_something_is_written_to_it_or_re
         assert handle_kind(spoken_to.stdin) == "pipe"
     with subprocess.Popen([sys.executable, "-c", ""]) as alone:
         assert handle_kind(alone) == ""
+
+
+class Executor:
+    def __init__(self):
+        self.pool = ThreadPoolExecutor(1)
+
+
+def test_what_a_library_keeps_inside_its_object_is_placed_where_the_user_keeps_that():
+    unpicklable = trace({"dataset": Executor()}).unpicklable
+    line = inspect.getsourcelines(Executor)[1] + 2
+    assert unpicklable
+    for member in unpicklable:
+        assert member.path.startswith("dataset.pool._")
+        assert member.source.endswith(f"test_evidence.py:{line}")

@@ -13,7 +13,7 @@ from dsrface.doctor.report import Finding
 from dsrface.doctor.trace.kinds import repeats_in_workers
 from dsrface.runtime.start_methods import METHODS
 from dsrface.runtime.text import count_text
-from dsrface.runtime.user_code import is_ordinary, is_users, short_path
+from dsrface.runtime.user_code import is_ordinary, is_users_module, short_path
 
 if TYPE_CHECKING:
     from dsrface.doctor.proof.draws import Draws
@@ -54,7 +54,7 @@ def _generators(trace: Trace, dataset_class: type, methods: Sequence[str]) -> Fi
 
 def _module_generators(module: ModuleType) -> list[str]:
     """Return the random generators at the top of the user's module that its functions draw from."""
-    if not is_users(str(getattr(module, "__file__", None) or "")):
+    if not is_users_module(module):
         return []
     used = {name for code in _codes(module) for name in code.co_names}
     return [

@@ -19,7 +19,7 @@ from dsrface.doctor.proof.evidence import Owner
 from dsrface.doctor.proof.seeding import users_modules
 from dsrface.doctor.trace.kinds import handle_kind
 from dsrface.doctor.trace.paths import class_line, locate, step_to
-from dsrface.runtime.user_code import is_ordinary, is_users
+from dsrface.runtime.user_code import is_ordinary, is_users_definition
 
 _MOST_OBJECTS = 200_000
 _LONG = 10_000
@@ -91,7 +91,7 @@ def _users_line(chain: list[tuple[str, Any]]) -> str:
     """Return `file:line` where the user's own class keeps what holds the handle, however deep."""
     for (path, owner), (below, value) in reversed(list(zip(chain, chain[1:]))):
         name = re.match(r"\.(\w+)", below[len(path) :])
-        if name and not isinstance(owner, type) and _is_users_code(type(owner)):
+        if name and not isinstance(owner, type) and is_users_definition(type(owner)):
             return locate(owner, name.group(1), value)
     return ""
 
@@ -127,15 +127,8 @@ def _is_entered(value: Any) -> bool:
     if isinstance(value, ModuleType) or (isinstance(value, dict) and "__builtins__" in value):
         return False
     if isinstance(value, (type, FunctionType)):
-        return _is_users_code(value)
+        return is_users_definition(value)
     return True
-
-
-def _is_users_code(value: Any) -> bool:
-    import sys
-
-    module = sys.modules.get(value.__module__ or "")
-    return is_users(str(getattr(module, "__file__", None) or ""))
 
 
 def _parts(value: Any) -> list[Any]:

@@ -18,7 +18,12 @@ from typing import Any
 
 import torch
 
-from dsrface.runtime.user_code import is_ordinary, is_users
+from dsrface.runtime.user_code import (
+    is_ordinary,
+    is_users_definition,
+    is_users_module,
+    is_users_namespace,
+)
 
 STREAM_KEY = "stream"  # items of a stream have no keys: all are loaded under this one
 _MOST_OBJECTS = 10_000  # a tenth of a second
@@ -157,7 +162,7 @@ def users_modules() -> list[ModuleType]:
         module
         for module in list(sys.modules.values())
         if isinstance(module, ModuleType)  # type: ignore[redundant-expr]  # any object may stand there
-        and is_users(str(getattr(module, "__file__", None) or ""))
+        and is_users_module(module)
         and not module.__name__.startswith("torch.")  # torch.ops names no file that exists
     ]
 
@@ -166,8 +171,7 @@ def _is_entered(value: Any) -> bool:
     if isinstance(value, ModuleType):
         return False
     if isinstance(value, dict) and "__builtins__" in value:
-        return is_users(str(value.get("__file__") or ""))
+        return is_users_namespace(value)
     if isinstance(value, (type, FunctionType)):
-        module = sys.modules.get(value.__module__ or "")
-        return is_users(str(getattr(module, "__file__", None) or ""))
+        return is_users_definition(value)
     return True

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dis
-import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
 from types import FunctionType
 from typing import Any
 
 from dsrface.doctor.trace.paths import locate
-from dsrface.runtime.user_code import is_ordinary, is_users
+from dsrface.runtime.user_code import is_ordinary, is_users_definition
 
 _READERS = ("__getitem__", "__getitems__", "__iter__", "__next__", "__call__", "forward")
 _MAKERS = ("__init__", "__new__", "__setstate__", "__post_init__", "setup", *_READERS)
@@ -28,7 +27,7 @@ def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
     for path, owner in _objects(roots):
         if callable(getattr(type(owner), "set_epoch", None)):
             methods.append(f"{path}.set_epoch")
-        elif _is_ours(type(owner)):
+        elif is_users_definition(type(owner)):
             read, called = _reached(type(owner), _READERS)
             _, made = _reached(type(owner), _MAKERS)
             set_later = _stored_by(type(owner), without=called | made)
@@ -45,7 +44,7 @@ def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
 
 def read_by_items(roots: Mapping[str, Any]) -> set[str]:
     """Return the names of the attributes that loading an item reads, as far as the user's classes show it."""
-    owners = (owner for _, owner in _objects(roots) if _is_ours(type(owner)))
+    owners = (owner for _, owner in _objects(roots) if is_users_definition(type(owner)))
     return {name for owner in owners for name in _reached(type(owner), _READERS)[0]}
 
 
@@ -54,7 +53,7 @@ def finalizers(roots: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     found, removing = [], []
     for path, owner in _objects(roots):
         method = getattr(type(owner), "__del__", None)
-        if isinstance(method, FunctionType) and _is_ours(type(owner)):
+        if isinstance(method, FunctionType) and is_users_definition(type(owner)):
             place = f"{path}.__del__ ({locate(owner, '__del__', method)})"
             found.append(place)
             names = _reached(type(owner), ("__del__",))[0] | set(method.__code__.co_names)
@@ -77,11 +76,6 @@ def _objects(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             queue.extend((f"{path}.{name}", value) for name, value in list(vars(owner).items()))
         elif isinstance(owner, (list, tuple)) and len(owner) < 100:
             queue.extend((f"{path}[{number}]", value) for number, value in enumerate(owner))
-
-
-def _is_ours(cls: type) -> bool:
-    module = sys.modules.get(cls.__module__)
-    return cls.__module__ == "__main__" or is_users(str(getattr(module, "__file__", None) or ""))
 
 
 def _reached(cls: type, names: tuple[str, ...]) -> tuple[set[str], set[str]]:

@@ -28,7 +28,7 @@ from dsrface.doctor.proof.handles import open_descriptors
 from dsrface.doctor.proof.seeding import is_generator, users_modules
 from dsrface.doctor.sizing.measure import spread_indices
 from dsrface.doctor.sizing.memory import tensor_sizes
-from dsrface.runtime.user_code import is_ordinary, is_users
+from dsrface.runtime.user_code import is_ordinary, is_users_module
 
 _MOST_PATHS = 4000
 _DEEPEST = 5
@@ -352,7 +352,7 @@ def _class_entries(owner: Any) -> Iterator[tuple[str, Any]]:
     """Yield the mutable attributes and counters of the owner's class, and its cached methods."""
     for cls in type(owner).__mro__[:-1]:
         module = sys.modules.get(cls.__module__)
-        if not is_users(str(getattr(module, "__file__", None) or "")):
+        if not is_users_module(module):
             continue
         for name, value in list(vars(cls).items()):
             if not is_ordinary(value):

@@ -9,7 +9,7 @@ import linecache
 import re
 from typing import Any
 
-from dsrface.runtime.user_code import short_path
+from dsrface.runtime.user_code import is_users_definition, short_path
 
 _HIDDEN = re.compile(r"\._(?:modules|parameters|buffers)\[(?:'([^']*)'|(\d+))\]")
 _lines: dict[tuple[Any, str | None], str] = {}
@@ -17,7 +17,8 @@ _FUNCTION_PARTS = ("func", "args", "keywords", "default_factory", "__func__", "_
 
 
 def render(root: str, stack: list[Any]) -> tuple[str, Any, str]:
-    """Return the path of the stack's last object, and the last owner and attribute name on the way to it.
+    """Return the path of the stack's last object, and the owner and attribute name on the way to it: the last
+    of the user's own classes, for a line in a library says little, or else the last of all.
 
     The pickler also passes through objects that no path can name (a state dict, the tuple of a reducer); they
     are transparent: what comes below is looked for in the last owner first, then in them.
@@ -41,7 +42,8 @@ def render(root: str, stack: list[Any]) -> tuple[str, Any, str]:
                 owner = obj if not isinstance(obj, type) else owner
             continue
         path += step
-        if step.startswith(".") and not isinstance(owner, tuple):
+        is_attribute = step.startswith(".") and not isinstance(owner, tuple)
+        if is_attribute and (is_users_definition(type(owner)) or not is_users_definition(type(holder))):
             holder, name = owner, step[1:]
         owner, via = obj, None
     return _HIDDEN.sub(lambda match: f".{match.group(1) or match.group(2)}", path), holder, name
