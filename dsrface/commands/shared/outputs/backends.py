@@ -81,14 +81,27 @@ def choose(
 
     if config.backend != AUTO:
         return build(config.backend, loaded, device, sample)
+    running = None
+    with ranks.fail_together():
+        if ranks.is_main:
+            running = _chosen(config, loaded, device, jobs, sample, emit)
+    name = ranks.share(None if running is None else running.name)
+    return running or build(name, loaded, device, sample)
+
+
+def _chosen(
+    config: PrecomputeConfig,
+    loaded: LoadedModel,
+    device: Device,
+    jobs: Sequence[Job],
+    sample: Sample,
+    emit: Emit,
+) -> Running:
     begun = None if config.force else begun_with(job.outputs_dir for job in jobs)
-    if begun is not None and config.amp == AUTO and device.kind == "cpu":
+    if begun is not None and config.amp == AUTO and device.kind == "cpu" and _is_own(loaded):
         return build(begun, loaded, device, sample)
-    if not ranks.is_main:
-        return build(ranks.share(None), loaded, device, sample)
     num_images = sum(len(job.names) for job in jobs) * config.variants
     running, reason = fastest(loaded, device, sample, num_images=num_images)
-    ranks.share(running.name)
     emit(Note(f"backend: {reason}"))
     return running
 
