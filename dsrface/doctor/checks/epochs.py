@@ -31,8 +31,7 @@ def _as_workers_see(proof: Proof) -> Finding | None:
         "first",
         where=name,
         matters="Two passes by the same workers, with the epoch changed in between, gave the same items; "
-        "this "
-        "process gives others. A worker works on its own copy of the data set.",
+        "this process gives others. A worker works on its own copy of the data set.",
         fix="Keep persistent_workers=False; or hold the epoch in shared memory: "
         "self.epoch = torch.zeros((), dtype=torch.int64).share_memory_(), set with fill_().",
         data={"settles": True, "setters": list(setters), "blocks_persistent": True},

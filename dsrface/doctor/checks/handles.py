@@ -88,9 +88,8 @@ def _as_workers_show(proof: Proof) -> Finding | None:
             "were read",
             where="\n".join(f"{h['path']} ({h.get('source', '')})" for h in handles[:_SHOWN]),
             matters="It reads without the shared position (memory map, pread, HDF5, LMDB), which is right "
-            "here. "
-            "HDF5 and LMDB do not promise it across a fork: opening at first use in the worker is safe by "
-            "contract.",
+            "here. HDF5 and LMDB do not promise it across a fork: opening at first use in the worker is "
+            "safe by contract.",
             data=data,
         )
     summary = f"no file that was open before the fork moves while {count_text(items, 'item')} are read"
@@ -133,8 +132,7 @@ def shared(moved: Mapping[int, str], holders: Mapping[int, Owner | None], items:
         f"{what} is an open {kind} handle whose position all forked workers share, and they move it",
         where="\n".join(lines[:_SHOWN]),
         matters="A worker reads where another one has just sought: wrong items now and then, without any "
-        "error. "
-        f"Seen in a worker by watching the position while {count_text(items, 'item')} were read.",
+        f"error. Seen in a worker by watching the position while {count_text(items, 'item')} were read.",
         fix="\n".join(dict.fromkeys(advice)),
         data={
             "settles": True,

@@ -79,9 +79,8 @@ def _what_a_worker_does(failure: Mapping[str, Any]) -> str:
         return _SILENT_END
     if not failure["travels"]:
         return (
-            f"A worker that meets such an item ends the epoch; {failure['type']} cannot be pickled, so with "
-            "workers "
-            "the loader waits for ever instead of raising it."
+            f"A worker that meets such an item ends the epoch; {failure['type']} cannot be pickled, so "
+            "with workers the loader waits for ever instead of raising it."
         )
     return "A worker that meets such an item ends the epoch."
 

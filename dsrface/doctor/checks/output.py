@@ -56,9 +56,8 @@ def _output(seen: Loading) -> Finding | None:
             where=places(found.grads),
             matters="With num_workers=0 it goes unnoticed and keeps the whole graph alive; "
             "in a worker collating raises.",
-            fix="Call the network under torch.no_grad() and .detach() what you return; better, leave "
-            "it out "
-            "of the data set and run it on the batch.",
+            fix="Call the network under torch.no_grad() and .detach() what you return; better, leave it "
+            "out of the data set and run it on the batch.",
             data=data,
         )
     if found.device:
@@ -77,8 +76,7 @@ def _not_collated(error: Exception, items: list[Any]) -> Finding:
     if any(item is None for item in items):
         fix = (
             "Some items are None: return a sample on every path of __getitem__, or give the loader a "
-            "collate_fn "
-            "that leaves None out."
+            "collate_fn that leaves None out."
         )
     elif any(type(item).__module__.startswith("torch_geometric") for item in items):
         fix = "Graphs need their own loader: torch_geometric.loader.DataLoader; name that as the target."

@@ -38,9 +38,8 @@ def _shards(proof: Proof) -> Finding | None:
             "fail",
             "a second pass over the stream delivers nothing",
             matters="It is its own iterator and keeps its position: every epoch after the first is empty.",
-            fix="Let __iter__ return a new iterator each time (write it as a generator function), and keep "
-            "the "
-            "position in there.",
+            fix="Let __iter__ return a new iterator each time (write it as a generator function), and "
+            "keep the position in there.",
             data={**data, "blocks": METHODS},
         )
     if found.num_alone and found.num_shared < (1 - _A_FEW) * found.num_alone:

@@ -31,11 +31,9 @@ def _finalizers(subject: Subject) -> Finding:
         f"{removing[0].partition(' ')[0]} removes files when the object is destroyed",
         where="\n".join(removing),
         matters="A worker that is not forked has a copy of the data set, which is destroyed when the "
-        "worker ends: "
-        "after the first epoch the files are gone. No worker was started so, to keep them.",
+        "worker ends: after the first epoch the files are gone. No worker was started so, to keep them.",
         fix="Act only in the process that made the files: remember os.getpid() in __init__, compare in "
-        "__del__; "
-        "or clean up in the main program, e.g. with tempfile.TemporaryDirectory.",
+        "__del__; or clean up in the main program, e.g. with tempfile.TemporaryDirectory.",
         data={"members": list(removing), "blocks": ["spawn", "forkserver"]},
     )
 

@@ -114,8 +114,7 @@ def _containers(passes: Passes, num_items: int | None, num_workers: int, memory_
         f"{path} keeps what was loaded: {size_text(entry)} an item, {size_text(epoch)} an epoch and process",
         where=path,
         matters=f"Every worker fills a cache of its own: {size_text(epoch * workers)} for {workers} "
-        "workers, lost "
-        "at the end of an epoch unless workers are persistent.",
+        "workers, lost at the end of an epoch unless workers are persistent.",
         fix="Fill it before workers start (forked workers share it), keep it in shared tensors, or bound it.",
     )
 

@@ -154,8 +154,7 @@ _EXCEPTION = re.compile(
 )
 _FIND_THE_MODULE = (
     "Import the class from a module that workers find too: installed, or in a folder on PYTHONPATH; not "
-    "from a "
-    "file that was loaded by its path."
+    "from a file that was loaded by its path."
 )
 _START_FIX = "Correct the line above: a worker runs it when it unpickles the data set or imports its modules."
 _START_FIXES = {

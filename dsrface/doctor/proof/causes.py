@@ -49,8 +49,7 @@ def cause_of_exception(error: Mapping[str, Any], method: str, *, num_moved: int)
             "",
             "A worker is a daemonic process, and those may not start processes of their own.",
             "No multiprocessing.Pool or Process in __getitem__: the workers are the pool. Do the work in "
-            "the item "
-            "itself, or with threads, and raise num_workers.",
+            "the item itself, or with threads, and raise num_workers.",
         )
     if num_moved:
         return Cause(
@@ -81,9 +80,8 @@ def cause_of_exception(error: Mapping[str, Any], method: str, *, num_moved: int)
             "state",
             "",
             f"A {method} worker starts fresh and imports the modules again: what the main program has set "
-            "since "
-            "is not there (module variables, flags of libraries such as PIL.ImageFile.LOAD_TRUNCATED_IMAGES, "
-            "os.chdir, registered classes).",
+            "since is not there (module variables, flags of libraries such as "
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES, os.chdir, registered classes).",
             "Set it in worker_init_fn or where the module is imported, or keep it as an attribute of the "
             "data set.",
         )
@@ -91,8 +89,7 @@ def cause_of_exception(error: Mapping[str, Any], method: str, *, num_moved: int)
         "inherited",
         "",
         "The item loads in this process: the worker fails on what it inherited (an open file, a "
-        "connection, a lock, "
-        "a thread that does not exist there).",
+        "connection, a lock, a thread that does not exist there).",
         f"Make it at first use in the worker, keyed by os.getpid(), or {_FORKSERVER}.",
     )
 
@@ -113,8 +110,7 @@ def cause_of_wrong_items(found: Comparison, starts: list[Start], method: str, *,
             "variable",
             f"{variable} has another value in a worker",
             f"A {method} worker imports the module again and finds the value of the import, not the one "
-            "that was "
-            "set later.",
+            "that was set later.",
             "Set it in worker_init_fn, or keep the value as an attribute of the data set.",
             where=variable,
         )
@@ -149,8 +145,7 @@ def cause_of_wrong_items(found: Comparison, starts: list[Start], method: str, *,
         "each worker gives another one",
         "The item depends on the process (its id, an object that forked copies share), or workers race.",
         "Let __getitem__ depend on the index alone. Open files, connections and shared buffers at first "
-        "use in "
-        "the worker, keyed by os.getpid().",
+        "use in the worker, keyed by os.getpid().",
     )
 
 
