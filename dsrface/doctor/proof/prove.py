@@ -1,10 +1,9 @@
 """The proof: real workers, started twice, load the loader's own keys; this process loads them too.
 
 Each start hands the same batches to other workers. The first two batches of every worker are one and the
-same,
-loaded with the generators as the worker has them: they show who draws what. All others are loaded with the
-generators set by key, so that they can be compared. This process reads last, because a handle that is opened
-at first use must not be open here when workers are forked.
+same, loaded with the generators as the worker has them: they show who draws what. All others are loaded with
+the generators set by key, so that they can be compared. This process reads last, because a handle that is
+opened at first use must not be open here when workers are forked.
 """
 
 from __future__ import annotations

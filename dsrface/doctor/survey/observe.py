@@ -1,9 +1,8 @@
-"""What items leave behind in this process: changed members, growth, open files, memory, threads, written
-files.
+"""What items leave behind in this process: changed members, growth, open files, memory, threads, files.
 
 Members are known by path. A reading of all of them is taken before and after items are loaded, and again
-after
-the same items were loaded once more: what grows the second time too is a leak, what grows once is a cache.
+after the same items were loaded once more: what grows the second time too is a leak, what grows once is a
+cache.
 """
 
 from __future__ import annotations
