@@ -123,9 +123,9 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         value = _unpickled(path)
     except WeightsError:
         raise
-    except pickle.UnpicklingError as error:
-        if not _is_whole_pickle(path):
-            raise _damaged(path, _first_line(error)) from None
+    except pickle.UnpicklingError:
+        if not _is_whole_pickle(path):  # torch's own words advise to load it as code
+            raise _damaged(path, "its pickle cannot be followed to its end") from None
         raise WeightsError(
             "The file would run code when opened: it holds pickled objects, not tensors alone.",
             id="unsafe-pickle",

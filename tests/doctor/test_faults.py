@@ -269,6 +269,7 @@ def test_generators_repeat_in_workers_until_seeded_there(kind, repeats):
 
 
 def test_broken_torchvision_is_recognised(monkeypatch):
+    pytest.importorskip("torchvision")
     monkeypatch.setitem(sys.modules, "torchvision", None)
     check = installation.torchvision_check(is_imported=True)
     assert check.status == "fail"
