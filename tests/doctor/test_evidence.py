@@ -60,6 +60,14 @@ def test_a_connection_that_workers_moved_before_they_hung_is_named(tmp_path):
     assert "Connect at first use" in handle.fix
 
 
+@pytest.mark.parametrize(("comma", "cause"), [("", "of before the fork"), (",", "cannot be pickled")])
+def test_a_hang_is_put_down_to_the_queue_only_where_the_queue_raised(tmp_path, comma, cause):
+    outcome = Outcome(ending="timeout", is_silent=True)
+    outcome.log = f'  File "/lib/multiprocessing/queues.py", line 231{comma} in _feed'
+    (hang,) = proof_failed(outcome, "fork", 2, str(tmp_path))
+    assert cause in hang.matters
+
+
 class Photos:
     scale = 1.5
 

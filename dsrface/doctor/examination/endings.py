@@ -152,6 +152,8 @@ def with_last_words(check: Finding, log: str) -> Finding:
 _EXCEPTION = re.compile(
     r"^((?:[A-Za-z_][\w.]*)(?:Error|Exception|Interrupt|Exit|Warning)\b.*)$", re.MULTILINE
 )
+# A traceback has a comma after the line number, and the dump of a stack that only waits there has none.
+_RAISED_IN_QUEUE = re.compile(r'queues\.py", line \d+, in _feed')
 _FIND_THE_MODULE = (
     "Import the class from a module that workers find too: installed, or in a folder on PYTHONPATH; not "
     "from a file that was loaded by its path."
@@ -199,14 +201,14 @@ def _memory_failure(outcome: Outcome) -> Finding:
 
 def _hang(outcome: Outcome, method: str) -> tuple[str, str]:
     """Return why workers hang like this, and what to do about it."""
-    if "_feed" in outcome.log or "queues.py" in outcome.log:
+    if _RAISED_IN_QUEUE.search(outcome.log):
         return (
             "A batch cannot be pickled: the worker's queue thread printed a traceback, the loader waits on.",
             "Return tensors, numbers, texts and plain containers only (see ds.output).",
         )
     if method == "fork":
         return (
-            "That line may itself wait; or a lock was held, or OpenMP had threads, when workers were forked.",
+            "That line may itself wait, or need a lock or a thread (OpenMP's, a log writer's) of before the fork.",
             'Make locks and threads at first use in a worker, or set multiprocessing_context="forkserver".',
         )
     return (
