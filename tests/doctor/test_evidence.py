@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 from PIL import Image
 
 from dsrface.doctor.examination.endings import proof_failed
@@ -16,7 +17,7 @@ from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof import evidence
 from dsrface.doctor.proof.handles import HandleWatch, can_watch
 from dsrface.doctor.proof.owners import owner_of_descriptor
-from dsrface.doctor.proof.variables import module_variables
+from dsrface.doctor.proof.variables import difference, module_variables, settings
 from dsrface.doctor.survey.code_facts import read_by_items
 from dsrface.doctor.trace.kinds import handle_kind
 from dsrface.doctor.trace.pickling import trace
@@ -98,6 +99,17 @@ def test_a_child_process_is_a_handle_only_where_something_is_written_to_it_or_re
         assert handle_kind(spoken_to.stdin) == "pipe"
     with subprocess.Popen([sys.executable, "-c", ""]) as alone:
         assert handle_kind(alone) == ""
+
+
+def test_a_setting_that_a_worker_lacks_is_named_without_a_secret(monkeypatch):
+    there = settings()
+    assert difference(settings(), there) is None
+    monkeypatch.setenv("TOKEN_OF_MINE", "hunter2")
+    assert difference(settings(), there) == "os.environ['TOKEN_OF_MINE']"
+    monkeypatch.delenv("TOKEN_OF_MINE")
+    monkeypatch.setattr(torch, "get_default_dtype", lambda: torch.float64)
+    named = "torch.get_default_dtype() (torch.float64 here, torch.float32 in a worker)"
+    assert difference(settings(), there) == named
 
 
 class Executor:

@@ -208,7 +208,7 @@ def _hang(outcome: Outcome, method: str) -> tuple[str, str]:
         )
     if method == "fork":
         return (
-            "That line may itself wait, or need a lock or a thread (OpenMP's, a log writer's) of before the fork.",
+            "That line may itself wait, or need a lock or a thread (OpenMP's, a log's) of before the fork.",
             'Make locks and threads at first use in a worker, or set multiprocessing_context="forkserver".',
         )
     return (

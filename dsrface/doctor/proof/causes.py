@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dsrface.doctor.proof.variables import module_variables
+from dsrface.doctor.proof.variables import difference, process_state
 
 if TYPE_CHECKING:
     from dsrface.doctor.proof.compare import Comparison
@@ -109,8 +109,8 @@ def cause_of_wrong_items(found: Comparison, starts: list[Start], method: str, *,
         return Cause(
             "variable",
             f"{variable} has another value in a worker",
-            f"A {method} worker imports the module again and finds the value of the import, not the one "
-            "that was set later.",
+            f"A {method} worker starts fresh and imports the modules again: what the main program has set "
+            "since is not there.",
             "Set it in worker_init_fn, or keep the value as an attribute of the data set.",
             where=variable,
         )
@@ -153,8 +153,4 @@ def _other_variable(starts: list[Start]) -> str | None:
     notes = [note for start in starts for note in start.evidence.notes if note.get("variables")]
     if not notes:
         return None
-    here = module_variables()
-    for name, value in notes[0]["variables"].items():
-        if name in here and here[name] != value:
-            return f"{name} ({here[name]} here, {value} in a worker)"
-    return None
+    return difference(process_state(), notes[0]["variables"])

@@ -28,7 +28,7 @@ from dsrface.doctor.proof.fingerprint import fingerprint
 from dsrface.doctor.proof.handles import HandleWatch, can_watch
 from dsrface.doctor.proof.owners import owner_of_descriptor
 from dsrface.doctor.proof.seeding import STREAM_KEY, Seeder
-from dsrface.doctor.proof.variables import module_variables
+from dsrface.doctor.proof.variables import process_state
 from dsrface.runtime.user_code import place_of
 
 _FEW = 16  # descriptors that are looked at after each item
@@ -80,7 +80,7 @@ class Watcher:
         before = generator_states()
         if self.inner is not None:
             self.inner(worker_id)
-        variables = {} if self.plan.is_forked else module_variables()
+        variables = {} if self.plan.is_forked else process_state()
         recorder(
             "start",
             watched=watch.watched() if watch else 0,
