@@ -150,7 +150,7 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
     faces = None if config.data is None else ValFaces(config, exported)
     emit(Progress("export", 0, 2))
     unproven = path.with_name(f"{path.name}.unproven")  # takes its name only when the gates are passed
-    remove_half_written(path.parent, unproven.name)
+    remove_half_written(path.parent, unproven.name, CARD_FILE)
     if config.format == "onnx":
         write_bytes(unproven, _graph(config, exported, faces))
         predict = onnx_predictor(unproven, loaded.kind)
