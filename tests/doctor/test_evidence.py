@@ -90,7 +90,9 @@ def test_a_handle_inside_an_object_of_a_library_is_placed_where_the_user_keeps_i
 
 
 def test_values_of_classes_are_compared_with_those_in_a_fresh_worker():
-    assert module_variables()[f"{__name__}.Photos.scale"] == "1.5"
+    found = module_variables()
+    assert found[f"{__name__}.Photos.scale"] == "1.5"
+    assert found[f"{__name__}.proof_failed"] == "proof_failed"
 
 
 def test_a_child_process_is_a_handle_only_where_something_is_written_to_it_or_read():

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from dsrface.doctor.proof.seeding import users_modules
+from dsrface.runtime.user_code import is_ordinary
 
 _SIMPLE = (bool, int, float, str, bytes, type(None))
 _MOST = 2000
@@ -62,7 +63,7 @@ def difference(here: Mapping[str, str], there: Mapping[str, str]) -> str | None:
 
 
 def module_variables() -> dict[str, str]:
-    """Return the simple values of the user's modules and classes, as text: a fresh worker may have others."""
+    """Return the simple values and the functions of the user's modules and classes, as text."""
     found = {}
     for module in users_modules():
         name = "__main__" if module.__name__ == "__mp_main__" else module.__name__
@@ -76,8 +77,13 @@ def module_variables() -> dict[str, str]:
 
 
 def _simple(owner: str, values: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        f"{owner}.{key}": repr(value)[:120]
-        for key, value in list(values.items())
-        if not key.startswith("__") and issubclass(type(value), _SIMPLE)
-    }
+    """Return simple values as text, and functions and other callables by the name they were defined with."""
+    found = {}
+    for key, value in list(values.items()):
+        if key.startswith("__"):
+            continue
+        if issubclass(type(value), _SIMPLE):
+            found[f"{owner}.{key}"] = repr(value)[:120]
+        elif callable(value) and is_ordinary(value):
+            found[f"{owner}.{key}"] = str(getattr(value, "__qualname__", type(value).__qualname__))
+    return found
