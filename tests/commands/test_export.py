@@ -235,6 +235,7 @@ def test_options_that_do_not_go_together(tmp_path, tiny_data):
     for options in ({"precision": "int8"}, {"format": "onnx", "precision": "fp16"}, {"pixels": True}):
         with pytest.raises(ValueError, match="go with"):
             ExportConfig(source=tmp_path, **options)
+    pytest.importorskip("onnxruntime")
     with pytest.raises(UsageError, match="nothing that the file could normalise"):
         export.run(ExportConfig(source=dsr_run(tmp_path), format="onnx", pixels=True), emit=silent)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from dsrface.engine.distributed import Ranks, process_group
 from dsrface.errors import DataError, DsrfaceError, MachineError
 from dsrface.runtime.devices import Device
 
+LIBUV = os.name != "nt"  # torch is built without it there
 CUDA = Device("cuda", "cuda:0", "fp32", "test")
 
 
@@ -82,7 +84,7 @@ def test_one_process_needs_no_group():
 
 def test_an_error_of_one_rank_ends_the_block_in_all():
     context = multiprocessing.get_context("spawn")
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, use_libuv=LIBUV)
     queue = context.Queue()
     ranks = [context.Process(target=_fail_in_rank_1, args=(rank, store.port, queue)) for rank in range(2)]
     for process in ranks:
@@ -95,7 +97,7 @@ def test_an_error_of_one_rank_ends_the_block_in_all():
 
 def _fail_in_rank_1(rank: int, port: int, queue: multiprocessing.Queue) -> None:
     torch.set_num_threads(1)
-    store = dist.TCPStore("127.0.0.1", port)
+    store = dist.TCPStore("127.0.0.1", port, use_libuv=LIBUV)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     ranks = Ranks(rank, 2)
     most = ranks.max(3 + 4 * rank)

@@ -70,7 +70,9 @@ class Outcome:
             return "was stopped before it took all memory"
         if self.ending == "timeout":
             return "did not finish in time"
-        if self.code is not None and self.code < 0:
+        if self.code is None:  # the process that watches it ended too
+            return "ended without saying how"
+        if self.code < 0:
             with contextlib.suppress(ValueError):
                 return f"was ended by {signal.Signals(-self.code).name}"
         return f"ended with exit code {self.code}"
