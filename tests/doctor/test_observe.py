@@ -6,6 +6,7 @@ import functools
 import queue
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -36,8 +37,7 @@ def test_a_waiting_thread_is_no_state():
 
 
 def test_a_long_list_is_changed_by_shuffling_and_not_by_filling():
-    data = Rows()
-    data.order, data.cache = list(range(1000)), [None] * 1000
+    data = types.SimpleNamespace(order=list(range(1000)), cache=[None] * 1000)
     before = read_state({"dataset": data})
     data.order[:2] = data.order[1::-1]
     data.cache[5] = data
@@ -49,9 +49,8 @@ def test_a_row_changed_in_place_is_seen_in_a_long_array_and_in_a_file_mapped_for
     tmp_path, monkeypatch, limit
 ):
     monkeypatch.setattr(observe, "_MOST_ARRAY_BYTES", limit)
-    data = Rows()
-    data.rows = np.zeros((1000, 4))
-    data.file = np.memmap(tmp_path / "rows", dtype="i4", mode="w+", shape=(1000, 4))
+    mapped = np.memmap(tmp_path / "rows", dtype="i4", mode="w+", shape=(1000, 4))
+    data = types.SimpleNamespace(rows=np.zeros((1000, 4)), file=mapped)
     before = read_state({"dataset": data})
     data.rows[0] += 1
     data.file[999] += 1
