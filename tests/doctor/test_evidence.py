@@ -19,7 +19,7 @@ from dsrface.doctor.proof.handles import HandleWatch, can_watch
 from dsrface.doctor.proof.owners import owner_of_descriptor
 from dsrface.doctor.proof.variables import difference, module_variables, settings
 from dsrface.doctor.survey.code_facts import read_by_items
-from dsrface.doctor.trace.kinds import handle_kind
+from dsrface.doctor.trace.kinds import fault_kind, handle_kind
 from dsrface.doctor.trace.pickling import trace
 
 
@@ -112,6 +112,10 @@ def test_a_setting_that_a_worker_lacks_is_named_without_a_secret(monkeypatch):
     monkeypatch.setattr(torch, "get_default_dtype", lambda: torch.float64)
     named = "torch.get_default_dtype() (torch.float64 here, torch.float32 in a worker)"
     assert difference(settings(), there) == named
+
+
+def test_a_generator_made_in_a_function_is_advised_on_as_a_generator():
+    assert fault_kind((n for n in range(3)), "TypeError: cannot pickle 'generator' object") == "generator"
 
 
 class Executor:

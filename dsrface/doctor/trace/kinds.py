@@ -131,11 +131,11 @@ def fault_kind(obj: Any, error: str) -> str:
     """Return the word that selects the advice for an object that cannot be pickled."""
     if isinstance(obj, types.LambdaType) and obj.__name__ == "<lambda>":
         return "lambda"
-    if (
-        "<locals>" in getattr(obj, "__qualname__", "")
-        or "local object" in error
-        or "Can't get local" in error
-    ):
+    is_definition = isinstance(
+        obj, (type, types.FunctionType, types.MethodType)
+    )  # a generator has a name too
+    is_local = is_definition and "<locals>" in obj.__qualname__
+    if is_local or "local object" in error or "Can't get local" in error:
         return "local"
     kind = handle_kind(obj)
     if kind:
