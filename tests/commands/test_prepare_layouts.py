@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import shutil
 import struct
 from pathlib import Path
@@ -132,6 +133,32 @@ def test_a_rule_that_is_none_is_refused(tmp_path: Path, persons: str) -> None:
     with pytest.raises(UsageError) as caught:
         run(tmp_path / "photos", tmp_path / "data", persons=persons)
     assert caught.value.id == "bad-persons"
+
+
+def test_lists_in_the_source_are_offered_with_the_command_that_uses_them(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for number in range(6):
+        save(source / "images" / f"{number}.png", number // 2)
+    names = [f"images/{number}.png" for number in range(6)]
+    (source / "persons.txt").write_text("".join(f"{name} {row // 2}\n" for row, name in enumerate(names)))
+    (source / "partition.txt").write_text("".join(f"{name} {row // 2}\n" for row, name in enumerate(names)))
+    (source / "notes.txt").write_text("taken in 2019\n")
+    config = PrepareConfig(source=source, data=tmp_path / "data", workers=0)
+    events: list[object] = []
+    with pytest.raises(DataError, match="there is only images"):
+        prepare.run(config, emit=events.append)
+    (offer,) = [event.message for event in events if isinstance(event, Note) and event.is_warning]
+    options = ["--split-from", str(source / "partition.txt"), "--persons", str(source / "persons.txt")]
+    assert offer.endswith(shlex.join(options))
+
+
+def test_a_list_says_whose_photos_without_a_folder_are(tmp_path: Path) -> None:
+    for number in range(4):
+        save(tmp_path / "flat" / f"{number}.png", number)
+    (tmp_path / "flat" / "list.csv").write_text("".join(f"{number}.png,p{number}\n" for number in range(4)))
+    with pytest.raises(DataError) as caught:
+        run(tmp_path / "flat", tmp_path / "data")
+    assert "list.csv says it: --persons" in caught.value.hint
 
 
 def test_a_person_of_two_given_splits_stays_whole(tmp_path: Path) -> None:

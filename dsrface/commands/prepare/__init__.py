@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dsrface.commands.prepare.alignment import Alignment, choose_alignment
+from dsrface.commands.prepare.alignment import LANDMARKS_FILE, Alignment, choose_alignment
 from dsrface.commands.prepare.build import build, check_persons, listed
 from dsrface.commands.prepare.folder import (
     BAD_IMAGES_FILE,
@@ -32,7 +32,8 @@ from dsrface.config.prepare import PrepareConfig
 from dsrface.data.decode import walk_images
 from dsrface.data.folders import HIGH_FOLDER
 from dsrface.data.layout import DATASET_FILE, NATIVE_FILE, SCHEMA_VERSION, person_of
-from dsrface.data.photos.scan import record_source, scan_photos
+from dsrface.data.photos.lists_beside import options_from_lists
+from dsrface.data.photos.scan import Scan, record_source, scan_photos
 from dsrface.data.synthetic.photo_folder import DRAWN_MARK
 from dsrface.errors import RunError, UsageError
 from dsrface.events import Emit, Note
@@ -91,6 +92,7 @@ def run(config: PrepareConfig, *, emit: Emit) -> PrepareResult:
         emit(Note(f"split: {scan.split_rule}"))
     for doubt in scan.doubts:
         emit(Note(doubt, is_warning=True))
+    _tell_of_lists(config, scan, emit)
     alignment = choose_alignment(config, scan.photos)
     emit(Note(f"align: {alignment.reason}"))
     if alignment.doubt:
@@ -124,6 +126,29 @@ def run(config: PrepareConfig, *, emit: Emit) -> PrepareResult:
             emit(Note(f"{changed} damaged or missing files were made again", is_warning=True))
         status = "made" if not info else "repaired" if has_all_sizes else "sizes added"
         return _result(config, new_info, status, alignment, emit)
+
+
+def _tell_of_lists(config: PrepareConfig, scan: Scan, emit: Emit) -> None:
+    """Warn of files in the source that say more about the photos than what was asked for."""
+    if not config.source.is_dir():
+        return
+    given = {"--persons": config.persons, "--split-from": config.split_from, "--align": config.align}
+    files = [photo.file for photo in scan.photos]
+    unused = {
+        option: path
+        for option, path in options_from_lists(config.source, files).items()
+        if given[option] == "auto" and path.name != LANDMARKS_FILE
+    }
+    if unused:
+        options = [str(part) for option in unused.items() for part in option]
+        again = shlex.join(["dsrface", "prepare", str(config.source), str(config.data), *options])
+        names = ", ".join(path.name for path in unused.values())
+        emit(
+            Note(
+                f"not used, but in the source and about these photos: {names}; to use it: {again}",
+                is_warning=True,
+            )
+        )
 
 
 def _check_places(source: Path, data: Path) -> None:

@@ -15,6 +15,8 @@ from dsrface.errors import DataError
 from dsrface.runtime.files import sha256_file
 from dsrface.runtime.versions import how_to_install
 
+LANDMARKS_FILE = "landmarks.csv"  # is used without being asked for
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -48,9 +50,9 @@ def choose_alignment(config: PrepareConfig, photos: Sequence[Photo]) -> Alignmen
         return Alignment("resize", "resize: aligned squares are reduced to 112x112")
     if config.align != "auto":
         return _from_file(Path(config.align), photos, f"landmarks of {Path(config.align).name}")
-    found = config.source / "landmarks.csv"
+    found = config.source / LANDMARKS_FILE
     if found.is_file():
-        return _from_file(found, photos, "auto: landmarks.csv is in the source")
+        return _from_file(found, photos, f"auto: {LANDMARKS_FILE} is in the source")
     if config.native:
         if detect.is_available():
             return Alignment(

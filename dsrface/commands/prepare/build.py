@@ -32,6 +32,7 @@ from dsrface.runtime.files import write_text
 from dsrface.types import HIGH_SIZE_PX, SPLITS
 
 _THUMBS_FILE = "thumbs"
+_UNALIGNED_HINT = " Raw photos need --align auto or landmarks; aligned squares above 112 px --align resize."
 _INLINE_BELOW = 64  # starting processes costs more than so few photos
 
 
@@ -58,8 +59,7 @@ def build(
             f"None of {len(bad)} photos can be used: {listed(Counter(item.reason for item in bad))}.",
             id="nothing-usable",
             where=config.data / BAD_IMAGES_FILE,
-            hint="That file says for each photo why."
-            + (" Raw photos need --align auto or landmarks." if alignment.kind == "none" else ""),
+            hint="That file says for each photo why." + (_UNALIGNED_HINT if alignment.kind == "none" else ""),
         )
     splits = _splits(config, scan, done, bad)
     tree = staging / "tree"

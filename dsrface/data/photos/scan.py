@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from dsrface.data.decode import IMAGE_SUFFIXES, unread_images, walk_images
 from dsrface.data.folders import is_data_folder
 from dsrface.data.formats.lists import majority_splits
 from dsrface.data.formats.recordio import RECORD_SUFFIX, RecordFile, person_name
+from dsrface.data.photos.lists_beside import options_from_lists
 from dsrface.data.photos.persons import (
     Attribution,
     PersonRule,
@@ -106,7 +108,8 @@ def scan_photos(source: Path, *, persons: str = "auto", split_from: str = "auto"
             f"It is unknown whose the {len(files)} photos are, e.g. {files[0]!r}: it {rule.why_not}.",
             id="no-person",
             where=source,
-            hint=f"{_NAMING} --persons takes a folder level, a pattern or a list file.",
+            hint=_list_hint(source, files)
+            + f"{_NAMING} --persons takes a folder level, a pattern or a list file.",
         )
     strays += [_unread(name) for name in unread_images(source)]
     photos = list(_named(owned))
@@ -189,6 +192,11 @@ class _Owned:
     person: str
     attribution: Attribution
     split: str
+
+
+def _list_hint(source: Path, files: list[str]) -> str:
+    found = options_from_lists(source, files).get("--persons")
+    return f"{found.name} says it: --persons {shlex.quote(str(found))}. " if found else ""
 
 
 def _find(source: Path) -> list[str]:
