@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import os
@@ -14,6 +15,7 @@ from dsrface.errors import UsageError
 from dsrface.runtime import notebooks
 
 _FORMS = "package.module:callable or path/file.py:callable"
+_MOST_OFFERED = 4
 
 
 def named_object(spec: str, *, flag: str, wanted: str) -> tuple[Any, str]:
@@ -30,10 +32,7 @@ def named_object(spec: str, *, flag: str, wanted: str) -> tuple[Any, str]:
     Raises:
         UsageError: the name leads nowhere (`bad-target`).
     """
-    module_name, separator, name = spec.rpartition(":")
-    if not separator or not module_name or not name:
-        hint = f"Write {flag} " + _FORMS.replace(" or ", f" or {flag} ") + "."
-        raise UsageError(f"{spec!r} does not name {wanted}.", id="bad-target", hint=hint)
+    module_name, name = split_spec(spec, flag=flag, wanted=wanted)
     if module_name.endswith(".ipynb"):
         module = notebooks.run(Path(module_name), until=name.partition(".")[0])
     elif module_name.endswith(".py"):
@@ -56,6 +55,42 @@ def named_object(spec: str, *, flag: str, wanted: str) -> tuple[Any, str]:
             )
         value = getattr(value, part)
     return value, str(getattr(module, "__file__", "") or "")
+
+
+def split_spec(spec: str, *, flag: str, wanted: str) -> tuple[str, str]:
+    """Return the module or file that a name stands for, and the name in it; runs nothing.
+
+    Args:
+        spec: The name.
+        flag: Option that takes it, for the error.
+        wanted: What it should lead to, with its article, for the error.
+
+    Raises:
+        UsageError: not of the form `module:name` (`bad-target`).
+    """
+    module_name, _, name = spec.rpartition(":")
+    if module_name and name:
+        return module_name, name
+    hint = f"Write {flag} " + _FORMS.replace(" or ", f" or {flag} ") + "."
+    defined = _definitions(Path(spec))
+    if defined:
+        hint = "It defines these:\n" + "\n".join(f"{flag} {spec}:{each}" for each in defined[:_MOST_OFFERED])
+    raise UsageError(f"{spec!r} does not name {wanted}.", id="bad-target", hint=hint)
+
+
+def _definitions(file: Path) -> list[str]:
+    """Return the public classes and functions of a source file, those first that look like data sets."""
+    try:
+        body = ast.parse(file.read_bytes()).body if file.suffix == ".py" else []
+    except (OSError, SyntaxError, ValueError):
+        return []
+    named = [node for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
+    public = [node for node in named if not node.name.startswith("_")]
+
+    def is_data_set(node: ast.ClassDef | ast.FunctionDef) -> bool:
+        return isinstance(node, ast.ClassDef) and any("Data" in ast.unparse(base) for base in node.bases)
+
+    return [node.name for node in sorted(public, key=is_data_set, reverse=True)]
 
 
 def _import_module(name: str) -> ModuleType:
