@@ -101,10 +101,10 @@ def _threads_of_user() -> list[str]:
     return found
 
 
-def _live_threads(before: int, methods: Sequence[str]) -> Finding:
-    from dsrface.doctor.survey.observe import num_threads
+def _live_threads(before: set[int], methods: Sequence[str]) -> Finding:
+    from dsrface.doctor.survey.observe import thread_ids
 
-    extra = max(0, num_threads() - before)
+    extra = len(thread_ids() - before)  # others may have ended meanwhile
     data = {"threads": extra, "users": _threads_of_user()}
     if extra and "fork" in methods:
         return LIVE_THREADS.finding(

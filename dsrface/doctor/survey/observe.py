@@ -158,7 +158,7 @@ def read_state(roots: Mapping[str, Any]) -> Reading:
             reading.iterators.append(path)
     reading.descriptors = len(open_descriptors())
     reading.memory_bytes = memory_bytes()
-    reading.num_threads = num_threads()
+    reading.num_threads = len(thread_ids())
     reading.num_children = _num_children()
     reading.num_blocks = len(os.listdir(_SHARED)) if os.path.isdir(_SHARED) else 0
     return reading
@@ -277,10 +277,12 @@ def memory_bytes() -> int:
         return 0
 
 
-def num_threads() -> int:
+def thread_ids() -> set[int]:
     """Return the threads of this process, those of C libraries included where the system tells."""
     tasks = Path("/proc/self/task")
-    return len(list(tasks.iterdir())) if tasks.is_dir() else threading.active_count()
+    if tasks.is_dir():
+        return {int(task.name) for task in tasks.iterdir()}
+    return {thread.ident or 0 for thread in threading.enumerate()}
 
 
 def _num_children() -> int:

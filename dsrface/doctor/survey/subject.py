@@ -33,7 +33,7 @@ class Subject:
     methods: Sequence[str]
     num_workers: int
     memory_bytes: int
-    threads_before: int
+    threads_before: set[int]
     device_of: Callable[[Any], str]
     finalizers: Sequence[str] = ()
     removing: Sequence[str] = ()

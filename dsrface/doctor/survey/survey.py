@@ -27,7 +27,7 @@ from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.survey.code_facts import epoch_setters, finalizers, read_by_items
 from dsrface.doctor.survey.facts import SurveyFacts
 from dsrface.doctor.survey.loading import load
-from dsrface.doctor.survey.observe import num_threads
+from dsrface.doctor.survey.observe import thread_ids
 from dsrface.doctor.survey.subject import Subject
 from dsrface.doctor.targets import Target
 from dsrface.doctor.trace.pickling import trace
@@ -55,7 +55,7 @@ def survey(request: Mapping[str, Any], report: Reporter, target: Target | None =
         report: Takes checks and events.
         target: What to examine; built from `request["target"]` when not given.
     """
-    threads_before = num_threads()
+    threads_before = thread_ids()
     report("stage", name="build the data set")
     start = time.perf_counter()
     try:
