@@ -133,9 +133,9 @@ class TorchMap(Rows):
         return self.rows[index].clone(), index
 
 
-@healthy()
+@healthy(methods=FORK)
 def tensor_memory_mapped():
-    """torch.from_file(shared=True)"""
+    """torch.from_file(shared=True), which torch cannot send to a spawned worker."""
     return TorchMap()
 
 

@@ -14,7 +14,8 @@ from dsrface.runtime.text import size_text
 if TYPE_CHECKING:
     from dsrface.doctor.trace.pickling import Member, Trace
 
-_PIPE_BYTES = 64 * 1024
+_PIPE_BYTES = 64 << 10
+_NOTICED_BYTES = 512 << 10
 _MANY_OBJECTS = 1_000_000
 _OBJECT_BYTES = 128
 _SHOWN = 12
@@ -180,6 +181,9 @@ def _pickle_size(trace: Trace, pickles: list[str], num_workers: int, memory_byte
         return PICKLE_SIZE.finding("pass", f"{summary}; fork does not send it", data=data)
     if size <= _PIPE_BYTES and not trace.memmaps:
         return PICKLE_SIZE.finding("pass", summary, data=data)
+    if size <= _NOTICED_BYTES and not trace.memmaps:
+        text = f"{summary}, more than a pipe holds: each worker starts after the one before"
+        return PICKLE_SIZE.finding("info", text, data=data)
     is_fatal = size * max(1, num_workers) > 0.1 * memory_bytes
     fix = "Hold names and numbers in torch tensors (shared, not copied); keep workers persistent."
     if trace.memmaps:
