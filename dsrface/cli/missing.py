@@ -59,8 +59,9 @@ def near_path(error: DsrfaceError) -> str:
     if not error.where or not is_missing:
         return ""
     path = Path(str(error.where))
+    file = Path(str(error.where).rpartition(":")[0])  # of file.py:callable
     try:
-        if path.exists() or not path.parent.is_dir():
+        if path.exists() or file.is_file() or not path.parent.is_dir():
             return ""
         near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
     except (OSError, ValueError):  # what is named is no path

@@ -21,6 +21,7 @@ from torch.torch_version import TorchVersion
 from dsrface.errors import MachineError, WeightsError
 from dsrface.runtime.files import read_bounded
 from dsrface.runtime.text import size_text
+from dsrface.runtime.user_callable import split_spec
 
 MODEL_FILE = "model.safetensors"
 _WHAT_TO_GIVE = "Give a run folder that has saved a checkpoint, a checkpoint folder, or a weight file."
@@ -74,10 +75,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         WeightsError: missing (`weights-missing`), unreadable or cut short (`weights-damaged`), a pickle that
             would run code (`unsafe-pickle`), or something without tensors (`weights-no-tensors`).
+        UsageError: a source file, without the callable in it that makes a network (`bad-target`).
         MachineError: a .pt file, and torch is too old to read it safely (`torch-too-old`).
     """
     if not path.is_file():
         raise WeightsError("There is no such file.", id="weights-missing", where=path)
+    if path.suffix == ".py":
+        split_spec(str(path), flag="", wanted="a network")
     with path.open("rb") as handle:
         start = handle.read(16)
     if start[8:9] == b"{":  # eight bytes of length, then the header, a JSON object

@@ -62,7 +62,7 @@ def split_spec(spec: str, *, flag: str, wanted: str) -> tuple[str, str]:
 
     Args:
         spec: The name.
-        flag: Option that takes it, for the error.
+        flag: Option that takes it, for the error; may be empty.
         wanted: What it should lead to, with its article, for the error.
 
     Raises:
@@ -74,7 +74,8 @@ def split_spec(spec: str, *, flag: str, wanted: str) -> tuple[str, str]:
     hint = f"Write {flag} " + _FORMS.replace(" or ", f" or {flag} ") + "."
     defined = _definitions(Path(spec))
     if defined:
-        hint = "It defines these:\n" + "\n".join(f"{flag} {spec}:{each}" for each in defined[:_MOST_OFFERED])
+        offered = [f"{flag} {spec}:{each}".strip() for each in defined[:_MOST_OFFERED]]
+        hint = "\n".join(["It defines these:", *offered])
     raise UsageError(f"{spec!r} does not name {wanted}.", id="bad-target", hint=hint)
 
 

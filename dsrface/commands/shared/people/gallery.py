@@ -108,6 +108,13 @@ def read_gallery(path: Path) -> Gallery:
         raise RunError(
             "There is no such gallery.", id="file-missing", where=path, hint="dsrface enrol PHOTOS --out FILE"
         )
+    if not zipfile.is_zipfile(path):
+        raise RunError(
+            "This is no gallery: galleries are .npz files.",
+            id="file-damaged",
+            where=path,
+            hint="dsrface enrol PHOTOS --out FILE",
+        )
     try:
         with np.load(path, allow_pickle=False) as stored:
             return _gallery({name: stored[name] for name in stored.files})
