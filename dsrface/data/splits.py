@@ -77,12 +77,20 @@ def complete_splits(
 
 def doubts_of_flat_names(files: Iterable[str]) -> list[str]:
     """Return what may be wrong with taking the text before the first underscore as the person."""
-    full = [file for file in files if _FULL_NAME.match(file)]
-    if not full:
-        return []
-    first = full[0].partition("_")[0]
-    doubt = f"{len(full)} names look like first and last name, e.g. {full[0]!r}, and count as of {first!r}"
-    return [f"{doubt}; if that is wrong, put each person's photos in a folder"]
+    doubts = []
+    names = list(files)
+    full = [file for file in names if _FULL_NAME.match(file)]
+    if full:
+        first = full[0].partition("_")[0]
+        doubt = (
+            f"{len(full)} names look like first and last name, e.g. {full[0]!r}, and count as of {first!r}"
+        )
+        doubts.append(f"{doubt}; if that is wrong, put each person's photos in a folder")
+    persons = {file.partition("_")[0] for file in names}
+    if len(names) > 2 and len(persons) == len(names):
+        doubt = f"each of the {len(persons)} persons has one image, e.g. {names[0]!r}"
+        doubts.append(f"{doubt}; if they are all of one person, give the folder above")
+    return doubts
 
 
 def _fill_up(result: dict[str, str], places: Mapping[str, float], shares: Mapping[str, float]) -> None:

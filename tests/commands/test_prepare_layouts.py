@@ -152,6 +152,13 @@ def test_lists_in_the_source_are_offered_with_the_command_that_uses_them(tmp_pat
     assert offer.endswith(shlex.join(options))
 
 
+def test_a_folder_of_one_person_is_doubted(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / "photos" / "anna" / f"{number}_01.png", 0, number)
+    _, notes = run(tmp_path / "photos" / "anna", tmp_path / "data")
+    assert any(note.endswith("if they are all of one person, give the folder above") for note in notes)
+
+
 def test_a_list_says_whose_photos_without_a_folder_are(tmp_path: Path) -> None:
     for number in range(4):
         save(tmp_path / "flat" / f"{number}.png", number)
