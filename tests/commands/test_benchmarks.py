@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dsrface.commands.evaluate import run
+from dsrface.commands.evaluate import benchmark, run
 from dsrface.commands.evaluate.benchmark.result import BenchmarkResult
 from dsrface.commands.evaluate.benchmark.scoring import pool_templates
 from dsrface.config.evaluate import EvaluateConfig
@@ -411,3 +412,10 @@ def test_another_layout_is_refused(tmp_path, networks, protocol) -> None:
         with pytest.raises(DataError) as caught:
             evaluate(data, tmp_path / "out", networks, protocol=protocol)
         assert caught.value.id in {"other-layout", "no-data-set"}
+
+
+def test_the_next_command_measures_the_same_with_super_resolution(tmp_path) -> None:
+    config = EvaluateConfig(data=tmp_path, vlr_size=SIZE, protocol="bin", recogniser=Path("net.pt"))
+    again = ["dsrface", "evaluate", str(tmp_path), "--vlr-size", str(SIZE), "--dsr", "RUN"]
+    options = ["--recogniser", "net.pt", "--protocol", "bin"]
+    assert benchmark._next_command(config, tmp_path) == shlex.join([*again, *options])

@@ -110,6 +110,17 @@ def run_benchmark(
     return result
 
 
+def _next_command(config: EvaluateConfig, out: Path) -> str:
+    """Return the same measurement with super-resolution, or what shows all figures of one that had it."""
+    if config.dsr is not None:
+        return shlex.join(["python", "-m", "json.tool", str(out / RESULT_FILE)])
+    again = ["dsrface", "evaluate", str(config.data), "--vlr-size", str(config.vlr_size), "--dsr", "RUN"]
+    for key in ("recogniser", "protocol", "split", "pairs"):
+        if key in config.model_fields_set and getattr(config, key) is not None:
+            again += [f"--{key}", str(getattr(config, key))]
+    return shlex.join(again)
+
+
 def _result(
     config: EvaluateConfig,
     benchmark: Benchmark,
@@ -120,16 +131,10 @@ def _result(
     device: Device,
 ) -> BenchmarkResult:
     persons = {unit.person for unit in benchmark.templates or benchmark.faces}
-    data = shlex.quote(str(config.data))
-    following = f"dsrface evaluate {data} --vlr-size {config.vlr_size} --dsr RUN"
-    if config.protocol is not None:
-        following += f" --protocol {config.protocol}"
-    if config.dsr is not None:
-        following = f"python -m json.tool {shlex.quote(str(out / RESULT_FILE))}"
     return BenchmarkResult(
         summary=_summary(judged, config.vlr_size),
         location=str(out),
-        next_command=following,
+        next_command=_next_command(config, out),
         protocol=benchmark.name,
         data=str(config.data),
         vlr_size=config.vlr_size,
