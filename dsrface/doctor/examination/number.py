@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dsrface.config.doctor import DoctorConfig
@@ -22,6 +22,7 @@ from dsrface.runtime.resources import Cores, Memory, shm_free_bytes
 from dsrface.runtime.start_methods import default_start_method
 
 
+@dataclass(frozen=True)
 class Number:
     """Recommends the settings of a DataLoader.
 
@@ -33,14 +34,11 @@ class Number:
         memory: What is free of it.
     """
 
-    def __init__(
-        self, config: DoctorConfig, findings: Findings, launching: Launching, cores: Cores, memory: Memory
-    ) -> None:
-        self.config = config
-        self.findings = findings
-        self.launching = launching
-        self.cores = cores
-        self.memory = memory
+    config: DoctorConfig
+    findings: Findings
+    launching: Launching
+    cores: Cores
+    memory: Memory
 
     def recommend(self, found: SurveyFacts, cost: ItemCost, timing: Timing | None) -> dict[str, Any]:
         """Return the settings and what they follow from, as the report has them.

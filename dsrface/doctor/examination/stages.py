@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from dsrface.config.doctor import DoctorConfig
@@ -18,6 +19,7 @@ _LEAST_STAGE_S = 1.5
 _SAFE_SHARE = 0.8
 
 
+@dataclass(frozen=True)
 class Stages:
     """Runs one stage after the other where the target is.
 
@@ -30,26 +32,17 @@ class Stages:
         available_bytes: Memory that is free.
     """
 
-    def __init__(
-        self,
-        config: DoctorConfig,
-        target: dict[str, Any] | None,
-        run_stage: Callable[..., Outcome],
-        budget: Budget,
-        steps: Steps,
-        available_bytes: int,
-    ) -> None:
-        self._config = config
-        self._target = target
-        self._run_stage = run_stage
-        self._budget = budget
-        self._steps = steps
-        self._memory_limit = int(_SAFE_SHARE * available_bytes)
+    config: DoctorConfig
+    target: dict[str, Any] | None
+    run_stage: Callable[..., Outcome]
+    budget: Budget
+    steps: Steps
+    available_bytes: int
 
     @property
     def is_out_of_time(self) -> bool:
         """Whether the budget leaves no time for another stage."""
-        return self._budget.left_s < _LEAST_STAGE_S
+        return self.budget.left_s < _LEAST_STAGE_S
 
     def run(
         self,
@@ -72,12 +65,12 @@ class Stages:
         """
         if self.is_out_of_time:
             return Outcome(ending="no time")
-        if self._target is not None:
-            request = {**request, "target": self._target}
+        if self.target is not None:
+            request = {**request, "target": self.target}
         held: list[Finding] = []
 
         def on_event(event: dict[str, Any]) -> None:
-            self._steps.hear(event)
+            self.steps.hear(event)
             if event["event"] == "check":
                 check = Finding.from_dict(event)
                 if check.data.get("usage"):
@@ -89,13 +82,13 @@ class Stages:
                 else:
                     findings.add(check)
 
-        outcome = self._run_stage(
+        outcome = self.run_stage(
             request,
-            timeout_s=self._budget.left_s,
+            timeout_s=self.budget.left_s,
             silence_s=silence_s,
             evidence=evidence,
-            memory_limit_bytes=self._memory_limit,
-            allow_cuda=self._config.allow_cuda,
+            memory_limit_bytes=int(_SAFE_SHARE * self.available_bytes),
+            allow_cuda=self.config.allow_cuda,
             on_event=on_event,
         )
         findings.add(*(with_last_words(check, outcome.log) for check in held))
