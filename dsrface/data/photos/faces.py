@@ -116,9 +116,7 @@ class FaceMaker:
         points, num_faces = self._points(image, points)
         if num_faces > 1:
             write_text(several, str(num_faces))
-        high = image if points is None else align_face(image, points)
-        if high.shape[0] != HIGH_SIZE_PX:
-            high = at_size(high, HIGH_SIZE_PX)
+        high = at_size(image, HIGH_SIZE_PX) if points is None else align_face(image, points)
         for low_target, degradation in targets.items():
             stream = f"prepare-{degradation.size_px}"
             rng = draws.generator(degradation.seed, 0, draws.name_index(photo.name), stream)
