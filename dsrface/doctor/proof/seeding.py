@@ -163,7 +163,6 @@ def users_modules() -> list[ModuleType]:
         for module in list(sys.modules.values())
         if isinstance(module, ModuleType)  # type: ignore[redundant-expr]  # any object may stand there
         and is_users_module(module)
-        and not module.__name__.startswith("torch.")  # torch.ops names no file that exists
     ]
 
 
