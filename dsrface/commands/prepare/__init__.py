@@ -130,9 +130,9 @@ def run(config: PrepareConfig, *, emit: Emit) -> PrepareResult:
 
 def _tell_of_lists(config: PrepareConfig, scan: Scan, emit: Emit) -> None:
     """Warn of files in the source that say more about the photos than what was asked for."""
-    if not config.source.is_dir():
-        return
     given = {"--persons": config.persons, "--split-from": config.split_from, "--align": config.align}
+    if not config.source.is_dir() or "auto" not in given.values():
+        return
     files = [photo.file for photo in scan.photos]
     unused = {
         option: path
