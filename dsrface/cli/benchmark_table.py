@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from dsrface.cli.evaluate_table import counts_text
 from dsrface.commands.evaluate.result import RAW
+from dsrface.types import HIGH_SIZE_PX
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,17 +27,34 @@ def render_benchmark(result: BenchmarkResult, console: Console) -> None:
         console.print(_searches(result))
     if result.cells:
         console.print(_cells(result, is_wide=console.width >= _WIDE))
-    pairs = f"; {result.num_genuine} genuine, {result.num_impostor} impostor pairs" if result.cells else ""
-    words = f"[low, high]: 95 % by person, {result.num_persons} persons{pairs}. ~ few pairs for this FAR."
-    console.print(Text(words, style="dim"))
+    for line in _legend(result):
+        console.print(Text(line, style="dim"))
     for line in result.limits:
         console.print(Text(f"! {line}", style="yellow"))
+
+
+def _legend(result: BenchmarkResult) -> list[str]:
+    """Return what the figures come from, and what the signs mean that are there."""
+    rates = [rate for item in result.searches for rate in (*item.ranks.values(), *item.tpirs.values())]
+    rates += [cell.eer for cell in result.cells]
+    has_interval = any(rate.low is not None for rate in rates)
+    pairs = (result.num_genuine, result.num_impostor)
+    counts = counts_text(result.num_persons, *pairs, result.cells, has_interval=has_interval)
+    if not result.native_px:
+        return [counts]
+    given = ", ".join(
+        f"{number} at {side} px" for side, number in result.native_px.items() if side != HIGH_SIZE_PX
+    )
+    parts = [f"{given} through the DSR"] if given else []
+    if HIGH_SIZE_PX in result.native_px:
+        parts.append(f"{result.native_px[HIGH_SIZE_PX]} nearer to {HIGH_SIZE_PX} px, without it")
+    return [counts, f"native faces: {'; '.join(parts)}"]
 
 
 def _searches(result: BenchmarkResult) -> Table:
     ranks = sorted({rank for item in result.searches for rank in item.ranks})
     fpirs = sorted({fpir for item in result.searches for fpir in item.tpirs}, reverse=True)
-    table = _table(f"Identification, {result.protocol}, {result.vlr_size} px")
+    table = _table(f"Identification, {_faces(result)}")
     table.add_column("images")
     table.add_column("recogniser")
     for rank in ranks:
@@ -46,7 +65,8 @@ def _searches(result: BenchmarkResult) -> Table:
     for item in result.searches:
         if item.search != title:
             title = item.search
-            counts = f"{item.num_known} known, {item.num_unknown} unknown probes; gallery {item.num_gallery}"
+            unknown = f", {item.num_unknown} unknown" if item.num_unknown else ""
+            counts = f"{item.num_known} probes{unknown}, gallery {item.num_gallery}"
             head = f"{title}: {counts}" if title else counts
             table.add_row(Text(head, style="dim"), *[""] * (1 + len(ranks) + len(fpirs)))
         row = [f" {item.images}", item.recogniser]
@@ -59,7 +79,7 @@ def _searches(result: BenchmarkResult) -> Table:
 def _cells(result: BenchmarkResult, *, is_wide: bool) -> Table:
     fars = [item.far for item in result.cells[0].tars]
     has_accuracy = any(cell.accuracy is not None for cell in result.cells)
-    table = _table(f"Verification, {result.protocol}, {result.vlr_size} px")
+    table = _table(f"Verification, {_faces(result)}")
     for name in ("pairs", "images", "recogniser"):
         table.add_column(name)
     table.add_column("EER %", justify="right")
@@ -77,6 +97,10 @@ def _cells(result: BenchmarkResult, *, is_wide: bool) -> Table:
             row.append("-" if cell.accuracy is None else f"{cell.accuracy.mean * 100:.2f}")
         table.add_row(*row, style="dim" if cell.recogniser == RAW else None)
     return table
+
+
+def _faces(result: BenchmarkResult) -> str:
+    return result.protocol if result.vlr_size is None else f"{result.protocol}, {result.vlr_size} px"
 
 
 def _table(title: str) -> Table:

@@ -152,9 +152,11 @@ def schema(command: CommandArgument, *, output: Output) -> None:
 
 
 def _schema(command: str) -> type[Config]:
+    from dsrface.config.problems import did_you_mean
+
     if command not in COMMANDS:
         raise UsageError(
-            f"There is no command {command!r} with a configuration.",
+            f"There is no command {command!r} with a configuration.{did_you_mean(command, COMMANDS)}",
             id="unknown-command",
             hint=f"Choose one of: {', '.join(COMMANDS)}.",
         )

@@ -11,6 +11,8 @@ from dsrface.commands.evaluate.result import RAW
 from dsrface.config.catalogue import MAIN_PROTOCOL, PROTOCOLS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from dsrface.commands.evaluate.result import Cell, EvaluateResult, Evaluation
@@ -30,14 +32,12 @@ def render_evaluation(result: EvaluateResult, console: Console) -> None:
     console.print(_quality(evaluation))
     if evaluation.cells:
         console.print(_verification(evaluation, is_wide=console.width >= _WIDE))
-        console.print(
-            Text(
-                f"[low, high]: 95 % by person, {evaluation.counts.persons} persons; "
-                f"{evaluation.counts.genuine} genuine, {evaluation.counts.impostor} impostor pairs. "
-                f"{_protocols(evaluation)} ~ few pairs for this FAR.",
-                style="dim",
-            )
+        counts = evaluation.counts
+        has_interval = any(cell.eer.low is not None for cell in evaluation.cells)
+        text = counts_text(
+            counts.persons, counts.genuine, counts.impostor, evaluation.cells, has_interval=has_interval
         )
+        console.print(Text(f"{text}. {_protocols(evaluation)}", style="dim"))
     if evaluation.thresholds:
         console.print(_thresholds(evaluation))
     if evaluation.matrix:
@@ -46,6 +46,20 @@ def render_evaluation(result: EvaluateResult, console: Console) -> None:
         console.print(Text(f"- {line}"))
     for line in evaluation.limits:
         console.print(Text(f"! {line}", style="yellow"))
+
+
+def counts_text(
+    persons: int, genuine: int, impostor: int, cells: Sequence[Cell], *, has_interval: bool
+) -> str:
+    """Return what the figures come from, and what those signs mean that are there."""
+    parts = [f"{persons} persons"]
+    if cells:
+        parts.append(f"{genuine} genuine, {impostor} impostor pairs")
+    if has_interval:
+        parts.append("[low, high]: 95 % by person")
+    if any(item.support == "weak" for cell in cells for item in cell.tars):
+        parts.append("~ few pairs for this FAR")
+    return "; ".join(parts)
 
 
 def _matrix(evaluation: Evaluation) -> Table:

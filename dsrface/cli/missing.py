@@ -45,9 +45,14 @@ def as_typed(message: str, names: Mapping[str, str]) -> str:
 def missing_hint(command: str, flags: Mapping[str, object]) -> str:
     """Return what to type when a value is missing or wrong; with the VLR sizes of the data set, if any."""
     data = flags.get("data")
-    if "vlr_size" in flags and flags["vlr_size"] is None and isinstance(data, Path):
-        sizes = _vlr_sizes(data)
-        if sizes:
+    if "vlr_size" in flags and isinstance(data, Path):
+        info = _dataset_info(data)
+        if command == "train-dsr" and info.get("native"):
+            return (
+                f"{data} holds native faces without HR twins: no DSR can be trained on it, of whatever size."
+            )
+        sizes = _vlr_sizes(info)
+        if sizes and flags["vlr_size"] is None:
             again = shlex.join(["dsrface", command, str(data), "--vlr-size", str(sizes[0])])
             return f"{data} holds VLR faces of {', '.join(map(str, sizes))} px:\n{again} ..."
     return f"dsrface {command} --help; dsrface config show {command} lists every key."
@@ -69,9 +74,16 @@ def near_path(error: DsrfaceError) -> str:
     return f"Did you mean {path.with_name(near[0])}?" if near else ""
 
 
-def _vlr_sizes(data: Path) -> list[int]:
+def _dataset_info(data: Path) -> dict[str, Any]:
     try:
         info = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return info if isinstance(info, dict) else {}
+
+
+def _vlr_sizes(info: dict[str, Any]) -> list[int]:
+    try:
         return [int(size) for size in info["sizes"]["vlr_px"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return []

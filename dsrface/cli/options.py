@@ -70,8 +70,13 @@ CONFIG_OPTIONS: Mapping[str, tuple[Any, object]] = {
 }
 
 
-def comma_numbers(text: str | None, name: str) -> list[float] | None:
+def comma_numbers(text: str | None, name: str, example: str) -> list[float] | None:
     """Return the numbers of a text such as `16,24,32`.
+
+    Args:
+        text: What was typed; None for nothing.
+        name: The flag.
+        example: What it may be, for the message.
 
     Raises:
         UsageError: not a list of numbers.
@@ -84,5 +89,7 @@ def comma_numbers(text: str | None, name: str) -> list[float] | None:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(
-            f"{name} takes numbers with commas between them, not {text!r}.", id="bad-list"
+            f"{name} takes numbers with commas between them, not {text!r}.",
+            id="bad-list",
+            hint=f"For example {name} {example}",
         ) from None

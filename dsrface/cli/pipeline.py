@@ -82,7 +82,8 @@ def prepare(
         dsrface prepare photos/ data/ --vlr-sizes 16,24
     """
     flags = locals()
-    sizes, shares = comma_numbers(vlr_sizes, "--vlr-sizes"), comma_numbers(split, "--split")
+    sizes = comma_numbers(vlr_sizes, "--vlr-sizes", "16,24,32")
+    shares = comma_numbers(split, "--split", "0.8,0.1,0.1")
     return flags | {"vlr_sizes": sizes, "split": shares}
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dsrface.runtime.nesting import flatten
 _MAX_PROBLEMS = 8
 _MAX_SHOWN = 200
 _ALIKE = 0.75
+_QUOTED = re.compile(r"'([^']+)'")
 
 
 def explain(problems: Sequence[Any], schema: type[BaseModel], origins: Mapping[str, str]) -> str:
@@ -30,9 +32,7 @@ def explain(problems: Sequence[Any], schema: type[BaseModel], origins: Mapping[s
                     lines[key] = f"{key}{_from(origins, key)} is not an option of {owner}."
                     continue
                 near = _nearest(key, known)
-                lines[key] = f"Unknown key {key!r}{_from(origins, key)}." + (
-                    f" Did you mean {near!r}?" if near else ""
-                )
+                lines[key] = f"Unknown key {key!r}{_from(origins, key)}.{_question(near)}"
             continue
         while len(path) > 1 and ".".join(path) not in known:
             path.pop()  # a union's branch or a list's index
@@ -42,15 +42,30 @@ def explain(problems: Sequence[Any], schema: type[BaseModel], origins: Mapping[s
         elif not key:
             lines[key] = f"{_said(problem)}."
         elif key in lines:
-            lines[key] = f"{lines[key].removesuffix('.')}, or: {_said(problem)}."
+            lines[key] = f"{lines[key].removesuffix('.')}, or: {_said(problem)}.{_choice_meant(problem)}"
         else:
             value = problem["input"]
             shown = shorten(str(value) if isinstance(value, Path) else repr(value))
-            lines[key] = f"{key} = {shown}{_from(origins, key)}: {_said(problem)}."
+            lines[key] = f"{key} = {shown}{_from(origins, key)}: {_said(problem)}.{_choice_meant(problem)}"
     problems_shown = list(lines.values())
     if len(problems_shown) > _MAX_PROBLEMS:
         problems_shown[_MAX_PROBLEMS:] = [f"... and {len(problems_shown) - _MAX_PROBLEMS} more like these."]
     return "\n".join(problems_shown)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a question after the word that was probably meant, with a blank before it; empty without one."""
+    return _question(next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=_ALIKE)), ""))
+
+
+def _question(word: str) -> str:
+    return f" Did you mean {word!r}?" if word else ""
+
+
+def _choice_meant(problem: Any) -> str:
+    """Return the question after one of the choices that pydantic names; empty where it names none."""
+    choices = _QUOTED.findall(str(problem.get("ctx", {}).get("expected", "")))
+    return did_you_mean(str(problem["input"]), choices)
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:

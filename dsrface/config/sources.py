@@ -18,7 +18,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from dsrface.config.keys import tables_of
-from dsrface.config.problems import explain, shorten
+from dsrface.config.problems import did_you_mean, explain, shorten
 from dsrface.errors import UsageError
 from dsrface.runtime.files import read_bounded
 from dsrface.runtime.nesting import flatten
@@ -169,7 +169,7 @@ def load_preset(schema: type[Config], name: str) -> dict[str, Any]:
     known = list_presets(schema.command)
     if name not in known:
         raise UsageError(
-            f"There is no preset {name!r} for {schema.command}.",
+            f"There is no preset {name!r} for {schema.command}.{did_you_mean(name, known)}",
             id="unknown-preset",
             hint=f"Choose one of: {', '.join(known) or 'none exist'}.",
         )

@@ -157,12 +157,13 @@ class FaceData:
             DataError: the data set has no such split.
         """
         if name not in self.splits:
+            there = " or ".join(f"--split {known}" for known in self.splits)
             raise DataError(
                 f"There is no {name} split (there is: {', '.join(self.splits)}).",
                 id="no-such-split",
                 where=self.root,
-                hint="Prepare the photos again with a share for it, e.g. --split 0.8,0.1,0.1; "
-                "`dsrface evaluate` takes any split with its --split.",
+                hint=f"`dsrface evaluate` takes {there}. For a {name} split prepare the photos again with "
+                "a share for it, e.g. --split 0.8,0.1,0.1",
             )
         return self.splits[name]
 
@@ -268,7 +269,8 @@ def open_data(path: Path) -> FaceData:
             f"There is no {HIGH_FOLDER} folder here or in train.",
             id="no-data-set",
             where=path,
-            hint="Photos in folders per person become a data set with `dsrface prepare PHOTOS DATA`.",
+            hint="Photos in folders per person become a data set with `dsrface prepare PHOTOS DATA`; a "
+            "published benchmark is measured with `dsrface evaluate --protocol`.",
         )
     splits = {name: _scan(name, root, is_native=is_native) for name, root in roots.items()}
     notes: list[str] = []

@@ -1,4 +1,4 @@
-"""Words around a sheet of faces: a title above each column, a caption to the right of each row."""
+"""Sheets of faces: a title above each column, a caption to the right of each row."""
 
 from __future__ import annotations
 
@@ -8,11 +8,34 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dsrface.data.decode import ImageU8
+from dsrface.types import HIGH_SIZE_PX
 
+_GAP_PX = 4
 _BAND_PX = 18
 _CHARACTER_PX = 7
 _MOST_CAPTION_PX = 320
 _SIZE = 11
+
+
+def face_sheet(
+    rows: Sequence[Sequence[ImageU8 | None]], titles: Sequence[str], captions: Sequence[str] = ()
+) -> ImageU8:
+    """Return a sheet of faces, each 112x112 with its pixels as squares.
+
+    Args:
+        rows: uint8 [S, S, 3] each, S at most 112; None leaves the place white.
+        titles: Of the columns.
+        captions: Of the rows; may be empty.
+    """
+    step = HIGH_SIZE_PX + _GAP_PX
+    sheet = np.full((len(rows) * step + _GAP_PX, len(titles) * step + _GAP_PX, 3), 255, np.uint8)
+    for y, row in enumerate(rows):
+        for x, face in enumerate(row):
+            if face is not None:
+                top, left = _GAP_PX + y * step, _GAP_PX + x * step
+                nearest = np.arange(HIGH_SIZE_PX) * face.shape[0] // HIGH_SIZE_PX
+                sheet[top : top + HIGH_SIZE_PX, left : left + HIGH_SIZE_PX] = face[nearest][:, nearest]
+    return labelled(sheet, titles, captions, step_px=step)
 
 
 def labelled(sheet: ImageU8, titles: Sequence[str], captions: Sequence[str], *, step_px: int) -> ImageU8:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from dsrface.data.augment import to_image01, to_image_u8
 from dsrface.models.adapters import high_path
 from dsrface.models.preprocess import network_input
 from dsrface.runtime.devices import Device, autocast
-from dsrface.types import Batch, Preprocess, to_device
+from dsrface.types import HIGH_SIZE_PX, Batch, Preprocess, to_device
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,33 @@ def super_resolve(
     """Return what a DSR makes of a batch, as the uint8 images that `dsrface precompute` would store."""
     with torch.inference_mode(), autocast(device):
         return to_image_u8(model(to_image01(low)))
+
+
+def super_resolve_mixed(
+    model: nn.Module | Callable[[Tensor], Tensor],
+    faces: Sequence[UInt8[np.ndarray, "s s 3"]],
+    *,
+    device: Device,
+    batch_size: int = 64,
+) -> UInt8[Tensor, "b 112 112 3"]:
+    """Return what a DSR makes of faces of several sizes; those of 112 px are left as they are.
+
+    Args:
+        model: On the device.
+        faces: Of any sizes that it takes.
+        device: Where it is; the result is there as well.
+        batch_size: Images per forward pass.
+    """
+    made = torch.empty(
+        (len(faces), HIGH_SIZE_PX, HIGH_SIZE_PX, 3), dtype=torch.uint8, device=device.torch_name
+    )
+    for size_px in {face.shape[0] for face in faces}:
+        rows = [row for row, face in enumerate(faces) if face.shape[0] == size_px]
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            given = to_device(torch.from_numpy(np.stack([faces[row] for row in batch])), device.torch_name)
+            made[batch] = given if size_px == HIGH_SIZE_PX else super_resolve(model, given, device=device)
+    return made
 
 
 def embed(

@@ -25,7 +25,7 @@ class Device:
         kind: `"cpu"`, `"cuda"` or `"mps"`.
         torch_name: What `torch.device` takes, e.g. `"cuda:1"`.
         amp: Number format of the networks' forward passes.
-        reason: One line for logs: what was asked for and why this came of it.
+        reason: One line for logs: the device, the number format, and why where it was chosen here.
     """
 
     kind: str
@@ -54,14 +54,14 @@ def choose_device(device: str = "auto", *, amp: str = "auto") -> Device:
         raise UsageError(
             f"Unknown number format {amp!r}.", id="bad-amp", hint="Use auto, fp32, bf16 or fp16."
         )
-    asked, name, why = device, device, f"{device} asked for"
+    asked, name, why = device, device, ""
     if device == "auto":
         if torch.cuda.is_available():
-            name, why = _own_gpu(), "auto: CUDA is there"
+            name, why = _own_gpu(), " (auto: CUDA is there)"
         elif torch.backends.mps.is_available():
-            name, why = "mps", "auto: no CUDA, Apple GPU is there"
+            name, why = "mps", " (auto: no CUDA, an Apple GPU)"
         else:
-            name, why = "cpu", "auto: no CUDA"
+            name, why = "cpu", " (auto: no CUDA)"
     elif device == "cuda" and torch.cuda.is_available():
         name = _own_gpu()
     kind, _, index = name.partition(":")
@@ -70,11 +70,11 @@ def choose_device(device: str = "auto", *, amp: str = "auto") -> Device:
             f"Unknown device {asked!r}.", id="bad-device", hint="Use auto, cpu, cuda, cuda:N or mps."
         )
     _check_exists(kind, index, asked)
-    chosen, why_amp = _choose_amp(kind, name, amp)
+    chosen = _choose_amp(kind, name, amp)
     if kind == "cuda":
         torch.cuda.set_device(name)
         torch.backends.cudnn.allow_tf32 = False
-    return Device(kind, name, chosen, f"{why} -> {name}, {chosen}{why_amp}")
+    return Device(kind, name, chosen, f"{name}, {chosen}{why}")
 
 
 def autocast(device: Device) -> contextlib.AbstractContextManager[None]:
@@ -162,17 +162,17 @@ def _check_exists(kind: str, index: str, asked: str) -> None:
         raise MachineError("No Apple GPU here.", id="no-such-device", hint="Use --device auto or cpu.")
 
 
-def _choose_amp(kind: str, name: str, amp: str) -> tuple[Amp, str]:
+def _choose_amp(kind: str, name: str, amp: str) -> Amp:
     import torch
 
     has_bf16 = kind == "cpu" or (kind == "cuda" and torch.cuda.get_device_capability(name) >= (8, 0))
     if amp == "auto":
         # On CPU bf16 pays only where the core has it, and results would differ between machines.
-        return ("bf16", "") if kind == "cuda" and has_bf16 else ("fp32", "")
+        return "bf16" if kind == "cuda" and has_bf16 else "fp32"
     if amp == "bf16" and kind == "cuda" and not has_bf16:
         raise MachineError("This GPU has no bf16.", id="no-such-format", hint="Use --set amp=fp16 or fp32.")
     if amp == "fp16" and kind == "cpu":
         raise MachineError(
             "fp16 training needs a GPU.", id="no-such-format", hint="Use amp auto, fp32 or bf16 on a CPU."
         )
-    return cast("Amp", amp), ", asked for"
+    return cast("Amp", amp)

@@ -59,6 +59,33 @@ def test_did_you_mean_compares_the_last_part_of_a_key(call, data, key, meant):
     assert f"Did you mean {meant!r}?" in shown
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("prepare", "data60", "out", "--degradation", "realistc"), "realistic"),
+        (("evaluate", "data60", "--vlr-size", "16", "--protocol", "tiny_face"), "tinyface"),
+        (("train-dsr", "data60", "--preset", "tinny"), "tiny"),
+        (("config", "show", "evalute"), "evaluate"),
+    ],
+)
+def test_did_you_mean_knows_choices_presets_and_commands(call, data, words, meant):
+    assert f"Did you mean {meant!r}?" in call(*words).err
+
+
+def test_a_native_data_set_trains_no_dsr_whatever_the_size(call, data):
+    text = json.dumps({"schema_version": 1, "native": True, "sizes": {"vlr_px": [20]}})
+    (data / "data60" / "dataset.json").write_text(text, encoding="utf-8")
+    for size in ((), ("--vlr-size", "20")):
+        assert "native faces without HR twins" in call("train-dsr", "data60", *size).err
+
+
+def test_ways_out_are_named(call, data):
+    assert "--vlr-sizes 16,24,32" in call("prepare", "data60", "out", "--vlr-sizes", "16px").err
+    (data / "lfw.bin").write_bytes(b"")
+    assert "dsrface evaluate lfw.bin" in call("prepare", "lfw.bin", "out").err
+    assert "dsrface enrol" in call("verify", "data60", "lfw.bin").err
+
+
 def test_a_file_that_init_writes_is_valid_and_knows_its_command(call, data):
     call("config", "init", "train-dsr", "--preset", "tiny", "--out", "dsr.toml")
     for words in (("dsr.toml",), ("train-dsr", "dsr.toml")):

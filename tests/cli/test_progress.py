@@ -24,7 +24,7 @@ from dsrface.events import (
 )
 
 EVENTS = [
-    RunStarted(Path("runs/[/x]"), "train-dsr", "auto: no CUDA -> cpu, fp32", 100),
+    RunStarted(Path("runs/[/x]"), "train-dsr", "cpu, fp32 (auto: no CUDA)", 100),
     Note("a [/note]"),
     Note("look here", is_warning=True),
     *(StepDone(step, 0, {"loss/total": 0.5, "lr": 1e-3}, 120.0, 0.25) for step in range(1, 100)),

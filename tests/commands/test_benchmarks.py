@@ -77,6 +77,9 @@ class Oracle:
         pixels = torch.from_numpy(np.asarray(small)[None].copy())
         return self._embed(to_image_u8(upsample_bicubic(to_image01(pixels))))
 
+    def native(self, image: Image.Image) -> np.ndarray:
+        return self.high(image.resize((112, 112), Image.Resampling.BICUBIC))
+
     @torch.inference_mode()
     def _embed(self, images: torch.Tensor) -> np.ndarray:
         found = self.loaded.model(network_input(to_image01(images), self.loaded.preprocess))[0].numpy()
@@ -154,17 +157,19 @@ def test_tinyface__ranks_with_distractors_equal_those_made_by_hand(tmp_path, net
     found = figure(result, "bicubic")
     assert (found.num_gallery, found.num_known, found.num_unknown) == (12, 10, 0)
     oracle = Oracle(networks["recogniser"])
-    gallery = [oracle.low(face(p, 0, 20)) for p in range(5)] + [
-        oracle.low(face(50 + k, 0, 20)) for k in range(7)
+    gallery = [oracle.native(face(p, 0, 20)) for p in range(5)] + [
+        oracle.native(face(50 + k, 0, 20)) for k in range(7)
     ]
     owners = [*range(5), *(50 + k for k in range(7))]
     probe_persons = [p for p in range(5) for _ in range(2)]
-    probes = [oracle.low(face(p, n, 20)) for p in range(5) for n in (1, 2)]
+    probes = [oracle.native(face(p, n, 20)) for p in range(5) for n in (1, 2)]
     ranks = np.array(ranks_by_hand(probes, gallery, probe_persons, owners))
     assert found.ranks[1].value == pytest.approx(np.mean(ranks <= 1))
     assert found.ranks[5].value == pytest.approx(np.mean(ranks <= 5))
     assert 20 not in found.ranks  # the gallery has fewer
     assert {item.verdict for item in result.comparisons} == {"not judged"}  # five persons
+    assert result.num_persons == 5  # distractors are nobody
+    assert result.native_px == {16: 22}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "config.toml",
         "evaluation.json",
@@ -191,7 +196,7 @@ def test_scface__mugshots_against_each_distance(tmp_path, networks) -> None:
     gallery = [oracle.high(face(person, 0)) for person in range(4)]
     every: list[int] = []
     for distance, metres in ((1, "4.2 m"), (2, "2.6 m")):
-        probes = [oracle.low(face(p, c, 12 * distance + 8)) for p in range(4) for c in (1, 2)]
+        probes = [oracle.native(face(p, c, 12 * distance + 8)) for p in range(4) for c in (1, 2)]
         ranks = ranks_by_hand(probes, gallery, [p for p in range(4) for _ in range(2)], range(4))
         every += ranks
         found = figure(result, "bicubic", f"distance {distance} ({metres})")
@@ -199,6 +204,28 @@ def test_scface__mugshots_against_each_distance(tmp_path, networks) -> None:
     whole = figure(result, "bicubic", "all distances")
     assert whole.ranks[1].value == pytest.approx(np.mean(np.array(every) <= 1))
     assert "all distances" in result.summary
+
+
+@pytest.mark.parametrize(("takes_any", "expected"), [(False, {16: 4, 112: 4}), (True, {12: 2, 20: 2, 48: 4})])
+def test_native_faces_go_to_the_nearest_size_that_the_dsr_takes(
+    tmp_path, networks, takes_any, expected
+) -> None:
+    for person in range(2):
+        for number, (part, size_px) in enumerate((("Gallery_Match", 48), ("Probe", 12), ("Probe", 20))):
+            save(tmp_path / "Testing_Set" / part / f"{person}_{number}.png", person, number, size_px)
+        save(tmp_path / "Testing_Set" / "Gallery_Distractor" / f"x{person}.png", 9 + person, 0, 48)
+    if takes_any:
+        code = "from torch.nn.functional import interpolate\ndef network():\n    return lambda low: "
+        (tmp_path / "net.py").write_text(f"{code}interpolate(low, scale_factor=2)\n", encoding="utf-8")
+        networks = networks | {"dsr": Path(f"{tmp_path / 'net.py'}:network")}
+    result = evaluate(tmp_path, tmp_path / "out", networks, protocol="tinyface")
+    assert result.native_px == expected
+    # Bicubic enlarges the pixels that the faces have, whatever the DSR takes.
+    oracle = Oracle(networks["recogniser"])
+    gallery = [oracle.native(face(p, 0, 48)) for p in (0, 1, 9, 10)]
+    probes = [oracle.native(face(p, n, size)) for p in (0, 1) for n, size in ((1, 12), (2, 20))]
+    ranks = np.array(ranks_by_hand(probes, gallery, [0, 0, 1, 1], [0, 1, 9, 10]))
+    assert figure(result, "bicubic").ranks[1].value == pytest.approx(np.mean(ranks <= 1))
 
 
 def test_survface__open_set_rates_and_pairs(tmp_path, networks) -> None:
@@ -221,9 +248,9 @@ def test_survface__open_set_rates_and_pairs(tmp_path, networks) -> None:
         scipy_io.savemat(check / f"{kind}_pairs_names.mat", {f"{kind}_pairs_names": np.array(table, object)})
     result = evaluate(root, tmp_path / "out", networks, protocol="survface")
     oracle = Oracle(networks["recogniser"])
-    gallery = np.stack([oracle.low(face(person, 0, 22)) for person in range(6)])
-    known = np.stack([oracle.low(face(person, 1, 22)) for person in range(6)]) @ gallery.T
-    unknown = (np.stack([oracle.low(face(100 + k, 0, 22)) for k in range(30)]) @ gallery.T).max(axis=1)
+    gallery = np.stack([oracle.native(face(person, 0, 22)) for person in range(6)])
+    known = np.stack([oracle.native(face(person, 1, 22)) for person in range(6)]) @ gallery.T
+    unknown = (np.stack([oracle.native(face(100 + k, 0, 22)) for k in range(30)]) @ gallery.T).max(axis=1)
     own = known[np.arange(6), np.arange(6)]
     limit = np.sort(unknown)[::-1][3]  # of 30 unknown probes 3 may pass at 10 %
     found = figure(result, "bicubic")
@@ -231,8 +258,8 @@ def test_survface__open_set_rates_and_pairs(tmp_path, networks) -> None:
     assert found.tpirs[0.1].value == pytest.approx(np.mean(own > limit))
     assert found.tpirs[0.01].value is None
     assert any("FPIR of 0.01" in line for line in result.limits)
-    first = [oracle.low(face(p, 1, 22)) for p in range(6)] * 2
-    second = [oracle.low(face(p, 2, 22)) for p in [*range(6), *((p + 1) % 6 for p in range(6))]]
+    first = [oracle.native(face(p, 1, 22)) for p in range(6)] * 2
+    second = [oracle.native(face(p, 2, 22)) for p in [*range(6), *((p + 1) % 6 for p in range(6))]]
     scores = [float(a @ b) for a, b in zip(first, second, strict=True)]
     assert cell(result, "LR-LR", "bicubic").auc.value == pytest.approx(
         roc_auc_score([1] * 6 + [0] * 6, scores)
@@ -350,8 +377,9 @@ def test_flip__adds_the_mirrored_faces_embedding(tmp_path, networks) -> None:
 
 
 def test_native_data__probes_against_its_hr_faces_by_size_and_condition(tmp_path, networks) -> None:
-    from dsrface.commands import prepare
+    from dsrface.commands import prepare, train_dsr
     from dsrface.config.prepare import PrepareConfig
+    from dsrface.config.train_dsr import TrainDsrConfig
 
     for person in range(4):
         save(tmp_path / "photos" / f"{person}_mug.png", person, 0)
@@ -374,7 +402,7 @@ def test_native_data__probes_against_its_hr_faces_by_size_and_condition(tmp_path
     oracle = Oracle(networks["recogniser"])
     gallery = [oracle.high(face(person, 0)) for person in range(4)]
     probes = [
-        oracle.low(face(p, c, size).resize((stored, stored), Image.Resampling.BICUBIC))
+        oracle.native(face(p, c, size).resize((stored, stored), Image.Resampling.BICUBIC))
         for c, size, stored in ((1, 20, 24), (2, 31, 32))
         for p in range(4)
     ]
@@ -383,6 +411,9 @@ def test_native_data__probes_against_its_hr_faces_by_size_and_condition(tmp_path
     assert {item.protocol for item in result.cells} == {"HR-LR", "LR-LR"}
     with pytest.raises(DataError) as caught:
         evaluate(tmp_path / "data", tmp_path / "other", {"dsr_outputs": tmp_path})
+    assert caught.value.id == "no-twins"
+    with pytest.raises(DataError) as caught:  # and not that there is no train split
+        train_dsr.run(TrainDsrConfig(data=tmp_path / "data", vlr_size=24), emit=lambda _: None)
     assert caught.value.id == "no-twins"
 
 
@@ -414,8 +445,25 @@ def test_another_layout_is_refused(tmp_path, networks, protocol) -> None:
         assert caught.value.id in {"other-layout", "no-data-set"}
 
 
+def test_a_bin_file_as_data_needs_no_protocol(tmp_path, networks) -> None:
+    path = tmp_path / "few.bin"
+    images = [
+        encode_png(draw_face(person, number))
+        for person, number in [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0), (1, 0)]
+    ]
+    path.write_bytes(pickle.dumps((images, [True, True, False])))
+    assert evaluate(path, tmp_path / "out", networks, bootstrap=0).protocol == "bin"
+    with pytest.raises(DataError) as caught:
+        evaluate(path, tmp_path / "other", networks, protocol="lfw")
+    assert "without --protocol" in caught.value.hint
+
+
 def test_the_next_command_measures_the_same_with_super_resolution(tmp_path) -> None:
     config = EvaluateConfig(data=tmp_path, vlr_size=SIZE, protocol="bin", recogniser=Path("net.pt"))
     again = ["dsrface", "evaluate", str(tmp_path), "--vlr-size", str(SIZE), "--dsr", "RUN"]
     options = ["--recogniser", "net.pt", "--protocol", "bin"]
-    assert benchmark._next_command(config, tmp_path) == shlex.join([*again, *options])
+    found = benchmark._next_command(config, tmp_path, has_recogniser=True)
+    assert found == shlex.join([*again, *options])
+    bare = config.model_copy(update={"recogniser": None, "dsr": Path("runs/dsr")})
+    found = benchmark._next_command(bare, tmp_path, has_recogniser=False)
+    assert "--recogniser WEIGHTS --dsr runs/dsr" in found

@@ -76,6 +76,7 @@ def test_embed__wrong_size_is_refused_by_name_and_writes_nothing(faces, recognis
     with pytest.raises(ImageError) as caught:
         embed(faces, recogniser, tmp_path / "out" / "e.npz")
     assert caught.value.id == "wrong-size"
+    assert "--dsr" in caught.value.hint
     assert "112x120" in caught.value.message
     assert caught.value.where.endswith("big.png")
     assert not list(tmp_path.glob("out/*"))

@@ -102,7 +102,7 @@ def test_leaves_exactly_these_files(tiny_data, tmp_path):
     }
     record = json.loads((run / "run.json").read_text())
     assert record["status"] == "done"
-    assert record["device"] == "cpu asked for -> cpu, fp32"
+    assert record["device"] == "cpu, fp32"
     assert result.to_dict()["location"] == str(run)
     again = resolve(TrainDsrConfig, config_file=run / "config.toml").config
     assert again.model_copy(update={"run": run}) == config(

@@ -93,7 +93,7 @@ def test_a_split_that_prepare_left_out_says_how_to_get_one(flat_dir: Path, tmp_p
     write_json(tmp_path / "data" / "dataset.json", {"schema_version": 1})
     with pytest.raises(DataError, match="no val split") as caught:
         open_data(tmp_path / "data").split("val")
-    assert "--split" in caught.value.hint
+    assert "`dsrface evaluate` takes --split train" in caught.value.hint
 
 
 def test_persons_in_two_given_splits_are_noted(flat_dir: Path, tmp_path: Path) -> None:

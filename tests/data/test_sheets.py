@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dsrface.commands.shared.people.sheet import Tile, write_sheet
+from dsrface.data.decode import read_image
 from dsrface.data.sheets import labelled
 
 
@@ -16,6 +18,14 @@ def test_titles_and_captions_stand_outside_the_faces():
     assert (above[:, :120] < 128).any()
     assert (above[:, 120:] < 128).any()
     assert (right < 128).any()
+
+
+def test_a_sheet_of_people_has_titles(tmp_path):
+    tile = Tile(np.full((16, 16, 3), 200, np.uint8), "")
+    write_sheet(tmp_path / "sheet.png", [[tile, tile]], ["photo", "seen"])
+    above = read_image(tmp_path / "sheet.png")[:18]
+    assert (above[:, :118] < 128).any()
+    assert (above[:, 118:] < 128).any()
 
 
 def test_without_captions_there_is_no_margin_and_long_ones_are_cut():

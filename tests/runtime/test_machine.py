@@ -28,16 +28,16 @@ def pretend_gpus(monkeypatch, count):
     return current
 
 
-def test_cpu_is_fp32_and_says_why():
+def test_cpu_is_fp32():
     device = choose_device("cpu")
     assert (device.kind, device.torch_name, device.amp) == ("cpu", "cpu", "fp32")
-    assert "cpu asked for" in device.reason
+    assert device.reason == "cpu, fp32"
 
 
 def test_auto_without_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert choose_device("auto").reason == "auto: no CUDA -> cpu, fp32"
+    assert choose_device("auto").reason == "cpu, fp32 (auto: no CUDA)"
     with pytest.raises(MachineError) as caught:
         choose_device("cuda")
     assert caught.value.id == "no-such-device"

@@ -16,7 +16,12 @@ from typing import Any
 import torch
 
 from dsrface import __version__
-from dsrface.commands.evaluate.benchmark import BIN_SUFFIX, BenchmarkResult, read_benchmark, run_benchmark
+from dsrface.commands.evaluate.benchmark import (
+    BenchmarkResult,
+    read_benchmark,
+    run_benchmark,
+    validation_file,
+)
 from dsrface.commands.evaluate.faces import hardest_section, strips_section
 from dsrface.commands.evaluate.figures import Scored, compare_cells, identify, image_quality, score_cells
 from dsrface.commands.evaluate.findings import limits, quality_answer, verification_answer
@@ -89,10 +94,10 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
         DsrfaceError: whatever cannot be used, by family.
     """
     out = _out(config)
-    has_own_images = config.pairs is not None and config.pairs.suffix == BIN_SUFFIX
-    if has_own_images and config.protocol is None:
-        emit(Note(f"{config.pairs} holds its own images: they are measured, not those of {config.data}"))
-    if config.protocol is not None or has_own_images:
+    file = validation_file(config)
+    if file is not None and file != config.data and config.protocol is None:
+        emit(Note(f"{file} holds its own images: they are measured, not those of {config.data}"))
+    if config.protocol is not None or file is not None:
         return _run_benchmark(config, read_benchmark(config), out, emit)
     data = open_data(config.data)
     split = data.split(config.split)

@@ -45,8 +45,8 @@ def load_networks(config: EvaluateConfig, outputs: Path | None, device: Device, 
     if not loaded:
         emit(
             Note(
-                "no recogniser weights (--recogniser, --finetuned): image quality only; whether people are "
-                "recognised better is not measured" + (", --pairs is not used" if config.pairs else ""),
+                "no recogniser (--recogniser, --finetuned): whether people are recognised better is not "
+                "measured" + (", --pairs is not used" if config.pairs else ""),
                 is_warning=True,
             )
         )

@@ -113,7 +113,9 @@ def run(config: IdentifyConfig, *, emit: Emit) -> IdentifyResult:
     seen = see(faces, recogniser, dsr, batch_size=config.batch_size, device=device)
     answers = answer(seen, gallery, threshold=threshold, top=config.top)
     if config.sheet is not None:
-        write_sheet(config.sheet, _rows(seen, answers, gallery)[:_MAX_ROWS])
+        matches = [f"match {number + 1}" for number in range(len(answers[0].matches))]
+        titles = ["photo", "seen", *matches]
+        write_sheet(config.sheet, _rows(seen, answers, gallery)[:_MAX_ROWS], titles)
     num_known = sum(item.person is not None for item in answers)
     far = gallery.origin.far if config.threshold is None else None
     false_matches = None if far is None else 100 * (1 - (1 - far) ** len(gallery.persons))

@@ -43,6 +43,7 @@ def run(config: TrainDsrConfig, *, emit: Emit) -> TrainingResult:
         DsrfaceError: whatever goes wrong, by family.
     """
     data = open_data(config.data)
+    data.require_twins()
     train, val = data.split("train"), data.split("val")
     doubts = data.check_twins(config.vlr_size, "train", "val")
     degradation = data.degradation(config.vlr_size)

@@ -11,7 +11,7 @@ from dsrface.commands.shared.people.faces import FaceReader, see
 from dsrface.commands.shared.people.sheet import Tile, write_sheet
 from dsrface.commands.shared.people.threshold import decide
 from dsrface.config.people import VerifyConfig
-from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE
+from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, ImageError
 from dsrface.events import Emit, Note
 from dsrface.models.judge import judge_by_default
 from dsrface.models.weights import load_dsr, load_recogniser
@@ -62,6 +62,15 @@ def run(config: VerifyConfig, *, emit: Emit) -> VerifyResult:
     Raises:
         DsrfaceError: a network, a photo or the threshold cannot be had.
     """
+    for path in (config.first, config.second):
+        if path.is_dir():
+            raise ImageError(
+                "This is a folder; two photos are compared.",
+                id="not-a-file",
+                where=path,
+                hint="For folders: dsrface enrol KNOWN --out people.npz, then "
+                "dsrface identify PHOTOS --gallery people.npz",
+            )
     device = choose_device(config.device)
     weights = config.weights or judge_by_default("--weights")
     recogniser = load_recogniser(weights, device=device.torch_name)
@@ -75,8 +84,12 @@ def run(config: VerifyConfig, *, emit: Emit) -> VerifyResult:
     is_same = score >= decision.score
     if config.sheet is not None:
         pairs = zip(faces, seen.images, strict=True)
-        tiles = [tile for face, image in pairs for tile in (Tile(face.given, face.name), Tile(image, "seen"))]
-        write_sheet(config.sheet, [[*tiles[:3], Tile(tiles[3].image, f"{score:.3f}")]])
+        tiles = [tile for face, image in pairs for tile in (Tile(face.given, face.name), Tile(image, ""))]
+        write_sheet(
+            config.sheet,
+            [[*tiles[:3], Tile(tiles[3].image, f"score {score:.3f}")]],
+            ("first photo", "seen", "second photo", "seen"),
+        )
     return VerifyResult(
         summary=f"{'The same person' if is_same else 'Not the same person'}: score {score:.3f}; "
         f"{decision.text}.",

@@ -14,6 +14,7 @@ from dsrface.data.decode import ImageU8, at_size, decode_image, read_image
 from dsrface.data.formats.landmarks import Points
 from dsrface.data.pairs import Pairs
 from dsrface.data.photos.align import align_face
+from dsrface.data.photos.faces import nearest_face
 from dsrface.types import HIGH_SIZE_PX
 
 Positions = NDArray[np.int64]
@@ -21,7 +22,7 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Face:
-    """A image of a benchmark.
+    """An image of a benchmark.
 
     Args:
         name: How it is called in the results.
@@ -43,13 +44,25 @@ class Face:
         Raises:
             DataError: the image or its landmarks cannot be used.
         """
-        if isinstance(self.source, bytes):
-            image = decode_image(self.source, where=self.name)
-        else:
-            image = read_image(self.source)
+        image = self._image()
         if self.points is not None:
             return align_face(image, self.points, size_px=size_px)
         return at_size(image, size_px)
+
+    def read_native(self, sizes: Sequence[int]) -> tuple[ImageU8, ImageU8]:
+        """Return the face at 112 px, and at whichever of some sizes is nearest to its own, uint8 [S, S, 3].
+
+        Raises:
+            DataError: as `read`.
+        """
+        image = self._image()
+        whole, nearest = (nearest_face(image, self.points, among)[0] for among in ((HIGH_SIZE_PX,), sizes))
+        return whole, nearest
+
+    def _image(self) -> ImageU8:
+        if isinstance(self.source, bytes):
+            return decode_image(self.source, where=self.name)
+        return read_image(self.source)
 
 
 @dataclass(frozen=True)
@@ -134,8 +147,3 @@ class Benchmark:
 def twin_tests(pairs: Pairs) -> tuple[PairTest, ...]:
     """Return the three ways to compare pairs of HR faces: as they are, with one reduced, with both."""
     return tuple(PairTest(protocol, pairs) for protocol in PROTOCOLS)
-
-
-def reader_size(face: Face, vlr_size: int) -> int:
-    """Return the side that a face is read at."""
-    return vlr_size if face.is_low else HIGH_SIZE_PX

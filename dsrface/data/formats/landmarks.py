@@ -63,6 +63,13 @@ def read_landmarks(path: Path) -> dict[str, Points]:
 def _text(path: Path) -> str:
     try:
         content = read_bounded(path, max_bytes=MAX_TEXT_BYTES)
+    except FileNotFoundError:
+        raise _bad(
+            "There is no such landmarks file.",
+            path,
+            hint="--align takes auto, none, resize, or a file with five points a photo: a CSV file whose "
+            f"first line is {_HEADER_LINE}, or what RetinaFace, MTCNN or CelebA write.",
+        ) from None
     except OSError as error:
         raise _bad(f"Cannot read the landmarks: {error.strerror or error}.", path) from None
     if content.startswith(b"\x93NUMPY"):

@@ -8,14 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from dsrface.data.decode import ImageU8, read_image
 from dsrface.data.folders import HIGH_FOLDER, low_folder
-from dsrface.data.sheets import labelled
+from dsrface.data.sheets import face_sheet
 from dsrface.types import HIGH_SIZE_PX
-
-_GAP_PX = 4
 
 
 def preview_sheet(root: Path, names: Sequence[str], sizes_px: Sequence[int]) -> ImageU8:
@@ -27,17 +23,7 @@ def preview_sheet(root: Path, names: Sequence[str], sizes_px: Sequence[int]) -> 
         names: Relative names of the images.
         sizes_px: VLR sizes.
     """
-    step = HIGH_SIZE_PX + _GAP_PX
-    shape = (len(names) * step + _GAP_PX, (len(sizes_px) + 1) * step + _GAP_PX, 3)
-    sheet = np.full(shape, 255, np.uint8)
-    for row, name in enumerate(names):
-        paths = [root / HIGH_FOLDER / name, *(root / low_folder(size) / name for size in sizes_px)]
-        for column, path in enumerate(paths):
-            if not path.exists():
-                continue
-            face = read_image(path)
-            top, left = _GAP_PX + row * step, _GAP_PX + column * step
-            nearest = (np.arange(HIGH_SIZE_PX) * face.shape[0]) // HIGH_SIZE_PX
-            sheet[top : top + HIGH_SIZE_PX, left : left + HIGH_SIZE_PX] = face[nearest][:, nearest]
-    titles = [f"HR {HIGH_SIZE_PX} px", *(f"VLR {size} px" for size in sizes_px)]
-    return labelled(sheet, titles, names, step_px=step)
+    folders = [root / HIGH_FOLDER, *(root / low_folder(size) for size in sizes_px)]
+    paths = [[folder / name for folder in folders] for name in names]
+    rows = [[read_image(path) if path.exists() else None for path in row] for row in paths]
+    return face_sheet(rows, [f"HR {HIGH_SIZE_PX} px", *(f"VLR {size} px" for size in sizes_px)], names)

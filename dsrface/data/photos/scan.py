@@ -199,12 +199,22 @@ def _list_hint(source: Path, files: list[str]) -> str:
     return f"{found.name} says it: --persons {shlex.quote(str(found))}. " if found else ""
 
 
+def _file_hint(source: Path) -> str:
+    """Return what to do with a file that was named as a source."""
+    if source.suffix.lower() == ".bin":
+        return (
+            f"A set for verification is measured: dsrface evaluate {shlex.quote(str(source))} --vlr-size 16"
+        )
+    return "Name the folder of the photos, or a RecordIO file: train.rec."
+
+
 def _find(source: Path) -> list[str]:
     if not source.is_dir():
         raise DataError(
             "The source is not a folder." if source.exists() else "The source folder does not exist.",
             id="no-source",
             where=source,
+            hint=_file_hint(source),
         )
     files = list(walk_images(source))
     if not files:

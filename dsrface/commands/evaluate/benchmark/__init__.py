@@ -28,28 +28,36 @@ from dsrface.metrics.bootstrap import MIN_DRAWS, MIN_PERSONS
 from dsrface.runtime.devices import Device
 from dsrface.runtime.files import write_json, write_text
 
-__all__ = ["BIN_SUFFIX", "BenchmarkResult", "read_benchmark", "run_benchmark"]
+__all__ = ["BenchmarkResult", "read_benchmark", "run_benchmark", "validation_file"]
 
 RESULT_FILE = "evaluation.json"
 SHEET_FILE = "pictures.png"
-BIN_SUFFIX = ".bin"  # a list of pairs that holds its own images
+BIN_SUFFIX = ".bin"
+
+
+def validation_file(config: EvaluateConfig) -> Path | None:
+    """Return the `.bin` file that is named as data or as pairs: it holds its own images and pairs."""
+    named = (config.pairs, config.data)
+    return next((path for path in named if path is not None and path.suffix.lower() == BIN_SUFFIX), None)
 
 
 def read_benchmark(config: EvaluateConfig) -> Benchmark:
-    """Read the benchmark that a configuration asks for; a `.bin` file as pairs is one of its own.
+    """Read the benchmark that a configuration asks for; a `.bin` file is one without being asked for.
 
     Raises:
         DataError: it does not exist, or is laid out in another way.
     """
-    if config.pairs is not None and config.pairs.suffix == BIN_SUFFIX:
-        return read_bin(config.pairs)
+    file = validation_file(config)
+    if file is not None and config.protocol in {None, "bin"}:
+        return read_bin(file)
     assert config.protocol is not None
     if not config.data.exists():
         raise DataError("There is no such folder or file.", id="no-data-set", where=config.data)
     entry = BENCHMARKS[config.protocol]
     if config.data.is_file() != entry.is_file:
         wanted = "a file" if entry.is_file else "the folder of the benchmark"
-        raise DataError(f"{config.protocol} takes {wanted}.", id="other-layout", where=config.data)
+        hint = "A .bin file is measured without --protocol." if file is not None else ""
+        raise DataError(f"{config.protocol} takes {wanted}.", id="other-layout", where=config.data, hint=hint)
     pairs = {"pairs": config.pairs} if entry.takes_pairs else {}
     found: Benchmark = load(entry.read)(config.data, **entry.options, **pairs)
     return found
@@ -110,15 +118,17 @@ def run_benchmark(
     return result
 
 
-def _next_command(config: EvaluateConfig, out: Path) -> str:
-    """Return the same measurement with super-resolution, or what shows all figures of one that had it."""
-    if config.dsr is not None:
+def _next_command(config: EvaluateConfig, out: Path, *, has_recogniser: bool) -> str:
+    """Return the same measurement with the network that it lacks, or what shows all of its figures."""
+    lacks = [] if has_recogniser else ["--recogniser", "WEIGHTS"]
+    lacks += [] if config.dsr is not None or not has_recogniser else ["--dsr", "RUN"]
+    if not lacks:
         return shlex.join(["python", "-m", "json.tool", str(out / RESULT_FILE)])
-    again = ["dsrface", "evaluate", str(config.data), "--vlr-size", str(config.vlr_size), "--dsr", "RUN"]
-    for key in ("recogniser", "protocol", "split", "pairs"):
+    again = ["dsrface", "evaluate", str(config.data), "--vlr-size", str(config.vlr_size), *lacks]
+    for key in ("dsr", "recogniser", "finetuned", "protocol", "split", "pairs"):
         if key in config.model_fields_set and getattr(config, key) is not None:
             again += [f"--{key}", str(getattr(config, key))]
-    return shlex.join(again)
+    return shlex.join([*again, "--flip"] if config.flip else again)
 
 
 def _result(
@@ -130,23 +140,26 @@ def _result(
     out: Path,
     device: Device,
 ) -> BenchmarkResult:
-    persons = {unit.person for unit in benchmark.templates or benchmark.faces}
+    has_recogniser = any(role not in REFERENCES for _, role in embedded.features)
+    num_persons = _num_judged(benchmark)
+    where = f"At {config.vlr_size} px" if benchmark.has_twins else "On native faces"
     return BenchmarkResult(
-        summary=_summary(judged, config.vlr_size),
+        summary=_summary(judged, where),
         location=str(out),
-        next_command=_next_command(config, out),
+        next_command=_next_command(config, out, has_recogniser=has_recogniser),
         protocol=benchmark.name,
         data=str(config.data),
-        vlr_size=config.vlr_size,
+        vlr_size=config.vlr_size if benchmark.has_twins else None,
+        native_px=embedded.native_px if config.dsr is not None else {},
         num_faces=len(benchmark.faces) - len(embedded.bad),
-        num_persons=len(persons),
+        num_persons=num_persons,
         num_genuine=benchmark.pair_tests[0].pairs.num_genuine if benchmark.pair_tests else 0,
         num_impostor=benchmark.pair_tests[0].pairs.num_impostor if benchmark.pair_tests else 0,
         networks=described,
         searches=judged.searches,
         cells=judged.cells,
         comparisons=judged.comparisons,
-        limits=_limits(config, judged, _num_judged(benchmark)),
+        limits=_limits(config, judged, num_persons),
         bad_images={benchmark.faces[place].name: reason for place, reason in embedded.bad.items()},
         settings={
             "seed": config.seed,
@@ -167,22 +180,22 @@ def _num_judged(benchmark: Benchmark) -> int:
     return len({unit.person for unit in benchmark.templates or benchmark.faces})
 
 
-def _summary(judged: Judged, vlr_size: int) -> str:
+def _summary(judged: Judged, where: str) -> str:
     """Return the best figure of the search with most probes, and what DSR against bicubic shows there."""
     searches = [item for item in judged.searches if item.recogniser not in REFERENCES and 1 in item.ranks]
     if searches:
         most = max(item.num_known for item in searches)
         best = max((item for item in searches if item.num_known == most), key=_rank1)
         title = f", {best.search}" if best.search else ""
-        text = f"At {vlr_size} px, {best.name} finds {percent(best.ranks[1])} at rank 1{title}"
+        text = f"{where}, {best.name} finds {percent(best.ranks[1])} at rank 1{title}"
         protocol, metric, unit = best.search or "search", "rank1", points
     else:
         cells = [cell for cell in judged.cells if cell.recogniser not in REFERENCES]
         if not cells:
-            return f"At {vlr_size} px there are only figures of raw pixels: name a recogniser."
+            return f"{where} there are only figures of raw pixels: name a recogniser."
         main = [cell for cell in cells if cell.protocol == MAIN_PROTOCOL] or cells
         lowest = min(main, key=_eer)
-        text = f"At {vlr_size} px, {lowest.name} has the lowest EER, {lowest.protocol}: {percent(lowest.eer)}"
+        text = f"{where}, {lowest.name} has the lowest EER, {lowest.protocol}: {percent(lowest.eer)}"
         protocol, metric, unit = lowest.protocol, "eer", points
     gain = next(
         (
@@ -225,4 +238,5 @@ def _limits(config: EvaluateConfig, judged: Judged, num_persons: int) -> tuple[s
     if unsure:
         rates = ", ".join(f"{fpir:g}" for fpir in unsure)
         found.append(f"Too few unknown probes for an FPIR of {rates}: 3 / FPIR are needed.")
-    return (*found, "One data set: other cameras, poses and people will give other figures.", NEVER_EVIDENCE)
+    found.append("One data set: other cameras, poses and people will give other figures.")
+    return (*found, NEVER_EVIDENCE) if config.dsr is not None else tuple(found)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,21 +14,38 @@ from torch import Tensor
 from torch.nn import functional
 
 from dsrface.commands.evaluate.images import Networks, images_by_kind, raw_pixels
-from dsrface.commands.evaluate.result import HR, RAW
+from dsrface.commands.evaluate.result import BICUBIC, DSR, HR, RAW
+from dsrface.commands.shared.people.faces import sizes_taken
 from dsrface.data import draws
 from dsrface.data.augment import to_image01
-from dsrface.data.benchmarks.benchmark import Benchmark, Face, reader_size
+from dsrface.data.benchmarks.benchmark import Benchmark, Face
 from dsrface.data.decode import ImageU8
 from dsrface.data.degrade import Degradation, degrade
-from dsrface.engine.inference import embed
+from dsrface.engine.inference import embed, super_resolve_mixed
 from dsrface.errors import DataError
 from dsrface.events import Emit, Progress
 from dsrface.models.loaded import LoadedModel
 from dsrface.runtime.devices import Device
 from dsrface.runtime.resources import effective_cores
-from dsrface.types import to_device
+from dsrface.types import HIGH_SIZE_PX, to_device
 
 _AHEAD = 2  # batches that are read while one is embedded
+
+
+@dataclass(frozen=True)
+class Forms:
+    """A face that was read.
+
+    Args:
+        whole: uint8 [112, 112, 3]; a native face enlarged by bicubic.
+        small: uint8 [S, S, 3]: a native face at the size nearest to its own that the DSR takes, or an HR face
+            reduced; None for an HR face that is not.
+        is_low: A native low-resolution face.
+    """
+
+    whole: ImageU8
+    small: ImageU8 | None
+    is_low: bool
 
 
 @dataclass(frozen=True)
@@ -38,10 +56,12 @@ class Embedded:
         features: (Kind of image, recogniser) to float32 [n, d], rows of length 1; zeros where a face has no
             such form (a native face has no HR form, an HR gallery face no low-resolution one).
         bad: Position of each face that could not be used, to the reason; its rows are zeros.
+        native_px: Side that native faces were brought to for the DSR, to how many; 112 px pass it by.
     """
 
     features: dict[tuple[str, str], NDArray[np.float32]]
     bad: dict[int, str]
+    native_px: dict[int, int]
 
     def rows(self, kind: str, recogniser: str, is_low: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return native faces as a kind of image and the others as HR."""
@@ -72,66 +92,88 @@ def embed_faces(
         emit: Receives progress.
     """
     faces = benchmark.faces
-    collected: dict[tuple[str, str], NDArray[np.float32]] = {}
-    bad: dict[int, str] = {}
-    groups = [np.flatnonzero(benchmark.is_low == is_low).tolist() for is_low in (False, True)]
-    num_done = 0
-    for rows in groups:
-        for batch, images in _read(faces, rows, vlr_size, batch_size):
-            good = [k for k, image in enumerate(images) if not isinstance(image, DataError)]
-            bad |= {
-                batch[k]: str(image.message) for k, image in enumerate(images) if isinstance(image, DataError)
-            }
-            if good:
-                stack = np.stack([image for image in images if not isinstance(image, DataError)])
-                high = None if faces[batch[0]].is_low else stack
-                low = stack if high is None else None
-                if high is not None and benchmark.has_twins:
-                    low = np.stack([low_form(image, vlr_size) for image in high])
-                shown = _forms(low, high, networks, device)
-                for key, values in _embeddings(shown, networks, device, flip=flip):
-                    if key not in collected:
-                        collected[key] = np.zeros((len(faces), values.shape[1]), np.float32)
-                    collected[key][[batch[k] for k in good]] = values.float().cpu().numpy()
-            num_done += len(batch)
-            emit(Progress("embedding", num_done, len(faces)))
-    return Embedded(collected, bad)
+    sizes = sizes_taken(networks.dsr)
 
-
-def low_form(high: ImageU8, vlr_size: int) -> ImageU8:
-    """Return an HR face reduced by one bicubic kernel, uint8 [vlr_size, vlr_size, 3]."""
-    return degrade(high, Degradation("classic", vlr_size), rng=draws.generator(0, 0, 0, "benchmark"))
-
-
-def _read(
-    faces: Sequence[Face], rows: Sequence[int], vlr_size: int, batch_size: int
-) -> Iterator[tuple[list[int], list[ImageU8 | DataError]]]:
-    """Yield batches in order; threads decode the next ones meanwhile, as decoding leaves Python's lock."""
-    batches = [list(rows[start : start + batch_size]) for start in range(0, len(rows), batch_size)]
-
-    def read(row: int) -> ImageU8 | DataError:
+    def read(face: Face) -> Forms | DataError:
         try:
-            return faces[row].read(reader_size(faces[row], vlr_size))
+            return read_forms(face, benchmark, sizes=sizes, vlr_size=vlr_size)
         except DataError as error:
             return error
 
+    collected: dict[tuple[str, str], NDArray[np.float32]] = {}
+    bad: dict[int, str] = {}
+    given: Counter[int] = Counter()
+    groups = [np.flatnonzero(benchmark.is_low == is_low).tolist() for is_low in (False, True)]
+    num_done = 0
+    for rows in groups:
+        for batch, results in _in_batches(faces, rows, read, batch_size):
+            bad |= {
+                row: result.message
+                for row, result in zip(batch, results, strict=True)
+                if isinstance(result, DataError)
+            }
+            good = [row for row in batch if row not in bad]
+            forms = [result for result in results if not isinstance(result, DataError)]
+            if forms:
+                for key, values in _embeddings(
+                    face_images(forms, networks, device), networks, device, flip=flip
+                ):
+                    if key not in collected:
+                        collected[key] = np.zeros((len(faces), values.shape[1]), np.float32)
+                    collected[key][good] = values.float().cpu().numpy()
+                given.update(item.small.shape[0] for item in forms if item.is_low and item.small is not None)
+            num_done += len(batch)
+            emit(Progress("embedding", num_done, len(faces)))
+    return Embedded(collected, bad, dict(sorted(given.items())))
+
+
+def read_forms(face: Face, benchmark: Benchmark, *, sizes: Sequence[int], vlr_size: int) -> Forms:
+    """Read a face in its forms.
+
+    Args:
+        face: Of the benchmark.
+        benchmark: Says whether HR faces are reduced.
+        sizes: Sides that a native face may be brought to.
+        vlr_size: Side that an HR face is reduced to, by one bicubic kernel.
+
+    Raises:
+        DataError: the image or its landmarks cannot be used.
+    """
+    if face.is_low:
+        return Forms(*face.read_native(sizes), is_low=True)
+    whole = face.read(HIGH_SIZE_PX)
+    if not benchmark.has_twins:
+        return Forms(whole, None, is_low=False)
+    rng = draws.generator(0, 0, 0, "benchmark")
+    return Forms(whole, degrade(whole, Degradation("classic", vlr_size), rng=rng), is_low=False)
+
+
+def _in_batches(
+    faces: Sequence[Face], rows: Sequence[int], read: Callable[[Face], Forms | DataError], batch_size: int
+) -> Iterator[tuple[list[int], list[Forms | DataError]]]:
+    """Yield batches in order; threads decode the next ones meanwhile, as decoding leaves Python's lock."""
+    batches = [list(rows[start : start + batch_size]) for start in range(0, len(rows), batch_size)]
     with ThreadPoolExecutor(effective_cores().effective) as pool:
-        waiting = [[pool.submit(read, row) for row in batch] for batch in batches[:_AHEAD]]
+        waiting = [[pool.submit(read, faces[row]) for row in batch] for batch in batches[:_AHEAD]]
         for number, batch in enumerate(batches):
             if number + _AHEAD < len(batches):
-                waiting.append([pool.submit(read, row) for row in batches[number + _AHEAD]])
+                waiting.append([pool.submit(read, faces[row]) for row in batches[number + _AHEAD]])
             yield batch, [future.result() for future in waiting.pop(0)]
 
 
-def _forms(
-    low: NDArray[np.uint8] | None, high: NDArray[np.uint8] | None, networks: Networks, device: Device
-) -> dict[str, Tensor]:
-    """Return what stands for each face by kind of image, uint8 [b, 112, 112, 3] on the device."""
-    shown: dict[str, Tensor] = {}
-    if high is not None:
-        shown[HR] = to_device(torch.from_numpy(high), device.torch_name)
-    if low is not None:
-        shown |= images_by_kind(to_device(torch.from_numpy(low), device.torch_name), None, networks, device)
+def face_images(forms: Sequence[Forms], networks: Networks, device: Device) -> dict[str, Tensor]:
+    """Return what stands for faces by kind of image, uint8 [b, 112, 112, 3] on the device.
+
+    All are native faces, or all are HR faces.
+    """
+    whole = to_device(torch.from_numpy(np.stack([item.whole for item in forms])), device.torch_name)
+    small = [item.small for item in forms if item.small is not None]
+    shown = {BICUBIC if forms[0].is_low else HR: whole}
+    if small and not forms[0].is_low:
+        low = to_device(torch.from_numpy(np.stack(small)), device.torch_name)
+        shown |= images_by_kind(low, None, networks, device)
+    elif small and networks.dsr is not None:
+        shown[DSR] = super_resolve_mixed(networks.dsr.model, small, device=device)
     return shown
 
 

@@ -52,9 +52,10 @@ class BenchmarkResult:
         next_command: What to run next.
         protocol: Name of the benchmark.
         data: Where it is.
-        vlr_size: Side that low-resolution faces were brought to, in pixels.
+        vlr_size: Side that HR faces were reduced to, in pixels; None for native faces.
+        native_px: Side that native faces were brought to for the DSR, to how many; 112 px pass it by.
         num_faces: Images that were embedded.
-        num_persons: Persons.
+        num_persons: Persons that the figures come from; distractors are none of them.
         num_genuine: Pairs of one person; 0 without verification.
         num_impostor: Pairs of two persons.
         networks: Role to name, path and SHA-256.
@@ -73,7 +74,8 @@ class BenchmarkResult:
     next_command: str
     protocol: str
     data: str
-    vlr_size: int
+    vlr_size: int | None
+    native_px: dict[int, int]
     num_faces: int
     num_persons: int
     num_genuine: int

@@ -5,20 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from dsrface.commands.evaluate.benchmark.features import Embedded, low_form
-from dsrface.commands.evaluate.images import Networks, images_by_kind
+from dsrface.commands.evaluate.benchmark.features import Embedded, face_images, read_forms
+from dsrface.commands.evaluate.images import Networks
 from dsrface.commands.evaluate.result import BICUBIC, DSR, RAW
-from dsrface.data.benchmarks.benchmark import Benchmark, reader_size
+from dsrface.commands.shared.people.faces import sizes_taken
+from dsrface.data.benchmarks.benchmark import Benchmark, GallerySearch
 from dsrface.data.decode import ImageU8, encode_png
+from dsrface.data.sheets import face_sheet
 from dsrface.runtime.devices import Device
 from dsrface.runtime.files import write_bytes
 from dsrface.types import HIGH_SIZE_PX
 
 _ROWS = 12
-_GAP_PX = 4
 
 
 def write_sheet(
@@ -38,46 +37,42 @@ def write_sheet(
     search = benchmark.searches[0] if benchmark.searches else None
     asked = np.arange(len(benchmark.faces)) if search is None else search.probes
     asked = asked[~np.isin(asked, list(embedded.bad))]
-    chosen = (
-        asked[np.unique(np.linspace(0, len(asked) - 1, _ROWS).astype(int))].tolist() if len(asked) else []
-    )
-    rows = [_forms(benchmark, place, networks, vlr_size, device) for place in chosen]
+    if not len(asked):
+        return
+    chosen = asked[np.unique(np.linspace(0, len(asked) - 1, _ROWS).astype(int))].tolist()
+    shown = [_forms(benchmark, place, networks, vlr_size, device) for place in chosen]
+    rows: list[list[ImageU8 | None]] = [list(forms.values()) for forms in shown]
+    titles = list(shown[0])
     if search is not None:
-        gallery = search.gallery[~np.isin(search.gallery, list(embedded.bad))]
-        kind = DSR if any(key[0] == DSR for key in embedded.features) else BICUBIC
-        role = next((role for _, role in embedded.features if role != RAW), RAW)
-        features = embedded.rows(kind, role, benchmark.is_low)
-        for row, place in zip(rows, chosen, strict=True):
-            best = gallery[int(np.argmax(features[gallery] @ features[place]))]
-            person = benchmark.faces[place].person
-            own = [k for k in gallery.tolist() if benchmark.faces[k].person == person]
-            row += [_image(benchmark, int(k), vlr_size) for k in [best, *own[:1]]]
-    if rows:
-        write_bytes(path, encode_png(_sheet(rows), level=6))
+        found = _found(benchmark, search, embedded, chosen)
+        rows = [[*row, *own] for row, own in zip(rows, found, strict=True)]
+        titles += ["best match", "right person"]
+    names = [Path(benchmark.faces[place].name).name for place in chosen]
+    write_bytes(path, encode_png(face_sheet(rows, titles, names), level=6))
 
 
 def _forms(
     benchmark: Benchmark, place: int, networks: Networks, vlr_size: int, device: Device
-) -> list[ImageU8]:
-    face = _image(benchmark, place, vlr_size)
-    low = face if benchmark.faces[place].is_low else low_form(face, vlr_size)
-    made = images_by_kind(torch.from_numpy(low[None]).to(device.torch_name), None, networks, device)
-    shown = [low, *(image[0].cpu().numpy() for image in made.values())]
-    return shown if benchmark.faces[place].is_low else [*shown, face]
-
-
-def _image(benchmark: Benchmark, place: int, vlr_size: int) -> ImageU8:
+) -> dict[str, ImageU8]:
+    """Return a face in its forms, by title."""
     face = benchmark.faces[place]
-    return face.read(reader_size(face, vlr_size))
+    read = read_forms(face, benchmark, sizes=sizes_taken(networks.dsr), vlr_size=vlr_size)
+    made = {title: images[0].cpu().numpy() for title, images in face_images([read], networks, device).items()}
+    return ({} if read.small is None else {"seen": read.small}) | made
 
 
-def _sheet(rows: list[list[ImageU8]]) -> NDArray[np.uint8]:
-    step = HIGH_SIZE_PX + _GAP_PX
-    width = max(map(len, rows)) * step + _GAP_PX
-    sheet = np.full((len(rows) * step + _GAP_PX, width, 3), 255, np.uint8)
-    for number, row in enumerate(rows):
-        for column, image in enumerate(row):
-            top, left = _GAP_PX + number * step, _GAP_PX + column * step
-            nearest = (np.arange(HIGH_SIZE_PX) * image.shape[0]) // HIGH_SIZE_PX
-            sheet[top : top + HIGH_SIZE_PX, left : left + HIGH_SIZE_PX] = image[nearest][:, nearest]
-    return sheet
+def _found(
+    benchmark: Benchmark, search: GallerySearch, embedded: Embedded, places: list[int]
+) -> list[list[ImageU8 | None]]:
+    """Return the best match of each probe and an image of the right person; None where there is none."""
+    gallery = search.gallery[~np.isin(search.gallery, list(embedded.bad))]
+    kind = DSR if any(key[0] == DSR for key in embedded.features) else BICUBIC
+    role = next((role for _, role in embedded.features if role != RAW), RAW)
+    features = embedded.rows(kind, role, benchmark.is_low)
+    found: list[list[ImageU8 | None]] = []
+    for place in places:
+        best = int(gallery[int(np.argmax(features[gallery] @ features[place]))])
+        person = benchmark.faces[place].person
+        own = next((k for k in gallery.tolist() if benchmark.faces[k].person == person), None)
+        found.append([None if k is None else benchmark.faces[k].read(HIGH_SIZE_PX) for k in (best, own)])
+    return found

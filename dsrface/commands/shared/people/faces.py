@@ -14,7 +14,7 @@ from dsrface.data.augment import to_image01
 from dsrface.data.decode import ImageU8, read_image, walk_images
 from dsrface.data.photos import detect
 from dsrface.data.photos.faces import nearest_face
-from dsrface.engine.inference import embed, super_resolve
+from dsrface.engine.inference import embed, super_resolve_mixed
 from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Note, Progress
 from dsrface.models.loaded import LoadedModel
@@ -95,18 +95,19 @@ class FaceReader:
                 where=path,
                 hint="Install the extra `detect`, or crop the faces to squares.",
             )
-        face, native_px = nearest_face(image, points, self._sizes(image.shape[0] if points is None else None))
+        face, native_px = nearest_face(image, points, sizes_taken(self._dsr))
         return Face(name, face, native_px, num_faces)
 
-    def _sizes(self, side: int | None) -> Sequence[int]:
-        """Return the sizes that a face may be brought to; `side` is that of a photo which is the face."""
-        if self._dsr is None:
-            return (HIGH_SIZE_PX,)
-        if self._dsr.vlr_size is not None:
-            return (self._dsr.vlr_size, HIGH_SIZE_PX)
-        if side is not None and side in ANY_SIZES_PX:
-            return (side,)
-        return (*ANY_SIZES_PX, HIGH_SIZE_PX)
+
+def sizes_taken(dsr: LoadedModel | None) -> Sequence[int]:
+    """Return the sides that a face may be brought to: those that the DSR takes, and 112 px without it.
+
+    Args:
+        dsr: Super-resolution network; None without one.
+    """
+    if dsr is None:
+        return (HIGH_SIZE_PX,)
+    return (*(ANY_SIZES_PX if dsr.vlr_size is None else (dsr.vlr_size,)), HIGH_SIZE_PX)
 
 
 def find_photos(photos: Path) -> tuple[Path, list[str]]:
@@ -188,16 +189,13 @@ def see(
         device: Where the networks are.
         is_normalised: Give each embedding length 1.
     """
-    images = np.zeros((len(faces), HIGH_SIZE_PX, HIGH_SIZE_PX, 3), np.uint8)
+    given = [face.given for face in faces]
+    images = (
+        np.stack(given)
+        if dsr is None
+        else super_resolve_mixed(dsr.model, given, batch_size=batch_size, device=device).cpu().numpy()
+    )
     embeddings: dict[int, NDArray[np.float32]] = {}
-    for size_px in sorted({face.given.shape[0] for face in faces}):
-        rows = [number for number, face in enumerate(faces) if face.given.shape[0] == size_px]
-        for batch in _batches(rows, batch_size):
-            given = torch.from_numpy(np.stack([faces[row].given for row in batch]))
-            if size_px != HIGH_SIZE_PX:
-                assert dsr is not None
-                given = super_resolve(dsr.model, to_device(given, device.torch_name), device=device).cpu()
-            images[batch] = given.numpy()
     for is_high in (False, True):
         rows = [number for number, face in enumerate(faces) if (face.native_px >= _HIGH_FROM_PX) == is_high]
         for batch in _batches(rows, batch_size):

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dsrface.data.decode import ImageU8, write_png
+from dsrface.data.sheets import labelled
 from dsrface.runtime.files import remove_half_written
 
 _SIDE_PX, _TEXT_PX, _GAP_PX = 112, 14, 6
@@ -29,12 +30,13 @@ class Tile:
     text: str
 
 
-def write_sheet(path: Path, rows: Sequence[Sequence[Tile]]) -> None:
+def write_sheet(path: Path, rows: Sequence[Sequence[Tile]], titles: Sequence[str]) -> None:
     """Write rows of tiles as a PNG.
 
     Args:
         path: File to write.
         rows: Of tiles, as many as each has.
+        titles: Of the columns.
     """
     step_x, step_y = _SIDE_PX + _GAP_PX, _SIDE_PX + _TEXT_PX + _GAP_PX
     width = max(len(row) for row in rows) * step_x + _GAP_PX
@@ -48,4 +50,4 @@ def write_sheet(path: Path, rows: Sequence[Sequence[Tile]]) -> None:
             text = tile.text.encode("ascii", "replace").decode("ascii")[:_LETTERS]
             draw.text((corner[0], corner[1] + _SIDE_PX + 1), text, fill="black")
     remove_half_written(path.parent, path.name)
-    write_png(path, np.asarray(sheet))
+    write_png(path, labelled(np.asarray(sheet), titles, (), step_px=step_x))
