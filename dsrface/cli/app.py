@@ -10,7 +10,7 @@ import typer
 from dsrface import __version__
 from dsrface.cli import cache_commands, config_commands, explain_command, people, pipeline, tools
 from dsrface.cli.output import guarded, output_of
-from dsrface.errors import UsageError
+from dsrface.cli.parser_errors import usage_error
 
 # The classical, plain help: rich's would read "[/x]" in a help text as markup.
 app = typer.Typer(
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
             try:
                 code = program.main(list(arguments), prog_name="dsrface", standalone_mode=False)
             except _ParserError as error:
-                raise _usage_error(error) from None
+                raise usage_error(error, arguments) from None
     except typer.Exit as error:
         return error.exit_code
     return code if isinstance(code, int) else 0
@@ -70,14 +70,3 @@ def _program(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit
-
-
-def _usage_error(error: Exception) -> UsageError:
-    """Turn a complaint of typer's parser into a `UsageError`."""
-    context = getattr(error, "ctx", None)
-    path = getattr(context, "command_path", "dsrface")
-    message = error.format_message() if hasattr(error, "format_message") else str(error)
-    message = message.replace("Value error, ", "")
-    if message and not message.endswith((".", "?", ")")):
-        message += "."
-    return UsageError(message or "The command line is incomplete.", id="bad-flag", hint=f"{path} --help")

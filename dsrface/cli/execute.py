@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 from dsrface.cli.field_help import ConfiguredCommand
-from dsrface.cli.missing import as_typed, missing_hint, typed_names
+from dsrface.cli.missing import as_typed, example_of, missing_hint, typed_names
 from dsrface.cli.options import CONFIG_OPTIONS, OUTPUT_OPTIONS
 from dsrface.cli.output import Output, end_in_order, guarded, listen_to_logs
 from dsrface.errors import DataError, MachineError, UsageError
@@ -82,6 +82,7 @@ def command(
                 tuple(common["set_"] or ()),
                 collected,
                 typed_names(collect),
+                example_of(inspect.getdoc(collect) or ""),
             )
             execute(runs or name, output, sources, render=render)
 
@@ -117,6 +118,7 @@ class Sources:
     assignments: tuple[str, ...]
     flags: Mapping[str, object]
     names: Mapping[str, str] = field(default_factory=dict)  # key to the flag or argument that people type
+    example: str = ""  # a command line that is complete
 
 
 def execute(name: str, output: Output, sources: Sources, *, render: Render | None = None) -> None:
@@ -136,8 +138,8 @@ def execute(name: str, output: Output, sources: Sources, *, render: Render | Non
             flags=sources.flags,
         )
     except UsageError as error:
-        error.hint = error.hint or missing_hint(name, sources.flags)
         error.message = as_typed(error.message, sources.names)
+        error.hint = error.hint or missing_hint(error, name, sources.flags, sources.example)
         raise
     _look_first(resolved.config)
     with _spinner(output, "loading torch"):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dsrface.errors import DsrfaceError
+from dsrface.errors import DsrfaceError, UsageError
 
 _MISSING = re.compile(r"Missing value for '(\w+)'\.")
 _WRONG = re.compile(r"(?m)^(\w+) = (.+?) \(from flag\): ")
@@ -42,20 +42,34 @@ def as_typed(message: str, names: Mapping[str, str]) -> str:
     return _WRONG.sub(lambda found: f"{names.get(found[1], found[1])} {found[2]}: ", message)
 
 
-def missing_hint(command: str, flags: Mapping[str, object]) -> str:
-    """Return what to type when a value is missing or wrong; with the VLR sizes of the data set, if any."""
+def example_of(documentation: str) -> str:
+    """Return the command line below the line `Example:` of a command's documentation, or an empty text."""
+    _, _, after = documentation.partition("Example:")
+    return " ".join(after.split("\n\n")[1].split()) if after else ""
+
+
+def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], example: str) -> str:
+    """Return what to type when a value is missing or wrong.
+
+    Args:
+        error: Its message has the names that people type.
+        command: As `execute.COMMANDS` names it.
+        flags: What was given.
+        example: A command line that is complete.
+    """
     data = flags.get("data")
-    if "vlr_size" in flags and isinstance(data, Path):
+    if isinstance(data, Path) and "--vlr-size" in error.message:
         info = _dataset_info(data)
         if command == "train-dsr" and info.get("native"):
             return (
                 f"{data} holds native faces without HR twins: no DSR can be trained on it, of whatever size."
             )
-        sizes = _vlr_sizes(info)
-        if sizes and flags["vlr_size"] is None:
+        if (sizes := _vlr_sizes(info)) and flags["vlr_size"] is None:
             again = shlex.join(["dsrface", command, str(data), "--vlr-size", str(sizes[0])])
             return f"{data} holds VLR faces of {', '.join(map(str, sizes))} px:\n{again} ..."
-    return f"dsrface {command} --help; dsrface config show {command} lists every key."
+    pages = f"dsrface {command} --help; dsrface config show {command} lists every key."
+    is_incomplete = "missing" in error.message
+    return f"For example {example}\n{pages}" if is_incomplete and example else pages
 
 
 def near_path(error: DsrfaceError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag
@@ -29,13 +30,27 @@ def tables_of(annotation: Any) -> dict[str, type[BaseModel]]:
     return {"": annotation} if is_table else {}
 
 
-def known_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
-    """Return every dotted key that a schema knows."""
-    keys: list[str] = []
+def key_meanings(schema: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    """Return every dotted key that a schema knows, with its description."""
+    meanings: dict[str, str] = {}
     for name, field in schema.model_fields.items():
         tables = tables_of(field.annotation)
         for table in tables.values():
-            keys += known_keys(table, f"{prefix}{name}.")
+            meanings = key_meanings(table, f"{prefix}{name}.") | meanings
         if not tables:
-            keys.append(f"{prefix}{name}")
-    return list(dict.fromkeys(keys))
+            meanings[f"{prefix}{name}"] = field.description or ""
+    return meanings
+
+
+def keys_like(key: str, meanings: Mapping[str, str]) -> list[str]:
+    """Return the keys whose last part is that of `key`, else those whose description has its words.
+
+    Args:
+        key: As somebody wrote it, e.g. `learning_rate`.
+        meanings: From `key_meanings`.
+    """
+    leaf = key.rpartition(".")[2]
+    words = leaf.replace("_", " ").lower()
+    same = [known for known in meanings if known.rpartition(".")[2] == leaf]
+    is_phrase = " " in words  # one word alone stands in many descriptions
+    return same or [known for known, text in meanings.items() if is_phrase and words in text.lower()]

@@ -81,13 +81,13 @@ class PrecomputeConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.amp != "auto" and self.backend != "auto":
-            raise ValueError("amp and backend both say how the DSR is run: give one of them")
+            raise ValueError("--amp and backend both say how the DSR is run: give one of them")
         if (self.data is None) == (self.input is None):
             raise ValueError("give a data set, or --input with --output")
         if (self.input is None) != (self.output is None):
             raise ValueError("--input and --output go together")
         if self.input and self.output and self.output.resolve().is_relative_to(self.input.resolve()):
-            raise ValueError("--output must lie outside --input: outputs are no inputs of the next run")
+            raise ValueError("--output must be outside --input: outputs are no inputs of the next run")
         if self.variants > 1 and (self.format == "png" or self.data is None):
             raise ValueError("--variants needs a data set and the cache format")
         return self

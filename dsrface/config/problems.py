@@ -10,29 +10,42 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dsrface.config.keys import known_keys, nest, tables_of
+from dsrface.config.keys import key_meanings, keys_like, nest, tables_of
 from dsrface.runtime.nesting import flatten
 
 _MAX_PROBLEMS = 8
 _MAX_SHOWN = 200
 _ALIKE = 0.75
-_QUOTED = re.compile(r"'([^']+)'")
+# What pydantic and typer say of a wrong value, and the same in plain words; the first that fits counts.
+_PLAIN_WORDS = (
+    (r"Input should be a valid integer.*", "must be a whole number"),
+    (r"Input should be a valid number.*", "must be a number"),
+    (r"Input should be a valid boolean.*", "must be true or false"),
+    (r"Input should be a valid (tuple|list).*", "must be a list such as [16, 24]"),
+    (r"Input should be a valid string", "must be a text"),
+    (r"Input should be a valid dictionary.*", "must be a table"),
+    (r"Input should be greater than or equal to (.+)", r"must be at least \1"),
+    (r"Input should be less than or equal to (.+)", r"must be at most \1"),
+    (r"Input should be greater than (.+)", r"must be more than \1"),
+    (r"Input should be (.+)", r"must be \1"),
+)
+_WITH_UNIT = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*(%|[A-Za-z]+)")
 
 
 def explain(problems: Sequence[Any], schema: type[BaseModel], origins: Mapping[str, str]) -> str:
     """Return pydantic's problems as lines: the key, who set it, what is wrong, and the nearest known key."""
-    known = known_keys(schema)
-    lines: dict[str, str] = {}  # by key, as every branch of a union complains on its own
+    known = key_meanings(schema)
+    lines: dict[str, str] = {}
+    wrong: dict[str, list[Any]] = {}  # by key, as every branch of a union complains on its own
     for problem in problems:
         path, owner = _place(problem["loc"], schema)
         if problem["type"] == "extra_forbidden":
-            found = problem["input"]
-            for key in flatten(nest(".".join(path), found)) or [".".join(path)]:
-                if key in known:
-                    lines[key] = f"{key}{_from(origins, key)} is not an option of {owner}."
-                    continue
-                near = _nearest(key, known)
-                lines[key] = f"Unknown key {key!r}{_from(origins, key)}.{_question(near)}"
+            for key in flatten(nest(".".join(path), problem["input"])) or [".".join(path)]:
+                lines[key] = (
+                    f"{key}{_from(origins, key)} is not an option of {owner}."
+                    if key in known
+                    else f"Unknown key {key!r}{_from(origins, key)}.{_question(_nearest(key, known))}"
+                )
             continue
         while len(path) > 1 and ".".join(path) not in known:
             path.pop()  # a union's branch or a list's index
@@ -40,13 +53,12 @@ def explain(problems: Sequence[Any], schema: type[BaseModel], origins: Mapping[s
         if problem["type"] == "missing":
             lines[key] = f"Missing value for {key!r}."
         elif not key:
-            lines[key] = f"{_said(problem)}."
-        elif key in lines:
-            lines[key] = f"{lines[key].removesuffix('.')}, or: {_said(problem)}.{_choice_meant(problem)}"
+            text = plain_words(problem["msg"])
+            is_word = text.split()[0].isalpha()  # and no name of a flag or key
+            lines[key] = f"{text[0].upper() if is_word else text[0]}{text[1:]}."
         else:
-            value = problem["input"]
-            shown = shorten(str(value) if isinstance(value, Path) else repr(value))
-            lines[key] = f"{key} = {shown}{_from(origins, key)}: {_said(problem)}.{_choice_meant(problem)}"
+            wrong.setdefault(key, []).append(problem)
+            lines[key] = f"{key} = {_wrong_value(wrong[key], _from(origins, key))}"
     problems_shown = list(lines.values())
     if len(problems_shown) > _MAX_PROBLEMS:
         problems_shown[_MAX_PROBLEMS:] = [f"... and {len(problems_shown) - _MAX_PROBLEMS} more like these."]
@@ -62,13 +74,40 @@ def _question(word: str) -> str:
     return f" Did you mean {word!r}?" if word else ""
 
 
-def _choice_meant(problem: Any) -> str:
-    """Return the question after one of the choices that pydantic names; empty where it names none."""
-    choices = _QUOTED.findall(str(problem.get("ctx", {}).get("expected", "")))
-    return did_you_mean(str(problem["input"]), choices)
+def plain_words(message: str) -> str:
+    """Return what pydantic or typer says of a wrong value in plain words, without a dot at the end."""
+    message = message.removeprefix("Value error, ").removesuffix(".")
+    for pattern, words in _PLAIN_WORDS:
+        if found := re.fullmatch(pattern, message):
+            return found.expand(words)
+    return message
 
 
-def _nearest(key: str, known: Sequence[str]) -> str:
+def meant(value: str, message: str) -> str:
+    """Return the value that was probably meant, or an empty text.
+
+    Args:
+        value: As it was typed.
+        message: From `plain_words`; texts in quotes are what the value may be.
+    """
+    choices: list[str] = re.findall(r"'([^']+)'", message)
+    if choices and (near := difflib.get_close_matches(value.lower(), choices, n=1)):
+        return near[0]
+    found = _WITH_UNIT.fullmatch(value)
+    if found is None or "number" not in message:
+        return ""
+    return f"{float(found[1]) / 100:g}" if found[2] == "%" else found[1]
+
+
+def _wrong_value(problems: Sequence[Any], origin: str) -> str:
+    value = problems[0]["input"]
+    said = [plain_words(problem["msg"]) for problem in problems]
+    text = " or ".join([said[0], *(more.removeprefix("must be ") for more in said[1:])])
+    shown = shorten(str(value) if isinstance(value, Path) else repr(value))
+    return f"{shown}{origin}: {text}.{_question(meant(str(value), text))}"
+
+
+def _nearest(key: str, known: Mapping[str, str]) -> str:
     """Return the known key that was probably meant, or an empty text: the last part counts first."""
     parent, _, leaf = key.rpartition(".")
 
@@ -79,7 +118,7 @@ def _nearest(key: str, known: Sequence[str]) -> str:
     best = max(known, key=likeness)
     if likeness(best)[0] >= _ALIKE:
         return best
-    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.5)), "")
+    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.5) + keys_like(key, known)), "")
 
 
 def _place(place: Sequence[object], schema: type[BaseModel]) -> tuple[list[str], str]:
@@ -106,8 +145,3 @@ def _from(origins: Mapping[str, str], key: str) -> str:
 def shorten(text: str) -> str:
     """Return a value for a message, cut where it is very long."""
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
-
-
-def _said(problem: Any) -> str:
-    text = str(problem["msg"]).removeprefix("Value error, ").removesuffix(".")
-    return text[:1].lower() + text[1:] if text.startswith("Input ") else text

@@ -18,7 +18,7 @@ from dsrface.config.describe import keys
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.finetune import FinetuneConfig
-from dsrface.config.keys import known_keys
+from dsrface.config.keys import key_meanings
 from dsrface.config.sources import resolve
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.errors import DataError, UsageError
@@ -113,7 +113,7 @@ def test_options_of_another_dsr_are_refused_by_name(name):
 def test_every_option_of_a_dsr_is_known_and_described(name):
     described = {key.name: key for key in keys(TrainDsrConfig)}
     for key in DSR_NETWORKS[name].table.model_fields:
-        assert f"model.{key}" in known_keys(TrainDsrConfig)
+        assert f"model.{key}" in key_meanings(TrainDsrConfig)
         assert described[f"model.{key}"].meaning
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dsrface.cli.execute import COMMANDS, schema_of
 from dsrface.config.describe import keys
-from dsrface.config.keys import known_keys
+from dsrface.config.keys import key_meanings
 from dsrface.config.sources import list_presets, resolve
 
 
@@ -17,13 +17,13 @@ def test_every_key_has_a_meaning_and_schema_command_and_file_agree(call, command
     schema = schema_of(command)
     assert schema.command == command
     described = list(keys(schema))
-    assert sorted(key.name for key in described) == sorted(known_keys(schema))
+    assert sorted(key.name for key in described) == sorted(key_meanings(schema))
     for key in described:
         assert key.meaning.endswith((".", ")")), f"{key.name}: {key.meaning!r}"
     text = call("config", "init", command).out
     values = tomllib.loads(text)
     assert values.pop("command") == command
-    assert all(key in known_keys(schema) for key in _flat(values))
+    assert all(key in key_meanings(schema) for key in _flat(values))
 
 
 @pytest.mark.parametrize(

@@ -98,9 +98,9 @@ def test_a_file_that_init_writes_is_valid_and_knows_its_command(call, data):
 
 
 def test_wrong_values_of_flags_are_named_as_flags(call, data):
-    assert "error: --budget 'abc': input should be" in call("doctor", "--budget", "abc").err
-    assert "error: --workers -1: input should be" in call("doctor", "--workers", "-1").err
-    assert "error: --for 'finetun': input should be" in call("doctor", "data60", "--for", "finetun").err
+    assert "error: --budget 'abc': must be a number." in call("doctor", "--budget", "abc").err
+    assert "error: --workers -1: must be at least 0." in call("doctor", "--workers", "-1").err
+    assert "Did you mean 'finetune'?" in call("doctor", "data60", "--for", "finetun").err
 
 
 def test_a_file_or_a_mistyped_program_is_met_with_what_to_launch(call, data):

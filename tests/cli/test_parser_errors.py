@@ -1,0 +1,56 @@
+"""Mistakes on the command line: what is wrong in plain words, and the very words to type instead."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("prepare a b --vlr-sizes 16 24", "A list is written with commas: --vlr-sizes 16,24"),
+        ("prepare a b --split 0.8 0.1 0.1", "A list is written with commas: --split 0.8,0.1,0.1"),
+        ("train-dsr a --vlr-size 16px", "Did you mean --vlr-size 16?"),
+        ("train-dsr a --vlr-size=16,24", "--vlr-size '16,24': must be a whole number."),
+        ("enrol a --far 1%", "Did you mean --far 0.01?"),
+        ("doctor --step-ms 20ms", "Did you mean --step-ms 20?"),
+        ("train-dsr a --vlr-size 16 --lr 1e-4", "Did you mean --set optim.lr=1e-4?"),
+        ("train-dsr a --vlr-size 16 --learning-rate 1e-4", "Did you mean --set optim.lr=1e-4?"),
+        ("finetune a --vlr-size 16 --epochs 3", "Did you mean --stage1-epochs or --stage2-epochs?"),
+        ("precompute a --weight w", "Did you mean --weights?"),
+        ("doctor python train.py --epochs 5", "dsrface doctor -- python train.py --epochs 5"),
+        ("doctor --scan", "dsrface doctor --help"),
+        ("demo extra", "For example dsrface demo --out demo"),
+        ("explain", "For example dsrface explain bad-config"),
+        ("cache", "Choose one of: ls, verify, gc."),
+    ],
+)
+def test_what_the_parser_refuses_is_met_with_what_to_type(call, line, expected):
+    done = call(*line.split())
+    assert done.code == 2
+    assert expected in done.err
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("prepare a b --workers two", "--workers 'two': must be a whole number or 'auto'."),
+        ("prepare a b --workers -1", "--workers '-1': must be at least 0 or 'auto'."),
+        ("prepare a b --on-bad-image SKIP", "Did you mean 'skip'?"),
+        ("prepare a b --set vlr_sizes=16", "vlr_sizes = 16 (from --set): must be a list such as [16, 24]."),
+        ("finetune a --vlr-size 16", "Give exactly one of --dsr-outputs"),
+        ("train-dsr a --vlr-size 16 --set learning_rate=1", "Did you mean 'optim.lr'?"),
+        ("cache ls", "For example dsrface cache ls data/"),
+    ],
+)
+def test_what_the_configuration_refuses_is_said_in_plain_words(call, line, expected):
+    done = call(*line.split())
+    assert done.code == 2
+    assert expected in done.err
+    assert "nput should" not in done.err
+
+
+def test_the_hint_of_a_wrong_value_does_not_speak_of_the_vlr_size(call, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset.json").write_text('{"sizes": {"vlr_px": [16]}}', encoding="utf-8")
+    assert "--vlr-size" not in call("precompute", "data", "--weights", "w", "--format", "jpg").err
