@@ -11,20 +11,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
 from dsrface.cli.field_help import ConfiguredCommand
+from dsrface.cli.look_first import look_first
 from dsrface.cli.missing import as_typed, example_of, missing_hint, typed_names
 from dsrface.cli.options import CONFIG_OPTIONS, OUTPUT_OPTIONS
 from dsrface.cli.output import Output, end_in_order, guarded, listen_to_logs
-from dsrface.errors import DataError, MachineError, UsageError
+from dsrface.errors import MachineError, UsageError
 from dsrface.runtime.resources import address_limit_hint
-
-if TYPE_CHECKING:
-    from dsrface.config.sources import Config
 
 Render = Callable[[Any, Output], None]
 Flags = Mapping[str, object]
@@ -141,7 +139,7 @@ def execute(name: str, output: Output, sources: Sources, *, render: Render | Non
         error.message = as_typed(error.message, sources.names)
         error.hint = error.hint or missing_hint(error, name, sources.flags, sources.example)
         raise
-    _look_first(resolved.config)
+    look_first(resolved.config)
     with _spinner(output, "loading torch"):
         module = import_command(name.replace("-", "_"))
     with _stdout_for_results(output), _events(output) as emit:
@@ -154,29 +152,6 @@ def execute(name: str, output: Output, sources: Sources, *, render: Render | Non
                 render(result, output)
             output.facts(result)
     raise typer.Exit(int(getattr(result, "exit_code", 0)))
-
-
-def _look_first(config: Config) -> None:
-    """Look at what needs no torch, which takes seconds to load.
-
-    Raises:
-        DataError: what the command reads is not there.
-        MachineError: an extra that it asks for is not installed; the result could not be written.
-    """
-    from dsrface.runtime.error_texts import error_texts
-    from dsrface.runtime.files import check_writable
-    from dsrface.runtime.versions import require
-
-    for key, id in config.reads.items():
-        path = getattr(config, key)
-        if path is not None and not path.exists():
-            text = error_texts()[id]
-            raise DataError(text.what, id=id, where=path, hint=text.hint)
-    for module, extra in config.needs():
-        require(module, extra=extra)
-    for key in config.writes:
-        if (path := getattr(config, key)) is not None:
-            check_writable(path)
 
 
 def import_command(name: str) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 from dsrface.errors import DsrfaceError, UsageError
 
 _MISSING = re.compile(r"Missing value for '(\w+)'\.")
+_ALIKE, _MORE_ALIKE = 0.6, 0.8
 _WRONG = re.compile(r"(?m)^(\w+) = (.+?) \(from flag\): ")
 
 
@@ -75,17 +76,25 @@ def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], e
 def near_path(error: DsrfaceError) -> str:
     """Return a question after the entry that a path which is not there probably meant; empty without one."""
     is_missing = error.id.startswith("no-") or error.id.endswith("-missing") or error.id == "bad-target"
-    if not error.where or not is_missing:
+    if not error.where or not is_missing or error.hint.startswith("Did you mean"):
         return ""
     path = Path(str(error.where))
     file = Path(str(error.where).rpartition(":")[0])  # of file.py:callable
     try:
         if path.exists() or file.is_file() or not path.parent.is_dir():
             return ""
-        near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
+        names = [entry.name for entry in path.parent.iterdir()]
+        near = [name for name in difflib.get_close_matches(path.name, names) if _is_like(path.name, name)]
     except (OSError, ValueError):  # what is named is no path
         return ""
     return f"Did you mean {path.with_name(near[0])}?" if near else ""
+
+
+def _is_like(name: str, other: str) -> bool:
+    """Return whether two names differ by a slip, and not only agree in their ends, such as `.toml`."""
+    first, second = Path(name.lower()), Path(other.lower())
+    ratio = difflib.SequenceMatcher(None, first.stem, second.stem).ratio()
+    return ratio >= (_ALIKE if first.suffix == second.suffix else _MORE_ALIKE)
 
 
 def _dataset_info(data: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -16,6 +17,8 @@ class BenchConfig(Config):
     """Measure routes side by side in one run, as ratios to a ceiling of the same run."""
 
     command: ClassVar[str] = "bench"
+    networks: ClassVar[Mapping[str, str]] = {"weights": "dsr"}
+    fills: ClassVar[tuple[str, ...]] = ("folder",)
 
     what: Literal["loader", "precompute", "finetune", "all"] = Field(
         "all", description="Which benches to run."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -14,6 +15,7 @@ class CacheConfig(Config):
     """Look at packed caches, check their bytes, or delete what killed runs have left."""
 
     command: ClassVar[str] = "cache"
+    reads: ClassVar[Mapping[str, str]] = {"path": "no-cache"}
 
     action: Literal["ls", "verify", "gc"] = Field(description="What to do with every cache below `path`.")
     path: Path = Field(description="A cache folder, or any folder above some.")

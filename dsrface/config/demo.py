@@ -15,7 +15,7 @@ class DemoConfig(Config):
     """The whole pipeline on drawn faces, small enough for two cores and a few minutes."""
 
     command: ClassVar[str] = "demo"
-    writes: ClassVar[tuple[str, ...]] = ("out",)
+    fills: ClassVar[tuple[str, ...]] = ("out",)
 
     out: Path = Field(Path("dsrface-demo"), description="Folder for photos, data set, runs and report.")
     seed: int = Field(0, ge=0, description="Fixes the faces, the split, the weights and the order.")

@@ -15,6 +15,7 @@ class DoctorConfig(Config):
     """Find out what DataLoader workers will do, before the job runs."""
 
     command: ClassVar[str] = "doctor"
+    reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set"}
     writes: ClassVar[tuple[str, ...]] = ("output", "html", "write_patch")
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "What to examine": ("dataset", "dataset_args", "purpose", "scan", "attach", "explain"),

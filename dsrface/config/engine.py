@@ -81,7 +81,7 @@ class TrainingConfig(Config):
     """What both training commands take."""
 
     reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set"}
-    writes: ClassVar[tuple[str, ...]] = ("run",)
+    fills: ClassVar[tuple[str, ...]] = ("run",)
 
     data: Path = Field(
         description="Data set folder, as `dsrface prepare` writes it, or flat vlr_images/, hr_images/."

@@ -17,8 +17,18 @@ class EvaluateConfig(Config):
     """Measure whether super-resolution and fine-tuning help, on persons that nothing was trained on."""
 
     command: ClassVar[str] = "evaluate"
-    reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set"}
-    writes: ClassVar[tuple[str, ...]] = ("out",)
+    reads: ClassVar[Mapping[str, str]] = {
+        "data": "no-data-set",
+        "dsr_outputs": "no-cache",
+        "pairs": "bad-pairs",
+    }
+    networks: ClassVar[Mapping[str, str]] = {
+        "dsr": "dsr",
+        "matrix": "dsr",
+        "recogniser": "recogniser",
+        "finetuned": "recogniser",
+    }
+    fills: ClassVar[tuple[str, ...]] = ("out",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "What to measure": ("dsr", "dsr_outputs", "recogniser", "finetuned", "matrix"),
         "On which faces": ("vlr_size", "split", "pairs", "protocol"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -15,6 +15,8 @@ class ExportConfig(Config):
     """Write a trained network as one file for use elsewhere, and prove that the file computes the same."""
 
     command: ClassVar[str] = "export"
+    reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set"}
+    networks: ClassVar[Mapping[str, str]] = {"source": ""}
     writes: ClassVar[tuple[str, ...]] = ("out",)
 
     source: Path = Field(

@@ -7,13 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_core import CoreSchema, core_schema
 
 from dsrface.config.sources import Config
 
 Amp = Literal["auto", "fp32", "bf16", "fp16"]
-Device = Annotated[str, Field(description="auto, cpu, cuda, cuda:N or mps.")]
+
+
+def _known_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ValueError("must be auto, cpu, cuda or cuda:N (a GPU of NVIDIA or AMD), or mps (of Apple)")
+    return name
+
+
+Device = Annotated[str, AfterValidator(_known_device), Field(description="auto, cpu, cuda, cuda:N or mps.")]
 VlrSize = Literal[16, 24, 32]
 Workers = Annotated[int, Field(ge=0, le=4096)] | Literal["auto"]
 

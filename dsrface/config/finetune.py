@@ -105,6 +105,12 @@ class FinetuneConfig(TrainingConfig):
     """Fine-tune an EdgeFace recogniser on super-resolved faces."""
 
     command: ClassVar[str] = "finetune"
+    reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set", "dsr_outputs": "no-cache"}
+    networks: ClassVar[Mapping[str, str]] = {
+        "live": "dsr",
+        "backbone_weights": "recogniser",
+        "teacher": "recogniser",
+    }
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "What to train on, one of these": ("dsr_outputs", "live", "no_dsr", "hr_only"),
         "Training": (

@@ -30,6 +30,8 @@ class _FacesConfig(Config):
 class _NetworksConfig(_FacesConfig):
     """With which networks, and from which score on two images show one person."""
 
+    networks: ClassVar[Mapping[str, str]] = {"weights": "recogniser", "dsr": "dsr"}
+
     weights: Path | None = Field(
         None,
         description="Recogniser: a run folder, a weight file or a network of others; None takes the judge.",
@@ -62,7 +64,7 @@ class EnrolConfig(_NetworksConfig):
     """Write down how known people look, for `identify`."""
 
     command: ClassVar[str] = "enrol"
-    reads: ClassVar[Mapping[str, str]] = {"gallery": "folder-missing"}
+    reads: ClassVar[Mapping[str, str]] = {"gallery": "folder-missing", "calibrate": "no-data-set"}
     writes: ClassVar[tuple[str, ...]] = ("out",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Networks and result": ("weights", "dsr", "out"),
@@ -89,7 +91,7 @@ class IdentifyConfig(_FacesConfig):
     """Say who is in photos, or that it is none of the enrolled."""
 
     command: ClassVar[str] = "identify"
-    reads: ClassVar[Mapping[str, str]] = {"photos": "folder-missing"}
+    reads: ClassVar[Mapping[str, str]] = {"photos": "folder-missing", "gallery": "file-missing"}
     writes: ClassVar[tuple[str, ...]] = ("sheet",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Known people and answers": ("gallery", "threshold", "top", "sheet"),
@@ -111,6 +113,11 @@ class VerifyConfig(_NetworksConfig):
     """Say whether two photos show one person."""
 
     command: ClassVar[str] = "verify"
+    reads: ClassVar[Mapping[str, str]] = {
+        "first": "folder-missing",
+        "second": "folder-missing",
+        "calibrate": "no-data-set",
+    }
     writes: ClassVar[tuple[str, ...]] = ("sheet",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Networks and answer": ("weights", "dsr", "sheet"),

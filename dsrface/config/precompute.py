@@ -27,7 +27,8 @@ class PrecomputeConfig(Config):
 
     command: ClassVar[str] = "precompute"
     reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set", "input": "folder-missing"}
-    writes: ClassVar[tuple[str, ...]] = ("output",)
+    networks: ClassVar[Mapping[str, str]] = {"weights": "dsr"}
+    fills: ClassVar[tuple[str, ...]] = ("output",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Network and images": ("weights", "input", "output"),
         "What is kept": ("format", "variants", "force", "verify"),

@@ -18,7 +18,7 @@ class PrepareConfig(Config):
 
     command: ClassVar[str] = "prepare"
     reads: ClassVar[Mapping[str, str]] = {"source": "no-source"}
-    writes: ClassVar[tuple[str, ...]] = ("data",)
+    fills: ClassVar[tuple[str, ...]] = ("data",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "What is made": ("vlr_sizes", "split", "degradation"),
         "What the photos are": ("align", "persons", "native"),

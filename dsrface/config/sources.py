@@ -34,8 +34,12 @@ class Config(BaseModel):
     command: ClassVar[str] = ""  # only a command's root model has one
     # Heading to the keys whose flags `--help` shows there; those in no group are shown by --help-all.
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    reads: ClassVar[Mapping[str, str]] = {}  # key of a path that must be there, to the error when it is not
-    writes: ClassVar[tuple[str, ...]] = ()  # keys of paths that are written only after the work
+    # Looked at before torch is loaded: keys of paths that must be there, to the error when one is not; of
+    # networks, to their kind, or an empty text for any; of files to write, and of folders.
+    reads: ClassVar[Mapping[str, str]] = {}
+    networks: ClassVar[Mapping[str, str]] = {}
+    writes: ClassVar[tuple[str, ...]] = ()
+    fills: ClassVar[tuple[str, ...]] = ()
 
     def needs(self) -> Iterable[tuple[str, str]]:
         """Return the modules of optional extras that these values ask for, each with its extra."""

@@ -51,6 +51,7 @@ class TrainDsrConfig(TrainingConfig):
     """Train a super-resolution network from VLR to 112x112."""
 
     command: ClassVar[str] = "train-dsr"
+    networks: ClassVar[Mapping[str, str]] = {"identity_weights": "recogniser"}
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Training": ("vlr_size", "preset", "epochs", "batch_size", "identity_weights"),
         "How it runs": ("run", "resume", "workers", "device"),

@@ -1,9 +1,14 @@
-"""Names of the image folders of a data set; free of torch, for the worker processes of `prepare`."""
+"""The folders of a data set; free of torch, for the worker processes of `prepare` and for a first look."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+from dsrface.errors import DataError
+from dsrface.types import SPLITS
+
+DATASET_FILE = "dataset.json"
 HIGH_FOLDER = "hr_images"
 # Without a size in the name: how data sets that people already have name them.
 PLAIN_LOW_FOLDER = "vlr_images"
@@ -31,3 +36,37 @@ def low_size_px(name: str) -> int | None:
 def is_data_folder(name: str) -> bool:
     """Return whether a folder's name is one of a data set's image folders."""
     return _ANY.fullmatch(name) is not None
+
+
+def check_root(path: Path) -> None:
+    """Make sure that a path looks like a data set.
+
+    Raises:
+        DataError: no folder, one split of a data set, or no HR images where a data set has them.
+    """
+    if not path.is_dir():
+        raise DataError(
+            "The data set does not exist." if not path.exists() else "The data set is not a folder.",
+            id="no-data-set",
+            where=path,
+            hint="Make one with `dsrface prepare PHOTOS DATA`.",
+        )
+    full = path.resolve()
+    if full.name in SPLITS and (full.parent / DATASET_FILE).is_file():
+        raise DataError(
+            f"This is the {full.name} split of a data set, not a data set.",
+            id="split-of-data-set",
+            where=path,
+            hint=f"Name the data set: {full.parent}",
+        )
+    has_images = any(folder.is_dir() for folder in (path / HIGH_FOLDER, path / "train" / HIGH_FOLDER))
+    if not has_images and not (path / DATASET_FILE).exists():
+        near = sorted(file.parent for file in path.parent.glob(f"*/{DATASET_FILE}"))[:4]
+        question = f"Did you mean {' or '.join(map(str, near))}?\n" if near else ""
+        raise DataError(
+            f"There is no {HIGH_FOLDER} folder here or in train.",
+            id="no-data-set",
+            where=path,
+            hint=f"{question}Photos in folders per person become a data set with `dsrface prepare PHOTOS "
+            "DATA`; a published benchmark is measured with `dsrface evaluate --protocol`.",
+        )

@@ -20,9 +20,11 @@ from torch import Tensor
 from dsrface.data.decode import image_size, walk_images
 from dsrface.data.degrade import Degradation
 from dsrface.data.folders import (
+    DATASET_FILE,
     HIGH_FOLDER,
     PLAIN_LOW_FOLDER,
     PLAIN_OUTPUTS_FOLDER,
+    check_root,
     low_size_px,
     outputs_folder,
 )
@@ -33,7 +35,6 @@ from dsrface.runtime.files import read_json
 from dsrface.runtime.text import count_text
 from dsrface.types import SPLITS
 
-DATASET_FILE = "dataset.json"
 NATIVE_FILE = "native_faces.csv"  # of a native data set: each face, its size in the photo, its conditions
 SCHEMA_VERSION = 1
 
@@ -244,34 +245,13 @@ def open_data(path: Path) -> FaceData:
     Raises:
         DataError: no folder, no images, or a damaged or newer `dataset.json`.
     """
-    if not path.is_dir():
-        raise DataError(
-            "The data set does not exist." if not path.exists() else "The data set is not a folder.",
-            id="no-data-set",
-            where=path,
-            hint="Make one with `dsrface prepare PHOTOS DATA`.",
-        )
-    if path.resolve().name in SPLITS and (path.resolve().parent / DATASET_FILE).is_file():
-        raise DataError(
-            f"This is the {path.resolve().name} split of a data set, not a data set.",
-            id="split-of-data-set",
-            where=path,
-            hint=f"Name the data set: {path.resolve().parent}",
-        )
+    check_root(path)
     info = _read_info(path)
     is_native = bool(info.get("native"))
     needed = "" if is_native else HIGH_FOLDER
     roots = {name: path / name for name in SPLITS if (path / name / needed).is_dir()}
     if not roots and (path / HIGH_FOLDER).is_dir():
         roots = {"train": path}
-    if "train" not in roots and not info:
-        raise DataError(
-            f"There is no {HIGH_FOLDER} folder here or in train.",
-            id="no-data-set",
-            where=path,
-            hint="Photos in folders per person become a data set with `dsrface prepare PHOTOS DATA`; a "
-            "published benchmark is measured with `dsrface evaluate --protocol`.",
-        )
     splits = {name: _scan(name, root, is_native=is_native) for name, root in roots.items()}
     notes: list[str] = []
     notes += _changes_since(info, splits)

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 
 from dsrface.errors import RunError
-from dsrface.models.weight_files import BEST, LAST, MODEL_FILE, refuse_old_torch
+from dsrface.models.sources import BEST, LAST, MODEL_FILE
+from dsrface.models.weight_files import refuse_old_torch
 from dsrface.runtime.files import (
     atomic_writer,
     disk_error,

@@ -15,7 +15,6 @@ of `models.upscaler`.
 from __future__ import annotations
 
 import hashlib
-import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -27,11 +26,12 @@ from torch import Tensor, nn
 from dsrface.config.catalogue import TIMM
 from dsrface.errors import MachineError, UsageError, WeightsError
 from dsrface.models.checkpoints import Layout, find_network
-from dsrface.models.judge import JUDGE, load_judge
+from dsrface.models.judge import load_judge
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.mobilefacenet_tfjs import NAME, load_mobilefacenet_tfjs
 from dsrface.models.onnx_network import OnnxNetwork
 from dsrface.models.preprocess import adjusted, read_preprocess
+from dsrface.models.sources import CALLABLE, JUDGE, TORCHSCRIPT, is_name
 from dsrface.models.strict import shapes_of
 from dsrface.models.weight_files import read_tensors
 from dsrface.runtime.files import sha256_file
@@ -39,8 +39,6 @@ from dsrface.runtime.user_callable import named_object
 from dsrface.runtime.versions import require
 from dsrface.types import EMBEDDING_DIM, HIGH_SIZE_PX, Preprocess
 
-_TORCHSCRIPT = "torchscript:"
-_CALLABLE = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.\w+)*):[A-Za-z_]\w*(\.\w+)*")
 RECOGNISER_INPUT = Preprocess(HIGH_SIZE_PX, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -62,20 +60,13 @@ def open_foreign(source: Path, kind: str) -> LoadedModel | None:
             return _graph_model(source)
         return _onnx(source, kind) if source.suffix == ".onnx" and source.is_file() else None
     text = str(source)
-    if text.startswith(_TORCHSCRIPT):
-        return _torchscript(Path(text.removeprefix(_TORCHSCRIPT)), kind)
+    if text.startswith(TORCHSCRIPT):
+        return _torchscript(Path(text.removeprefix(TORCHSCRIPT)), kind)
     if kind == "recogniser" and text == JUDGE:
         return load_judge()
     if kind == "recogniser" and text.startswith(TIMM):
         return _timm(text)
-    return _called(text, kind) if _CALLABLE.fullmatch(text) else None
-
-
-def is_name(source: Path) -> bool:
-    """Return whether a source is one of the names above, not a path."""
-    text = str(source)
-    has_form = text == JUDGE or text.startswith((_TORCHSCRIPT, TIMM)) or bool(_CALLABLE.fullmatch(text))
-    return has_form and not source.exists()
+    return _called(text, kind) if CALLABLE.fullmatch(text) else None
 
 
 def build_timm(name: str) -> nn.Module:

@@ -21,11 +21,11 @@ from dsrface.errors import MachineError, UsageError, WeightsError
 from dsrface.models.canary import canary_images
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.preprocess import normalise
+from dsrface.models.sources import JUDGE
 from dsrface.runtime.files import sha256_file
 from dsrface.runtime.versions import how_to_install
 from dsrface.types import Preprocess
 
-JUDGE = "judge"
 _PREPROCESS = Preprocess(150, std=(1 / 255, 1 / 255, 1 / 255))
 _FILE = "dlib_face_recognition_resnet_model_v1.dat"
 _FACTS = {

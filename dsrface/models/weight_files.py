@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import pickle
 import pickletools
 import reprlib
@@ -19,51 +18,15 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 
 from dsrface.errors import MachineError, WeightsError
-from dsrface.runtime.files import read_bounded
 from dsrface.runtime.text import size_text
 from dsrface.runtime.user_callable import split_spec
 
-MODEL_FILE = "model.safetensors"
-_WHAT_TO_GIVE = "Give a run folder that has saved a checkpoint, a checkpoint folder, or a weight file."
-_MAX_POINTER_BYTES = 1024**2
 _SAFE_TORCH = "2.6"
-BEST, LAST = "best.json", "last.json"  # name the checkpoint in a run folder
 # What trainers write besides the tensors: hyper-parameters, callbacks, scores. None of it is needed.
 _TRAINERS_NOTES = (
     "pytorch_lightning.", "lightning.", "lightning_fabric.", "argparse.Namespace", "omegaconf.", "easydict.",
     "yacs.", "pathlib.", "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar",
 )  # fmt: skip
-
-
-def resolve_source(source: Path) -> Path:
-    """Return the weight file that a run folder, checkpoint folder or file stands for.
-
-    Raises:
-        WeightsError: nothing there, or a folder without weights.
-    """
-    if source.is_file():
-        return source
-    if not source.exists():
-        raise WeightsError(
-            "There is no such file or folder.", id="weights-missing", where=source, hint=_WHAT_TO_GIVE
-        )
-    if (source / MODEL_FILE).is_file():
-        return source / MODEL_FILE
-    for name in (BEST, LAST):
-        pointer = source / name
-        if pointer.is_file():
-            path = source / _pointed_at(pointer) / MODEL_FILE
-            if not path.is_file():
-                raise WeightsError(
-                    f"{name} points at a checkpoint that is not there.", id="weights-missing", where=path
-                )
-            return path
-    raise WeightsError(
-        "The folder holds no weights: neither model.safetensors nor best.json nor last.json.",
-        id="weights-missing",
-        where=source,
-        hint=_WHAT_TO_GIVE,
-    )
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -227,15 +190,6 @@ def _is_whole_pickle(path: Path) -> bool:
             source = stack.enter_context(archive.open(name))
         return sum(1 for _ in pickletools.genops(source)) > 1
     return False
-
-
-def _pointed_at(pointer: Path) -> str:
-    try:
-        return str(json.loads(read_bounded(pointer, max_bytes=_MAX_POINTER_BYTES))["checkpoint"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise WeightsError(
-            f"The pointer file is damaged: {error!r}.", id="weights-damaged", where=pointer
-        ) from None
 
 
 def _damaged(path: Path, problem: str) -> WeightsError:

@@ -33,9 +33,10 @@ from dsrface.models.foreign import open_foreign
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.preprocess import read_preprocess
 from dsrface.models.recognisers import build_recogniser, is_known, load_recogniser_state
+from dsrface.models.sources import resolve_source, wrong_kind
 from dsrface.models.strict import load_strictly, plain_name, require_shapes, shapes_of
 from dsrface.models.upscaler import Upscaler112, load_spandrel
-from dsrface.models.weight_files import read_tensors, resolve_source
+from dsrface.models.weight_files import read_tensors
 from dsrface.runtime.files import sha256_file, write_bytes
 from dsrface.types import VLR_SIZES_PX, Preprocess
 
@@ -220,12 +221,7 @@ def _require_kind(metadata: Mapping[str, str], kind: str, path: Path) -> None:
             hint=f"It was written by dsrface {metadata.get('dsrface_version', '?')}: use that or later.",
         )
     if metadata.get("kind") != kind:
-        raise WeightsError(
-            f"This is a {metadata.get('kind')}, where a {kind} is wanted.",
-            id="weights-wrong-kind",
-            where=path,
-            hint="train-dsr makes a dsr, finetune a recogniser.",
-        )
+        raise wrong_kind(str(metadata.get("kind")), kind, path)
 
 
 def _json(metadata: Mapping[str, str], key: str, path: Path) -> dict[str, Any]:

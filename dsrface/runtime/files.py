@@ -183,15 +183,24 @@ def fsync_dir(folder: Path) -> None:
         os.close(descriptor)
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, *, is_folder: bool) -> None:
     """Make and drop a file where `path` will be, so that hours of work do not end in an error.
 
     Args:
         path: A folder or file that need not exist; its nearest folder that exists is tried.
+        is_folder: Whether it will be a folder.
 
     Raises:
-        MachineError: nothing can be written there.
+        MachineError: nothing can be written there, or there is a file instead of a folder, or the reverse.
     """
+    if path.exists() and path.is_dir() != is_folder and not path.is_char_device():
+        there, wanted = ("folder", "file") if path.is_dir() else ("file", "folder")
+        raise MachineError(
+            f"A {there} has this name, so no {wanted} can.",
+            id="cannot-write",
+            where=path,
+            hint="Give another name.",
+        )
     try:
         above = (folder for folder in path.absolute().parents if folder.exists())
         with tempfile.TemporaryFile(dir=path if path.is_dir() else next(above)):

@@ -102,8 +102,11 @@ def test_what_it_says_it_runs_is_what_a_shell_would_run(call, tmp_path, monkeypa
 
     lines = [note.message for note in notes if isinstance(note, Note) and note.message.startswith("$ ")]
     assert len(lines) == len(PARTS)
-    (config.out / "photos").mkdir(exist_ok=True)  # as the parts themselves would have left them
-    (config.out / "data").mkdir(exist_ok=True)
+    for folder in ("data/hr_images", "data/train/dsr_outputs_24x24"):  # as the parts would have left them
+        (config.out / folder).mkdir(parents=True)
+    for run in ("dsr", "recogniser", "finetuned"):
+        (config.out / "runs" / run).mkdir(parents=True)
+        (config.out / "runs" / run / "model.safetensors").touch()
     for line in lines:
         done = call(*shlex.split(line)[2:], "--json")
         assert done.code == 0, done.err

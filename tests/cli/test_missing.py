@@ -47,7 +47,8 @@ def test_what_is_not_there_is_said_before_torch_is_loaded(call, data, monkeypatc
     ):
         assert call(*words).code == 3, words
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    done = call("export", "run", "--format", "onnx")
+    (data / "run.pt").touch()
+    done = call("export", "run.pt", "--format", "onnx")
     assert (done.code, "[onnx]" in done.err) == (5, True)
 
 
@@ -109,3 +110,52 @@ def test_a_file_or_a_mistyped_program_is_met_with_what_to_launch(call, data):
     assert "dsrface doctor -- python train.py" in shown
     assert "dsrface doctor --dataset train.py:CALLABLE" in shown
     assert "Did you mean python?" in call("doctor", "--", "pyhton", "train.py").err
+
+
+@pytest.fixture
+def runs(data):
+    """Next to a data set: a run of each kind, and what is none."""
+    for name, command in (("dsr", "train-dsr"), ("tuned", "finetune")):
+        checkpoint = data / "runs" / name / "checkpoints" / "step_1"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "model.safetensors").touch()
+        (data / "runs" / name / "best.json").write_text('{"checkpoint": "checkpoints/step_1"}')
+        (data / "runs" / name / "run.json").write_text(json.dumps({"command": command}))
+    for folder in ("photos/anna", "data60/train/hr_images"):
+        (data / folder).mkdir(parents=True)
+    for file in ("photos.zip", "notes.txt"):
+        (data / file).touch()
+    return data
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("precompute data60 --weights runs/drs", "Did you mean runs/dsr?"),
+        ("precompute data60 --weights runs/tuned", "a super-resolution network (DSR) is wanted"),
+        ("precompute data60 --weights runs/tuned", "Did you mean runs/dsr?"),
+        ("embed photos --weights runs/dsr --out e.npz", "Did you mean runs/tuned?"),
+        ("export runs", "Did you mean runs/dsr or runs/tuned?"),
+        ("export runs/dsr/checkpoints", "Did you mean runs/dsr?"),
+        ("evaluate data60 --vlr-size 16 --finetuned runs/x", "Did you mean runs/dsr or runs/tuned?"),
+        ("precompute data60 --weights https://x.org/dsr.pth", "This is a web address"),
+        ("train-dsr photos --vlr-size 16", "Did you mean data60?"),
+        ("train-dsr data60/train --vlr-size 16", "Name the data set:"),
+        ("prepare photos.zip data2", "python -m zipfile -e photos.zip photos"),
+        ("finetune data60 --vlr-size 16 --dsr-outputs data60/train/dsr", "dsrface precompute DATA"),
+        ("doctor photos --for finetune", "Did you mean data60?"),
+        ("cache ls data6", "Did you mean data60?"),
+        ("verify nope.png notes.txt", "There is nothing at this path."),
+        ("identify photos --gallery p.npz", "dsrface enrol"),
+        ("train-dsr data60 --vlr-size 16 --run notes.txt", "A file has this name, so no folder can."),
+        ("doctor --html photos", "A folder has this name, so no file can."),
+        ("train-dsr data60 --vlr-size 16 --device gpu", "cuda or cuda:N (a GPU of NVIDIA or AMD)"),
+    ],
+)
+def test_paths_and_runs_of_the_wrong_kind_are_met_with_the_right_ones(
+    call, runs, monkeypatch, line, expected
+):
+    monkeypatch.setattr("dsrface.cli.execute.import_command", lambda name: pytest.fail(f"{name} imported"))
+    done = call(*line.split())
+    assert done.code != 0
+    assert expected in done.err

@@ -20,7 +20,7 @@ WRITES = {
     "evaluate": ("evaluate", "in", "--vlr-size", "16", "--out", "{}"),
     "train-dsr": ("train-dsr", "in", "--vlr-size", "16", "--run", "{}"),
     "finetune": ("finetune", "in", "--vlr-size", "16", "--hr-only", "--run", "{}"),
-    "precompute": ("precompute", "--input", "in", "--weights", "w", "--output", "{}"),
+    "precompute": ("precompute", "--input", "in", "--weights", "run", "--output", "{}"),
     "embed": ("embed", "in", "--out", "{}.npz"),
     "enrol": ("enrol", "in", "--out", "{}.npz"),
     "identify": ("identify", "in", "--gallery", "g.npz", "--sheet", "{}"),
@@ -28,6 +28,7 @@ WRITES = {
     "export": ("export", "run", "--out", "{}"),
     "demo": ("demo", "--out", "{}"),
     "doctor": ("doctor", "--dataset", "a:b", "--html", "{}"),
+    "bench": ("bench", "loader", "--folder", "{}"),
 }
 
 
@@ -56,7 +57,7 @@ def without_rights(*words: object, **environment: str) -> subprocess.CompletedPr
 
 
 def test_every_command_that_writes_is_tried_below():
-    assert {name for name in COMMANDS if schema_of(name).writes} == set(WRITES)
+    assert {name for name in COMMANDS if schema_of(name).writes or schema_of(name).fills} == set(WRITES)
 
 
 @pytest.mark.parametrize("command", WRITES)
@@ -65,13 +66,16 @@ def test_a_result_that_cannot_be_written_is_said_before_the_work(call, tmp_path,
         raise AssertionError(f"{name} was imported")
 
     monkeypatch.setattr("dsrface.cli.execute.import_command", refuse)
-    (tmp_path / "in").mkdir()
-    (tmp_path / "file").touch()
+    (tmp_path / "in" / "hr_images").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    for name in ("a", "b", "file", "g.npz", "run/model.safetensors"):
+        (tmp_path / name).touch()
+    before = sorted(tmp_path.rglob("*"))
     done = call(*(word.format(Path("file") / "x") for word in WRITES[command]))
     assert done.code == 5, done.err
     assert "Cannot write" in done.err
     assert str(Path("file") / "x") in done.err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "in"]
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @POSIX
@@ -117,13 +121,14 @@ def test_a_bug_with_a_path_that_is_no_text_is_still_a_message(call, monkeypatch)
         raise ValueError("b\udcff")
 
     monkeypatch.setattr("dsrface.cli.execute.import_command", fail)
-    done = call("export", "x")
+    done = call("cache", "ls", ".")
     assert done.code == 70
     assert "b\\udcff" in done.err
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="macOS limits no addresses")
 def test_a_limit_of_addresses_is_named(tmp_path):
+    (tmp_path / "model.safetensors").touch()
     done = dsrface("export", tmp_path, prefix=("sh", "-c", 'ulimit -v 900000; exec "$@"', "sh"))
     assert done.returncode == 5
     assert "`ulimit -v`" in done.stderr

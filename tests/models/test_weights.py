@@ -14,7 +14,8 @@ from dsrface.errors import WeightsError
 from dsrface.models.dsr import build_dsr
 from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.preprocess import normalise
-from dsrface.models.weight_files import read_tensors, resolve_source
+from dsrface.models.sources import resolve_source
+from dsrface.models.weight_files import read_tensors
 from dsrface.models.weights import (
     load_any,
     load_dsr,
@@ -131,6 +132,7 @@ def test_source__run_folder_gives_the_best_else_the_last(tmp_path):
     run = run_folder(tmp_path)
     assert load_dsr(run).path.parent.name == "step_000100"
     assert load_dsr(run / "checkpoints" / "step_000200").path.parent.name == "step_000200"
+    assert load_dsr(run / "last.json").path.parent.name == "step_000200"
     (run / "best.json").unlink()
     assert load_dsr(run).path.parent.name == "step_000200"
 

@@ -13,8 +13,9 @@ from dsrface.config.evaluate import EvaluateConfig
 from dsrface.engine.backends import MirrorEnsemble
 from dsrface.events import Emit, Note
 from dsrface.models import judge
-from dsrface.models.foreign import is_name
 from dsrface.models.loaded import LoadedModel
+from dsrface.models.sources import JUDGE as JUDGE_NAME
+from dsrface.models.sources import is_name
 from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.devices import Device
 from dsrface.runtime.files import read_json
@@ -36,8 +37,8 @@ def load_networks(config: EvaluateConfig, outputs: Path | None, device: Device, 
             dsr = replace(dsr, model=MirrorEnsemble(dsr.model))
     frozen = config.recogniser or _starting_weights(config.finetuned, emit)
     sources = {FROZEN: frozen, TUNED: config.finetuned}
-    if judge.is_available() and frozen != Path(judge.JUDGE):
-        sources[JUDGE if any(sources.values()) else FROZEN] = Path(judge.JUDGE)
+    if judge.is_available() and frozen != Path(JUDGE_NAME):
+        sources[JUDGE if any(sources.values()) else FROZEN] = Path(JUDGE_NAME)
         emit(Note("the judge is installed: it measures as well; it was trained by others, on other people"))
     loaded = {
         role: load_recogniser(source, device=device.torch_name) for role, source in sources.items() if source

@@ -30,9 +30,9 @@ from dsrface.errors import UsageError
 from dsrface.events import Emit, Note
 from dsrface.models.adapters import adapter_parameters, add_adapters
 from dsrface.models.heads import MarginHead, build_head, reachable_probability
-from dsrface.models.judge import JUDGE
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.recognisers import build_recogniser, input_of
+from dsrface.models.sources import JUDGE
 from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.threads import limit_torch_threads
 from dsrface.types import Preprocess

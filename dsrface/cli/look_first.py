@@ -1,0 +1,85 @@
+"""What can be looked at before torch is loaded, which takes seconds: paths, runs, extras, where to write."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsrface.errors import DataError, DsrfaceError, RunError
+
+if TYPE_CHECKING:
+    from dsrface.config.sources import Config
+
+_ADDRESS = re.compile(r"[a-z]{2,}:/")  # of the web; as a path it has lost a slash
+_WINDOWS = re.compile(r"[A-Za-z]:\\")
+_ARCHIVES = {".zip": "python -m zipfile -e {} {}"} | dict.fromkeys((".tar", ".gz", ".tgz"), "tar xf {}")
+
+
+def look_first(config: Config) -> None:
+    """Look at what needs no torch.
+
+    Raises:
+        DataError: what the command reads is not there, or is of the wrong kind.
+        WeightsError: no weights, or those of the other kind of network.
+        MachineError: an extra that it asks for is not installed; the result could not be written.
+    """
+    from dsrface.runtime.files import check_writable
+    from dsrface.runtime.versions import require
+
+    for key, id in config.reads.items():
+        for path in _paths(config, key):
+            _check_input(path, id, has_other_layout=getattr(config, "protocol", None) is not None)
+    for key, kind in config.networks.items():
+        for path in _paths(config, key):
+            _check_network(path, kind)
+    for module, extra in config.needs():
+        require(module, extra=extra)
+    for keys, is_folder in ((config.writes, False), (config.fills, True)):
+        for key in keys:
+            for path in _paths(config, key):
+                check_writable(path, is_folder=is_folder)
+
+
+def _paths(config: Config, key: str) -> Iterator[Path]:
+    value: Any = getattr(config, key)
+    yield from value if isinstance(value, tuple) else () if value is None else (value,)
+
+
+def _check_input(path: Path, id: str, *, has_other_layout: bool) -> None:
+    from dsrface.runtime.error_texts import error_texts
+
+    text = error_texts()[id]
+    family = RunError if text.exit_code == RunError.exit_code else DataError
+    if not path.exists():
+        hint = "\n".join(filter(None, [_kind_hint(path), text.hint]))
+        raise family("There is nothing at this path.", id=id, where=path, hint=hint)
+    if path.suffix in _ARCHIVES and path.is_file():
+        unpack = _ARCHIVES[path.suffix].format(shlex.quote(str(path)), shlex.quote(str(path.with_suffix(""))))
+        raise family("This is an archive, not a folder.", id=id, where=path, hint=f"Unpack it: {unpack}")
+    if id == "no-data-set" and not has_other_layout and not path.is_file():
+        from dsrface.data.folders import check_root
+
+        check_root(path)
+
+
+def _check_network(source: Path, kind: str) -> None:
+    from dsrface.models.sources import check_source
+
+    try:
+        check_source(source, kind)
+    except DsrfaceError as error:
+        error.hint = "\n".join(filter(None, [_kind_hint(source), error.hint]))
+        raise
+
+
+def _kind_hint(path: Path) -> str:
+    """Return what to do about a text that is a path of another kind, or none at all."""
+    if _ADDRESS.match(path.as_posix()):
+        return "This is a web address: download it first, and give the path of what you have then."
+    if os.name != "nt" and _WINDOWS.match(str(path)):
+        return f"This is a path of Windows; under WSL it is /mnt/{str(path)[0].lower()}/..."
+    return ""

@@ -1,0 +1,142 @@
+"""Where a network is found: a run folder, a checkpoint folder, a file or a name. Free of torch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from pathlib import Path
+
+from dsrface.config.catalogue import TIMM
+from dsrface.errors import WeightsError
+from dsrface.runtime.files import read_bounded
+
+MODEL_FILE = "model.safetensors"
+BEST, LAST = "best.json", "last.json"  # name the checkpoint in a run folder
+JUDGE = "judge"
+TORCHSCRIPT = "torchscript:"
+CALLABLE = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.\w+)*):[A-Za-z_]\w*(\.\w+)*")
+_KIND_WORDS = {"dsr": "super-resolution network (DSR)", "recogniser": "recogniser"}
+_TRAINED_BY = {"train-dsr": "dsr", "finetune": "recogniser"}
+_WHAT_TO_GIVE = "Give a run folder that has saved a checkpoint, a checkpoint folder, or a weight file."
+_MAX_JSON_BYTES = 1024**2
+
+
+def is_name(source: Path) -> bool:
+    """Return whether a source is one of the names that `models.foreign` lists, not a path."""
+    text = str(source)
+    has_form = text == JUDGE or text.startswith((TORCHSCRIPT, TIMM)) or bool(CALLABLE.fullmatch(text))
+    return has_form and not source.exists()
+
+
+def resolve_source(source: Path) -> Path:
+    """Return the weight file that a run folder, checkpoint folder or file stands for.
+
+    Raises:
+        WeightsError: nothing there, or a folder without weights.
+    """
+    if source.is_file():
+        return _pointed_at(source) if source.name in (BEST, LAST) else source
+    if not source.exists():
+        raise _missing("There is no such file or folder.", source, _likely_runs(source))
+    if (source / MODEL_FILE).is_file():
+        return source / MODEL_FILE
+    for name in (BEST, LAST):
+        if (source / name).is_file():
+            return _pointed_at(source / name)
+    raise _missing(
+        "The folder holds no weights: neither model.safetensors nor best.json nor last.json.",
+        source,
+        _runs_in(source) or ([source.parent] if _is_run(source.parent) else []),
+    )
+
+
+def check_source(source: Path, kind: str) -> None:
+    """Make sure that weights are there, and that a run's are of the kind that is wanted.
+
+    Args:
+        source: A path; what a name stands for is not looked at.
+        kind: `"dsr"`, `"recogniser"`, or an empty text for either.
+
+    Raises:
+        WeightsError: no weights, or the run trained the other kind of network.
+    """
+    if is_name(source):
+        return
+    path = resolve_source(source)
+    found = _kind_of_run(source)
+    if kind and found and found != kind:
+        raise wrong_kind(found, kind, path, run=source)
+
+
+def wrong_kind(found: str, wanted: str, path: Path, *, run: Path | None = None) -> WeightsError:
+    """Return the error of weights that are of the other kind of network.
+
+    Args:
+        found: `"dsr"` or `"recogniser"`, or what else a file says of itself.
+        wanted: `"dsr"` or `"recogniser"`.
+        path: The weight file.
+        run: The run folder that was named, when it was one; runs next to it are looked through.
+    """
+    beside = [] if run is None else [item for item in _runs_in(run.parent) if _kind_of_run(item) == wanted]
+    trains = next(command for command, kind in _TRAINED_BY.items() if kind == wanted)
+    return WeightsError(
+        f"This is a {_KIND_WORDS.get(found, found)}, where a {_KIND_WORDS[wanted]} is wanted.",
+        id="weights-wrong-kind",
+        where=path,
+        hint=_did_you_mean(beside) or f"`dsrface {trains}` makes one.",
+    )
+
+
+def _missing(message: str, source: Path, runs: list[Path]) -> WeightsError:
+    hint = "\n".join(filter(None, [_did_you_mean(runs), _WHAT_TO_GIVE]))
+    return WeightsError(message, id="weights-missing", where=source, hint=hint)
+
+
+def _likely_runs(source: Path) -> list[Path]:
+    """Return the run next to a path that is not there whose name is like it, else all runs there."""
+    runs = {run.name: run for run in _runs_in(source.parent)}
+    near = difflib.get_close_matches(source.name, runs, n=1)
+    return [runs[name] for name in near] or list(runs.values())
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if _is_run(entry))
+    except OSError:
+        return []
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (BEST, LAST))
+
+
+def _did_you_mean(runs: list[Path]) -> str:
+    return f"Did you mean {' or '.join(map(str, runs[:4]))}?" if runs else ""
+
+
+def _kind_of_run(folder: Path) -> str:
+    """Return which kind of network a run folder trained; empty where that is not known."""
+    try:
+        return _TRAINED_BY.get(_read(folder / "run.json")["command"], "")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def _pointed_at(pointer: Path) -> Path:
+    try:
+        checkpoint = str(_read(pointer)["checkpoint"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WeightsError(
+            f"The pointer file is damaged: {error!r}.", id="weights-damaged", where=pointer
+        ) from None
+    path = pointer.parent / checkpoint / MODEL_FILE
+    if not path.is_file():
+        raise WeightsError(
+            f"{pointer.name} points at a checkpoint that is not there.", id="weights-missing", where=path
+        )
+    return path
+
+
+def _read(path: Path) -> dict[str, str]:
+    return json.loads(read_bounded(path, max_bytes=_MAX_JSON_BYTES))  # type: ignore[no-any-return]
