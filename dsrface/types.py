@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import torch
 
-HIGH_SIZE_PX = 112
+HIGH_SIZE_PX: Final = 112  # what recognisers take
+HIGH_SIZES_PX = (112, 128)  # 128: published tables of face super-resolution
 MAX_SIZE_PX = 4096
 VLR_SIZES_PX = (16, 24, 32)
 ANY_SIZES_PX = range(8, 49)  # what a DSR for many sizes is trained on and given

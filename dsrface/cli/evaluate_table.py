@@ -81,15 +81,21 @@ def _protocols(evaluation: Evaluation) -> str:
 
 
 def _quality(evaluation: Evaluation) -> Table:
-    table = _table(f"Image quality, {evaluation.vlr_size} px, {evaluation.split} split")
+    table = _table(
+        f"Image quality, {evaluation.vlr_size} -> {evaluation.high_size} px, {evaluation.split} split"
+    )
     table.add_column("images")
     table.add_column("PSNR dB", justify="right")
     table.add_column("SSIM", justify="right")
+    table.add_column("PSNR-Y dB", justify="right")
     for item in evaluation.quality:
-        table.add_row(item.images, _figure(item.psnr_db, 1, 2), _figure(item.ssim, 1, 3))
+        table.add_row(
+            item.images, _figure(item.psnr_db, 1, 2), _figure(item.ssim, 1, 3), _plain(item.psnr_y_db, 1, 2)
+        )
     gains = {item.metric: item.difference for item in evaluation.comparisons if item.protocol == "images"}
     if gains:
-        table.add_row("gain", _figure(gains["psnr_db"], 1, 2, "+"), _figure(gains["ssim"], 1, 3, "+"))
+        shown = [_figure(gains[key], 1, digits, "+") for key, digits in (("psnr_db", 2), ("ssim", 3))]
+        table.add_row("gain", *shown, _plain(gains["psnr_y_db"], 1, 2, "+"))
     return table
 
 

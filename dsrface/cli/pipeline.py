@@ -66,6 +66,7 @@ def prepare(
     persons: Annotated[str | None, typer.Option(metavar="auto|LEVEL|PATTERN|FILE")] = None,
     split_from: Annotated[str | None, typer.Option(metavar="auto|none|FILE")] = None,
     native: Annotated[bool | None, typer.Option("--native")] = None,
+    high_size: Annotated[int | None, typer.Option(metavar="PX")] = None,
     split: Annotated[str | None, typer.Option(metavar="0.8,0.1,0.1")] = None,
     degradation: Choice = None,
     seed: Seed = None,

@@ -46,7 +46,7 @@ class DsrNetwork:
     Args:
         meaning: One line, human-readable.
         table: Its options.
-        build: `module:callable`; takes the options and the VLR size, returns an untrained network.
+        build: `module:callable`; takes the options and both sizes, returns an untrained network.
         takes_any_size: It is trained on many sizes and both degradations; else on one VLR size.
     """
 

@@ -8,10 +8,12 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_serialize
 
 from dsrface.config.catalogue import DSR_NETWORKS
 from dsrface.config.dsr_networks import DsrTable, HybridTable, ResidualTable
-from dsrface.config.fields import VlrSize
+from dsrface.config.fields import HighSize, VlrSize
 from dsrface.config.sources import Config
+from dsrface.types import HIGH_SIZE_PX
 
 DEFAULT_ARCH = "residual"
+_SIZES = ("vlr_size", "high_size")
 # A table with all of these was written by a version that stored the options of both networks in one.
 _BOTH = ResidualTable.model_fields.keys() | HybridTable.model_fields.keys()
 
@@ -50,6 +52,7 @@ class DsrConfig(Config):
     """Everything that `build_dsr` needs; given and stored flat, as the weight file has it."""
 
     vlr_size: VlrSize = Field(16, description="Side of the low-resolution input, in pixels.")
+    high_size: HighSize = Field(HIGH_SIZE_PX, description="Side of the output, in pixels.")
     network: AnyDsrTable
 
     @model_validator(mode="before")
@@ -57,12 +60,16 @@ class DsrConfig(Config):
     def _nest(cls, values: Any) -> Any:
         if not isinstance(values, dict) or "network" in values:
             return values
-        table = {key: value for key, value in values.items() if key != "vlr_size"}
-        return {"network": table} | {key: values[key] for key in ("vlr_size",) if key in values}
+        table = {key: value for key, value in values.items() if key not in _SIZES}
+        return {"network": table} | {key: values[key] for key in _SIZES if key in values}
 
     @model_serializer(mode="plain")
     def _flat(self) -> dict[str, Any]:
-        return {"vlr_size": self.vlr_size, **self.network.model_dump(mode="json")}
+        return {
+            "vlr_size": self.vlr_size,
+            "high_size": self.high_size,
+            **self.network.model_dump(mode="json"),
+        }
 
     @property
     def arch(self) -> str:

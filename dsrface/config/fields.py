@@ -23,6 +23,7 @@ def _known_device(name: str) -> str:
 
 Device = Annotated[str, AfterValidator(_known_device), Field(description="auto, cpu, cuda, cuda:N or mps.")]
 VlrSize = Literal[16, 24, 32]
+HighSize = Literal[112, 128]
 Workers = Annotated[int, Field(ge=0, le=4096)] | Literal["auto"]
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from dsrface.config.fields import Workers
+from dsrface.config.fields import HighSize, Workers
 from dsrface.config.sources import Config
-from dsrface.types import SPLITS, VLR_SIZES_PX
+from dsrface.types import HIGH_SIZE_PX, SPLITS, VLR_SIZES_PX
 
 
 class PrepareConfig(Config):
@@ -55,6 +55,11 @@ class PrepareConfig(Config):
         description="The photos are low-resolution faces without HR twins: each goes to the nearest of the "
         "VLR sizes, those nearest to 112 px to the HR faces.",
     )
+    high_size: HighSize = Field(
+        HIGH_SIZE_PX,
+        description="Side of the HR faces, in pixels: 112 for recognisers; 128 for published tables of "
+        "super-resolution, which train-dsr and evaluate take.",
+    )
     split: tuple[float, float, float] = Field(
         (0.8, 0.1, 0.1), description="Shares of persons in train, val and test, each in [0, 1]."
     )
@@ -88,3 +93,9 @@ class PrepareConfig(Config):
         if not (all(share >= 0 for share in value) and abs(sum(value) - 1) < 1e-6):
             raise ValueError("the three shares must not be negative and must sum to 1")
         return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.native and self.high_size != HIGH_SIZE_PX:
+            raise ValueError("native faces have no HR twins, so --high-size says nothing of them")
+        return self

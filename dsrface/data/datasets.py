@@ -19,7 +19,6 @@ from dsrface.data.augment import Geometry
 from dsrface.data.decode import ImageU8, read_sized
 from dsrface.data.degrade import KINDS, Degradation, degrade
 from dsrface.data.layout import FaceSplit
-from dsrface.types import HIGH_SIZE_PX
 
 
 class Sample(NamedTuple):
@@ -27,7 +26,7 @@ class Sample(NamedTuple):
 
     Args:
         inputs: uint8 [S, S, 3] RGB, VLR face or DSR output.
-        high: uint8 [112, 112, 3] RGB, with the same geometry as `inputs`.
+        high: uint8 [H, H, 3] RGB, 112 or 128 px, with the same geometry as `inputs`.
         label: Person, 0-based within the split.
         index: Position in the split.
     """
@@ -48,7 +47,7 @@ class PairDataset(Dataset[Sample]):
     Args:
         split: Names, labels and the folder of HR faces.
         inputs: Folder of the input images, with the names of the HR ones: one of the split's VLR folders,
-            or else 112x112 images.
+            or else images of the size of the HR faces.
         augment: Geometry of training samples; None leaves them as they are on disk.
         seed: With epoch and index it fixes every draw.
         degradation: How this data set's VLR faces are made; None when unknown or when inputs are DSR outputs.
@@ -68,7 +67,8 @@ class PairDataset(Dataset[Sample]):
         self.high_dir = split.high_dir
         self.inputs_dir = inputs
         sizes = (size for size, folder in split.low_folders.items() if split.root / folder == inputs)
-        self.inputs_px = next(sizes, HIGH_SIZE_PX)
+        self.high_px = split.high_px
+        self.inputs_px = next(sizes, self.high_px)
         self.augment = augment
         self.seed = seed
         self.degradation = degradation
@@ -87,7 +87,7 @@ class PairDataset(Dataset[Sample]):
         """
         epoch, index = key if isinstance(key, tuple) else (0, int(key))
         name = self.names[index]
-        high = read_sized(self.high_dir / name, HIGH_SIZE_PX)
+        high = read_sized(self.high_dir / name, self.high_px)
         inputs, high = self._pair(name, high, epoch, index)
         return Sample(as_tensor(inputs), as_tensor(high), int(self.labels[index]), index)
 
@@ -123,7 +123,7 @@ class ManySizesDataset(PairDataset):
         epoch, index, size_px = (
             (*key, self.inputs_px)[:3] if isinstance(key, tuple) else (0, key, self.inputs_px)
         )
-        high = read_sized(self.high_dir / self.names[index], HIGH_SIZE_PX)
+        high = read_sized(self.high_dir / self.names[index], self.high_px)
         if self.augment is not None:
             high = self.augment.apply(high, seed=self.seed, epoch=epoch, index=index)
         rng = draws.generator(self.seed, epoch, index, "degrade")

@@ -33,7 +33,7 @@ from dsrface.data.splits import doubts_of_flat_names, split_persons
 from dsrface.errors import DataError
 from dsrface.runtime.files import read_json
 from dsrface.runtime.text import count_text
-from dsrface.types import SPLITS
+from dsrface.types import HIGH_SIZE_PX, SPLITS
 
 NATIVE_FILE = "native_faces.csv"  # of a native data set: each face, its size in the photo, its conditions
 SCHEMA_VERSION = 1
@@ -51,6 +51,7 @@ class FaceSplit:
         labels: int64 [N], position of each image's person in `persons`.
         persons: Names of the persons, sorted.
         low_folders: VLR size in pixels to folder name.
+        high_px: Side of its HR faces, in pixels.
     """
 
     name: str
@@ -59,13 +60,14 @@ class FaceSplit:
     labels: Tensor
     persons: PackedStrings
     low_folders: dict[int, str] = field(default_factory=dict)
+    high_px: int = HIGH_SIZE_PX
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
     def high_dir(self) -> Path:
-        """Folder of the 112x112 faces."""
+        """Folder of the HR faces."""
         return self.root / HIGH_FOLDER
 
     @property
@@ -169,6 +171,11 @@ class FaceData:
         return self.splits[name]
 
     @property
+    def high_px(self) -> int:
+        """Side of its HR faces, in pixels."""
+        return next((split.high_px for split in self.splits.values()), HIGH_SIZE_PX)
+
+    @property
     def is_native(self) -> bool:
         """Whether its VLR faces are photos of that size, without HR twins."""
         return bool(self.info.get("native"))
@@ -237,16 +244,28 @@ class FaceData:
         return Degradation.from_dict(stored) if stored else None
 
 
-def open_data(path: Path) -> FaceData:
+def open_data(path: Path, *, high_sizes: Sequence[int] = (HIGH_SIZE_PX,)) -> FaceData:
     """Find the splits of a data set.
 
     Flat folders need not have all three: see `_derive`. Every command derives the same.
 
+    Args:
+        path: Its folder.
+        high_sizes: Sides of HR faces that are taken, in pixels.
+
     Raises:
-        DataError: no folder, no images, or a damaged or newer `dataset.json`.
+        DataError: no folder, no images, HR faces of another size, or a damaged or newer `dataset.json`.
     """
     check_root(path)
     info = _read_info(path)
+    high_px = info.get("sizes", {}).get("high_px", HIGH_SIZE_PX)
+    if high_px not in high_sizes:
+        raise DataError(
+            f"The HR faces of this data set have {high_px} px; recognisers take {HIGH_SIZE_PX} px.",
+            id="wrong-hr-size",
+            where=path,
+            hint="`train-dsr` and `evaluate` take it; for the rest, prepare the photos without --high-size.",
+        )
     is_native = bool(info.get("native"))
     needed = "" if is_native else HIGH_FOLDER
     roots = {name: path / name for name in SPLITS if (path / name / needed).is_dir()}
@@ -259,7 +278,7 @@ def open_data(path: Path) -> FaceData:
         _derive(splits, notes)
         _note_shared(splits, notes)
         notes += doubts_of_flat_names(name for split in splits.values() for name in split.names)
-    ordered = {name: splits[name] for name in SPLITS if name in splits}
+    ordered = {name: replace(splits[name], high_px=high_px) for name in SPLITS if name in splits}
     return FaceData(path, ordered, info, tuple(notes))
 
 

@@ -144,7 +144,7 @@ class DsrTask(Task):
     def _baseline(self) -> tuple[Tensor, dict[str, float]]:
         if self._bicubic is None:
             output = run_batched(
-                lambda low: to_image_u8(upsample_bicubic(to_image01(low))),
+                lambda low: to_image_u8(upsample_bicubic(to_image01(low), size_px=self._config.high_size)),
                 self._images.inputs,
                 batch_size=self._eval_batch_size,
                 device=self._device,
@@ -154,13 +154,13 @@ class DsrTask(Task):
 
 
 def _psnr(output: Tensor, high: Tensor) -> list[float]:
-    """Return the PSNR of each of uint8 [N, 112, 112, 3] pairs, in dB."""
+    """Return the PSNR of each of uint8 [N, H, H, 3] pairs, in dB."""
     found: list[float] = psnr_db(to_image01(output), to_image01(high)).tolist()
     return found
 
 
 def _quality(output: Tensor, high: Tensor) -> dict[str, float]:
-    """Return mean PSNR and SSIM of uint8 [N, 112, 112, 3] pairs, measured image by image."""
+    """Return mean PSNR and SSIM of uint8 [N, H, H, 3] pairs, measured image by image."""
     pairs = zip(torch.split(output, _QUALITY_BATCH), torch.split(high, _QUALITY_BATCH), strict=True)
     found = [(psnr_db(*both), ssim(*both)) for both in ((to_image01(a), to_image01(b)) for a, b in pairs)]
     psnr, similarity = (torch.cat(column).double().mean() for column in zip(*found, strict=True))

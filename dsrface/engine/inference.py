@@ -111,7 +111,7 @@ def super_resolve_mixed(
 
 def embed(
     recogniser: nn.Module,
-    images: Float[Tensor, "b 3 112 112"],
+    images: Float[Tensor, "b 3 h w"],
     preprocess: Preprocess,
     *,
     device: Device,

@@ -13,6 +13,7 @@ from torch.nn import functional
 SSIM_WINDOW_PX = 11
 SSIM_SIGMA_PX = 1.5
 _K1, _K2 = 0.01, 0.03
+_LUMA = (65.481, 128.553, 24.966)
 _CHUNK = 32  # images that SSIM's five filtered maps are held for at once
 
 
@@ -35,6 +36,16 @@ def psnr_db(
     """
     error = (_scaled(a, data_range) - _scaled(b, data_range)).square().flatten(1).mean(dim=1)
     return 10.0 * torch.log10(data_range**2 / error)
+
+
+def luma(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
+    """Return Y of YCbCr of Image01, in [16/255, 235/255]: published tables give the PSNR of it.
+
+    Source:
+        ITU-R BT.601, as MATLAB's rgb2ycbcr. Oracle in tests: skimage.color.rgb2ycbcr.
+    """
+    weights = torch.tensor(_LUMA, device=image.device).view(1, 3, 1, 1)
+    return (16.0 + (image.float() * weights).sum(dim=1, keepdim=True)) / 255.0
 
 
 def ssim(

@@ -15,8 +15,7 @@ from torch.nn import functional
 
 from dsrface.config.dsr_networks import AnySizeTable
 from dsrface.models.dsr import residual_body, zero_tail
-from dsrface.models.resize import resize_bicubic, upsample_bicubic
-from dsrface.types import HIGH_SIZE_PX
+from dsrface.models.resize import resize_bicubic, shuffle_factor, upsample_bicubic
 
 _GRID = 28
 _UNSHUFFLE = 2
@@ -29,22 +28,25 @@ class AnySizeDsr(nn.Module):
     Args:
         config: Its options.
         vlr_size: Of the faces that it is validated on; any others are taken too.
+        high_size: Side of its output, in pixels.
     """
 
-    def __init__(self, config: AnySizeTable, vlr_size: int) -> None:
+    def __init__(self, config: AnySizeTable, vlr_size: int, high_size: int) -> None:
         super().__init__()
         del vlr_size
         width = config.channels
-        self.factor = HIGH_SIZE_PX // _GRID
+        self.factor = shuffle_factor(_GRID, high_size)
+        self.high_size = high_size
         self.head = nn.Conv2d(3 * _UNSHUFFLE**2 + 1, width, 3, padding=1)
         self.positions = nn.Parameter(torch.zeros(width, _GRID, _GRID))
         self.body = residual_body(config, num_positions=_GRID * _GRID)
         self.tail = zero_tail(width, 3 * self.factor**2)
 
-    def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 112 112"]:
+    def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 h h"]:
         """Return the super-resolved batch, not clamped."""
         grid = resize_bicubic(low, size_px=_GRID * _UNSHUFFLE) - 0.5
         size = torch.full_like(grid[:, :1, :_GRID, :_GRID], math.log2(low.shape[-1] / _MIDDLE_PX))
         features = self.head(torch.cat([functional.pixel_unshuffle(grid, _UNSHUFFLE), size], dim=1))
         detail = functional.pixel_shuffle(self.tail(self.body(features + self.positions)), self.factor)
-        return upsample_bicubic(low) + detail.float()
+        detail = resize_bicubic(detail, size_px=self.high_size)
+        return upsample_bicubic(low, size_px=self.high_size) + detail

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dsrface.errors import WeightsError
 from dsrface.models.preprocess import normalise
-from dsrface.types import HIGH_SIZE_PX, Preprocess
+from dsrface.types import Preprocess
 
 # Two unlike images whose embeddings agree to this cosine: the network says nothing about its input.
 _MAX_COSINE = 0.9999
@@ -43,8 +43,8 @@ def canary_recogniser(model: nn.Module, preprocess: Preprocess, *, where: object
 
 
 @torch.no_grad()
-def canary_dsr(model: nn.Module, vlr_size: int, *, where: object = "") -> None:
-    """Run two fixed images through a DSR; refuse weights of zero, an output not finite or not 112x112.
+def canary_dsr(model: nn.Module, vlr_size: int, high_size: int, *, where: object = "") -> None:
+    """Run two fixed images through a DSR; refuse weights of zero, an output not finite or of another size.
 
     Raises:
         WeightsError: id `canary`.
@@ -58,7 +58,7 @@ def canary_dsr(model: nn.Module, vlr_size: int, *, where: object = "") -> None:
             hint="The file was written but never filled; use another checkpoint.",
         )
     output = _answer(model, canary_images(vlr_size), where)
-    if tuple(output.shape[-2:]) != (HIGH_SIZE_PX, HIGH_SIZE_PX) or not bool(torch.isfinite(output).all()):
+    if tuple(output.shape[-2:]) != (high_size, high_size) or not bool(torch.isfinite(output).all()):
         raise WeightsError("The network does not work: its output is not finite.", id="canary", where=where)
 
 

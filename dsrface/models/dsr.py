@@ -1,4 +1,4 @@
-"""Super-resolution networks: VLR face in, 112x112 face out.
+"""Super-resolution networks: VLR face in, HR face out, of 112 or 128 px.
 
     output = bicubic(low) + shuffle(tail(body(low)))
 
@@ -17,8 +17,7 @@ from torch.nn import functional
 from dsrface.config.catalogue import DSR_NETWORKS, load
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.dsr_networks import AnySizeTable, ResidualTable
-from dsrface.models.resize import SHUFFLE_FACTORS, resize_bicubic, upsample_bicubic
-from dsrface.types import HIGH_SIZE_PX
+from dsrface.models.resize import resize_bicubic, shuffle_factor, upsample_bicubic
 
 # A mixer before the second block and every third after it: one before each block learns less per CPU-second.
 _MIXER_PERIOD = 3
@@ -27,9 +26,11 @@ _MIXER_PERIOD = 3
 def build_dsr(config: DsrConfig) -> nn.Module:
     """Return an untrained network whose output equals bicubic.
 
-    Its forward maps Image01 `[b, 3, vlr_size, vlr_size]` to `[b, 3, 112, 112]`, unclamped.
+    Its forward maps Image01 `[b, 3, vlr_size, vlr_size]` to `[b, 3, high_size, high_size]`, unclamped.
     """
-    network: nn.Module = load(DSR_NETWORKS[config.arch].build)(config.network, config.vlr_size)
+    network: nn.Module = load(DSR_NETWORKS[config.arch].build)(
+        config.network, config.vlr_size, config.high_size
+    )
     return network
 
 
@@ -39,24 +40,26 @@ class ResidualDsr(nn.Module):
     Args:
         config: Its options.
         vlr_size: Side of its input, in pixels.
+        high_size: Side of its output, in pixels.
     """
 
-    def __init__(self, config: ResidualTable, vlr_size: int) -> None:
+    def __init__(self, config: ResidualTable, vlr_size: int, high_size: int) -> None:
         super().__init__()
         width, size = config.channels, vlr_size
-        self.factor = SHUFFLE_FACTORS[size]
+        self.factor = shuffle_factor(size, high_size)
+        self.high_size = high_size
         self.head = nn.Conv2d(3, width, 3, padding=1)
         self.positions = nn.Parameter(torch.zeros(width, size, size)) if config.positions else None
         self.body = residual_body(config, num_positions=size * size)
         self.tail = zero_tail(width, 3 * self.factor**2)
 
-    def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 112 112"]:
+    def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 h h"]:
         """Return the super-resolved batch, not clamped."""
         features = self.head(low - 0.5)
         if self.positions is not None:
             features = features + self.positions
         detail = functional.pixel_shuffle(self.tail(self.body(features)), self.factor)
-        return upsample_bicubic(low) + resize_bicubic(detail, size_px=HIGH_SIZE_PX)
+        return upsample_bicubic(low, size_px=self.high_size) + resize_bicubic(detail, size_px=self.high_size)
 
 
 def residual_body(config: ResidualTable | AnySizeTable, *, num_positions: int) -> nn.Sequential:

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dsrface.config.dsr_networks import HybridTable
-from dsrface.models.resize import SHUFFLE_FACTORS, resize_bicubic, upsample_bicubic
-from dsrface.types import HIGH_SIZE_PX
+from dsrface.models.resize import resize_bicubic, shuffle_factor, upsample_bicubic
 
 
 class HybridDsr(nn.Module):
@@ -22,12 +21,14 @@ class HybridDsr(nn.Module):
     Args:
         config: Its options.
         vlr_size: Side of its input, in pixels.
+        high_size: Side of its output, in pixels.
     """
 
-    def __init__(self, config: HybridTable, vlr_size: int) -> None:
+    def __init__(self, config: HybridTable, vlr_size: int, high_size: int) -> None:
         super().__init__()
         width, size, tail = config.channels, vlr_size, config.tail_channels
-        self.factor = SHUFFLE_FACTORS[size]
+        self.factor = shuffle_factor(size, high_size)
+        self.high_size = high_size
         self.head = MfmConv(3, width)
         self.blocks = nn.Sequential(
             *(MfmBlock(width, gate_hidden=config.gate_hidden) for _ in range(config.blocks))
@@ -45,15 +46,15 @@ class HybridDsr(nn.Module):
         if self.tail.bias is not None:
             nn.init.zeros_(self.tail.bias)
 
-    def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 112 112"]:
+    def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 h h"]:
         """Return the super-resolved batch, not clamped."""
         features = self.head(low - 0.5)
         features = features + self.blocks(features)
         tokens = features.flatten(2).transpose(1, 2)
         features = self.attention(tokens).transpose(1, 2).reshape(features.shape)
         shuffled = functional.pixel_shuffle(self.expand(features), self.factor)
-        shuffled = resize_bicubic(shuffled, size_px=HIGH_SIZE_PX)
-        out: Tensor = upsample_bicubic(low) + self.tail(self.refine(shuffled))
+        shuffled = resize_bicubic(shuffled, size_px=self.high_size)
+        out: Tensor = upsample_bicubic(low, size_px=self.high_size) + self.tail(self.refine(shuffled))
         return out
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from dsrface.config.catalogue import DSR_NETWORKS
 from dsrface.errors import UsageError
-from dsrface.types import Preprocess
+from dsrface.types import HIGH_SIZE_PX, Preprocess
 
 
 @dataclass(frozen=True)
@@ -67,3 +67,8 @@ class LoadedModel:
             return None
         size = self.config.get("vlr_size")
         return None if size is None else int(size)
+
+    @property
+    def high_size(self) -> int:
+        """Side of the images that a DSR gives, in pixels; networks of others give what they are asked for."""
+        return int(self.config.get("high_size", HIGH_SIZE_PX))

@@ -1,4 +1,4 @@
-"""Super-resolution networks of others, made to give 112x112."""
+"""Super-resolution networks of others, made to give HR faces of the size that is wanted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dsrface.models.resize import resize_bicubic
 from dsrface.models.weight_files import read_tensors
 from dsrface.runtime.files import sha256_file
 from dsrface.runtime.versions import how_to_install
-from dsrface.types import HIGH_SIZE_PX, Preprocess
+from dsrface.types import Preprocess
 
 # Averaged weights before the others, as their authors take them.
 _WRAPPERS = (
@@ -26,30 +26,37 @@ _WRAPPERS = (
 _RESTORERS_SIZE_PX = 512  # what networks that restore faces at their own size were trained with
 
 
-class Upscaler112(nn.Module):
+class Upscaler(nn.Module):
     """A network of another factor, between a resize before it and one after it.
 
     Args:
         network: Maps Image01 to Image01, at any factor.
+        size_px: Side of the result.
         input_px: Side that images are enlarged to beforehand; None gives them as they are.
     """
 
-    def __init__(self, network: Callable[[Tensor], Tensor], *, input_px: int | None = None) -> None:
+    def __init__(
+        self, network: Callable[[Tensor], Tensor], *, size_px: int, input_px: int | None = None
+    ) -> None:
         super().__init__()
         self.network = network
-        self._input_px = input_px
+        self._size_px, self._input_px = size_px, input_px
 
-    def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 112 112"]:
-        """Return the batch at 112x112, not clamped."""
+    def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 h h"]:
+        """Return the batch at the wanted size, not clamped."""
         image = low if self._input_px is None else resize_bicubic(low, size_px=self._input_px).clamp(0, 1)
-        return resize_bicubic(self.network(image), size_px=HIGH_SIZE_PX)
+        return resize_bicubic(self.network(image), size_px=self._size_px)
 
 
-def load_spandrel(path: Path) -> LoadedModel:
+def load_spandrel(path: Path, high_size: int) -> LoadedModel:
     """Load a super-resolution or face restoration checkpoint, with the optional extra `spandrel`.
 
     Real-ESRGAN, SwinIR, GFPGAN and some forty other architectures, known by their tensors. A network that
     restores faces without enlarging them gets the face at 512 px.
+
+    Args:
+        path: The file.
+        high_size: Side of the images that it is made to give.
 
     Raises:
         WeightsError: unreadable, of no architecture that spandrel knows, or the extra is missing.
@@ -80,10 +87,11 @@ def load_spandrel(path: Path) -> LoadedModel:
         )
     input_px = None
     if found.scale == 1:
-        input_px = _RESTORERS_SIZE_PX if found.purpose == "FaceSR" else HIGH_SIZE_PX
-    model = Upscaler112(SpandrelNetwork(found), input_px=input_px).eval()
-    config = {"arch": f"{found.architecture.name} x{found.scale}", "vlr_size": None}
-    return LoadedModel(model, "dsr", config, Preprocess(HIGH_SIZE_PX), sha256_file(path), path, {})
+        input_px = _RESTORERS_SIZE_PX if found.purpose == "FaceSR" else high_size
+    model = Upscaler(SpandrelNetwork(found), size_px=high_size, input_px=input_px).eval()
+    arch = f"{found.architecture.name} x{found.scale}"
+    config = {"arch": arch, "vlr_size": None, "high_size": high_size}
+    return LoadedModel(model, "dsr", config, Preprocess(high_size), sha256_file(path), path, {})
 
 
 def _told_by(tensors: Mapping[str, Tensor], loader: Any) -> Any:

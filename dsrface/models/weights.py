@@ -35,10 +35,10 @@ from dsrface.models.preprocess import read_preprocess
 from dsrface.models.recognisers import build_recogniser, is_known, load_recogniser_state
 from dsrface.models.sources import resolve_source, wrong_kind
 from dsrface.models.strict import load_strictly, plain_name, require_shapes, shapes_of
-from dsrface.models.upscaler import Upscaler112, load_spandrel
+from dsrface.models.upscaler import Upscaler, load_spandrel
 from dsrface.models.weight_files import read_tensors
 from dsrface.runtime.files import sha256_file, write_bytes
-from dsrface.types import VLR_SIZES_PX, Preprocess
+from dsrface.types import HIGH_SIZE_PX, VLR_SIZES_PX, Preprocess
 
 FORMAT = "dsrface"
 SCHEMA = "1"
@@ -90,7 +90,13 @@ def recogniser_config(variant: str, adapter_rank: int = 0) -> dict[str, Any]:
     return {"variant": variant, **({"adapter_rank": adapter_rank} if adapter_rank else {})}
 
 
-def load_dsr(source: Path, *, vlr_size: int | None = None, device: str | torch.device = "cpu") -> LoadedModel:
+def load_dsr(
+    source: Path,
+    *,
+    vlr_size: int | None = None,
+    high_size: int = HIGH_SIZE_PX,
+    device: str | torch.device = "cpu",
+) -> LoadedModel:
     """Load a super-resolution network: a run folder, a file of dsrface or of others, or a name.
 
     Names are those of `models.foreign`; checkpoints of others are read by spandrel, where it is installed.
@@ -98,13 +104,14 @@ def load_dsr(source: Path, *, vlr_size: int | None = None, device: str | torch.d
     Args:
         source: Where it is.
         vlr_size: Side of the images it must take, in pixels; None takes any.
+        high_size: Side of the images it must give; a network of others is made to.
         device: Where it goes.
 
     Raises:
         WeightsError: missing, damaged, not a DSR, or not complete to the last tensor.
-        UsageError: it takes images of another size.
+        UsageError: it takes or gives images of another size.
     """
-    loaded = _load_dsr(source)
+    loaded = _load_dsr(source, high_size)
     if vlr_size is not None and loaded.vlr_size not in (None, vlr_size):
         raise UsageError(
             f"The DSR was trained for {loaded.vlr_size} px, not for {vlr_size} px.",
@@ -112,18 +119,27 @@ def load_dsr(source: Path, *, vlr_size: int | None = None, device: str | torch.d
             where=loaded.path,
             hint=f"Use --vlr-size {loaded.vlr_size}, or a DSR of the size you mean.",
         )
-    canary_dsr(loaded.model, loaded.vlr_size or vlr_size or VLR_SIZES_PX[0], where=loaded.path)
+    if loaded.high_size != high_size:
+        raise UsageError(
+            f"The DSR gives faces of {loaded.high_size} px; {high_size} px are wanted here.",
+            id="wrong-dsr-size",
+            where=loaded.path,
+            hint=f"It belongs to data sets of `dsrface prepare --high-size {loaded.high_size}`; all that a "
+            "recogniser sees has 112 px.",
+        )
+    canary_dsr(loaded.model, loaded.vlr_size or vlr_size or VLR_SIZES_PX[0], high_size, where=loaded.path)
     return replace(loaded, model=loaded.model.to(device))
 
 
-def _load_dsr(source: Path) -> LoadedModel:
+def _load_dsr(source: Path, high_size: int) -> LoadedModel:
     foreign = open_foreign(source, "dsr")
     if foreign is not None:
-        return replace(foreign, model=Upscaler112(foreign.model).eval())
+        upscaler = Upscaler(foreign.model, size_px=high_size).eval()
+        return replace(foreign, model=upscaler, config=foreign.config | {"high_size": high_size})
     path = resolve_source(source)
     tensors, metadata = read_tensors(path)
     if "format" not in metadata:
-        return load_spandrel(path)
+        return load_spandrel(path, high_size)
     _require_kind(metadata, "dsr", path)
     preprocess = _preprocess(metadata, path)
     try:

@@ -19,7 +19,7 @@ class MadeUpRecogniser(nn.Module):
 
 
 class MadeUpDsr(nn.Module):
-    def __init__(self, options, vlr_size) -> None:
+    def __init__(self, options, vlr_size, high_size) -> None:
         super().__init__()
         self.tail = nn.Conv2d(3, 3, 2 * options.strength + 1, padding=options.strength)
         self.gain = nn.Parameter(torch.ones(1))

@@ -90,7 +90,8 @@ def test_a_dsr_reaches_train_precompute_and_export(data, tmp_path):
         ["config", "show", "train-dsr", "--set", "model.arch=made_up"],
         folder=tmp_path,
     )
-    assert variant_of(dsr) == {"vlr_size": 16, "arch": "made_up", "channels": 32, "blocks": 6, "strength": 2}
+    sizes = {"vlr_size": 16, "high_size": 112}
+    assert variant_of(dsr) == {**sizes, "arch": "made_up", "channels": 32, "blocks": 6, "strength": 2}
     assert (data / "train" / "dsr_outputs_16x16").is_dir()
     assert list(tmp_path.rglob("export/*.safetensors"))
     assert "model.strength" in shown

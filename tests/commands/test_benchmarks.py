@@ -216,8 +216,10 @@ def test_native_faces_go_to_the_nearest_size_that_the_dsr_takes(
         save(tmp_path / "Testing_Set" / "Gallery_Distractor" / f"x{person}.png", 9 + person, 0, 48)
     if takes_any:
         code = "from torch.nn.functional import interpolate\ndef network():\n    return lambda low: "
-        (tmp_path / "net.py").write_text(f"{code}interpolate(low, scale_factor=2)\n", encoding="utf-8")
-        networks = networks | {"dsr": Path(f"{tmp_path / 'net.py'}:network")}
+        (tmp_path / "twice_as_large.py").write_text(
+            f"{code}interpolate(low, scale_factor=2)\n", encoding="utf-8"
+        )
+        networks = networks | {"dsr": Path(f"{tmp_path / 'twice_as_large.py'}:network")}
     result = evaluate(tmp_path, tmp_path / "out", networks, protocol="tinyface")
     assert result.native_px == expected
     # Bicubic enlarges the pixels that the faces have, whatever the DSR takes.

@@ -101,7 +101,7 @@ def test_full__has_every_cell_and_its_baselines(full) -> None:
 def test_full__a_dsr_that_equals_bicubic_shows_no_difference(full) -> None:
     found = full[0].evaluation
     by_dsr = [item for item in found.comparisons if item.first.startswith("DSR") and "bicubic" in item.second]
-    assert len(by_dsr) == 2 + 2 * 2 * 3  # PSNR, SSIM; EER, AUC for two protocols and three recognisers
+    assert len(by_dsr) == 3 + 2 * 2 * 3  # three of quality; EER, AUC for two protocols, three recognisers
     for item in by_dsr:
         assert item.difference.value == pytest.approx(0, abs=1e-6)
         assert item.verdict == "no difference shown"
@@ -225,8 +225,8 @@ def test_only_a_dsr__image_quality_and_no_claim_about_recognition(data, networks
     assert found.cells == ()
     assert found.winner == "bicubic"  # the winner is named whoever it is
     assert "bicubic wins" in result.summary
-    assert [item.verdict for item in found.comparisons] == ["worse", "worse"]
-    assert any("no recogniser weights" in getattr(event, "message", "") for event in events)
+    assert [item.verdict for item in found.comparisons] == ["worse"] * 3
+    assert any("no recogniser" in getattr(event, "message", "") for event in events)
     html = (tmp_path / "out" / "report.html").read_text()
     assert "Verification" not in html
     assert "PSNR" in html
@@ -391,7 +391,7 @@ def test_infinite_psnr__is_not_a_number_in_json() -> None:
     from dsrface.commands.evaluate.figures import image_quality
 
     values = np.array([np.inf, 30.0])
-    measured = Measured({"bicubic": values}, {"bicubic": np.ones(2)}, {})
+    measured = Measured({"bicubic": values}, {"bicubic": np.ones(2)}, {}, {"bicubic": values})
     quality, _ = image_quality(measured, persons=np.array([0, 1]), counts=np.ones((3, 2), np.uint16))
     assert quality[0].psnr_db.value is None
 

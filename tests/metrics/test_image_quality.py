@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsrface.metrics.image_quality import psnr_db, ssim
+from dsrface.metrics.image_quality import luma, psnr_db, ssim
 
 
 def two_batches(seed: int, size: int = 40, num: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -41,6 +41,15 @@ def test_psnr__uint8_equals_skimage_and_does_not_wrap() -> None:
     np.testing.assert_allclose(ours, oracle, rtol=1e-5)
     wrapped = (first - second).astype(np.float64)  # the mistake: the difference of bytes taken as a byte
     assert abs(10 * np.log10(255**2 / np.mean(wrapped[0] ** 2)) - ours[0]) > 1
+
+
+def test_luma__is_that_of_published_tables() -> None:
+    from skimage.color import rgb2ycbcr
+
+    images, _ = two_batches(1)
+    ours = luma(torch.from_numpy(images) / 255).numpy()[:, 0] * 255
+    oracle = np.stack([rgb2ycbcr(image.transpose(1, 2, 0))[..., 0] for image in images])
+    np.testing.assert_allclose(ours, oracle, atol=1e-3)
 
 
 def test_psnr__black_against_white_is_zero() -> None:

@@ -69,15 +69,15 @@ def test_count_macs__of_a_known_convolution():
     assert count_macs(nn.Conv2d(3, 8, 3, padding=1), input_size=(3, 16, 16)) == 3 * 8 * 9 * 16 * 16
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "high"), [*((size, 112) for size in SIZES), (16, 128)])
 @pytest.mark.parametrize("arch", DSR_NETWORKS)
-def test_untrained_network__is_bicubic_and_learns_at_once(arch, size):
+def test_untrained_network__is_bicubic_and_learns_at_once(arch, size, high):
     torch.manual_seed(0)
-    model = build_dsr(small(arch, size))
+    model = build_dsr(small(arch, size).model_copy(update={"high_size": high}))
     low = torch.rand(2, 3, size, size)
     output = model(low)
-    assert output.shape == (2, 3, 112, 112)
-    assert torch.equal(output, upsample_bicubic(low))
+    assert output.shape == (2, 3, high, high)
+    assert torch.equal(output, upsample_bicubic(low, size_px=high))
     (output - torch.rand_like(output)).abs().mean().backward()
     assert model.tail.weight.grad.abs().sum() > 0
 

@@ -18,6 +18,7 @@ from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.outputs.opening import is_cache
 from dsrface.data.outputs.rows import RowDataset
 from dsrface.errors import DataError
+from dsrface.types import HIGH_SIZE_PX, HIGH_SIZES_PX
 
 _PRECOMPUTE_BATCH = 64  # its loader's batch; the forward pass has a size of its own
 
@@ -33,7 +34,7 @@ def build(data: str, purpose: str, vlr_size: int | None = None) -> tuple[Dataset
     Raises:
         DataError: no data set, or none of that size.
     """
-    opened = open_data(Path(data))
+    opened = open_data(Path(data), high_sizes=HIGH_SIZES_PX if purpose == "train-dsr" else (HIGH_SIZE_PX,))
     train = opened.split("train")
     size = vlr_size or min(train.low_folders, default=0)
     if not size:

@@ -74,7 +74,7 @@ from dsrface.runtime.files import TMP_SUFFIX, remove_half_written, write_json, w
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.resources import effective_cores
 from dsrface.runtime.text import csv_text
-from dsrface.types import VLR_SIZES_PX
+from dsrface.types import HIGH_SIZE_PX, HIGH_SIZES_PX, VLR_SIZES_PX
 
 RESULT_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
@@ -99,7 +99,7 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
         emit(Note(f"{file} holds its own images: they are measured, not those of {config.data}"))
     if config.protocol is not None or file is not None:
         return _run_benchmark(config, read_benchmark(config), out, emit)
-    data = open_data(config.data)
+    data = open_data(config.data, high_sizes=HIGH_SIZES_PX)
     split = data.split(config.split)
     for note in data.notes:
         emit(Note(note))
@@ -111,7 +111,7 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
     device = choose_device(config.device, amp=config.amp)
     emit(Note(f"device: {device.reason}"))
     outputs = None if config.dsr_outputs is None else outputs_of(split, data, config.dsr_outputs)
-    networks = load_networks(config, outputs, device, emit)
+    networks = load_networks(config, outputs, device, emit, high_px=data.high_px)
     # Before anything is measured: a mistake in a pairs file must not show an hour later.
     pairs = _pairs(config, split, emit) if networks.recognisers else None
     num_workers = _num_workers(config, len(split))
@@ -147,7 +147,7 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
         write_text(out / IMAGES_FILE, _images_csv(split, measured))
         write_json(out / RESULT_FILE, evaluation.to_dict())
         write_report(out / REPORT_FILE, evaluation, *faces)
-    following = _next_command(config, evaluation)
+    following = _next_command(config, evaluation, out)
     return EvaluateResult(evaluation.headline, str(out / REPORT_FILE), following, evaluation)
 
 
@@ -306,6 +306,7 @@ def _evaluation(
         data=str(config.data),
         split=split.name,
         vlr_size=config.vlr_size,
+        high_size=data.high_px,
         counts=judged.counts,
         networks=describe_networks(networks),
         quality=judged.quality,
@@ -347,12 +348,13 @@ def is_drawn(info: dict[str, Any]) -> bool:
 
 def _images_csv(split: FaceSplit, measured: Measured) -> str:
     kinds = list(measured.psnr_db)
-    head = ["image", "person", *(f"{name}_{kind}" for kind in kinds for name in ("psnr_db", "ssim"))]
+    tables = {"psnr_db": measured.psnr_db, "ssim": measured.ssim, "psnr_y_db": measured.psnr_y_db}
+    head = ["image", "person", *(f"{name}_{kind}" for kind in kinds for name in tables)]
     rows = [
         [
             name,
             split.persons[int(split.labels[number])],
-            *(f"{table[kind][number]:.4f}" for kind in kinds for table in (measured.psnr_db, measured.ssim)),
+            *(f"{table[kind][number]:.4f}" for kind in kinds for table in tables.values()),
         ]
         for number, name in enumerate(split.names)
     ]
@@ -388,8 +390,10 @@ def _is_foreign(out: Path) -> bool:
     return LOCK_FILE not in names or not names - half_written <= {LOCK_FILE, f"{LOCK_FILE}.pid", *_OWN_FILES}
 
 
-def _next_command(config: EvaluateConfig, evaluation: Evaluation) -> str:
+def _next_command(config: EvaluateConfig, evaluation: Evaluation, out: Path) -> str:
     data = shlex.quote(str(config.data))
+    if evaluation.high_size != HIGH_SIZE_PX and config.dsr is not None:
+        return f"python -m json.tool {shlex.quote(str(out / RESULT_FILE))}"
     if config.vlr_size not in VLR_SIZES_PX:
         return "dsrface prepare PHOTOS DATA --vlr-sizes " + ",".join(map(str, VLR_SIZES_PX))
     if config.dsr is None and config.dsr_outputs is None:

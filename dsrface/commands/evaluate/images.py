@@ -23,11 +23,11 @@ from dsrface.data.outputs.opening import open_outputs
 from dsrface.data.samplers import in_order
 from dsrface.engine.inference import embed, super_resolve
 from dsrface.events import Emit, Note, Progress
-from dsrface.metrics.image_quality import psnr_db, ssim
+from dsrface.metrics.image_quality import luma, psnr_db, ssim
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.resize import upsample_bicubic
 from dsrface.runtime.devices import Device
-from dsrface.types import Batch, to_device
+from dsrface.types import HIGH_SIZE_PX, Batch, to_device
 
 _RAW_SIZE_PX = 28
 _GREY = (0.299, 0.587, 0.114)
@@ -41,11 +41,13 @@ class Networks:
         dsr: Super-resolution network; None without one.
         dsr_outputs: Folder of this split's outputs, instead of a network.
         recognisers: Role (`frozen`, `fine-tuned`, `judge`) to network.
+        high_px: Side of the HR faces, and of what stands for them, in pixels.
     """
 
     dsr: LoadedModel | None
     dsr_outputs: Path | None
     recognisers: dict[str, LoadedModel]
+    high_px: int = HIGH_SIZE_PX
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -60,12 +62,14 @@ class Measured:
     Args:
         psnr_db: Kind of image to float64 [n].
         ssim: Kind of image to float64 [n].
+        psnr_y_db: PSNR of the luma, kind of image to float64 [n].
         features: (Kind of image, recogniser) to float32 [n, d], rows of length 1.
     """
 
     psnr_db: dict[str, NDArray[np.float64]]
     ssim: dict[str, NDArray[np.float64]]
     features: dict[tuple[str, str], NDArray[np.float32]]
+    psnr_y_db: dict[str, NDArray[np.float64]]
 
 
 def measure(
@@ -102,10 +106,15 @@ def measure(
                 collected[key][rows] = values.float().cpu().numpy()
             num_done += len(batch)
             emit(Progress("measuring", num_done, len(split)))
+    tables = {
+        name: {key[1]: values.astype(np.float64) for key, values in collected.items() if key[0] == name}
+        for name in ("psnr", "ssim", "psnr_y")
+    }
     return Measured(
-        {key[1]: values.astype(np.float64) for key, values in collected.items() if key[0] == "psnr"},
-        {key[1]: values.astype(np.float64) for key, values in collected.items() if key[0] == "ssim"},
+        tables["psnr"],
+        tables["ssim"],
         {(key[1], key[2]): values for key, values in collected.items() if key[0] == "features"},  # type: ignore[misc]
+        tables["psnr_y"],
     )
 
 
@@ -158,12 +167,12 @@ def batches(
 
 def images_by_kind(
     low: UInt8[Tensor, "b s s 3"],
-    outputs: UInt8[Tensor, "b 112 112 3"] | None,
+    outputs: UInt8[Tensor, "b h h 3"] | None,
     networks: Networks,
     device: Device,
-) -> dict[str, UInt8[Tensor, "b 112 112 3"]]:
+) -> dict[str, UInt8[Tensor, "b h h 3"]]:
     """Return what stands for VLR faces: bicubic, and the DSR's or the stored outputs when there are any."""
-    found = {BICUBIC: to_image_u8(upsample_bicubic(to_image01(low)))}
+    found = {BICUBIC: to_image_u8(upsample_bicubic(to_image01(low), size_px=networks.high_px))}
     if outputs is not None:
         found[DSR] = outputs
     elif networks.dsr is not None:
@@ -171,7 +180,7 @@ def images_by_kind(
     return found
 
 
-def raw_pixels(image: Float[Tensor, "b 3 112 112"]) -> Float[Tensor, "b 784"]:
+def raw_pixels(image: Float[Tensor, "b 3 h h"]) -> Float[Tensor, "b 784"]:
     """Return grey faces of 28x28 px as vectors: the baseline that any recogniser must beat."""
     weights = torch.tensor(_GREY, device=image.device).view(1, 3, 1, 1)
     grey = (image * weights).sum(dim=1, keepdim=True)
@@ -190,6 +199,7 @@ def _measure_batch(
         shown[kind] = to_image01(image)
         yield ("psnr", kind), psnr_db(shown[kind], high)
         yield ("ssim", kind), ssim(shown[kind], high)
+        yield ("psnr_y", kind), psnr_db(luma(shown[kind]), luma(high))
     if not networks.recognisers:
         return
     for kind, image in shown.items():

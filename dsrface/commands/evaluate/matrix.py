@@ -24,7 +24,7 @@ from dsrface.models.loaded import LoadedModel
 from dsrface.models.resize import upsample_bicubic
 from dsrface.models.weights import load_dsr
 from dsrface.runtime.devices import Device
-from dsrface.types import HIGH_SIZE_PX, VLR_SIZES_PX
+from dsrface.types import VLR_SIZES_PX
 
 _MAX_IMAGES = 300
 _BATCH = 64
@@ -46,9 +46,9 @@ def measure_matrix(
         device: Where to run.
         emit: Takes progress.
     """
-    networks = [load_dsr(source, device=device.torch_name) for source in sources]
+    networks = [load_dsr(source, high_size=split.high_px, device=device.torch_name) for source in sources]
     rows = np.unique(np.linspace(0, len(split) - 1, min(_MAX_IMAGES, len(split))).astype(int))
-    high = np.stack([read_sized(split.high_dir / split.names[row], HIGH_SIZE_PX) for row in rows.tolist()])
+    high = np.stack([read_sized(split.high_dir / split.names[row], split.high_px) for row in rows.tolist()])
     persons = split.labels.numpy()[rows]
     counts = draw_persons(len(split.persons), num_draws=num_draws, seed=seed)
     num_persons = len(np.unique(persons))
@@ -84,7 +84,7 @@ def _psnr(
             part = np.stack([at_size(image, wanted_px) for image in part])
         pixels = torch.from_numpy(np.ascontiguousarray(part)).to(device.torch_name)
         if loaded is None:
-            made = to_image_u8(upsample_bicubic(to_image01(pixels)))
+            made = to_image_u8(upsample_bicubic(to_image01(pixels), size_px=high.shape[1]))
         else:
             made = super_resolve(loaded.model, pixels, device=device)
         truth = to_image01(torch.from_numpy(high[start : start + _BATCH]).to(device.torch_name))

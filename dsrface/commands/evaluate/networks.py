@@ -11,6 +11,7 @@ from dsrface.commands.evaluate.images import Networks
 from dsrface.commands.evaluate.result import FROZEN, JUDGE, TUNED
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.engine.backends import MirrorEnsemble
+from dsrface.errors import DataError
 from dsrface.events import Emit, Note
 from dsrface.models import judge
 from dsrface.models.loaded import LoadedModel
@@ -19,9 +20,12 @@ from dsrface.models.sources import is_name
 from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.devices import Device
 from dsrface.runtime.files import read_json
+from dsrface.types import HIGH_SIZE_PX
 
 
-def load_networks(config: EvaluateConfig, outputs: Path | None, device: Device, emit: Emit) -> Networks:
+def load_networks(
+    config: EvaluateConfig, outputs: Path | None, device: Device, emit: Emit, *, high_px: int = HIGH_SIZE_PX
+) -> Networks:
     """Load everything that is to be measured.
 
     Args:
@@ -29,10 +33,22 @@ def load_networks(config: EvaluateConfig, outputs: Path | None, device: Device, 
         outputs: Stored outputs of a DSR; None without any.
         device: Where the networks go.
         emit: Takes notes.
+        high_px: Side of the HR faces, in pixels.
+
+    Raises:
+        DataError: stored outputs for HR faces of another size than 112 px.
+        DsrfaceError: a network cannot be loaded.
     """
+    if outputs is not None and high_px != HIGH_SIZE_PX:
+        raise DataError(
+            f"Stored outputs have {HIGH_SIZE_PX} px, the HR faces {high_px} px.",
+            id="wrong-hr-size",
+            where=outputs,
+            hint="Give the network itself with --dsr.",
+        )
     dsr = None
     if config.dsr is not None:
-        dsr = load_dsr(config.dsr, vlr_size=config.vlr_size, device=device.torch_name)
+        dsr = load_dsr(config.dsr, vlr_size=config.vlr_size, high_size=high_px, device=device.torch_name)
         if config.self_ensemble:
             dsr = replace(dsr, model=MirrorEnsemble(dsr.model))
     frozen = config.recogniser or _starting_weights(config.finetuned, emit)
@@ -51,7 +67,7 @@ def load_networks(config: EvaluateConfig, outputs: Path | None, device: Device, 
                 is_warning=True,
             )
         )
-    return Networks(dsr, outputs, loaded)
+    return Networks(dsr, outputs, loaded, high_px)
 
 
 def judged_by_teacher(networks: Networks) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from dsrface.metrics.verification import min_impostors
 from dsrface.runtime.files import write_text
 
 _SHOWN_PX = 112
+_QUALITY = (("psnr_db", 2), ("ssim", 3), ("psnr_y_db", 2))  # figure of `Quality`, digits
 
 
 def write_report(path: Path, evaluation: Evaluation, *faces: str) -> None:
@@ -230,21 +231,19 @@ def _differences(evaluation: Evaluation) -> str:
 
 def _quality(evaluation: Evaluation) -> str:
     rows = [
-        row([escape(item.images), _figure(item.psnr_db, 1, 2), _figure(item.ssim, 1, 3)])
+        row([escape(item.images), *(_figure(getattr(item, name), 1, digits) for name, digits in _QUALITY)])
         for item in evaluation.quality
     ]
     gains = {item.metric: item for item in evaluation.comparisons if item.protocol == "images"}
     if gains:
-        figures = [
-            _figure(gains[name].difference, 1, digits, sign="+")
-            for name, digits in (("psnr_db", 2), ("ssim", 3))
-        ]
+        figures = [_figure(gains[name].difference, 1, digits, sign="+") for name, digits in _QUALITY]
         rows.append(row(["DSR - bicubic", *figures], style="winner"))
     words = (
-        "Mean of the images' own values, RGB, 8 bits. PSNR rewards smooth images: a gain says that "
-        "pixels are closer, not that a person is recognised better."
+        f"Mean of the images' own values, {evaluation.vlr_size} to {evaluation.high_size} px, RGB, 8 bits; Y "
+        "is the luma of ITU-R BT.601, whose PSNR published tables give. PSNR rewards smooth images: a gain "
+        "says that pixels are closer, not that a person is recognised better."
     )
-    head = ["Images", "PSNR, dB", "SSIM"]
+    head = ["Images", "PSNR, dB", "SSIM", "PSNR of Y, dB"]
     return table_section("Image quality against the HR face", head, rows, words, style="narrow")
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from dsrface.config.catalogue import MAIN_PROTOCOL
 from dsrface.metrics.bootstrap import Estimate
 from dsrface.metrics.thresholds import Threshold
+from dsrface.types import HIGH_SIZE_PX
 
 SCHEMA_VERSION = 1
 HR, BICUBIC, DSR = "HR", "bicubic", "DSR"  # kinds of images
@@ -128,7 +129,7 @@ class Comparison:
         first: What is compared.
         second: With what.
         protocol: As in `Cell`; `images` for image quality.
-        metric: `eer`, `auc`, `psnr_db` or `ssim`.
+        metric: `eer`, `auc`, `psnr_db`, `ssim` or `psnr_y_db`.
         difference: First minus second.
         verdict: On `first`; "no difference shown" when the interval covers 0, "not judged" without one.
     """
@@ -149,11 +150,13 @@ class Quality:
         images: `bicubic` or `DSR`.
         psnr_db: Mean of the images' PSNR.
         ssim: Mean of the images' SSIM.
+        psnr_y_db: Mean of the PSNR of their luma, as published tables have it.
     """
 
     images: str
     psnr_db: Estimate
     ssim: Estimate
+    psnr_y_db: Estimate
 
 
 @dataclass(frozen=True)
@@ -273,6 +276,7 @@ class Evaluation:
         settings: Seed, bootstrap draws, device.
         overlaps: What each network's training data share with the split.
         matrix: Super-resolution networks on every degradation and size; empty unless asked for.
+        high_size: Side of the HR faces, in pixels.
     """
 
     headline: str
@@ -293,6 +297,7 @@ class Evaluation:
     settings: dict[str, Any] = field(default_factory=dict)
     overlaps: tuple[Overlap, ...] = ()
     matrix: tuple[MatrixCell, ...] = ()
+    high_size: int = HIGH_SIZE_PX
 
     @property
     def main_cells(self) -> tuple[Cell, ...]:

@@ -41,7 +41,7 @@ from dsrface.metrics.bootstrap import MIN_PERSONS
 from dsrface.runtime.files import sha256_json, write_json
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.text import count_text
-from dsrface.types import VLR_SIZES_PX
+from dsrface.types import HIGH_SIZE_PX, VLR_SIZES_PX
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,9 @@ def _check_places(source: Path, data: Path) -> None:
 
 
 def _settings(config: PrepareConfig, alignment: Alignment) -> dict[str, Any]:
-    return {
+    # Only where it is another one: data sets of earlier versions do not name it.
+    high = {} if config.high_size == HIGH_SIZE_PX else {"high_size": config.high_size}
+    return high | {
         "vlr_sizes": list(config.vlr_sizes),
         "degradation": config.degradation,
         "seed": config.seed,

@@ -43,11 +43,12 @@ def choose_alignment(config: PrepareConfig, photos: Sequence[Photo]) -> Alignmen
     Raises:
         DataError: an unreadable landmarks file, or no way to align the photos.
     """
+    size = f"{config.high_size}x{config.high_size}"
     if config.align == "none":
-        kept = "as they are" if config.native else "as they are, 112x112"
+        kept = "as they are" if config.native else f"as they are, {size}"
         return Alignment("none", f"none: the faces are taken {kept}")
     if config.align == "resize":
-        return Alignment("resize", "resize: aligned squares are reduced to 112x112")
+        return Alignment("resize", f"resize: aligned squares are reduced to {size}")
     if config.align != "auto":
         return _from_file(Path(config.align), photos, f"landmarks of {Path(config.align).name}")
     found = config.source / LANDMARKS_FILE
@@ -59,20 +60,20 @@ def choose_alignment(config: PrepareConfig, photos: Sequence[Photo]) -> Alignmen
                 "detect", "auto: by the detector; faces that it does not find are taken as they are"
             )
         return Alignment("none", "auto: no detector is here, so the faces are taken as they are")
-    finished, readable = count_finished_faces(config.source, photos)
+    finished, readable = count_finished_faces(config.source, photos, config.high_size)
     if 2 * finished >= readable:
-        return Alignment("none", f"auto: {finished} of {readable} readable photos are 112x112 already")
+        return Alignment("none", f"auto: {finished} of {readable} readable photos are {size} already")
     if detect.is_available():
         return Alignment(
-            "detect", f"auto: only {finished} of {readable} photos are 112x112, and a detector is here"
+            "detect", f"auto: only {finished} of {readable} photos are {size}, and a detector is here"
         )
     raise DataError(
-        f"The photos must be aligned: only {finished} of {readable} are 112x112, and there are no landmarks.",
+        f"The photos must be aligned: only {finished} of {readable} are {size}, and there are no landmarks.",
         id="cannot-align",
         where=config.source,
         hint="Four ways out: (1) --align FILE with five points a photo "
         "(file,lx,ly,rx,ry,nx,ny,mlx,mly,mrx,mry); (2) a detector that finds the points: "
-        f"{how_to_install('detect')}; (3) --align resize, when they are aligned squares larger than 112x112; "
+        f"{how_to_install('detect')}; (3) --align resize, when they are aligned squares larger than {size}; "
         "(4) --native, when they are low-resolution faces.",
     )
 

@@ -29,7 +29,7 @@ from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Progress
 from dsrface.runtime.files import replace as replace_file
 from dsrface.runtime.files import write_text
-from dsrface.types import HIGH_SIZE_PX, SPLITS
+from dsrface.types import SPLITS
 
 _THUMBS_FILE = "thumbs"
 _UNALIGNED_HINT = " Raw photos need --align auto or landmarks; aligned squares above 112 px --align resize."
@@ -45,7 +45,9 @@ def build(
 ) -> dict[str, Any]:
     """Fill `staging / "tree"` with the whole data set and return its part of `dataset.json`."""
     degradations = tuple(Degradation(config.degradation, size, config.seed) for size in config.vlr_sizes)
-    job = FaceJob(config.source, staging, degradations, alignment.kind, config.faces, config.native)
+    job = FaceJob(
+        config.source, staging, degradations, alignment.kind, config.faces, config.native, config.high_size
+    )
     done, bad = _process_all(config, job, scan, alignment, emit)
     folders = [HIGH_FOLDER, *(low_folder(size) for size in config.vlr_sizes)]
     kept, twins = _drop_twins(done, staging, folders)
@@ -64,13 +66,13 @@ def build(
     splits = _splits(config, scan, done, bad)
     tree = staging / "tree"
     _move_persons(staging, tree, splits, folders)
-    records.write_preview(tree, done, splits, config.vlr_sizes)
+    records.write_preview(tree, done, splits, config.vlr_sizes, config.high_size)
     if config.native:
         records.write_native_faces(tree, done, splits)
     by_hash = "whole persons, by a hash of seed and name against the shares"
     return {
         "native": config.native,
-        "sizes": {"high_px": HIGH_SIZE_PX, "vlr_px": list(config.vlr_sizes)},
+        "sizes": {"high_px": config.high_size, "vlr_px": list(config.vlr_sizes)},
         "degradations": {} if config.native else {str(i.size_px): i.to_dict() for i in degradations},
         "split_rule": scan.split_rule or by_hash,
         "counts": records.count_images(done, splits),

@@ -106,7 +106,11 @@ def write_native_faces(tree: Path, done: Sequence[FaceDone], splits: Mapping[str
 
 
 def write_preview(
-    tree: Path, done: Sequence[FaceDone], splits: Mapping[str, str], sizes_px: Sequence[int]
+    tree: Path,
+    done: Sequence[FaceDone],
+    splits: Mapping[str, str],
+    sizes_px: Sequence[int],
+    high_px: int,
 ) -> None:
     """Write one image of the first persons of the first split, each in every size that there is."""
     shown = next(split for split in SPLITS if split in splits.values())
@@ -115,4 +119,5 @@ def write_preview(
         if splits[item.photo.person] == shown:
             first.setdefault(item.photo.person, item.photo.name)
     names = sorted(first.values())[:_PREVIEW_ROWS]
-    write_bytes(tree / PREVIEW_FILE, encode_png(preview_sheet(tree / shown, names, sizes_px), level=6))
+    sheet = preview_sheet(tree / shown, names, sizes_px, high_px)
+    write_bytes(tree / PREVIEW_FILE, encode_png(sheet, level=6))

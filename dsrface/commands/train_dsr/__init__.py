@@ -29,7 +29,7 @@ from dsrface.models.dsr import build_dsr, count_parameters
 from dsrface.models.losses import IdentityLoss, VggLoss
 from dsrface.models.weights import load_recogniser
 from dsrface.runtime.threads import limit_torch_threads
-from dsrface.types import ANY_SIZES_PX
+from dsrface.types import ANY_SIZES_PX, HIGH_SIZE_PX, HIGH_SIZES_PX
 
 
 def run(config: TrainDsrConfig, *, emit: Emit) -> TrainingResult:
@@ -42,7 +42,7 @@ def run(config: TrainDsrConfig, *, emit: Emit) -> TrainingResult:
     Raises:
         DsrfaceError: whatever goes wrong, by family.
     """
-    data = open_data(config.data)
+    data = open_data(config.data, high_sizes=HIGH_SIZES_PX)
     data.require_twins()
     train, val = data.split("train"), data.split("val")
     doubts = data.check_twins(config.vlr_size, "train", "val")
@@ -57,7 +57,7 @@ def run(config: TrainDsrConfig, *, emit: Emit) -> TrainingResult:
         for doubt in doubts:
             context.emit(Note(doubt, is_warning=True))
         outcome = _train(config, data, train, val, context)
-    return _result(config, context, outcome)
+    return _result(config, context, outcome, data.high_px)
 
 
 def _train(
@@ -101,7 +101,7 @@ def _train(
 
 def _task(config: TrainDsrConfig, train: FaceSplit, val: FaceSplit, context: RunContext) -> DsrTask:
     device = context.device.torch_name
-    shape = DsrConfig(network=config.model, vlr_size=config.vlr_size)
+    shape = DsrConfig(network=config.model, vlr_size=config.vlr_size, high_size=train.high_px)
     model = build_dsr(shape).to(device)
     identity = None
     if config.identity_weights is not None:
@@ -150,7 +150,7 @@ def _validation_images(config: TrainDsrConfig, val: FaceSplit) -> Images:
         return gather(loader.epoch(0))
 
 
-def _result(config: TrainDsrConfig, context: RunContext, outcome: Outcome) -> TrainingResult:
+def _result(config: TrainDsrConfig, context: RunContext, outcome: Outcome, high_px: int) -> TrainingResult:
     run_dir = str(context.folder.path)
     if outcome.status == INTERRUPTED:
         return interrupted(config, context, outcome)
@@ -162,12 +162,15 @@ def _result(config: TrainDsrConfig, context: RunContext, outcome: Outcome) -> Tr
         f"DSR {best['psnr_db']:.2f} dB, bicubic {best['bicubic_psnr_db']:.2f} dB on the same validation "
         f"images (gain {best['psnr_gain_db']:+.2f} dB; {verdict}).",
         run_dir,
-        _next_command(config, run_dir),
+        _next_command(config, run_dir, high_px),
         outcome,
     )
 
 
-def _next_command(config: TrainDsrConfig, run_dir: str) -> str:
+def _next_command(config: TrainDsrConfig, run_dir: str, high_px: int) -> str:
+    data, run = shlex.quote(str(config.data)), shlex.quote(run_dir)
+    if high_px != HIGH_SIZE_PX:
+        return f"dsrface evaluate {data} --vlr-size {config.vlr_size} --dsr {run}"
     takes_any_size = DSR_NETWORKS[config.model.arch].takes_any_size
     size = f" --vlr-size {config.vlr_size}" if takes_any_size else ""
-    return f"dsrface precompute {shlex.quote(str(config.data))} --weights {shlex.quote(run_dir)}{size}"
+    return f"dsrface precompute {data} --weights {run}{size}"

@@ -47,6 +47,7 @@ class FaceJob:
         align: `none`, `resize`, `landmarks` or `detect`.
         faces: Of several faces in a photo: `largest`, `central` or `refuse`.
         native: Small faces are low-resolution faces without HR twin, not photos to reduce.
+        high_px: Side of the HR faces, in pixels.
     """
 
     source: Path
@@ -55,6 +56,7 @@ class FaceJob:
     align: str
     faces: str = "largest"
     native: bool = False
+    high_px: int = HIGH_SIZE_PX
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ class FaceMaker:
         points, num_faces = self._points(image, points)
         if num_faces > 1:
             write_text(several, str(num_faces))
-        high = at_size(image, HIGH_SIZE_PX) if points is None else align_face(image, points)
+        high = (
+            at_size(image, job.high_px) if points is None else align_face(image, points, size_px=job.high_px)
+        )
         for low_target, degradation in targets.items():
             stream = f"prepare-{degradation.size_px}"
             rng = draws.generator(degradation.seed, 0, draws.name_index(photo.name), stream)
@@ -152,7 +156,8 @@ class FaceMaker:
         height, width = image.shape[:2]
         if points is not None:
             return points, 1
-        if (height, width) == (HIGH_SIZE_PX, HIGH_SIZE_PX):
+        high_px = self._job.high_px
+        if (height, width) == (high_px, high_px):
             return None, 1
         if self._detector is not None:
             found: tuple[Points, int] = self._detector.landmarks(image, self._job.faces)
@@ -160,9 +165,9 @@ class FaceMaker:
         align = self._job.align
         if align == "landmarks":
             raise ImageError("The landmarks file has no row for this photo.", id="no-landmarks")
-        if self._job.native or (align == "resize" and height == width > HIGH_SIZE_PX):
+        if self._job.native or (align == "resize" and height == width > high_px):
             return None, 1
-        what = "not a square larger than 112" if align == "resize" else "not 112x112"
+        what = f"not a square larger than {high_px}" if align == "resize" else f"not {high_px}x{high_px}"
         raise ImageError(
             f"The image is {width}x{height}, {what}, and there are no landmarks.", id="wrong-size"
         )

@@ -26,7 +26,6 @@ from dsrface.data.photos.source import is_record_file, open_source, record_name
 from dsrface.data.splits import doubts_of_flat_names
 from dsrface.errors import DataError, UsageError
 from dsrface.runtime.names import original_name, portable_name, same_file_key
-from dsrface.types import HIGH_SIZE_PX
 
 _NAMING = "Put them in one folder per person, or name them <person>_<rest>.png."
 _SIZES_LOOKED_AT = 2000  # to tell aligned faces from photos
@@ -157,8 +156,8 @@ def _scan_records(source: Path, persons: str, split_from: str) -> Scan:
     return Scan(photos, bad, rule, [], [])
 
 
-def count_finished_faces(source: Path, photos: Sequence[Photo]) -> tuple[int, int]:
-    """Return how many photos are 112x112 by their headers, and how many are readable at all.
+def count_finished_faces(source: Path, photos: Sequence[Photo], high_px: int) -> tuple[int, int]:
+    """Return how many photos have the size of HR faces by their headers, and how many are readable at all.
 
     Of more than 2000 photos, some of everywhere are looked at.
     """
@@ -170,7 +169,7 @@ def count_finished_faces(source: Path, photos: Sequence[Photo]) -> tuple[int, in
         except DataError:
             continue
         readable += 1
-        finished += size == (HIGH_SIZE_PX, HIGH_SIZE_PX)
+        finished += size == (high_px, high_px)
     return finished, readable
 
 
