@@ -17,10 +17,10 @@ from dsrface.cli.options import (
     File,
     Folder,
     Number,
+    NumberOrAuto,
     RunOrFile,
     Seed,
     VlrSize,
-    Workers,
 )
 from dsrface.cli.output import Output
 
@@ -69,7 +69,7 @@ def evaluate(
     out: Folder = None,
     bootstrap: Number = None,
     seed: Seed = None,
-    workers: Workers = None,
+    workers: NumberOrAuto = None,
     device: Device = None,
     amp: Amp = None,
 ) -> Flags:
@@ -194,7 +194,7 @@ def embed(
     out: Annotated[Path | None, typer.Option(metavar="FILE.npz")] = None,
     on_bad_image: Choice = None,
     normalize: Annotated[bool | None, typer.Option("--normalize/--no-normalize")] = None,
-    workers: Workers = None,
+    workers: NumberOrAuto = None,
     device: Device = None,
 ) -> Flags:
     """Write the embeddings of a folder of faces.

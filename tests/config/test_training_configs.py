@@ -57,3 +57,12 @@ def test_mode_is_one_word():
     assert resolve(FinetuneConfig, flags=shared | {"live": "x"}).config.mode == "live"
     assert resolve(FinetuneConfig, flags=shared | {"dsr_outputs": "x"}).config.mode == "cached"
     assert resolve(FinetuneConfig, flags=shared | {"hr_only": True}).config.mode == "hr"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps_per_epoch", "wanted"),
+    [("auto", 1, 200), ("auto", 30, 200), ("auto", 60, 100), ("auto", 3000, 60), (7, 30, 7)],
+)
+def test_small_sets_get_more_epochs_within_bounds(epochs, steps_per_epoch, wanted):
+    config = resolve(TrainDsrConfig, flags=NEEDED[TrainDsrConfig] | {"epochs": epochs}).config
+    assert config.num_epochs(steps_per_epoch) == wanted

@@ -92,7 +92,7 @@ def _train(
         return fit(
             task,
             loader,
-            phase_epochs=(config.epochs,),
+            phase_epochs=(config.num_epochs(sampler.num_batches),),
             optim=config.optim,
             engine=config.engine,
             context=context,
