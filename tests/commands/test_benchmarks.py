@@ -12,11 +12,14 @@ import torch
 from PIL import Image
 
 from dsrface.commands.evaluate import benchmark, run
+from dsrface.commands.evaluate.benchmark.features import Embedded
 from dsrface.commands.evaluate.benchmark.result import BenchmarkResult
 from dsrface.commands.evaluate.benchmark.scoring import pool_templates
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.data.augment import to_image01, to_image_u8
 from dsrface.data.benchmarks.benchmark import Template
+from dsrface.data.benchmarks.searches import read_scface
+from dsrface.data.benchmarks.verifications import read_lfw
 from dsrface.data.decode import encode_png
 from dsrface.data.photos.align import ARCFACE_TEMPLATE, align_face
 from dsrface.data.synthetic.drawing import draw_face
@@ -204,6 +207,13 @@ def test_scface__mugshots_against_each_distance(tmp_path, networks) -> None:
     whole = figure(result, "bicubic", "all distances")
     assert whole.ranks[1].value == pytest.approx(np.mean(np.array(every) <= 1))
     assert "all distances" in result.summary
+    assert not any("not 112x112" in line for line in result.limits)
+    # The whole mugshots of the archive, which show the same persons, are not enrolled with the cropped ones.
+    save(root / "mugshot_frontal_original_all" / "001_frontal.png", 0, 0)
+    found = read_scface(root)
+    assert [face.name for face in found.faces if not face.is_low] == [
+        f"mugshot_frontal_cropped_all/{person + 1:03d}_frontal.png" for person in range(4)
+    ]
 
 
 @pytest.mark.parametrize(("takes_any", "expected"), [(False, {16: 4, 112: 4}), (True, {12: 2, 20: 2, 48: 4})])
@@ -294,6 +304,14 @@ def test_lfw__three_ways_to_compare(tmp_path, networks, protocol) -> None:
     assert cell(result, "HR-HR", "HR").auc.value == pytest.approx(roc_auc_score(answers, high))
     assert cell(result, "HR-LR", "bicubic").auc.value == pytest.approx(roc_auc_score(answers * 2, mixed))
     assert cell(result, "HR-HR", "HR").accuracy.num_folds == 2
+
+
+def test_images_that_are_no_aligned_faces_are_said(tmp_path) -> None:
+    save(tmp_path / "P_1" / "P_1_0001.png", 1, 1, 250)
+    save(tmp_path / "P_1" / "P_1_0002.png", 1, 2, 250)
+    (tmp_path / "pairs.txt").write_text("P_1\t1\t2\n", encoding="utf-8")
+    found = benchmark._not_aligned(read_lfw(tmp_path, None), Embedded({}, {}, {}))
+    assert "250x250, not 112x112" in found[0]
 
 
 @pytest.mark.parametrize("by", ["protocol", "pairs"])

@@ -366,7 +366,7 @@ def test_the_same_stem_twice_keeps_both(photos: Path, tmp_path: Path) -> None:
         ({"split": (0.5, 0.1, 0.1)}, "sum to 1"),
         ({"split": (float("nan"), 0.5, 0.5)}, "finite number"),
         ({"split": (0.9, 0.1)}, "three shares"),
-        ({"workers": -1}, "greater than or equal to 0"),
+        ({"workers": -1}, "at least 0"),
     ],
 )
 def test_bad_settings_are_named(tmp_path: Path, settings: dict[str, object], word: str) -> None:
@@ -381,6 +381,18 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             run(source, tmp_path.parent / f"{tmp_path.name}-data")
         assert caught.value.id == reason
+
+
+def test_containers_and_lists_that_do_not_fit_are_met_with_the_way_out(tmp_path: Path) -> None:
+    for name in ("train.rec", "val.rec"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        run(tmp_path, tmp_path.parent / f"{tmp_path.name}-data")
+    assert f"dsrface prepare {tmp_path / 'train.rec'} DATA" in caught.value.hint
+    draw_dataset(tmp_path / "photos", num_persons=3, images_per_person=1, seed=1)
+    (tmp_path / "marks.csv").write_text("other.jpg,1,2,3,2,2,3,1,4,3,4\n")
+    with pytest.raises(DataError, match=r"names none of the 3 photos: it has e\.g\. 'other\.jpg'"):
+        run(tmp_path / "photos", tmp_path / "data", align=str(tmp_path / "marks.csv"))
 
 
 def test_warnings_reach_the_terminal(photos: Path, tmp_path: Path) -> None:

@@ -85,5 +85,13 @@ def _from_file(path: Path, photos: Sequence[Photo], reason: str) -> Alignment:
     doubt = f"{path.name} has left and right as the person has them; they were turned round" if turned else ""
     table = FileTable({file: file for file in read})
     found = {photo.file: key for photo in photos if (key := table.get(photo.file)) is not None}
+    if not found:
+        raise DataError(
+            f"The landmarks file names none of the {len(photos)} photos: it has e.g. {table.example!r}, the "
+            f"source {photos[0].file!r}.",
+            id="bad-landmarks",
+            where=path,
+            hint="Write the files as they are called below the source, or by the last parts of their paths.",
+        )
     landmarks = {file: (turned or read)[key] for file, key in found.items()}
     return Alignment("landmarks", reason, landmarks, sha256_file(path), doubt)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsrface.config.catalogue import PROTOCOLS
-from dsrface.data.decode import ImageU8, at_size, decode_image, read_image
+from dsrface.data.decode import ImageU8, at_size, decode_image, decoded_size, image_size, read_image
 from dsrface.data.formats.landmarks import Points
 from dsrface.data.pairs import Pairs
 from dsrface.data.photos.align import align_face
@@ -58,6 +58,16 @@ class Face:
         image = self._image()
         whole, nearest = (nearest_face(image, self.points, among)[0] for among in ((HIGH_SIZE_PX,), sizes))
         return whole, nearest
+
+    def size(self) -> tuple[int, int]:
+        """Return the width and height of its image as the header says.
+
+        Raises:
+            DataError: the image cannot be read.
+        """
+        if isinstance(self.source, bytes):
+            return decoded_size(self.source, where=self.name)
+        return image_size(self.source)
 
     def _image(self) -> ImageU8:
         if isinstance(self.source, bytes):

@@ -49,7 +49,7 @@ def read_scface(root: Path) -> Benchmark:
     """
     faces: list[Face] = []
     by_distance: dict[str, list[int]] = {}
-    gallery: list[int] = []
+    mugshots: list[Face] = []
     for name in walk_images(root):
         stem = Path(name).stem
         probe, mugshot = _SCFACE_NAME.fullmatch(stem), _SCFACE_MUGSHOT.fullmatch(stem)
@@ -57,11 +57,13 @@ def read_scface(root: Path) -> Benchmark:
             by_distance.setdefault(probe["distance"], []).append(len(faces))
             faces.append(Face(name, root / name, probe["person"], is_low=True))
         elif mugshot is not None:
-            gallery.append(len(faces))
-            faces.append(Face(name, root / name, mugshot["person"], is_low=False))
-    if not gallery or not by_distance:
+            mugshots.append(Face(name, root / name, mugshot["person"], is_low=False))
+    if not mugshots or not by_distance:
         raise _other_layout(root, "mugshots NNN_frontal.jpg and probes NNN_camC_D.jpg")
-    enrolled = np.array(gallery)
+    # The archive has the same mugshots whole as well; those that show the face alone are enrolled.
+    cropped = [face for face in mugshots if "cropped" in face.name] or mugshots
+    enrolled = np.arange(len(faces), len(faces) + len(cropped))
+    faces += cropped
     searches = [
         GallerySearch(f"distance {key} ({_SCFACE_METRES.get(key, '?')})", enrolled, np.array(probes))
         for key, probes in sorted(by_distance.items())

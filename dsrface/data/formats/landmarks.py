@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsrface.data.formats.lists import is_file_heading
+from dsrface.data.formats.text import decode_list
 from dsrface.errors import DataError
 from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded
 
@@ -22,6 +25,7 @@ Points = NDArray[np.float64]
 
 LANDMARK_COLUMNS = ("lx", "ly", "rx", "ry", "nx", "ny", "mlx", "mly", "mrx", "mry")
 _HEADER_LINE = "file,lx,ly,rx,ry,nx,ny,mlx,mly,mrx,mry"
+_PART_COLUMNS = {"eye": "", "nose": "n", "mouth": "m"}
 _WIDERFACE_BOX, _WIDERFACE_FIELDS = 4, 15
 # serengil/retinaface names the sides as the person has them, the mtcnn package as the viewer does.
 _RETINAFACE_KEYS = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")
@@ -32,9 +36,9 @@ def read_landmarks(path: Path) -> dict[str, Points]:
     """Read five points per image; the content decides which format it is.
 
     Known are CSV with the columns of `LANDMARK_COLUMNS` in any order, or without a first line when each line
-    is a name and ten numbers, separated by commas, semicolons or tabs; CelebA's `list_landmarks_*.txt`;
-    RetinaFace's (WIDER FACE) `label.txt`; JSON of serengil/retinaface and of MTCNN (`keypoints`). Of several
-    faces in one image the first is taken.
+    is a name and ten numbers, separated by commas, semicolons, tabs or blanks; CelebA's
+    `list_landmarks_*.txt`; RetinaFace's (WIDER FACE) `label.txt`; JSON of serengil/retinaface, of MTCNN
+    (`keypoints`), and of five points an image. Of several faces in one image the first is taken.
 
     Returns:
         File, relative to the photo folder with `/`, to float64 [5, 2] in pixels.
@@ -81,20 +85,27 @@ def _text(path: Path) -> str:
             "[print(f, *r, sep=',') for f, r in zip(open('files.txt').read().split(), p)]\" > landmarks.csv",
         )
     try:
-        return content.decode("utf-8-sig")
+        return decode_list(content)
     except UnicodeDecodeError as error:
         raise _bad(f"The landmarks file is no text: {error}.", path) from None
 
 
 def _csv_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tuple[str, Points]]:
     first = lines[0][1]
-    separator = next((char for char in (";", "\t", ",") if char in first), ",")
-    table = [(number, next(csv.reader([line], delimiter=separator))) for number, line in lines]
+    separator = next((char for char in (";", "\t", ",") if char in first), "")
+    table = [(number, _fields(line, separator)) for number, line in lines]
     head = [field.strip() for field in table[0][1]]
-    if len(head) == 1 + len(LANDMARK_COLUMNS) and all(_is_number(field) for field in head[1:]):
-        columns, rows = ["file", *LANDMARK_COLUMNS], table
-    else:
-        columns, rows = head, table[1:]
+    has_no_head = len(head) > 1 and all(_is_number(field) for field in head[1:])
+    if has_no_head and len(head) != 1 + len(LANDMARK_COLUMNS):
+        raise _bad(
+            f"The landmarks file has {len(head)} columns and no first line that names them; without one it "
+            f"must have a file and {len(LANDMARK_COLUMNS)} numbers.",
+            path,
+            hint="Add a first line with names of your own for the further columns, e.g. "
+            f"{_HEADER_LINE},score",
+        )
+    columns = ["file", *LANDMARK_COLUMNS] if has_no_head else [_column(name) for name in head]
+    rows = table if has_no_head else table[1:]
     missing = [name for name in ("file", *LANDMARK_COLUMNS) if name not in columns]
     if missing:
         raise _bad(f"The landmarks file has no column {', '.join(missing)}.", path)
@@ -103,6 +114,29 @@ def _csv_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tuple[st
     for number, fields in rows:
         values = [fields[place] if place < len(fields) else "" for place in places]
         yield fields[place_of_file].strip(), _points(values, f"{path}, line {number}")
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    if not separator:
+        return line.split()
+    fields = next(csv.reader([line], delimiter=separator))
+    if separator == ",":
+        return fields
+    return [fields[0], *(field.replace(",", ".") for field in fields[1:])]  # as spreadsheets write in Europe
+
+
+def _column(name: str) -> str:
+    """Return our name of a column that is called in another usual way, such as `image_id` or `lefteye_x`."""
+    plain = re.sub("[^a-z]", "", name.lower())
+    if plain in LANDMARK_COLUMNS:
+        return plain
+    if is_file_heading(name):
+        return "file"
+    part = next((short for word, short in _PART_COLUMNS.items() if word in plain), None)
+    if part is None or plain[-1] not in "xy":
+        return name
+    side = "l" if "left" in plain else "r" if "right" in plain else ""
+    return f"{part}{side}{plain[-1]}"
 
 
 def _celeba_rows(lines: Iterable[tuple[int, str]], path: Path) -> Iterator[tuple[str, Points]]:
@@ -144,6 +178,8 @@ def _json_rows(text: str, path: Path) -> Iterator[tuple[str, Points]]:
 
 def _first_face(faces: Any) -> tuple[Mapping[str, Any], Sequence[str]] | None:
     """Return the points of an image's first face, and their keys in the template's order."""
+    if isinstance(faces, list) and len(faces) == len(_MTCNN_KEYS) and not isinstance(faces[0], dict):
+        return dict(zip(_MTCNN_KEYS, faces, strict=True)), _MTCNN_KEYS
     if isinstance(faces, dict) and not ({"keypoints", "landmarks"} & faces.keys()):
         faces = list(faces.values())
     face = faces[0] if isinstance(faces, list) and faces else faces

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from dsrface.data.decode import IMAGE_SUFFIXES, has_image_suffix
+from dsrface.data.formats.text import read_list_text
 from dsrface.errors import DataError
-from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded
 from dsrface.types import SPLITS
 
 _SPLIT_WORDS = {
@@ -17,6 +19,20 @@ _SPLIT_WORDS = {
 }
 
 
+_FILE_HEADINGS = (
+    "file",
+    "filename",
+    "filepath",
+    "path",
+    "name",
+    "image",
+    "imageid",
+    "imagename",
+    "imagepath",
+    "img",
+)
+_SUFFIXES = "|".join(sorted(re.escape(suffix) for suffix in IMAGE_SUFFIXES))
+_IMAGE_FIRST = re.compile(rf"(.+?(?:{_SUFFIXES}))\s+(.+)", re.IGNORECASE)
 T = TypeVar("T")
 
 
@@ -29,33 +45,55 @@ class FileTable(Generic[T]):
 
     def __init__(self, values: Mapping[str, T]) -> None:
         self._values = values
-        by_name: dict[str, T | None] = {}
-        for file, value in values.items():
-            name = file.rpartition("/")[2]
-            by_name[name] = value if by_name.get(name, value) == value else None
-        self._by_name = by_name
+        self._ends: dict[int, dict[str, T | None]] = {}
 
     def __len__(self) -> int:
         return len(self._values)
+
+    @property
+    def example(self) -> str:
+        """A file as the list writes it."""
+        return next(iter(self._values), "")
 
     def values(self) -> Iterable[T]:
         """Return all values."""
         return self._values.values()
 
     def get(self, file: str) -> T | None:
-        """Return the value of an image by its path, by any end of its path, or by its name alone."""
+        """Return the value of an image by its path, by an end of its path, or by an end of the list's paths.
+
+        An end that the list has with several values has none; upper and lower case count as the same there.
+        """
         rest = file
         while rest:
             if rest in self._values:
                 return self._values[rest]
             rest = rest.partition("/")[2]
-        return self._by_name.get(file.rpartition("/")[2])
+        for depth in range(file.count("/") + 1, 0, -1):
+            if (found := self._by_end(depth).get(_end(file, depth))) is not None:
+                return found
+        return None
+
+    def _by_end(self, depth: int) -> dict[str, T | None]:
+        """Return the values by the last parts of the list's paths, None where they differ."""
+        if depth not in self._ends:
+            ends: dict[str, T | None] = {}
+            for file, value in self._values.items():
+                end = _end(file, depth)
+                ends[end] = value if ends.get(end, value) == value else None
+            self._ends[depth] = ends
+        return self._ends[depth]
+
+
+def _end(file: str, depth: int) -> str:
+    return "/".join(file.split("/")[-depth:]).casefold()
 
 
 def read_file_list(path: Path, *, what: str) -> FileTable[str]:
-    """Read lines of an image and a value, separated by a comma, semicolon, tab or blanks.
+    """Read lines of an image and a value, or of a value and an image, with a comma, semicolon, tab or blanks.
 
-    A first line of headings names no image and does no harm.
+    In lines of three, such as those of `.lst` files, the value comes after the image, or before it where the
+    image is last. A first line of headings is passed over.
 
     Args:
         path: The list.
@@ -65,22 +103,24 @@ def read_file_list(path: Path, *, what: str) -> FileTable[str]:
         DataError: unreadable, empty, or a line of another form, with its number.
     """
     try:
-        text = read_bounded(path, max_bytes=MAX_TEXT_BYTES).decode("utf-8-sig")
+        text = read_list_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Cannot read the list: {error}.", id="bad-list-file", where=path) from None
     values: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        fields = _fields(line)
-        if len(fields) != 2 or not all(fields):
+        pair = _pair(_fields(line))
+        if pair is None:
             raise DataError(
                 f"Expected an image and a {what}, not {line.strip()!r}.",
                 id="bad-list-file",
                 where=f"{path}, line {number}",
                 hint=f"One line per image: its path, a blank or comma, its {what}.",
             )
-        values[fields[0].replace("\\", "/").removeprefix("./")] = fields[1]
+        file, value = pair
+        if values or not is_file_heading(file):
+            values[file.replace("\\", "/").removeprefix("./")] = value
     if not values:
         raise DataError("The list is empty.", id="bad-list-file", where=path)
     return FileTable(values)
@@ -123,5 +163,23 @@ def _fields(line: str) -> list[str]:
     for separator in ("\t", ";", ","):
         if separator in line:
             return [field.strip() for field in line.split(separator)]
-    name, _, value = line.strip().rpartition(" ")
-    return [name.strip(), value]
+    found = _IMAGE_FIRST.fullmatch(line.strip())
+    if found is not None:
+        return [found[1], found[2]]
+    fields = line.split()
+    return fields if len(fields) == 3 and has_image_suffix(fields[2]) else line.strip().rsplit(None, 1)
+
+
+def _pair(fields: list[str]) -> tuple[str, str] | None:
+    """Return the image and the value of a line; None for a line of another form."""
+    if not all(fields) or len(fields) not in (2, 3):
+        return None
+    place = next((number for number, field in enumerate(fields) if has_image_suffix(field)), 0)
+    if len(fields) == 2:
+        return fields[place], fields[1 - place]
+    return (fields[1], fields[2]) if place == 1 else (fields[2], fields[1]) if place == 2 else None
+
+
+def is_file_heading(text: str) -> bool:
+    """Return whether a text is what lists call the column of their images."""
+    return re.sub("[^a-z]", "", text.lower()) in _FILE_HEADINGS

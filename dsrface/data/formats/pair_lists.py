@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsrface.data.formats.text import read_list_text
 from dsrface.errors import DataError
-from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded
 
 Key = tuple[str, int] | str
 _ANSWERS = {"1": True, "0": False, "-1": False, "true": True, "false": False}
@@ -80,7 +80,7 @@ def read_pair_list(path: Path) -> PairList:
 
 def _lines(path: Path) -> _Lines:
     try:
-        text = read_bounded(path, max_bytes=MAX_TEXT_BYTES).decode("utf-8-sig")
+        text = read_list_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"Cannot read the pairs file: {error}.", id="bad-pairs", where=path, hint=_FORMS

@@ -162,7 +162,11 @@ def _list_rule(path: Path) -> PersonRule:
         person = table.get(file)
         return None if person is None else Attribution(person, "", _stem(file.replace("/", "_")))
 
-    return PersonRule(f"the list {path.name} of {len(table)} images", tell, f"is not in {path.name}")
+    return PersonRule(
+        f"the list {path.name} of {len(table)} images",
+        tell,
+        f"is not in {path.name}, which has {table.example!r}",
+    )
 
 
 def _split_list(path: Path) -> SplitRule:

@@ -28,6 +28,7 @@ from dsrface.errors import DataError, UsageError
 from dsrface.runtime.names import original_name, portable_name, same_file_key
 
 _NAMING = "Put them in one folder per person, or name them <person>_<rest>.png."
+_NAMED = 3  # files in a message
 _SIZES_LOOKED_AT = 2000  # to tell aligned faces from photos
 
 
@@ -207,6 +208,18 @@ def _file_hint(source: Path) -> str:
     return "Name the folder of the photos, or a RecordIO file: train.rec."
 
 
+def _container_hint(source: Path) -> str:
+    """Return what to name instead of a folder that holds files of images; empty where it holds none."""
+    found = [path for suffix in (RECORD_SUFFIX, ".bin") for path in sorted(source.glob(f"*{suffix}"))]
+    if not found:
+        return ""
+    names = ", ".join(path.name for path in found[:_NAMED])
+    first = shlex.quote(str(found[0]))
+    if found[0].suffix == RECORD_SUFFIX:
+        return f"It holds {names}; name one: dsrface prepare {first} DATA"
+    return f"It holds {names}, which are measured: dsrface evaluate {first} --vlr-size 16"
+
+
 def _find(source: Path) -> list[str]:
     if not source.is_dir():
         raise DataError(
@@ -221,7 +234,8 @@ def _find(source: Path) -> list[str]:
             "There is no photo in the source folder.",
             id="no-photos",
             where=source,
-            hint=f"Photos are files named {', '.join(sorted(IMAGE_SUFFIXES))}, not hidden. {_NAMING}",
+            hint=_container_hint(source)
+            or f"Photos are files named {', '.join(sorted(IMAGE_SUFFIXES))}, not hidden. {_NAMING}",
         )
     _refuse_data_set(source, files)
     return files

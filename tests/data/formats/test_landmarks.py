@@ -54,9 +54,20 @@ def as_mtcnn() -> str:
     )
 
 
+def as_named_columns() -> str:
+    """As CelebA's list comes from Kaggle, with a column more."""
+    head = "image_id,lefteye_x,lefteye_y,righteye_x,righteye_y,nose_x,nose_y,"
+    head += "leftmouth_x,leftmouth_y,mouth_right_x,mouth_right_y,score\n"
+    return head + "".join(f"{','.join([file, *flat(points)])},0.9\n" for file, points in ORDERED)
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        as_named_columns(),
+        as_csv(" ", header=False),
+        as_csv(";", header=False).replace(".5", ",5"),
+        json.dumps(FACES),
         as_csv(",", header=True),
         as_csv(",", header=False),
         as_csv(";", header=True),
@@ -77,6 +88,12 @@ def test_every_format_gives_the_same_points(tmp_path: Path, text: str) -> None:
         assert np.array_equal(found[file], np.array(points))
 
 
+def test_a_file_of_windows_is_read(tmp_path: Path) -> None:
+    text = as_csv("\t", header=True).replace("/", "\\").replace("\n", "\r\n")
+    (tmp_path / "marks").write_text(text, encoding="utf-16", newline="")
+    assert list(read_landmarks(tmp_path / "marks")) == list(FACES)
+
+
 def test_left_and_right_of_a_whole_file_are_turned_round(tmp_path: Path) -> None:
     points = {file: np.array(marks) for file, marks in ORDERED}
     exchanged = {file: marks[[1, 0, 2, 4, 3]] for file, marks in points.items()}
@@ -92,7 +109,7 @@ def test_left_and_right_of_a_whole_file_are_turned_round(tmp_path: Path) -> None
     [
         ("file,lx,ly\na.jpg,1,2\n", "no column rx"),
         (as_csv(",", header=True).replace("30.5", "left"), "not a number"),
-        ("a.jpg 1 2 3 4 5 6 7 8 9 10\n", "no column"),
+        ("a.jpg,1,2,3,4,5,6,7,8,9,10,0.9\n", "12 columns and no first line"),
         ("2\nlefteye_x lefteye_y\na.jpg 1 2 3\n", "there are 3"),
         ('{"a.jpg": {"face_1": {"landmarks": {"nose": [1, 2]}}}}', "lacks one of the points"),
         ("[1, 2]", "object of image to faces"),

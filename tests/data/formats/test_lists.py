@@ -30,6 +30,35 @@ def test_a_name_that_means_two_persons_means_nobody(tmp_path: Path) -> None:
     assert found.get("c/1.jpg") is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image_id,person\na/1.jpg,x\nb/2.jpg,y",  # as CelebA's lists come from Kaggle
+        "x a/1.jpg\ny b/2.jpg",
+        "0\tx\ta/1.jpg\n1\ty\tb/2.jpg",  # im2rec's .lst
+        "1\ta/1.jpg\tx\n1\tb/2.jpg\ty",  # insightface's
+    ],
+)
+def test_lists_in_other_orders(tmp_path: Path, text: str) -> None:
+    (tmp_path / "list.lst").write_text(text)
+    found = read_file_list(tmp_path / "list.lst", what="person")
+    assert [found.get("a/1.jpg"), found.get("b/2.jpg"), len(found)] == ["x", "y", 2]
+
+
+def test_names_and_persons_may_have_blanks(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("my photos/a 1.JPG Ada L\nmy photos/b.png Bo\n")
+    found = read_file_list(tmp_path / "list.txt", what="person")
+    assert [found.get("my photos/a 1.JPG"), found.get("my photos/b.png")] == ["Ada L", "Bo"]
+
+
+def test_paths_of_another_machine_and_case_are_known_by_their_ends(tmp_path: Path) -> None:
+    rows = ["C:\\me\\photos\\a\\1.JPG x", "C:\\me\\photos\\b\\1.JPG y", "C:\\me\\photos\\c\\1.JPG x"]
+    (tmp_path / "list.txt").write_text("\r\n".join(rows), encoding="utf-16")
+    found = read_file_list(tmp_path / "list.txt", what="person")
+    assert [found.get(file) for file in ("a/1.jpg", "photos/b/1.JPG", "c/1.JPG")] == ["x", "y", "x"]
+    assert found.get("1.jpg") is None  # of two persons
+
+
 @pytest.mark.parametrize("text", ["", "\n\n", "only_a_name.jpg\n", "a.jpg,1,2\n"])
 def test_what_is_no_list_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "list.txt").write_text(text)

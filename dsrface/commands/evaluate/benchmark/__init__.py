@@ -27,12 +27,14 @@ from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import MIN_DRAWS, MIN_PERSONS
 from dsrface.runtime.devices import Device
 from dsrface.runtime.files import write_json, write_text
+from dsrface.types import HIGH_SIZE_PX
 
 __all__ = ["BenchmarkResult", "read_benchmark", "run_benchmark", "validation_file"]
 
 RESULT_FILE = "evaluation.json"
 SHEET_FILE = "pictures.png"
 BIN_SUFFIX = ".bin"
+_SIZES_LOOKED_AT = 200
 
 
 def validation_file(config: EvaluateConfig) -> Path | None:
@@ -159,7 +161,7 @@ def _result(
         searches=judged.searches,
         cells=judged.cells,
         comparisons=judged.comparisons,
-        limits=_limits(config, judged, num_persons),
+        limits=(*_not_aligned(benchmark, embedded), *_limits(config, judged, num_persons)),
         bad_images={benchmark.faces[place].name: reason for place, reason in embedded.bad.items()},
         settings={
             "seed": config.seed,
@@ -221,6 +223,26 @@ def _rank1(item: SearchFigures) -> float:
 
 def _eer(cell: Cell) -> float:
     return 1.0 if cell.eer.value is None else cell.eer.value
+
+
+def _not_aligned(benchmark: Benchmark, embedded: Embedded) -> tuple[str, ...]:
+    """Return a sentence where HR images are no aligned faces by their size; some of them are looked at."""
+    used = [
+        face
+        for place, face in enumerate(benchmark.faces)
+        if not face.is_low and face.points is None and place not in embedded.bad
+    ]
+    sizes = [face.size() for face in used[:: max(1, len(used) // _SIZES_LOOKED_AT)]]
+    others = [size for size in sizes if size != (HIGH_SIZE_PX, HIGH_SIZE_PX)]
+    if not others:
+        return ()
+    width, height = others[0]
+    text = (
+        f"HR images are {width}x{height}, not {HIGH_SIZE_PX}x{HIGH_SIZE_PX}: they were resized as they are, "
+        "and recognisers expect aligned faces. `dsrface prepare IMAGES DATA --split 0,0,1` aligns them; "
+        "`dsrface evaluate DATA --pairs FILE` then measures the same pairs."
+    )
+    return (text,)
 
 
 def _limits(config: EvaluateConfig, judged: Judged, num_persons: int) -> tuple[str, ...]:

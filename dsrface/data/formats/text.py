@@ -1,0 +1,29 @@
+"""Text of lists that people have, whatever program wrote it."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded
+
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # Excel and Windows' PowerShell write it
+
+
+def read_list_text(path: Path) -> str:
+    """Return the text of a list: UTF-8, or UTF-16 with its mark.
+
+    Raises:
+        OSError: unreadable.
+        UnicodeDecodeError: no text.
+    """
+    return decode_list(read_bounded(path, max_bytes=MAX_TEXT_BYTES))
+
+
+def decode_list(content: bytes) -> str:
+    """Return what `read_list_text` does, of bytes.
+
+    Raises:
+        UnicodeDecodeError: no text.
+    """
+    return content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
