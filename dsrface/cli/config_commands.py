@@ -48,7 +48,9 @@ def init(
     text = template(schema, flatten(load_preset(schema, preset)) if preset else {})
     if out is not None:
         if out.exists():
-            raise UsageError("The file exists.", id="exists", where=out, hint="Give another name.")
+            raise UsageError(
+                "The file exists.", id="exists", where=out, hint="Give another name, or delete it first."
+            )
         write_text(out, text)
     if output.json:
         output.document({"command": command, "path": str(out) if out else None, "toml": text})
@@ -119,6 +121,12 @@ def validate(
     file = Path(last)
     if len(named) > 1:
         raise UsageError("Give one file, and before it at most its command.", id="bad-flag")
+    if named and named[0] not in COMMANDS and last in COMMANDS:
+        raise UsageError(
+            "The command comes before the file.",
+            id="bad-flag",
+            hint=f"dsrface config validate {last} {shlex.quote(named[0])}",
+        )
     command = named[0] if named else command_of(file)
     if not command:
         raise UsageError(
@@ -154,10 +162,11 @@ def schema(command: CommandArgument, *, output: Output) -> None:
 def _schema(command: str) -> type[Config]:
     from dsrface.config.problems import did_you_mean
 
+    known = f"Choose one of: {', '.join(COMMANDS)}."
     if command not in COMMANDS:
         raise UsageError(
             f"There is no command {command!r} with a configuration.{did_you_mean(command, COMMANDS)}",
             id="unknown-command",
-            hint=f"Choose one of: {', '.join(COMMANDS)}.",
+            hint=f"Write it as --out {command} after the command." if command.endswith(".toml") else known,
         )
     return schema_of(command)

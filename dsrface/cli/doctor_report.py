@@ -41,7 +41,8 @@ def render_report(report: Report, console: Console, *, verbose: bool = False) ->
     """
     page = Page(console)
     for group, checks in grouped(report.checks).items():
-        page.group(group, checks, verbose=verbose)
+        if verbose or _says_something(group, checks):
+            page.group(group, checks, verbose=verbose)
         if group == "speed" and report.recommendation is not None:
             page.sizing(report.recommendation, verbose=verbose)
     page.blank()
@@ -57,9 +58,13 @@ def lines_so_far(checks: Iterable[Finding], console: Console) -> list[Text]:
     """Return the groups of an examination that goes on, as lines of the console's width."""
     page = Page(console)
     for group, members in grouped(checks).items():
-        if headline(group, members) or members[0].status in NEED_ATTENTION:
+        if _says_something(group, members):
             page.group(group, members)
     return page.lines
+
+
+def _says_something(group: str, checks: list[Finding]) -> bool:
+    return bool(headline(group, checks)) or checks[0].status in NEED_ATTENTION
 
 
 class Page:

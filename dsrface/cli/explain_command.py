@@ -13,11 +13,15 @@ from dsrface.cli.output import Output
 from dsrface.errors import UsageError
 
 app = typer.Typer()
+_SHORTEST = 8  # characters of an error text; shorter ones stand in many
 
 
 @plain_command(app, "explain")
 def explain(
-    id: Annotated[str, typer.Argument(metavar="ID", help="As an error, a report or a scan prints it.")],
+    id: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="As a message prints it; or the text of an error."),
+    ],
     *,
     output: Output,
 ) -> None:
@@ -31,16 +35,31 @@ def explain(
     """
     known = _known()
     if id not in known:
-        near = difflib.get_close_matches(id, known, n=3, cutoff=0.4)
-        raise UsageError(
-            f"There is no error and no check {id!r}.",
-            id="unknown-id",
-            hint=f"Did you mean {' or '.join(near)}?" if near else "Take an id from an error or a report.",
-        )
+        found = _with_text(id, known)
+        if len(found) != 1:
+            near = found[:3] or difflib.get_close_matches(id, known, n=3, cutoff=0.5)
+            raise UsageError(
+                f"There is no error and no check {id!r}.",
+                id="unknown-id",
+                hint=f"Did you mean {' or '.join(near)}?" if near else "Take an id from a message.",
+            )
+        id = found[0]
     if output.json:
         output.document(known[id].to_dict())
     else:
         output.line(known[id].text())
+
+
+def _with_text(text: str, known: Mapping[str, Any]) -> list[str]:
+    """Return the ids whose error texts have this one, or stand in it: an error pasted as it was printed."""
+    text = text.lower()
+    if len(text) < _SHORTEST:
+        return []
+    return [
+        id
+        for id, item in known.items()
+        if any(text in error.lower() or error.lower() in text for error in getattr(item, "errors", ()))
+    ]
 
 
 def _known() -> Mapping[str, Any]:

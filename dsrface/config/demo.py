@@ -21,7 +21,7 @@ class DemoConfig(Config):
     seed: int = Field(0, ge=0, description="Fixes the faces, the split, the weights and the order.")
     device: Device = "auto"
     vlr_size: VlrSize = Field(16, description="Side of the low-resolution faces, in pixels.")
-    num_persons: int = Field(60, ge=20, description="Persons to draw; 15 % each go to val and test.")
+    num_persons: int = Field(70, ge=20, description="Persons to draw; 20 % each go to val and test.")
     images_per_person: int = Field(10, ge=4, description="Images of each person.")
     dsr_epochs: int = Field(8, ge=1, le=1_000_000, description="Epochs of the super-resolution network.")
     start_epochs: int = Field(

@@ -109,6 +109,10 @@ class DoctorConfig(Config):
             raise ValueError("a command to launch stands alone, without DATA, --dataset or --scan")
         if self.prove and (not self.launch or self.go_on):
             raise ValueError("--prove needs a command to launch, and ends it: leave --continue out")
+        if self.write_patch and not self.launch:
+            raise ValueError("--write-patch needs a command to launch, whose source it changes: -- COMMAND")
+        if self.output is not None and self.output.suffix == ".html":
+            raise ValueError("--output writes JSON; the page is --html FILE")
         if self.data is not None and self.dataset is not None:
             raise ValueError("give DATA with --for, or --dataset, not both")
         if (self.data is None) != (self.purpose is None):

@@ -60,6 +60,8 @@ class ExportConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.out is not None and self.out.suffix != f".{self.format}":
+            raise ValueError(f"--out must end in .{self.format}, as --format {self.format} does")
         if self.format != "onnx" and (self.precision != "fp32" or self.pixels):
             raise ValueError("--precision and --pixels go with --format onnx")
         if (self.precision != "fp32") != (self.data is not None):

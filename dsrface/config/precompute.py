@@ -83,6 +83,8 @@ class PrecomputeConfig(Config):
     def _check(self) -> Self:
         if self.amp != "auto" and self.backend != "auto":
             raise ValueError("--amp and backend both say how the DSR is run: give one of them")
+        if self.verify and self.force:
+            raise ValueError("--verify only checks and --force starts over: give one of them")
         if (self.data is None) == (self.input is None):
             raise ValueError("give a data set, or --input with --output")
         if (self.input is None) != (self.output is None):

@@ -294,6 +294,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError("The configuration file does not exist.", id="config-missing", where=path) from None
     except (OSError, ValueError) as error:
+        if (path / "config.toml").is_file():
+            raise UsageError(
+                "This is a run folder, not a configuration file.",
+                id="bad-config",
+                where=path,
+                hint=f"Did you mean {path / 'config.toml'}?",
+            ) from None
         reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else "is not valid TOML"
         problem = "" if isinstance(error, OSError) else f": {error}"
         raise UsageError(f"The configuration file {reason}{problem}.", id="bad-config", where=path) from None

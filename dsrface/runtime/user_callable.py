@@ -68,14 +68,17 @@ def split_spec(spec: str, *, flag: str, wanted: str) -> tuple[str, str]:
     Raises:
         UsageError: not of the form `module:name` (`bad-target`).
     """
-    module_name, _, name = spec.rpartition(":")
+    module_name, _, name = spec.replace("::", ":").rpartition(":")  # as pytest writes it
     if module_name and name:
         return module_name, name
     hint = f"Write {flag} " + _FORMS.replace(" or ", f" or {flag} ") + "."
-    defined = _definitions(Path(spec))
-    if defined:
-        offered = [f"{flag} {spec}:{each}".strip() for each in defined[:_MOST_OFFERED]]
-        hint = "\n".join(["It defines these:", *offered])
+    module, _, attribute = spec.rpartition(".")
+    file = Path(spec if spec.endswith(".py") else f"{spec}.py")
+    if defined := _definitions(file):
+        offered = [f"{flag} {file}:{each}".strip() for each in defined[:_MOST_OFFERED]]
+        hint = "\n".join([f"{file} defines these:", *offered])
+    elif attribute in _definitions(Path(*module.split(".")).with_suffix(".py")):
+        hint = f"Did you mean {flag} {module}:{attribute}?"
     raise UsageError(f"{spec!r} does not name {wanted}.", id="bad-target", hint=hint)
 
 

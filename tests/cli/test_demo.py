@@ -108,6 +108,6 @@ def test_what_it_says_it_runs_is_what_a_shell_would_run(call, tmp_path, monkeypa
         (config.out / "runs" / run).mkdir(parents=True)
         (config.out / "runs" / run / "model.safetensors").touch()
     for line in lines:
-        done = call(*shlex.split(line)[2:], "--json")
+        done = call(*shlex.split(line, comments=True)[2:], "--json")
         assert done.code == 0, done.err
     assert ran == by_demo

@@ -41,3 +41,8 @@ def test_every_text_is_complete():
         assert text.what.endswith(".")
         assert text.do.endswith((".", "`", ")"))
         assert "](" not in text.text()
+
+
+def test_the_text_of_an_error_is_explained(call):
+    assert call("explain", "Can't pickle local object").out.startswith("ds.unpicklable")
+    assert "Did you mean" in call("explain", "cannot pickle").err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -158,4 +159,32 @@ def test_paths_and_runs_of_the_wrong_kind_are_met_with_the_right_ones(
     monkeypatch.setattr("dsrface.cli.execute.import_command", lambda name: pytest.fail(f"{name} imported"))
     done = call(*line.split())
     assert done.code != 0
+    assert expected in done.err.replace("\\", "/")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("doctor data60", "dsrface doctor data60 --for finetune"),
+        ("doctor train.py:make", "dsrface doctor --dataset train.py:make"),
+        ("doctor --dataset train", "--dataset train.py:make"),
+        ("doctor --dataset train.make", "Did you mean --dataset train:make?"),
+        ("doctor --scan notes.txt", "Give .py files"),
+        ("doctor --scan train.ipynb", "jupyter nbconvert --to script train.ipynb"),
+        ("config validate dsr.toml train-dsr", "dsrface config validate train-dsr dsr.toml"),
+        ("config validate run", f"Did you mean {Path('run') / 'config.toml'}?"),
+        ("config init dsr.toml", "--out dsr.toml"),
+    ],
+)
+def test_a_file_or_a_word_in_the_wrong_place_is_met_with_the_right_one(call, data, line, expected):
+    (data / "train.py").write_text("def make():\n    return 1\n", encoding="utf-8")
+    (data / "run").mkdir()
+    for file in ("notes.txt", "train.ipynb", "dsr.toml", "run/config.toml"):
+        (data / file).touch()
+    done = call(*line.split())
+    assert done.code == 2
     assert expected in done.err
+
+
+def test_nothing_to_scan_is_said(call, data):
+    assert "there is no Python source" in call("doctor", "--scan", "data60").out

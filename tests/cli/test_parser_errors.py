@@ -41,6 +41,10 @@ def test_what_the_parser_refuses_is_met_with_what_to_type(call, line, expected):
         ("finetune a --vlr-size 16", "Give exactly one of --dsr-outputs"),
         ("train-dsr a --vlr-size 16 --set learning_rate=1", "Did you mean 'optim.lr'?"),
         ("cache ls", "For example dsrface cache ls data/"),
+        ("precompute a --weights w --verify --force", "give one of them"),
+        ("export run --out model.pt", "--out must end in .safetensors"),
+        ("doctor --write-patch x.patch", "--write-patch needs a command to launch"),
+        ("doctor --output r.html", "the page is --html FILE"),
     ],
 )
 def test_what_the_configuration_refuses_is_said_in_plain_words(call, line, expected):

@@ -27,11 +27,13 @@ from dsrface.data.folders import outputs_folder
 from dsrface.data.synthetic.photo_folder import draw_dataset
 from dsrface.errors import RunError
 from dsrface.events import Emit, Note, Progress
+from dsrface.runtime.devices import choose_device
 from dsrface.runtime.files import read_json, remove_half_written, replace, write_json
 from dsrface.runtime.versions import require
 
 PLUMBING = "Drawn faces prove the plumbing, not accuracy: no figure here says anything about real people."
 _MARKER = "demo.json"
+_STEPS = 7
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,11 @@ def run(config: DemoConfig, *, emit: Emit) -> DemoResult:
         DsrfaceError: whatever a part raises.
     """
     require("timm", extra="faces")
+    choose_device(config.device)  # not minutes later, when the first network needs it
     started = time.monotonic()
     demo = _Demo(config, emit)
     demo.claim_folder()
-    emit(Note(PLUMBING))
+    emit(Note(f"{PLUMBING} {_STEPS} steps, about three minutes on two cores."))
     demo.draw()
     demo.prepare()
     demo.doctor()
@@ -153,13 +156,19 @@ class _Demo:
             "data": self.data,
             "vlr_sizes": [self.config.vlr_size],
             "align": "none",
-            "split": [0.7, 0.15, 0.15],
+            "split": [0.6, 0.2, 0.2],  # evaluate judges nothing below ten persons
             "seed": self.config.seed,
         }
         self._part(prepare, PrepareConfig, flags)
 
     def doctor(self) -> None:
-        flags = {"data": self.data, "purpose": "finetune", "vlr_size": self.config.vlr_size, "probe": False}
+        flags = {
+            "data": self.data,
+            "purpose": "finetune",
+            "vlr_size": self.config.vlr_size,
+            "budget_s": 10,
+            "probe": False,
+        }
         report = self._part(doctor, DoctorConfig, flags).report
         for check in report.checks:
             if check.status in ("warn", "fail"):
@@ -221,7 +230,8 @@ class _Demo:
         name: str | None = None,
     ) -> Any:
         """Show the command that a user would type, and run its use case."""
-        self.emit(Note(f"$ {command_line(schema, flags, preset=preset)}"))
+        step = f"step {len(self.seconds) + 1} of {_STEPS}"
+        self.emit(Note(f"$ {command_line(schema, flags, preset=preset)}  # {step}"))
         before = time.monotonic()
         result = module.run(resolve(schema, preset=preset, flags=flags).config, emit=self.emit)
         name = name or schema.command
@@ -244,7 +254,7 @@ def command_line(schema: type[Config], flags: Mapping[str, object], *, preset: s
     for key, value in flags.items():
         if value == schema.model_fields[key].default:
             continue
-        name = {"purpose": "for"}.get(key, key.replace("_", "-"))
+        name = {"purpose": "for", "budget_s": "budget"}.get(key, key.replace("_", "-"))
         if key in ("source", "data"):
             words.append(str(value))
         elif isinstance(value, bool):

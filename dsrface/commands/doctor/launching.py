@@ -143,6 +143,10 @@ def _program_hint(program: str) -> str:
     if program.endswith(".py") and Path(program).is_file():
         file = shlex.quote(program)
         return f"dsrface doctor -- python {file}\nor dsrface doctor --dataset {file}:CALLABLE"
+    if Path(program).is_dir():
+        return f"A data set of dsrface: dsrface doctor {shlex.quote(program)} --for finetune"
+    if ":" in program and Path(program.partition(":")[0]).is_file():
+        return f"dsrface doctor --dataset {shlex.quote(program)}"
     near = difflib.get_close_matches(program, _PROGRAMS, n=1)
     meant = f"Did you mean {near[0]}? " if near else ""
     return f"{meant}After -- stands the command as you launch it: dsrface doctor -- python train.py ..."

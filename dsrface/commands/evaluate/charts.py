@@ -106,7 +106,7 @@ def histogram_chart(cell: Cell, *, low: float, high: float) -> str:
         low: Left end of the axis, the same for all charts that are compared.
         high: Right end.
     """
-    width, height, left, bottom, top = 312, 150, 10, 26, 8
+    width, height, left, bottom, top = 312, 166, 10, 42, 8
     found = cell.histogram
     span = max(high - low, 1e-9)
 
@@ -130,7 +130,8 @@ def histogram_chart(cell: Cell, *, low: float, high: float) -> str:
     for share in (0.0, 0.5, 1.0):
         anchor = {0.0: "start", 0.5: "middle", 1.0: "end"}[share]
         score = low + share * span
-        parts.append(_text(x(score), height - 9, f"{score:.2f}", anchor=anchor))
+        parts.append(_text(x(score), height - 25, f"{score:.2f}", anchor=anchor))
+    parts.append(_text(width / 2, height - 6, "cosine", anchor="middle"))
     return _svg(width, height, f"Scores of genuine and impostor pairs, {cell.name}", parts)
 
 

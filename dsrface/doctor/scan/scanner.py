@@ -17,6 +17,7 @@ from dsrface.errors import UsageError
 from dsrface.runtime.text import count_text
 
 _LEFT_OUT = {"__pycache__", "node_modules", "venv", "build", "dist", "site-packages"}
+_SOURCES = (".py", ".pyw", "")
 _CONCERNS = re.compile(r"\bDataLoader\b|Dataset\b")
 _SUPPRESSED = re.compile(r"#\s*doctor:\s*ignore(?:\[([\w.,\s-]+)\])?")
 
@@ -51,6 +52,8 @@ class ScanReport:
         """Return the last line of the report."""
         words = [count_text(self.count(level), level) for level in ("error", "warning", "note")]
         unread = f", {len(self.unreadable)} could not be parsed" if self.unreadable else ""
+        if not self.num_files:
+            return "nothing was scanned: there is no Python source"
         return f"{', '.join(words)} in {count_text(self.num_files, 'file')}{unread}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,6 +116,20 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
                 )
                 yield from (Path(folder, name) for name in sorted(names) if name.endswith(".py"))
         elif path.is_file():
+            if path.suffix not in _SOURCES:
+                raise UsageError(
+                    "This is no Python source.",
+                    id="no-such-path",
+                    where=path,
+                    hint=f"Convert it first: jupyter nbconvert --to script {path}"
+                    if path.suffix == ".ipynb"
+                    else "Give .py files, or folders that have some.",
+                )
             yield path
         else:
-            raise UsageError("There is no such file or folder to scan.", id="no-such-path", where=path)
+            raise UsageError(
+                "There is no such file or folder to scan.",
+                id="no-such-path",
+                where=path,
+                hint="Give .py files, or folders that have some.",
+            )

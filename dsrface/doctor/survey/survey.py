@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -190,4 +191,9 @@ def _build_hint(error: BaseException) -> str:
         )
     if isinstance(error, ImportError) and "relative import" in str(error):
         return "Name it as a module, from the folder above its package: --dataset package.module:callable."
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"This Python is {sys.executable}: install {error.name} for it, or name the project's own with "
+            "--python .venv/bin/python."
+        )
     return "Call it in a Python prompt; --dataset-args passes arguments as JSON."
