@@ -32,6 +32,8 @@ def shortened(page: str) -> str:
     return (
         re.sub(r'(?s)<ul class="details">.*?</ul>', "", head[0])
         + f"<section><h2>{title}</h2>{top}</section><section><h2>The images themselves</h2>{faces}</section>"
+        # the last columns, d' and the accuracy, would be cut off
+        + "<style>:is(th, td):nth-child(n+6) { display: none }</style>"
         + "<style>h2 { margin-top: 1.4rem } main { padding-bottom: 1rem }</style></main></body></html>"
     )
 
@@ -45,7 +47,7 @@ def main() -> int:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
         options += [f"--user-data-dir={folder}/profile", f"--window-size={WIDTH},{HEIGHT}"]
         command = [CHROMIUM, *options, f"--screenshot={IMAGE}", file.as_uri()]
-        subprocess.run(command, check=True, timeout=120)
+        subprocess.run(command, check=True, timeout=120, stderr=subprocess.DEVNULL)
     return 0
 
 

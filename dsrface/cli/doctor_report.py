@@ -105,7 +105,8 @@ class Page:
         confidence = f"confidence {recommended['confidence']}"
         if low != high:
             confidence += f": {low} to {high} workers are equal within noise"
-        self.text(confidence, indent=indent)
+        if recommended["measurements"] or recommended["num_workers"]:  # else nothing was weighed
+            self.text(confidence, indent=indent)
         if recommended["measurements"]:
             seen = ", ".join(
                 f"{window['num_workers']}: {window['items_per_s_median']:.0f} (+-{100 * window['mad']:.0f} %)"
