@@ -49,6 +49,32 @@ class Row:
     scored: Scored
 
 
+@dataclass(frozen=True)
+class Network:
+    """What a row of the tables is about.
+
+    Args:
+        preset: Of `train-dsr`.
+        size: Side of the VLR images, in pixels.
+        epochs: Asked for; None leaves them to the preset.
+    """
+
+    preset: str
+    size: int
+    epochs: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Network:
+        """Return the network of `PRESET:SIZE` or `PRESET:SIZE:EPOCHS`."""
+        preset, size, *epochs = text.split(":")
+        return cls(preset, int(size), *map(int, epochs))
+
+    @property
+    def title(self) -> str:
+        """Return its name in a table."""
+        return f"`{self.preset}`, {self.size} px" + (f", {self.epochs} epochs" if self.epochs else "")
+
+
 class Study:
     """The data, the recognisers and the runs of one call.
 
@@ -65,7 +91,7 @@ class Study:
             lists = shutil.ignore_patterns("*.txt", "*.csv")
             for source in options.sets:
                 shutil.copytree(source, photos, dirs_exist_ok=True, ignore=lists)
-            sizes = ",".join(map(str, options.sizes))
+            sizes = ",".join(sorted({str(network.size) for network in options.networks}))
             call("prepare", photos, self.data, "--vlr-sizes", sizes)
         self.split: FaceSplit = open_data(self.data).split("test")
         self.persons = self.split.labels.numpy()
@@ -74,14 +100,15 @@ class Study:
         if options.mobileface is not None:
             self.recognisers["MobileFaceNet"] = options.mobileface
 
-    def train(self, name: str, size: int, seed: int, epochs: int, *more: object) -> Path:
-        """Return the run folder of a `tiny` network, trained unless it is there."""
-        run: Path = self.work / f"{name}{size}-{seed}"
-        where = ["--vlr-size", size, "--seed", seed, "--epochs", epochs, "--run", run]
+    def train(self, network: Network, seed: int, *more: object, name: str = "") -> Path:
+        """Return the run folder of a network, trained unless it is there."""
+        run: Path = self.work / f"{name or network.preset}{network.size}-{network.epochs or 'auto'}-{seed}"
+        shape = ["--preset", network.preset, "--vlr-size", network.size, "--seed", seed, "--run", run]
+        length = ["--epochs", network.epochs] if network.epochs else []
         if not (run / "run.json").exists():
-            call("train-dsr", self.data, "--preset", "tiny", *where, *QUICK, *more)
+            call("train-dsr", self.data, *shape, *length, *QUICK, *more)
         elif json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] != "done":
-            call("train-dsr", self.data, "--preset", "tiny", *where, *QUICK, *more, "--resume")
+            call("train-dsr", self.data, *shape, *length, *QUICK, *more, "--resume")
         return run
 
     def measure(self, run: Path, size: int, *, is_mirrored: bool = False) -> Row:
@@ -192,20 +219,25 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="Where data set and runs go.")
     parser.add_argument("sets", type=Path, nargs="+", help="Folders of faces.")
     parser.add_argument("--mobileface", type=Path, help="MobileFaceNet, a graph model.")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[16, 24, 32])
+    parser.add_argument(
+        "--networks",
+        type=Network.parse,
+        nargs="+",
+        default=[Network("tiny", size) for size in (16, 24, 32)],
+        help="PRESET:SIZE, trained as the preset says, or PRESET:SIZE:EPOCHS.",
+    )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--identity-epochs", type=int, default=20, help="Of the trial of the identity loss.")
     parser.add_argument("--identity-seeds", type=int, default=3, help="0 leaves the trial out.")
     parser.add_argument("--write", type=Path, help="Page whose marked part is replaced; else it is printed.")
     options = parser.parse_args()
     study = Study(options)
     table: dict[str, list[Row]] = {}
-    for size in options.sizes:
-        runs = [study.train("tiny", size, seed, options.epochs) for seed in range(options.seeds)]
-        table[f"`tiny`, {size} px"] = [study.measure(run, size) for run in runs]
-        mirrored = [study.measure(run, size, is_mirrored=True) for run in runs]
-        table[f"`tiny`, {size} px, self-ensemble"] = mirrored
+    for network in options.networks:
+        runs = [study.train(network, seed) for seed in range(options.seeds)]
+        table[network.title] = [study.measure(run, network.size) for run in runs]
+        mirrored = [study.measure(run, network.size, is_mirrored=True) for run in runs]
+        table[f"{network.title}, self-ensemble"] = mirrored
     parts = [facts(study, options), study.pixels(table), study.identity(table, {})]
     if options.mobileface is not None and options.identity_seeds:
         parts += identity_trial(study, options)
@@ -225,7 +257,7 @@ def facts(study: Study, options: argparse.Namespace) -> str:
         f"{name} {len(split)} images of {len(split.persons)} persons" for name, split in data.splits.items()
     )
     return (
-        f"{len(options.sets)} sets: {counts}. `tiny`, {options.epochs} epochs, seeds: {options.seeds}; "
+        f"{len(options.sets)} sets: {counts}. Seeds: {options.seeds}; "
         "PSNR gain over bicubic in dB on the test persons; EER of an HR gallery against VLR probes, by "
         "recognisers that were trained by others on other people."
     )
@@ -233,10 +265,11 @@ def facts(study: Study, options: argparse.Namespace) -> str:
 
 def identity_trial(study: Study, options: argparse.Namespace) -> list[str]:
     """Return the trial of the identity loss: equal steps with and without it, judged by who did not teach."""
-    epochs, seeds, size = options.identity_epochs, range(options.identity_seeds), options.sizes[0]
+    epochs, seeds, size = options.identity_epochs, range(options.identity_seeds), options.networks[0].size
+    network = Network("tiny", size, epochs)
     teacher = ["--identity-weights", options.mobileface]
-    plain = [study.train("pixels", size, seed, epochs) for seed in seeds]
-    taught = [study.train("identity", size, seed, epochs, *teacher) for seed in seeds]
+    plain = [study.train(network, seed, name="pixels") for seed in seeds]
+    taught = [study.train(network, seed, *teacher, name="identity") for seed in seeds]
     names = ["pixel loss alone", "and identity loss, MobileFaceNet as teacher"]
     table = dict(
         zip(names, ([study.measure(run, size) for run in runs] for runs in (plain, taught)), strict=True)
