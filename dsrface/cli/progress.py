@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dsrface.cli.output import Output
 from dsrface.doctor.report import NEED_ATTENTION, Finding
-from dsrface.engine.sinks import Sink, as_json, as_text
+from dsrface.engine.sinks import Sink, as_json, as_text, numbers_text
 from dsrface.events import (
     CheckDone,
     CheckpointSaved,
@@ -86,7 +86,9 @@ class LineSink:
     def __init__(self, output: Output) -> None:
         self.output = output
         self._quiet_until = 0.0
+        self._run = RunClock()
         self._label = ""
+        self._label_started = 0.0
         self._warned: set[str] = set()
 
     def emit(self, event: Event) -> None:
@@ -97,17 +99,23 @@ class LineSink:
             self._warned.add(event.id)  # so that what is settled later is heard of
         elif not _is_shown(event, self.output.verbosity):
             return
-        if isinstance(event, StepDone):
+        text = milestone(event)
+        if isinstance(event, RunStarted):
+            self._run.start(event)
+        elif isinstance(event, StepDone):
             if not self._is_time():
                 return
+            text = self._run.line(event, 0)
         elif isinstance(event, Progress):
             if event.label != self._label:
-                self._label = event.label
+                self._label, self._label_started = event.label, time.monotonic()
                 self._keep_quiet(FIRST_LINE_S)  # what is done sooner says so once, at its end
-            is_last = 0 < event.total <= event.done
-            if not is_last and not self._is_time():
-                return
-        self.output.note(milestone(event))
+            if not 0 < event.total <= event.done:
+                if not self._is_time():
+                    return
+                if event.left_s is None:
+                    text += time_left(time.monotonic() - self._label_started, event.done, event.total)
+        self.output.note(text)
 
     def close(self) -> None:
         """Nothing to close."""
@@ -224,7 +232,7 @@ class RunClock:
         spent = time.monotonic() - self._started
         left = time_left(spent, done, self._num_steps - self._first_step)
         fraction = event.step / self._num_steps if self._num_steps else 0.0
-        numbers = "  ".join(f"{key} {value:.4g}" for key, value in event.metrics.items())
+        numbers = numbers_text(event.metrics)
         wait = f"{event.data_wait_fraction:.0%} data wait"
         drawn = f"{bar(fraction)} " if width >= _WIDTH_FOR_BAR else ""
         return (
@@ -248,8 +256,8 @@ def bar(fraction: float, width: int = 12) -> str:
 
 
 def time_left(spent_s: float, done: int, total: int) -> str:
-    """Return `  42s left`; nothing before the first of `total` is done."""
-    return f"  {duration(spent_s / done * (total - done))} left" if done > 0 else ""
+    """Return `  42s left`; nothing before the first of `total` is done, or where the total is not known."""
+    return f"  {duration(spent_s / done * (total - done))} left" if 0 < done < total else ""
 
 
 def duration(seconds: float) -> str:

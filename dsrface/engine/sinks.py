@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,20 @@ _NAMES = {
     Progress: "progress",
     CheckDone: "check",
     RunFinished: "run_finished",
+}
+_SHOWN = {  # key to its name and its format in a line of text
+    "psnr_db": ("PSNR", "{:.2f} dB"),
+    "psnr_gain_db": ("gain over bicubic", "{:+.2f} dB"),
+    "bicubic_psnr_db": ("bicubic PSNR", "{:.2f} dB"),
+    "ssim": ("SSIM", "{:.3f}"),
+    "bicubic_ssim": ("bicubic SSIM", "{:.3f}"),
+    "auc": ("AUC", "{:.3f}"),
+    "hr_auc": ("AUC of HR", "{:.3f}"),
+    "eer": ("EER", "{:.1%}"),
+    "d_prime": ("d'", "{:.2f}"),
+    "train_accuracy": ("accuracy", "{:.1%}"),
+    "holdout_accuracy": ("held-out accuracy", "{:.1%}"),
+    "loss/total": ("loss", "{:.3g}"),
 }
 
 
@@ -160,12 +175,11 @@ def as_text(event: Event) -> str:
             steps = f"{event.num_steps} steps{resumed}"
             return f"{event.command} in {event.run_dir}: {steps}; device: {event.device}"
         case StepDone():
-            wait = f"{event.data_wait_fraction:.0%} waiting for data"
-            return f"step {event.step}: {_numbers(event.metrics)}, {event.images_per_s:.0f} images/s, {wait}"
+            numbers, wait = numbers_text(event.metrics), f"{event.data_wait_fraction:.0%} waiting for data"
+            return f"step {event.step}: {numbers}, {event.images_per_s:.0f} images/s, {wait}"
         case EvalDone():
-            return (
-                f"step {event.step}: validation {_numbers(event.metrics)}{' (best)' if event.is_best else ''}"
-            )
+            best = " (best)" if event.is_best else ""
+            return f"step {event.step}: validation {numbers_text(event.metrics)}{best}"
         case CheckpointSaved():
             return f"step {event.step}: saved {event.path}"
         case Note():
@@ -179,8 +193,17 @@ def as_text(event: Event) -> str:
             return f"{event.status}: " + ", ".join(f"{key} {value}" for key, value in event.summary.items())
 
 
-def _numbers(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+def numbers_text(metrics: Mapping[str, float]) -> str:
+    """Return measured values as people read them: words, units, and as many digits as mean something."""
+    return ", ".join(_number_text(key, value) for key, value in metrics.items())
+
+
+def _number_text(key: str, value: float) -> str:
+    if key in _SHOWN:
+        name, form = _SHOWN[key]
+        return f"{name} {form.format(value)}"
+    kind, _, name = key.rpartition("/")
+    return f"{name.replace('_', ' ')}{f' {kind}' if kind else ''} {value:.3g}"
 
 
 def _finite(value: object) -> object:

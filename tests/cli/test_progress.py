@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,16 @@ def test_a_pipe_gets_plain_lines_and_not_one_a_step(terminal):
     assert "a [/note]" in lines
     assert lines[-1] == "faces: 50 of 50"
     assert not any("checkpoints" in line for line in lines)
+
+
+def test_lines_of_a_log_say_how_far_it_is_and_how_long_it_takes(terminal, monkeypatch):
+    now = iter(range(0, 100_000, 3))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    lines = _play(terminal(is_terminal=False))[1].splitlines()
+    step = next(line for line in lines if line.startswith("train-dsr  "))
+    assert re.search(r"\d+/100  120 images/s  .* left  25% data wait  loss 0.5, lr 0.001", step)
+    assert any(re.fullmatch(r"faces: \d+ of 50  .* left", line) for line in lines)
+    assert "step 100: validation PSNR 25.00 dB (best)" in lines
 
 
 def test_verbose_shows_checkpoints(terminal):
