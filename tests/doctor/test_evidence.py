@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -20,7 +18,6 @@ from dsrface.doctor.proof.owners import owner_of_descriptor
 from dsrface.doctor.proof.variables import difference, module_variables, settings
 from dsrface.doctor.survey.code_facts import read_by_items
 from dsrface.doctor.trace.kinds import fault_kind, handle_kind
-from dsrface.doctor.trace.pickling import trace
 
 
 def test_a_position_that_moved_before_an_item_raised_is_known(tmp_path):
@@ -116,17 +113,3 @@ def test_a_setting_that_a_worker_lacks_is_named_without_a_secret(monkeypatch):
 
 def test_a_generator_made_in_a_function_is_advised_on_as_a_generator():
     assert fault_kind((n for n in range(3)), "TypeError: cannot pickle 'generator' object") == "generator"
-
-
-class Executor:
-    def __init__(self):
-        self.pool = ThreadPoolExecutor(1)
-
-
-def test_what_a_library_keeps_inside_its_object_is_placed_where_the_user_keeps_that():
-    unpicklable = trace({"dataset": Executor()}).unpicklable
-    line = inspect.getsourcelines(Executor)[1] + 2
-    assert unpicklable
-    for member in unpicklable:
-        assert member.path.startswith("dataset.pool._")
-        assert member.source.endswith(f"test_evidence.py:{line}")

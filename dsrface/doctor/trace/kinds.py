@@ -41,7 +41,7 @@ _FAULTS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("sqlite3",), "sqlite"),
     (("_thread", "_queue", "Condition", "ContextVar"), "lock"),
     (("_io.", "mmap"), "file"),
-    (("generator", "coroutine", "iterator", "cannot be pickled"), "generator"),
+    (("generator", "coroutine", "iterator", "DataLoaderIter"), "generator"),
     (("module",), "module-object"),
     (("weakref", "weakproxy", "ReferenceType"), "weakref"),
     (("CUDA", "cuda"), "cuda"),
@@ -77,7 +77,7 @@ ADVICE: Mapping[str, str] = {
     "generator": "Keep what makes the generator, and make it in __iter__ or at first use in the worker.",
     "module-object": "Import the module at the top of the file instead of keeping it as a member.",
     "weakref": "Keep a plain reference, or drop it in __getstate__.",
-    "mp-lock": "Make it from the same context as the workers: multiprocessing.get_context(METHOD).Lock().",
+    "mp-lock": "Make it from the context of the workers, e.g. multiprocessing.get_context(METHOD).Queue().",
     "parametrized": "Take the network out of the data set, or use parametrize.remove_parametrizations on it.",
     "scripted": "Keep the path and torch.jit.load it at first use in the worker, or leave it out.",
     "cuda": "Keep tensors on the CPU; move batches in the training loop.",
@@ -137,10 +137,20 @@ def fault_kind(obj: Any, error: str) -> str:
     is_local = is_definition and "<locals>" in obj.__qualname__
     if is_local or "local object" in error or "Can't get local" in error:
         return "local"
+    return _handle_advice(obj) or next(
+        (kind for needles, kind in _FAULTS if any(needle in error for needle in needles)), "other"
+    )
+
+
+def held_kind(held: Any, error: str) -> str:
+    """Return the word that selects the advice for a library's object that holds what cannot be pickled."""
+    kind = fault_kind(held, error)
+    return "other" if kind in ("local", "weakref") else kind  # those are the library's own affair
+
+
+def _handle_advice(obj: Any) -> str:
     kind = handle_kind(obj)
-    if kind:
-        return kind if kind in ADVICE else "other"
-    return next((kind for needles, kind in _FAULTS if any(needle in error for needle in needles)), "other")
+    return kind if kind in ADVICE or not kind else "other"
 
 
 def _is_pipe(handle: io.IOBase) -> bool:

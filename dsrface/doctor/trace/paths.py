@@ -7,12 +7,16 @@ import functools
 import inspect
 import linecache
 import re
+import string
+import types
 from typing import Any
 
 from dsrface.runtime.user_code import is_users_definition, short_path
 
 _HIDDEN = re.compile(r"\._(?:modules|parameters|buffers)\[(?:'([^']*)'|(\d+))\]")
 _lines: dict[tuple[Any, str | None], str] = {}
+_PUBLIC = tuple(f".{letter}" for letter in string.ascii_letters)
+_TRANSPARENT = ("builtins", "collections", "functools", "types")  # a user fills these, attribute by attribute
 _FUNCTION_PARTS = ("func", "args", "keywords", "default_factory", "__func__", "__self__", "__wrapped__")
 
 
@@ -47,6 +51,37 @@ def render(root: str, stack: list[Any]) -> tuple[str, Any, str]:
             holder, name = owner, step[1:]
         owner, via = obj, None
     return _HIDDEN.sub(lambda match: f".{match.group(1) or match.group(2)}", path), holder, name
+
+
+def down_to_held(stack: list[Any]) -> list[Any]:
+    """Return the stack down to the object that the user's own code holds and can replace.
+
+    Whoever keeps a thread pool can drop the pool, not the seven locks inside it. What a library's object was
+    given in a public list, e.g. a transform of a Compose, is the user's again.
+    """
+    last = stack[-1]
+    if len(stack) < 2 or (_is_definition(last) and is_users_definition(last)):
+        return stack
+    first = max((i for i, obj in enumerate(stack) if is_users_definition(type(obj))), default=0) + 1
+    held, given = 0, False
+    for index in range(first, len(stack)):
+        obj = stack[index]
+        if isinstance(obj, (list, tuple)) and held:
+            given = given or (step_to(stack[held], obj) or "._").startswith(_PUBLIC)
+        elif not (_is_definition(obj) or type(obj).__module__ in _TRANSPARENT):
+            if held and not given and not _is_child(stack[held], obj):
+                break
+            held, given = index, False
+    return stack[: held + 1] if held else stack
+
+
+def _is_definition(obj: Any) -> bool:
+    return isinstance(obj, (type, types.FunctionType, types.MethodType))
+
+
+def _is_child(owner: Any, obj: Any) -> bool:
+    """Return whether a network holds another one."""
+    return any(value is obj for value in getattr(owner, "_modules", {}).values())
 
 
 def locate(owner: Any, name: str, obj: Any) -> str:

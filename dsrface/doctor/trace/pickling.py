@@ -26,8 +26,8 @@ from typing import Any
 import torch
 import torch.multiprocessing
 
-from dsrface.doctor.trace.kinds import handle_kind, repeats_in_workers
-from dsrface.doctor.trace.paths import locate, render
+from dsrface.doctor.trace.kinds import fault_kind, handle_kind, held_kind, repeats_in_workers
+from dsrface.doctor.trace.paths import down_to_held, locate, render
 
 _BIG_CONTAINER = 10_000
 _HEAD, _RANDOM = 200, 300
@@ -287,10 +287,14 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
     def _note_fault(self, obj: Any, error: BaseException) -> None:
         if self._is_known(obj, "fault"):
             return
-        from dsrface.doctor.trace.kinds import fault_kind
-
         text = f"{type(error).__name__}: {error}"
-        self.result.unpicklable.append(self._member(obj, kind=fault_kind(obj, text), error=text))
+        stack = down_to_held(self._stack)
+        kind = fault_kind(obj, text) if stack[-1] is obj else held_kind(stack[-1], text)
+        path, owner, name = render(self._root, stack)
+        if any(path == member.path for member in self.result.unpicklable):
+            return
+        source = locate(owner, name, stack[-1])
+        self.result.unpicklable.append(Member(path, _type_name(stack[-1]), source, text, kind))
 
     def _note_hidden(self, path: str, owner: Any) -> None:
         """Note what the owner's __getstate__ keeps from the pickler; a forked worker inherits it."""
