@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dsrface.doctor.report import NEED_ATTENTION, Finding, Report
 from dsrface.doctor.report.groups import GROUPS, grouped, headline
 from dsrface.doctor.sizing.account import parts_line, what_if_line
-from dsrface.runtime.text import printable, without_addresses
+from dsrface.runtime.text import figure_text, printable, without_addresses
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,12 +109,15 @@ class Page:
             self.text(confidence, indent=indent)
         if recommended["measurements"]:
             seen = ", ".join(
-                f"{window['num_workers']}: {window['items_per_s_median']:.0f} (+-{100 * window['mad']:.0f} %)"
+                f"{window['num_workers']}: {figure_text(window['items_per_s_median'])} "
+                f"(+-{100 * window['mad']:.0f} %)"
                 for window in recommended["measurements"]
             )
             self.text(f"items/s by workers, measured: {seen}", indent=indent)
         elif recommended["num_workers"]:
-            seen = ", ".join(f"{number}: {rate:.0f}" for number, rate in recommended["table"].items())
+            seen = ", ".join(
+                f"{number}: {figure_text(rate)}" for number, rate in recommended["table"].items()
+            )
             self.text(f"keeps a device busy up to items/s, by workers: {seen}", indent=indent)
         if recommended["num_workers"] or verbose:  # else speed is not the question
             if parts := parts_line(recommended):

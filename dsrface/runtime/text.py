@@ -22,6 +22,13 @@ def count_text(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def figure_text(value: float) -> str:
+    """Return a number with two figures or more, and no exponent: 0.033, 3.0, 4120."""
+    if not 0 < abs(value) < 10:
+        return f"{value:.0f}"
+    return f"{value:.{1 - math.floor(math.log10(abs(value)))}f}"
+
+
 def size_text(num_bytes: float) -> str:
     """Return a number of bytes with the binary unit that docker, cgroups, `du -h` and nvidia-smi use."""
     size, unit = num_bytes, "B"

@@ -161,7 +161,8 @@ def _from_death(text: str, num_workers: int, dataset: str) -> WorkerError:
             "A worker crashed (segmentation fault) in native code.",
             id="worker-crashed",
             where=dataset,
-            hint="Open files, HDF5 and LMDB handles inside the worker, not before the fork; or --workers 0.",
+            hint="Open files, HDF5 and LMDB handles, and start native threads (OpenCV, BLAS), inside the "
+            "worker; or use --workers 0.",
             check="ds.open_handles",
         )
     if name:
@@ -182,7 +183,7 @@ def _from_death(text: str, num_workers: int, dataset: str) -> WorkerError:
     detail = f" with exit code {code.group(1)}" if code else ""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "no message")
     return _error(
-        f"A worker ended unexpectedly{detail}: {first}",
+        f"A worker ended unexpectedly{detail}" + ("." if "exited unexpectedly" in first else f": {first}"),
         id="worker-died",
         where=dataset,
         hint=_PLAIN_RUN,

@@ -10,12 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from dsrface.doctor.examination.endings import proof_failed
+from dsrface.doctor.examination.endings import proof_failed, with_last_words
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof import evidence
 from dsrface.doctor.proof.handles import HandleWatch, can_watch
 from dsrface.doctor.proof.owners import owner_of_descriptor
+from dsrface.doctor.proof.start import Start
 from dsrface.doctor.proof.variables import difference, module_variables, settings
+from dsrface.doctor.report import Finding
 from dsrface.doctor.survey.code_facts import read_by_items
 from dsrface.doctor.trace.kinds import fault_kind, handle_kind
 
@@ -113,3 +115,26 @@ def test_a_setting_that_a_worker_lacks_is_named_without_a_secret(monkeypatch):
 
 def test_a_generator_made_in_a_function_is_advised_on_as_a_generator():
     assert fault_kind((n for n in range(3)), "TypeError: cannot pickle 'generator' object") == "generator"
+
+
+def test_the_item_at_which_a_worker_died_is_known(tmp_path):
+    for worker, items in ((0, 1), (1, 2)):
+        record = evidence.Recorder(str(tmp_path), f"start0-{worker}")
+        record("batch", number=worker, natural=False)
+        for _ in range(items):
+            record("item", digest="", s=0.1, at=1.0)
+    start = Start(0, [[10, 11, 12], [20, 21, 22]], 0, evidence=evidence.read(str(tmp_path), 0))
+    assert not start.last_key()  # the loader ended, no worker did
+    start.exit_codes = {1: -11}
+    assert start.last_key() == "22"
+
+
+def test_the_line_of_a_crash_is_taken_from_the_log_of_a_worker():
+    check = Finding("worker.fork", "fail", "A worker crashed", data={"explained_as": "worker-crashed"})
+    log = (
+        "Fatal Python error: Segmentation fault\n\nCurrent thread 0x1 (most recent call first):\n"
+        '  File "/usr/lib/python3.11/ctypes/__init__.py", line 519 in string_at\n'
+        '  File "/home/me/train.py", line 8 in __getitem__\n'
+    )
+    assert with_last_words(check, log).where == "/home/me/train.py:8 in __getitem__"
+    assert not with_last_words(check, "").where

@@ -121,6 +121,6 @@ def test_the_line_names_large_parts_and_sums_up_small_ones():
     assert list(made["item_parts_ms"]) == ["decode", "Resize", "other", UNEXPLAINED]
     assert sum(made["item_parts_ms"].values()) == pytest.approx(10.03)
     assert parts_line(made) == (
-        "an item's 10 ms: decode 60%, Resize 30%, unexplained 10%; in its batch: collate 0.1 ms"
+        "an item's 10 ms: decode 60%, Resize 30%, unexplained 10%; in its batch: collate 0.10 ms"
     )
     assert parts_line(account(ItemCost(0.01, 0, 0, 1.0, 9), {}, {})) == ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrface.runtime.text import count_text, csv_text, json_text, printable, size_text
+from dsrface.runtime.text import count_text, csv_text, figure_text, json_text, printable, size_text
 
 
 def test_counts():
@@ -31,6 +31,23 @@ def test_counts():
 )
 def test_sizes(num_bytes, text):
     assert size_text(num_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.0331, "0.033"),
+        (0.1, "0.10"),
+        (3, "3.0"),
+        (9.99, "10.0"),
+        (117.4, "117"),
+        (4120.6, "4121"),
+    ],
+)
+def test_a_measured_number_shows_two_figures_and_no_exponent(value, text):
+    assert figure_text(value) == text
+    assert figure_text(-value).removeprefix("-") == text
 
 
 def test_control_characters_are_shown_and_not_sent():

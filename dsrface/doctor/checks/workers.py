@@ -68,20 +68,20 @@ def _raised(check: Check, start: Start, proof: Proof) -> Finding:
 def _ended(check: Check, start: Start, proof: Proof) -> Finding:
     """The loader raised without a word from a worker: it could not start, or died."""
     assert start.error is not None
-    explained = explain(start.error, num_workers=proof.num_workers)
+    explained = explain(start.error, num_workers=proof.num_workers, exit_codes=[*start.exit_codes.values()])
     data = {
         "error": f"{type(start.error).__name__}: {start.error}"[:4000],
         "explained_as": explained.id,
         "blocks": [proof.method],
     }
-    fix = explained.hint.partition(" `dsrface doctor`")[0]
+    fix = explained.hint.partition(" `dsrface doctor`")[0].replace("--workers ", "num_workers=")
     if explained.id == "worker-unpicklable":
         fix = "See ds.unpicklable, ds.non_leaf and mp.main_guard, which name the members."
     elif "above" in fix:
         fix = "A static finding of this report may explain it; the worker's last lines are in --json."
-    return check.finding(
-        "fail", explained.message, where=explained.where, fix=fix, data=data, duration_s=start.duration_s
-    )
+    key = start.last_key()
+    matters = f"It was loading dataset[{key}]." if key else ""
+    return check.finding("fail", explained.message, explained.where, matters, fix, data, start.duration_s)
 
 
 def _ended_early(check: Check, start: Start, proof: Proof) -> Finding:

@@ -14,7 +14,7 @@ from dsrface.doctor.proof.evidence import StartEvidence, read
 from dsrface.doctor.report import Finding
 from dsrface.runtime.user_code import innermost_in
 
-UNSAID = "worker-died"  # explains a worker that ended without a word
+UNSAID = ("worker-died", "worker-crashed")  # explain workers that ended without a word
 
 # Step of the survey -> the check it belongs to, what it was about, what to do.
 _STEPS = {
@@ -132,9 +132,14 @@ def broken(id: str, crash: Mapping[str, Any]) -> Finding:
 
 
 def with_last_words(check: Finding, log: str) -> Finding:
-    """Give a check on a worker that ended without a word the exception that stands in the log."""
-    if check.status != "fail" or check.data.get("explained_as") != UNSAID:
+    """Give a check on a worker that ended without a word what stands in the log: the line of the crash, or
+    the exception.
+    """
+    if check.status != "fail" or check.data.get("explained_as") not in UNSAID:
         return check
+    crash = log.rfind(_CRASH)
+    if crash >= 0:
+        return replace(check, where=innermost_in(log[crash:]) or check.where)
     said = _EXCEPTION.findall(log)
     if not said:
         return check
@@ -149,6 +154,7 @@ def with_last_words(check: Finding, log: str) -> Finding:
     )
 
 
+_CRASH = "Fatal Python error"  # faulthandler's first words
 _EXCEPTION = re.compile(
     r"^((?:[A-Za-z_][\w.]*)(?:Error|Exception|Interrupt|Exit|Warning)\b.*)$", re.MULTILINE
 )
@@ -173,7 +179,7 @@ _START_FIXES = {
 def place(outcome: Outcome) -> str:
     """Return the user's innermost line where processes stood or died, or the last line they wrote."""
     stacks = outcome.stacks
-    if not stacks and (at := outcome.log.rfind("Fatal Python error")) >= 0:
+    if not stacks and (at := outcome.log.rfind(_CRASH)) >= 0:
         stacks = outcome.log[at:]
     return innermost_in(stacks) or _last_line(outcome.log)
 

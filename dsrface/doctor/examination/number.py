@@ -56,7 +56,9 @@ class Number:
             windows = timing.time(settings, facts, found.build_s)
             recommendation = recommend(facts, windows)
             if not windows:
-                reason = f"{recommendation.reason}; not timed within --budget {self.config.budget_s:g}"
+                why = recommendation.reason
+                not_timed = "" if why.endswith("not timed") else "; not timed"
+                reason = f"{why}{not_timed} within --budget {self.config.budget_s:g}"
                 recommendation = replace(recommendation, reason=reason)
         recommendation = self._obeying(recommendation, must_be_zero=bool(facts.must_be_zero))
         summary = (

@@ -211,6 +211,8 @@ def _run(start: Start, target: Target, request: Mapping[str, Any], report: Repor
             start.is_whole = True
     except Exception as error:  # noqa: BLE001 - whatever the loader raises is the finding
         start.error = error
+        workers = enumerate(getattr(iterator, "_workers", ()))
+        start.exit_codes = {number: worker.exitcode for number, worker in workers if worker.exitcode}
     finally:  # the traceback of an error keeps the iterator, and its workers would read on
         if hasattr(iterator, "_shutdown_workers"):
             iterator._shutdown_workers()  # noqa: SLF001

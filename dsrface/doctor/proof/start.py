@@ -20,6 +20,7 @@ class Start:
         received: Fingerprint of each batch as it arrived.
         kept: The batches themselves, as far as memory allows.
         error: What the loader raised.
+        exit_codes: Of the workers that were gone by then, by their number; torch knows only its children's.
         is_whole: A stream ended by itself.
     """
 
@@ -33,9 +34,19 @@ class Start:
     received: list[str] = field(default_factory=list)
     kept: dict[int, Any] = field(default_factory=dict)
     error: BaseException | None = None
+    exit_codes: dict[int, int] = field(default_factory=dict)
     is_whole: bool = False
 
     @property
     def num_expected(self) -> int:
         """Batches that the loader should have delivered; 0 for a stream."""
         return len(self.batches)
+
+    def last_key(self) -> str:
+        """Return the key of the item at which a worker ended without a word; "" where none had begun."""
+        for batch in self.evidence.batches.values():
+            keys = self.batches[batch.number] if batch.number < len(self.batches) else None
+            if batch.worker in self.exit_codes and not batch.digest and keys is not None:
+                is_list = isinstance(keys, (list, tuple)) and len(batch.items) < len(keys)
+                return repr(keys[len(batch.items)] if is_list else keys)[:60]
+        return ""

@@ -8,6 +8,7 @@ Source: torch.utils.data._utils.worker._worker_loop makes its fetcher after work
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import os
 import pickle
@@ -78,6 +79,9 @@ class Watcher:
             else None
         )
         before = generator_states()
+        if faulthandler.is_enabled():
+            faulthandler.disable()  # torch has just replaced its handlers
+            faulthandler.enable()
         if self.inner is not None:
             self.inner(worker_id)
         variables = {} if self.plan.is_forked else process_state()

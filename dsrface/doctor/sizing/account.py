@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dsrface.doctor.sizing.measure import ItemCost
+from dsrface.runtime.text import figure_text
 
 WITH_WORKERS = "num_workers="  # how a prediction of another number of workers starts
 
@@ -48,8 +49,8 @@ def parts_line(recommended: Mapping[str, Any]) -> str:
     if not total:
         return ""
     shares = ", ".join(f"{name} {share:.0%}" for name, ms in parts.items() if (share := ms / total) >= 0.005)
-    with_batch = ", ".join(f"{name} {ms:.2g} ms" for name, ms in batch.items())
-    return f"an item's {total:.3g} ms: {shares}" + (f"; in its batch: {with_batch}" if batch else "")
+    with_batch = ", ".join(f"{name} {figure_text(ms)} ms" for name, ms in batch.items())
+    return f"an item's {figure_text(total)} ms: {shares}" + (f"; in its batch: {with_batch}" if batch else "")
 
 
 def _largest(parts: Mapping[str, float]) -> dict[str, float]:
@@ -68,7 +69,8 @@ def _milliseconds(seconds: Mapping[str, float]) -> dict[str, float]:
 def what_if_line(predictions: Sequence[Mapping[str, Any]]) -> str:
     """Return the predictions of a report in one line; those of other numbers of workers are left out."""
     shown = [
-        f"{each['change']} {each['items_per_s']:.0f} ({each['interval'][0]:.0f} to {each['interval'][1]:.0f})"
+        f"{each['change']} {figure_text(each['items_per_s'])} "
+        f"({' to '.join(figure_text(bound) for bound in each['interval'])})"
         for each in predictions
         if not each["change"].startswith(WITH_WORKERS)
     ]

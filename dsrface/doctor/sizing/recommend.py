@@ -25,6 +25,7 @@ from dsrface.doctor.sizing.measure import ItemCost, at_least, measure_items, spr
 from dsrface.doctor.sizing.memory import tensor_sizes
 from dsrface.runtime.resources import effective_cores, memory_limit, shm_free_bytes
 from dsrface.runtime.start_methods import effective_start_method
+from dsrface.runtime.text import figure_text
 
 _TOLERANCE = 0.05
 _NO_WORKERS_MARGIN = 1.25  # 0 workers must be this much faster when it is unknown what consumes the batches
@@ -102,7 +103,7 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
             > _BEYOND_NOISE * max((rate for workers, rate in medians.items() if workers), default=best)
         ):
             number, confidence = 0, "medium"
-            reason = f"measured, far beyond the noise of a busy machine: {best:.0f} items/s"
+            reason = f"measured, far beyond the noise of a busy machine: {figure_text(best)} items/s"
         elif is_noisy:
             confidence = "low"
             reason = (
@@ -113,7 +114,7 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
             is_known = not facts.cost.is_wait_estimated
             is_quiet = is_known and noise < 0.05 and facts.cost.wait_fraction < 0.1
             confidence = "high" if is_quiet and model in close else "medium"
-            reason = f"measured: {medians[number]:.0f} items/s"
+            reason = f"measured: {figure_text(medians[number])} items/s"
     elif facts.must_be_zero:
         confidence = "high"
     elif number > facts.cores.effective:
@@ -286,7 +287,8 @@ def _why(facts: LoaderFacts, number: int) -> str:
     if facts.must_be_zero:
         return facts.must_be_zero
     item = (
-        f"an item takes {cost.processor_s * 1e3:.2g} ms of processor and waits {cost.blocked_s * 1e3:.2g} ms"
+        f"an item takes {figure_text(cost.processor_s * 1e3)} ms of processor "
+        f"and waits {figure_text(cost.blocked_s * 1e3)} ms"
     )
     if number == 0:
         return f"{item}: handing it over from another process costs more than loading it"
