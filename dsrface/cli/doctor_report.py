@@ -105,7 +105,8 @@ class Page:
         confidence = f"confidence {recommended['confidence']}"
         if low != high:
             confidence += f": {low} to {high} workers are equal within noise"
-        if recommended["measurements"] or recommended["num_workers"]:  # else nothing was weighed
+        is_forced = recommended["confidence"] == "high" and not recommended["measurements"]
+        if recommended["num_workers"] or not is_forced:  # where no workers are possible nothing was weighed
             self.text(confidence, indent=indent)
         if recommended["measurements"]:
             seen = ", ".join(

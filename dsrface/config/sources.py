@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 
 from dsrface.config.keys import tables_of
 from dsrface.config.problems import did_you_mean, explain, shorten
+from dsrface.config.toml_lines import key_lines
 from dsrface.errors import UsageError
 from dsrface.runtime.files import read_bounded
 from dsrface.runtime.nesting import flatten
@@ -126,7 +127,8 @@ def resolve(
     try:
         return Resolved(schema.model_validate(values), origins)
     except ValidationError as error:
-        raise UsageError(explain(error.errors(include_url=False), schema, origins), id="bad-config") from None
+        said = explain(error.errors(include_url=False), schema, _with_lines(origins, config_file))
+        raise UsageError(said, id="bad-config") from None
 
 
 def merge(
@@ -150,7 +152,8 @@ def merge(
             item for item in error.errors(include_url=False) if item["loc"] and item["type"] != "missing"
         ]
         if problems:
-            raise UsageError(explain(problems, schema, origins), id="bad-config") from None
+            said = explain(problems, schema, _with_lines(origins, config_file))
+            raise UsageError(said, id="bad-config") from None
     return flatten(values), origins
 
 
@@ -309,6 +312,18 @@ def _read_toml(path: Path) -> dict[str, Any]:
             "The configuration file is nested too deeply.", id="bad-config", where=path
         ) from None
     return values
+
+
+def _with_lines(origins: Mapping[str, str], path: Path | None) -> dict[str, str]:
+    """Return the origins of keys with their line in the configuration file."""
+    if path is None:
+        return dict(origins)
+    lines = key_lines(path.read_text(encoding="utf-8-sig"))
+    is_here = f"config {path}"
+    return {
+        key: f"{origin}:{lines[key]}" if origin == is_here and key in lines else origin
+        for key, origin in origins.items()
+    }
 
 
 def _check_depth(values: Mapping[str, Any]) -> None:

@@ -54,6 +54,13 @@ def test_what_the_configuration_refuses_is_said_in_plain_words(call, line, expec
     assert "nput should" not in done.err
 
 
+def test_mistakes_in_a_file_are_named_with_their_lines(call, tmp_path):
+    (tmp_path / "c.toml").write_text('epocks = 5\n\n[optim]\nlr = "fast"\n', encoding="utf-8")
+    shown = call("config", "validate", "train-dsr", "c.toml").err
+    assert "Unknown key 'epocks' (from config c.toml:1). Did you mean 'epochs'?" in shown
+    assert "optim.lr = 'fast' (from config c.toml:4): must be a number." in shown
+
+
 def test_the_hint_of_a_wrong_value_does_not_speak_of_the_vlr_size(call, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "dataset.json").write_text('{"sizes": {"vlr_px": [16]}}', encoding="utf-8")
