@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from dsrface.config.catalogue import TIMM
-from dsrface.errors import MachineError, UsageError, WeightsError
+from dsrface.errors import DsrfaceError, MachineError, UsageError, WeightsError
 from dsrface.models.checkpoints import Layout, find_network
 from dsrface.models.judge import load_judge
 from dsrface.models.loaded import LoadedModel
@@ -36,6 +36,7 @@ from dsrface.models.strict import shapes_of
 from dsrface.models.weight_files import read_tensors
 from dsrface.runtime.files import sha256_file
 from dsrface.runtime.user_callable import named_object
+from dsrface.runtime.user_code import place_of
 from dsrface.runtime.versions import require
 from dsrface.types import EMBEDDING_DIM, HIGH_SIZE_PX, Preprocess
 
@@ -89,6 +90,7 @@ def _onnx(path: Path, kind: str) -> LoadedModel:
         config = {"arch": path.name, "vlr_size": size_px}
     else:
         default = Preprocess(size_px or HIGH_SIZE_PX, RECOGNISER_INPUT.mean, RECOGNISER_INPUT.std)
+        default = Preprocess(default.size_px) if network.takes_bytes else default
         config = {"variant": path.name}
     if "preprocess" in network.metadata:
         default = Preprocess.from_json(network.metadata["preprocess"])
@@ -123,8 +125,15 @@ def _torchscript(path: Path, kind: str) -> LoadedModel:
 
 
 def _called(spec: str, kind: str) -> LoadedModel:
-    make, file = named_object(spec, flag="the network as", wanted="a network")
-    value = make if isinstance(make, nn.Module) else make()
+    try:
+        make, file = named_object(spec, flag="the network as", wanted="a network")
+        value = make if isinstance(make, nn.Module) else make()
+    except DsrfaceError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{spec} stopped with {type(error).__name__}: {error}", id="bad-target", where=place_of(error)
+        ) from error
     note: dict[str, Any] = {}
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], dict):
         value, note = value
@@ -151,16 +160,16 @@ class FunctionNetwork(nn.Module):
     """A function on batches as a module.
 
     Args:
-        function: Takes and returns tensors.
+        function: Takes tensors; what it returns becomes one.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
         super().__init__()
         self._function = function
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return what the function makes of a batch."""
-        return self._function(image)
+        """Return what the function makes of a batch, as a tensor where the batch is."""
+        return torch.as_tensor(self._function(image), device=image.device)
 
 
 def _timm(spec: str) -> LoadedModel:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from dsrface.errors import MachineError, WeightsError
 from dsrface.runtime.versions import how_to_install
 
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
 class OnnxNetwork(nn.Module):
-    """One image input, its first output; images may be NCHW or NHWC, the batch fixed or free.
+    """One image input, its largest output; images may be NCHW or NHWC, floats or bytes, the batch fixed or not.
 
     Args:
         source: The .onnx file, or its bytes.
@@ -57,11 +57,13 @@ class OnnxNetwork(nn.Module):
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in _TYPES:
             shown = ", ".join(f"{item.name} {item.shape} {item.type}" for item in inputs)
             raise WeightsError(
-                f"The graph takes {shown}; wanted is one batch of images, as floats.",
+                f"The graph takes {shown}; wanted is one batch of images, as floats or bytes.",
                 id="network-interface",
                 where=where,
+                hint="Wrap it in Python, and name it nets.py:callable.",
             )
         self._name, self._type = inputs[0].name, _TYPES[inputs[0].type]
+        self.takes_bytes = self._type is np.uint8
         shape = inputs[0].shape
         self._is_channels_last = shape[3] == 3 and shape[1] != 3
         self._batch = shape[0] if isinstance(shape[0], int) else None
@@ -70,13 +72,20 @@ class OnnxNetwork(nn.Module):
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b ..."]:
-        """Return the graph's first output for each image, float32, where the images were."""
+        """Return the graph's output for each image, float32, where the images were.
+
+        A graph of bytes takes Image01 here, and normalises inside.
+        """
         array = image.detach().float().cpu().numpy()
+        if self.takes_bytes:
+            array = np.rint(array * 255).clip(0, 255)
         if self._is_channels_last:
             array = array.transpose(0, 2, 3, 1)
         step = self._batch or len(array)
         parts = [self._run(array[start : start + step], step) for start in range(0, len(array), step)]
         found = torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(image.device)
+        if found.ndim == 4 and found.shape[2:] == (1, 1):
+            return found.flatten(1)
         is_image = found.ndim == 4 and self._is_channels_last
         return found.permute(0, 3, 1, 2) if is_image else found
 
@@ -84,5 +93,7 @@ class OnnxNetwork(nn.Module):
         missing = step - len(part)  # a fixed batch is filled up with copies of its last image
         filled = np.concatenate([part, *[part[-1:]] * missing]) if missing else part
         feed = np.ascontiguousarray(filled, self._type)
-        output: np.ndarray = self._session.run(None, {self._name: feed})[0]
+        outputs: list[np.ndarray] = self._session.run(None, {self._name: feed})
+        # Some give a quality or a norm as well as the embedding or the image.
+        output = max(outputs, key=lambda found: found.size)
         return output[: len(part)]

@@ -78,6 +78,7 @@ def load_spandrel(path: Path, high_size: int) -> LoadedModel:
             "No super-resolution network has these tensors: neither dsrface nor spandrel knows them.",
             id="weights-mismatch",
             where=path,
+            hint="A network of another kind goes as an ONNX file, torchscript:FILE, or nets.py:callable.",
         )
     if not isinstance(found, spandrel.ImageModelDescriptor) or found.input_channels != 3:
         raise WeightsError(

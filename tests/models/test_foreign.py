@@ -53,6 +53,12 @@ def breaks():
 def image():
     return lambda x: x
 
+def stops():
+    raise OSError("no weights here")
+
+def arrays():
+    return lambda x: x.mean(dim=(2, 3)).numpy()
+
 def double():
     return nn.Upsample(scale_factor=2)
 """
@@ -107,6 +113,7 @@ def test_callable__may_say_how_it_wants_its_images(nets):
 def test_callable__may_give_a_function(nets):
     found = embed(load_recogniser(Path(f"{nets}:function")), faces())
     assert found.shape == (3, 3)
+    assert torch.is_tensor(embed(load_recogniser(Path(f"{nets}:arrays")), faces()))
 
 
 @pytest.mark.parametrize(
@@ -115,6 +122,7 @@ def test_callable__may_give_a_function(nets):
         ("misspelt", "bad-target", "unknown key 'color'"),
         ("number", "bad-target", "which is no network"),
         ("nothing", "bad-target", "has no 'nothing'"),
+        ("stops", "bad-target", "stopped with OSError: no weights here"),
         ("breaks", "network-interface", "only greyscale"),
         ("image", "network-interface", "not two rows"),
     ],
@@ -185,6 +193,28 @@ def test_onnx__note_and_a_batch_that_is_fixed(tmp_path):
     with torch.no_grad():
         wanted = network(images.flip(1))
     torch.testing.assert_close(embed(loaded, images), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_onnx__of_bytes_with_a_norm_before_the_embedding(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kind = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("Cast", ["faces"], ["floats"], to=kind.FLOAT),
+        helper.make_node("GlobalMaxPool", ["floats"], ["most"]),
+        helper.make_node("Flatten", ["most"], ["norm"]),
+        helper.make_node("Flatten", ["floats"], ["embedding"]),
+    ]
+    given = helper.make_tensor_value_info("faces", kind.UINT8, ["b", 8, 8, 3])
+    made = [helper.make_tensor_value_info(name, kind.FLOAT, ["b", None]) for name in ("norm", "embedding")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [given], made), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "bytes.onnx")
+    images = (faces(3, 8) * 255).round() / 255
+    found = embed(load_recogniser(tmp_path / "bytes.onnx"), images)
+    torch.testing.assert_close(found, (images * 255).permute(0, 2, 3, 1).flatten(1))
 
 
 def test_onnx__has_no_gradient_to_train_with(onnx_file):
