@@ -16,7 +16,7 @@ _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(ui
 
 
 class OnnxNetwork(nn.Module):
-    """One image input, its largest output; images may be NCHW or NHWC, floats or bytes, the batch fixed or not.
+    """One image input, its largest output; images may be NCHW or NHWC, floats or bytes.
 
     Args:
         source: The .onnx file, or its bytes.

@@ -517,6 +517,14 @@ def network():
 """
 
 
+def test_a_data_set_for_tests_alone_is_evaluated_next(root: Path) -> None:
+    for split in ("train", "val"):
+        shutil.rmtree(root / "data" / split)
+    (root / "data" / "dataset.json").write_text('{"schema_version": 1}')
+    result = run(config_of(root))
+    assert result.next_command.startswith(f"dsrface evaluate {root / 'data'} --vlr-size 16 --dsr")
+
+
 def test_network_of_others__takes_the_size_that_is_asked_for(root: Path) -> None:
     (root / "nearest_nets.py").write_text(NEAREST)
     weights = Path(f"{root / 'nearest_nets.py'}:network")

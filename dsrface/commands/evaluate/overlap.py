@@ -51,7 +51,8 @@ def unrecorded(overlaps: Sequence[Overlap]) -> list[str]:
     unknown = [item.network for item in overlaps if not item.is_recorded]
     if not unknown:
         return []
-    what = f"What {' and '.join(unknown)} was trained on is not recorded"
+    verb = "was" if len(unknown) == 1 else "were"
+    what = f"What {' and '.join(unknown)} {verb} trained on is not recorded"
     return [f"{what}: overlap with these people cannot be ruled out."]
 
 

@@ -77,7 +77,8 @@ def run(config: PrecomputeConfig, *, emit: Emit) -> PrecomputeResult:
         )
         stores = [store for job in jobs for store in stores_of(job, context)]
         folders = [run_folder(store, context) for store in stores]
-    return _result(config, context, folders)
+    has_train = any(name == "train" for job in jobs for name, _ in job.parts)
+    return _result(config, context, folders, has_train=has_train)
 
 
 def _vlr_size(config: PrecomputeConfig, loaded: LoadedModel) -> int:
@@ -119,7 +120,7 @@ def _verify_progress(folder: Path, emit: Emit) -> Callable[[int, int], None]:
 
 
 def _result(
-    config: PrecomputeConfig, context: PrecomputeContext, folders: list[FolderResult]
+    config: PrecomputeConfig, context: PrecomputeContext, folders: list[FolderResult], *, has_train: bool
 ) -> PrecomputeResult:
     made = [folder for folder in folders if folder.num_images]
     if not made:
@@ -134,9 +135,11 @@ def _result(
     if config.data is None:
         following = f"ls {shlex.quote(location)}"
     else:
+        data = f"{shlex.quote(str(config.data))} --vlr-size {context.vlr_size}"
         following = (
-            f"dsrface finetune {shlex.quote(str(config.data))} --vlr-size {context.vlr_size} "
-            f"--dsr-outputs {shlex.quote(location)}"
+            f"dsrface finetune {data} --dsr-outputs {shlex.quote(location)}"
+            if has_train
+            else f"dsrface evaluate {data} --dsr {shlex.quote(str(config.weights))}"
         )
     return PrecomputeResult(summary, location, following, tuple(folders))
 

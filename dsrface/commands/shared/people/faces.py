@@ -34,12 +34,14 @@ class Face:
         given: uint8 [S, S, 3], aligned, at the size that the network takes.
         native_px: Side of the face in the photo.
         num_faces: Faces that the detector found; 1 without one.
+        is_assumed: A photo that was taken for an aligned face though it has not the size of one.
     """
 
     name: str
     given: ImageU8
     native_px: float
     num_faces: int = 1
+    is_assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class FaceReader:
                 hint="Install the extra `detect`, or crop the faces to squares.",
             )
         face, native_px = nearest_face(image, points, sizes_taken(self._dsr))
-        return Face(name, face, native_px, num_faces)
+        is_assumed = points is None and width > _LARGEST_CROP_PX and width != HIGH_SIZE_PX
+        return Face(name, face, native_px, num_faces, is_assumed=is_assumed)
 
 
 def sizes_taken(dsr: LoadedModel | None) -> Sequence[int]:
@@ -164,6 +167,16 @@ def read_faces(
         emit(
             Note(
                 f"{len(several)} photos show several faces, {several[0]} first; the largest is taken",
+                is_warning=True,
+            )
+        )
+    assumed = [face.name for face in faces if face.is_assumed]
+    if assumed:
+        emit(
+            Note(
+                f"{len(assumed)} photos are taken for aligned faces as they are, {assumed[0]} first: "
+                "no face was looked for, or none found, and other photos give wrong answers. The extra "
+                "`detect` looks for faces",
                 is_warning=True,
             )
         )
