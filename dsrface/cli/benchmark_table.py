@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from dsrface.cli.evaluate_table import counts_text
+from dsrface.cli.evaluate_table import counts_text, point
 from dsrface.commands.evaluate.result import RAW
 from dsrface.types import HIGH_SIZE_PX
 
@@ -30,7 +30,7 @@ def render_benchmark(result: BenchmarkResult, console: Console) -> None:
     for line in _legend(result):
         console.print(Text(line, style="dim"))
     for line in result.limits:
-        console.print(Text(f"! {line}", style="yellow"))
+        console.print(point("!", line, style="yellow"))
 
 
 def _legend(result: BenchmarkResult) -> list[str]:

@@ -43,9 +43,16 @@ def render_evaluation(result: EvaluateResult, console: Console) -> None:
     if evaluation.matrix:
         console.print(_matrix(evaluation))
     for line in evaluation.details:
-        console.print(Text(f"- {line}"))
+        console.print(point("-", line))
     for line in evaluation.limits:
-        console.print(Text(f"! {line}", style="yellow"))
+        console.print(point("!", line, style="yellow"))
+
+
+def point(sign: str, text: str, *, style: str = "") -> Table:
+    """Return a line of a list, the further lines of which stand below its text."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_row(Text(sign, style=style), Text(text, style=style))
+    return grid
 
 
 def counts_text(

@@ -69,7 +69,7 @@ def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], e
             again = shlex.join(["dsrface", command, str(data), "--vlr-size", str(sizes[0])])
             return f"{data} holds VLR faces of {', '.join(map(str, sizes))} px:\n{again} ..."
     pages = f"dsrface {command} --help; dsrface config show {command} lists every key."
-    is_incomplete = "missing" in error.message
+    is_incomplete = "missing" in error.message or error.message.startswith("Give ")
     return f"For example {example}\n{pages}" if is_incomplete and example else pages
 
 

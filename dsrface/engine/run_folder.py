@@ -143,10 +143,11 @@ def open_run(
             hint="Leave out --resume to start one.",
         )
     if not resume and path.exists() and not _failed_at_once(path) and not _is_skeleton(path):
-        hint = (
-            "Use --resume to carry it on, or another --run." if is_old else "Choose an empty or new folder."
-        )
-        what = "The folder holds a run already" if is_old else "The folder is not empty"
+        command = _read_record(path).get("command") if is_old else None
+        what = f"The folder holds a run of {command} already" if is_old else "The folder is not empty"
+        hint = "Choose an empty or new folder by --run."
+        if command == config.command:
+            hint = "Use --resume to carry it on, or another --run."
         raise RunError(f"{what}; nothing is overwritten.", id="run-exists", where=path, hint=hint)
     with exclusive(path / LOCK_FILE, what="run folder"):
         folder = RunFolder(path, is_old, _read_record(path) if is_old else {})
@@ -255,9 +256,10 @@ def _check_same(folder: RunFolder, config: Config, facts: Mapping[str, object]) 
     before, now = _as_read_now(folder.record.get("config", {}), type(config)), config_values(config)
     if folder.record.get("command") != config.command:
         raise RunError(
-            f"The folder holds a run of {folder.record.get('command')!r}.",
+            f"The folder holds a run of {folder.record.get('command')}, not of {config.command}.",
             id="not-resumable",
             where=folder.path,
+            hint="Use another --run.",
         )
     changed = [
         f"{key}: {before.get(key)!r} -> {now.get(key)!r}"

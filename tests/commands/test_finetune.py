@@ -518,9 +518,10 @@ def test_what_does_not_fit_is_found_before_anything_is_measured(tiny_data, tmp_p
         run_quietly(tiny_data, tmp_path / "a", live=other, workers="auto")
     assert caught.value.id == "wrong-vlr-size"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="images of the train split are missing") as caught:
-        run_quietly(tiny_data, tmp_path / "c", dsr_outputs=tmp_path / "empty", workers="auto")
-    assert caught.value.id == "twin-missing"
+    for folder in (tmp_path / "empty", tiny_data / "train" / "hr_images"):
+        with pytest.raises(UsageError) as caught:
+            run_quietly(tiny_data, tmp_path / "c", dsr_outputs=folder, workers="auto")
+        assert caught.value.id == "not-outputs"
     with pytest.raises(WeightsError):
         run_quietly(
             tiny_data, tmp_path / "b", no_dsr=True, backbone_weights=tmp_path / "no.pt", workers="auto"

@@ -124,6 +124,8 @@ def test_a_run_that_failed_before_its_first_checkpoint_is_replaced(tmp_path):
     with pytest.raises(RunError) as caught, open_run(config(), run=run, resume=False, seed=0):
         pass
     assert caught.value.id == "run-exists"  # this one has ended well
+    assert "a run of " in caught.value.message
+    assert "--resume" in caught.value.hint
 
 
 def test_a_failed_run_with_a_checkpoint_is_kept(tmp_path):
