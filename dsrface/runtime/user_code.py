@@ -55,16 +55,17 @@ def raised_by_us(error: BaseException) -> bool:
 
 
 def is_ordinary(value: object) -> bool:
-    """Return whether an object answers when it is asked for an attribute.
+    """Return whether an object is what it seems to be, and says so when it is asked for an attribute.
 
-    A stand-in for a package that is not installed, as transformers has many, raises at every one.
+    A stand-in for a package that is not installed, as transformers has many, raises at every one; a mock
+    has every one; and a proxy claims to be of another class.
     """
     try:
-        for name in ("__class__", "__dict__", "cache_info"):
+        for name in ("__dict__", "cache_info"):
             getattr(value, name, None)
+        return value.__class__ is type(value) and getattr(value, "_no_such_attribute_", None) is None
     except Exception:  # noqa: BLE001 - a user's class may raise anything
         return False
-    return True
 
 
 def raised_by_users(error: BaseException) -> bool:

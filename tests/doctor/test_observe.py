@@ -7,12 +7,16 @@ import queue
 import sys
 import threading
 import types
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+import torch
 
+from dsrface.doctor.proof.seeding import reachable
 from dsrface.doctor.survey import observe
 from dsrface.doctor.survey.observe import WrittenFiles, changed_contents, changed_scalars, read_state
+from dsrface.doctor.trace.pickling import trace
 
 
 class Rows:
@@ -74,3 +78,40 @@ def test_one_audit_hook_serves_all_examinations_of_a_process(monkeypatch):
         with WrittenFiles().listen():
             pass
     assert hooks == [WrittenFiles.hear]
+
+
+class Claims:
+    """A proxy that claims to be a list."""
+
+    @property
+    def __class__(self):
+        return list
+
+
+class HasAll:
+    """A mock: it has every attribute, and they cannot be compared."""
+
+    def __getattr__(self, name):
+        return HasAll()
+
+    def __call__(self):
+        return self
+
+
+class Refuses(dict):
+    def items(self):
+        raise RuntimeError("not now")
+
+
+@pytest.mark.parametrize(
+    "make", [Claims, HasAll, Refuses, MagicMock, lambda: torch.nn.LazyLinear(3), lambda: float("nan")]
+)
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_odd_members_change_nothing_and_break_nothing(make):
+    roots = {"dataset": {"member": make(), "others": [make()]}}
+    before, after = observe.read_state(roots), observe.read_state(roots)
+    assert not observe.changed_scalars(before, after)
+    assert not observe.changed_contents(before, after)
+    assert not observe.growing(before, after)
+    assert trace(roots).num_objects  # whether it can be pickled or not
+    assert list(reachable(roots.values()))

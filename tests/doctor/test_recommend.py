@@ -67,6 +67,8 @@ def test_a_slow_consumer_needs_fewer_workers_but_not_none():
 
 def test_a_known_consumer_that_waits_for_nothing_takes_none():
     assert analytic(facts(cost=cost(0.001), consumer_rate=10.0, batch_bytes=1000)) == 0
+    reason = recommend(facts(cost=cost(0.001), consumer_rate=10.0, batch_bytes=1000)).reason
+    assert "workers would gain 0.0%" in reason
 
 
 @pytest.mark.parametrize(

@@ -38,12 +38,20 @@ def _children(pid: int) -> list[int]:
     return found
 
 
+def tensor_bytes(tensor: Any) -> int:
+    """Return the bytes of a tensor's data; 0 for a parameter of a lazy module, which has no shape yet."""
+    try:
+        return int(tensor.numel() * tensor.element_size())
+    except ValueError:
+        return 0
+
+
 def tensor_sizes(value: Any, depth: int = 0) -> tuple[int, int]:
     """Return the bytes and the number of the tensors and arrays in an item or a batch."""
     if depth > _DEEPEST or issubclass(type(value), type):  # objects may refer to one another in a circle
         return 0, 0
     if hasattr(value, "element_size"):
-        return int(value.numel() * value.element_size()), 1
+        return tensor_bytes(value), 1
     if hasattr(value, "nbytes"):
         return int(value.nbytes), 1
     parts: Sequence[Any] = ()

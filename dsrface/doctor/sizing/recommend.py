@@ -88,6 +88,7 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
     model = analytic(facts)
     number, confidence, reason = model, "medium", ""
     close = [model]
+    waited = f"items waited {facts.cost.wait_fraction:.0%} of their time for a core"
     if windows:
         noise = statistics.median(window.spread for window in windows)
         medians = {window.num_workers: window.median for window in windows}
@@ -106,9 +107,8 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
             reason = f"measured, far beyond the noise of a busy machine: {figure_text(best)} items/s"
         elif is_noisy:
             confidence = "low"
-            reason = (
-                f"the machine is busy (spread {noise:.0%}), so this is the model's value; run again when idle"
-            )
+            sign = f"rates spread by {noise:.0%}" if noise > 0.2 else waited
+            reason = f"the machine is busy ({sign}), so this is the model's value; run again when idle"
         else:
             number = measured
             is_known = not facts.cost.is_wait_estimated
@@ -122,7 +122,7 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
         reason = "more workers than cores, and not timed"
     elif facts.cost.wait_fraction > 0.3:
         confidence = "low"
-        reason = f"the machine is busy: items waited {facts.cost.wait_fraction:.0%} of their time for a core"
+        reason = f"the machine is busy: {waited}"
     close.append(number)
     why = _why(facts, number)
     limits = caps(facts)
@@ -290,6 +290,9 @@ def _why(facts: LoaderFacts, number: int) -> str:
         f"an item takes {figure_text(cost.processor_s * 1e3)} ms of processor "
         f"and waits {figure_text(cost.blocked_s * 1e3)} ms"
     )
+    if number == 0 and facts.consumer_rate and facts.step_s(1) < facts.step_s(0):
+        gain = facts.step_s(0) / facts.step_s(1) - 1
+        return f"{item}: with such a training step workers would gain {gain:.1%}"
     if number == 0:
         return f"{item}: handing it over from another process costs more than loading it"
     limits = caps(facts)

@@ -167,7 +167,9 @@ def read_state(roots: Mapping[str, Any]) -> Reading:
 def changed_scalars(before: Reading, after: Reading) -> list[str]:
     """Return the paths of numbers and texts that are others now."""
     return [
-        path for path, value in after.values.items() if path in before.values and before.values[path] != value
+        path
+        for path, value in after.values.items()
+        if path in before.values and before.values[path] is not value and before.values[path] != value
     ]
 
 
@@ -336,7 +338,7 @@ def _is_synchronising(value: Any) -> bool:
 def _entries(owner: Any) -> Iterator[tuple[str, Place, Any]]:
     if isinstance(owner, dict):
         if len(owner) <= _FEW:
-            for key, value in list(owner.items()):
+            for key, value in list(dict.items(owner)):  # a class of its own may have another
                 yield f"[{key!r}]", Place(owner, key), value
     elif isinstance(owner, (list, tuple)):
         numbers = range(len(owner)) if len(owner) <= _FEW else spread_indices(len(owner), _SAMPLED)

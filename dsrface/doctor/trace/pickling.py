@@ -26,6 +26,7 @@ from typing import Any
 import torch
 import torch.multiprocessing
 
+from dsrface.doctor.sizing.memory import tensor_bytes
 from dsrface.doctor.trace.kinds import fault_kind, handle_kind, held_kind, repeats_in_workers
 from dsrface.doctor.trace.paths import down_to_held, locate, render
 
@@ -257,7 +258,7 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
     def _note_tensor(self, tensor: torch.Tensor) -> None:
         if id(tensor) in self._seen and self._seen[id(tensor)]() is tensor:
             return
-        num_bytes = tensor.numel() * tensor.element_size()
+        num_bytes = tensor_bytes(tensor)
         member = self._member(tensor, bytes=num_bytes, device=self._device_of(tensor))
         reference = weakref.ref(tensor)
         self._seen[id(tensor)] = reference
@@ -278,7 +279,7 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
             return
         tensors = [*module.parameters(), *module.buffers()]
         devices = sorted({self._device_of(tensor) for tensor in tensors})
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        size = sum(map(tensor_bytes, tensors))
         if tensors:
             self.result.modules.append(
                 self._member(module, kind="module", bytes=size, device=", ".join(devices))
@@ -316,7 +317,7 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
         value = getattr(owner, name)
         member = Member(path, _type_name(value), locate(owner, name, value), is_hidden=True)
         member.device = ", ".join(sorted({self._device_of(tensor) for tensor in tensors}))
-        member.bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        member.bytes = sum(map(tensor_bytes, tensors))
         if isinstance(value, torch.nn.Module) and tensors:
             member.kind = "module"
             self.result.modules.append(member)
