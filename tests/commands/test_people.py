@@ -217,7 +217,7 @@ def test_photos__that_cannot_be_used_are_listed(root, weights, gallery, tmp_path
     notes: list[str] = []
     config = IdentifyConfig(photos=photos, gallery=gallery, device="cpu")
     identify.run(config, emit=lambda event: notes.append(getattr(event, "message", "")))
-    assert any("1 photos are taken for aligned faces as they are, square.png first" in note for note in notes)
+    assert any("1 photo taken for aligned faces as they are, square.png first" in note for note in notes)
     with pytest.raises(DataError):
         run_identify(photos, gallery, on_bad_image="fail")
     with pytest.raises(DataError) as caught:

@@ -1,7 +1,7 @@
 """Lists of verification pairs, in the forms that people have them.
 
-LFW's `pairs.txt` with its first line of counts or without; `path path label` with the label 0 or 1, separated
-by blanks, tabs, commas or semicolons, with a line of headings or without.
+LFW's `pairs.txt` with its first line of counts or without; `path path label` with the label 0 or 1, which may
+be first, separated by blanks, tabs, commas or semicolons, with a line of headings or without.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def read_pair_list(path: Path) -> PairList:
         return _lfw(lines, path)
     if _lfw_keys(first) is not None:
         return _lfw_without_counts(lines, path)
-    has_headings = len(first) == 3 and first[2].lower() not in _ANSWERS
+    lines = [(number, _label_last(fields)) for number, fields in lines]
+    has_headings = len(first) == 3 and lines[0][1][2].lower() not in _ANSWERS
     if len(first) == 3 and len(lines) > has_headings:
         return _by_path(lines[1:] if has_headings else lines, path)
     raise DataError(
@@ -99,6 +100,12 @@ def _fields(line: str) -> list[str]:
         if separator in line:
             return [part.strip() for part in line.split(separator)]
     return line.split()
+
+
+def _label_last(fields: list[str]) -> list[str]:
+    """Return the fields of a line with the label at its end; some lists have it first."""
+    is_first = len(fields) == 3 and fields[0].lower() in _ANSWERS and fields[2].lower() not in _ANSWERS
+    return [*fields[1:], fields[0]] if is_first else fields
 
 
 def _lfw(lines: _Lines, path: Path) -> PairList:

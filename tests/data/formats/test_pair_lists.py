@@ -38,10 +38,12 @@ def test_lfw_with_and_without_its_first_line(
 @pytest.mark.parametrize("separator", ["\t", " ", ",", ";"])
 @pytest.mark.parametrize("head", [["file1", "file2", "label"], None])
 @pytest.mark.parametrize("answers", [("1", "0"), ("1", "-1"), ("True", "False")])
+@pytest.mark.parametrize("is_first", [False, True])
 def test_paths_and_a_label(
-    tmp_path: Path, separator: str, head: list[str] | None, answers: tuple[str, str]
+    tmp_path: Path, separator: str, head: list[str] | None, answers: tuple[str, str], is_first: bool
 ) -> None:
     rows = [["a/1.jpg", "a/2.jpg", answers[0]], ["a/1.jpg", "b/1.jpg", answers[1]]]
+    rows = [[row[2], *row[:2]] for row in rows] if is_first else rows
     (tmp_path / "pairs.csv").write_text(
         "\n".join(separator.join(row) for row in [*([head] if head else []), *rows])
     )

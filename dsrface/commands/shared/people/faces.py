@@ -19,6 +19,7 @@ from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Note, Progress
 from dsrface.models.loaded import LoadedModel
 from dsrface.runtime.devices import Device
+from dsrface.runtime.text import count_text
 from dsrface.types import ANY_SIZES_PX, HIGH_SIZE_PX, to_device
 
 _LARGEST_CROP_PX = 64  # an image that small is a face that somebody has cut out, square or not
@@ -166,7 +167,8 @@ def read_faces(
     if several:
         emit(
             Note(
-                f"{len(several)} photos show several faces, {several[0]} first; the largest is taken",
+                f"several faces in {count_text(len(several), 'photo')}, {several[0]} first; the largest is "
+                "taken",
                 is_warning=True,
             )
         )
@@ -174,9 +176,9 @@ def read_faces(
     if assumed:
         emit(
             Note(
-                f"{len(assumed)} photos are taken for aligned faces as they are, {assumed[0]} first: "
-                "no face was looked for, or none found, and other photos give wrong answers. The extra "
-                "`detect` looks for faces",
+                f"{count_text(len(assumed), 'photo')} taken for aligned faces as they are, {assumed[0]} "
+                "first: no face was looked for, or none found, and other photos give wrong answers. The "
+                "extra `detect` looks for faces",
                 is_warning=True,
             )
         )
