@@ -80,6 +80,8 @@ def test_a_suspicion_that_no_worker_could_confirm_in_time_is_no_warning(suspicio
     found = report.check(suspicion.id)
     assert found.status == "info"
     assert "not proved within --budget" in found.summary
+    assert report.verdict == "pass"
+    assert report.advice() == "clean but for worker.fork: give a longer --budget"
     assert report.recommendation["num_workers"] == 0
 
 

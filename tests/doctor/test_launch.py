@@ -135,6 +135,21 @@ if __name__ == "__main__":
     assert [loader["batch_size"] for loader in result["loaders"]] == [40, 16]
 
 
+def test_a_loader_that_one_batch_is_taken_from_is_examined_in_the_end(script, launch):
+    command = script(
+        SQUARES
+        + """
+if __name__ == "__main__":
+    x = next(iter(DataLoader(Squares(), 16)))
+"""
+    )
+    code, result, _ = launch(command, *LOOKING)
+    assert code == 0
+    (loader,) = result["loaders"]
+    assert loader["batch_size"] == 16
+    assert "is not known" in loader["gain"]
+
+
 def test_finally_and_atexit_of_the_script_run(script, launch, tmp_path):
     command = script(
         SQUARES

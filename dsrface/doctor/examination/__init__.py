@@ -27,7 +27,7 @@ from dsrface.doctor.examination.steps import Steps
 from dsrface.doctor.examination.timing import Launching, Timing
 from dsrface.doctor.process import probe
 from dsrface.doctor.process.probe import Outcome
-from dsrface.doctor.report import Finding, Report, in_order
+from dsrface.doctor.report import OUT_OF_BUDGET, Finding, Report, in_order
 from dsrface.doctor.report.lessons import lesson
 from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.doctor.sizing.recommend import overlap_cap
@@ -252,9 +252,9 @@ class _Examination:
     def _skipped(self) -> None:
         """Name the checks that were asked for and not made."""
         made = {check.id for check in self.findings}
-        reason = "no data set given" if self.target is None else "not reached"
+        reason, data = "no data set given" if self.target is None else "not reached", {}
         if self.target is not None and self.stages.is_out_of_time:
-            reason = f"left out: --budget {self.config.budget_s:g} was spent"
+            reason, data = f"left out: --budget {self.config.budget_s:g} was spent", OUT_OF_BUDGET
         proofs = {"worker.fork", "worker.spawn", "worker.forkserver"}
         for id in all_checks():
             if id in made or (id in proofs and id.partition(".")[2] not in self.methods):
@@ -264,7 +264,7 @@ class _Examination:
             if self.target is None and id.startswith(("ds.", "worker.", "perf.", "mp.")):
                 continue
             why = "--no-probe" if not self.config.probe and id.startswith(("worker.", "perf.")) else reason
-            self.findings.add(Finding(id, "skip", why))
+            self.findings.add(Finding(id, "skip", why, data=data))
 
     def _lesson(self, facts: SurveyFacts | None) -> tuple[str, ...]:
         if facts is not None and (network := facts.network) is not None:

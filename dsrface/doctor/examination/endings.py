@@ -11,7 +11,7 @@ from dsrface.doctor.checks.check import REPORT_IT
 from dsrface.doctor.checks.handles import shared
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof.evidence import StartEvidence, read
-from dsrface.doctor.report import Finding
+from dsrface.doctor.report import OUT_OF_BUDGET, Finding
 from dsrface.runtime.user_code import innermost_in
 
 UNSAID = ("worker-died", "worker-crashed")  # explain workers that ended without a word
@@ -68,7 +68,7 @@ def proof_failed(outcome: Outcome, method: str, num_workers: int, folder: str) -
     """
     id = f"worker.{method}"
     if outcome.ending == "no time":
-        return [Finding(id, "skip", "left out: --budget was spent")]
+        return [Finding(id, "skip", "left out: --budget was spent", data=OUT_OF_BUDGET)]
     crash = outcome.last("crash")
     if crash is not None and crash.get("ours", True):
         return [broken(id, crash)]
@@ -76,7 +76,7 @@ def proof_failed(outcome: Outcome, method: str, num_workers: int, folder: str) -
     if outcome.ending == "timeout" and not outcome.is_silent:
         loaded = sum(start.num_items for start in starts)
         text = f"not proved within --budget: {num_workers} {method} workers were busy after {loaded} items"
-        return [Finding(id, "skip", text, data={"items": loaded, "ending": outcome.ending})]
+        return [Finding(id, "skip", text, data={"items": loaded, **OUT_OF_BUDGET})]
     error = next((start.error for start in starts if start.error is not None), None)
     if outcome.ending == "timeout" and error is not None and not error["travels"]:
         return [_waits_for_an_exception(error, method, outcome)]

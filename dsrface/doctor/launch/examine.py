@@ -105,7 +105,7 @@ def _examine(
         changes["batch_size"] = facts["batch_size"]
     if config.start_method == "auto" and facts["start_method"] != default_start_method():
         changes["start_method"] = facts["start_method"]
-    if config.step_ms is None and config.consumer_rate is None:
+    if config.step_ms is None and config.consumer_rate is None and facts["steps"]["num_steps"]:
         changes["step_ms"] = max(1e-3, 1e3 * facts["steps"]["step_s"])
     if config.world_size is None:
         changes["world_size"] = facts["world_size"]

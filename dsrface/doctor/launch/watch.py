@@ -197,8 +197,6 @@ class Watched:
             if watch.is_due(self._times, self._started):
                 is_watched = False
                 watch.examine(self._loader, self._times)
-            elif self._times.num_steps == 1:
-                watch.see(self._loader, self._times)
         watch.busy.add(id(self._loader))
         try:
             batch = self._times.wait(self._inner.__next__)
@@ -210,6 +208,8 @@ class Watched:
             watch.busy.discard(id(self._loader))
         watch.take(batch)
         self._times.handed()
+        if is_watched and not self._times.num_steps:
+            watch.see(self._loader, self._times)
         return batch
 
 

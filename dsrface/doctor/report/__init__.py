@@ -12,6 +12,7 @@ from dsrface.runtime.text import count_text, without_addresses
 SCHEMA_VERSION = 1
 STATUSES = ("pass", "info", "warn", "fail", "skip", "error")
 NEED_ATTENTION = ("fail", "error", "warn")
+OUT_OF_BUDGET = {"out_of_budget": True}  # data of a check that there was no time for
 # A warning of one of these, or one that speaks against workers, means that workers can deliver wrong items.
 _ABOUT_ITEMS = {
     "ds.items",
@@ -137,7 +138,12 @@ class Report:
     def advice(self) -> str:
         """Return what to do, in a few words; wrong items are never called fit to run."""
         if self.verdict == "pass":
-            return "ready"
+            left_out = [
+                check.id
+                for check in self.checks
+                if check.id.startswith("worker.") and OUT_OF_BUDGET.items() <= check.data.items()
+            ]
+            return f"clean but for {left_out[0]}: give a longer --budget" if left_out else "ready"
         if self.verdict == "fail":
             return "do not launch like this"
         warnings = [check for check in self.checks if check.status in ("warn", "error")]
