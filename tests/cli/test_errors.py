@@ -261,7 +261,7 @@ SLEEPER = (
     "    def run(config, *, emit):\n"
     "        print('ready', flush=True); time.sleep(60)\n"
     "execute.import_command = lambda name: Module\n"
-    "main(['export', 'x'])\n"
+    "main(['demo'])\n"
 )
 
 

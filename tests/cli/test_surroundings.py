@@ -25,7 +25,7 @@ WRITES = {
     "enrol": ("enrol", "in", "--out", "{}.npz"),
     "identify": ("identify", "in", "--gallery", "g.npz", "--sheet", "{}"),
     "verify": ("verify", "a", "b", "--sheet", "{}"),
-    "export": ("export", "run", "--out", "{}"),
+    "export": ("export", "run", "--out", "{}.safetensors"),
     "demo": ("demo", "--out", "{}"),
     "doctor": ("doctor", "--dataset", "a:b", "--html", "{}"),
     "bench": ("bench", "loader", "--folder", "{}"),
