@@ -77,7 +77,7 @@ def split_spec(spec: str, *, flag: str, wanted: str) -> tuple[str, str]:
     if defined := _definitions(file):
         offered = [f"{flag} {file}:{each}".strip() for each in defined[:_MOST_OFFERED]]
         hint = "\n".join([f"{file} defines these:", *offered])
-    elif attribute in _definitions(Path(*module.split(".")).with_suffix(".py")):
+    elif module.strip(".") and attribute in _definitions(Path(*module.split(".")).with_suffix(".py")):
         hint = f"Did you mean {flag} {module}:{attribute}?"
     raise UsageError(f"{spec!r} does not name {wanted}.", id="bad-target", hint=hint)
 

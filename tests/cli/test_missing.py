@@ -167,6 +167,8 @@ def test_paths_and_runs_of_the_wrong_kind_are_met_with_the_right_ones(
     [
         ("doctor data60", "dsrface doctor data60 --for finetune"),
         ("doctor train.py:make", "dsrface doctor --dataset train.py:make"),
+        ("doctor --dataset data60", "Write --dataset package.module:callable"),
+        ("doctor --dataset ../x", "Write --dataset package.module:callable"),
         ("doctor --dataset train", "--dataset train.py:make"),
         ("doctor --dataset train.make", "Did you mean --dataset train:make?"),
         ("doctor --scan notes.txt", "Give .py files"),
