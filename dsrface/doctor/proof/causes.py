@@ -59,6 +59,14 @@ def cause_of_exception(error: Mapping[str, Any], method: str, *, num_moved: int)
             "See ds.open_handles, which names the file. Open it at first use in __getitem__, keyed by "
             "os.getpid().",
         )
+    if "requires grad" in text or "requires_grad" in text:
+        return Cause(
+            "gradient",
+            "",
+            "A worker collates into shared memory and sends tensors to another process: neither can carry a "
+            "gradient.",
+            "See ds.output. Call the network under torch.no_grad(), or .detach() what you return.",
+        )
     if method == "fork" and any(
         word in text.lower() for word in ("fork-safe", "fork safe", "after fork", "forked")
     ):
