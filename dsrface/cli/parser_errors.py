@@ -55,7 +55,7 @@ def _instead_of(flag: str, command: Any, arguments: list[str]) -> str:
     if command is not None and command.name == "doctor" and "--" not in arguments:
         words = arguments[arguments.index("doctor") + 1 :]
         if words and not words[0].startswith("-"):
-            return f"A launch stands after --: {shlex.join(['dsrface', 'doctor', '--', *words])}"
+            return f"The command to launch comes after --: {shlex.join(['dsrface', 'doctor', '--', *words])}"
     flags = [name for option in getattr(command, "params", ()) for name in option.opts]
     near = difflib.get_close_matches(flag, flags, n=1, cutoff=_ALIKE)
     near = near or [name for name in flags if flag.startswith("--") and name.endswith(flag[1:])]

@@ -57,8 +57,8 @@ class PrepareConfig(Config):
     )
     high_size: HighSize = Field(
         HIGH_SIZE_PX,
-        description="Side of the HR faces, in pixels: 112 for recognisers; 128 for published tables of "
-        "super-resolution, which train-dsr and evaluate take.",
+        description="Side of the HR faces, in pixels: 112 for recognisers; 128, as published tables of "
+        "super-resolution have it, for train-dsr and evaluate alone.",
     )
     split: tuple[float, float, float] = Field(
         (0.8, 0.1, 0.1), description="Shares of persons in train, val and test, each in [0, 1]."

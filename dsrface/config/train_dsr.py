@@ -52,7 +52,7 @@ class DsrEvalConfig(Config):
 
 
 class TrainDsrConfig(TrainingConfig):
-    """Train a super-resolution network from VLR to 112x112."""
+    """Train a super-resolution network from VLR to HR faces."""
 
     command: ClassVar[str] = "train-dsr"
     networks: ClassVar[Mapping[str, str]] = {"identity_weights": "recogniser"}
@@ -64,7 +64,8 @@ class TrainDsrConfig(TrainingConfig):
     preset: str = Field("small", description="Preset that the other values started from.")
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] = Field(
         "auto",
-        description="Epochs: passes over the training images; auto: those of 6,000 steps, but 60 to 200.",
+        description="Epochs: passes over the training images; auto: as many as make 6,000 steps, at least 60 "
+        "and at most 200.",
     )
     batch_size: int = Field(
         16, ge=1, le=1_048_576, description="Images per optimiser step, over all ranks together."

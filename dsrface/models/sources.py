@@ -78,13 +78,13 @@ def wrong_kind(found: str, wanted: str, path: Path, *, run: Path | None = None) 
         path: The weight file.
         run: The run folder that was named, when it was one; runs next to it are looked through.
     """
-    beside = [] if run is None else [item for item in _runs_in(run.parent) if _kind_of_run(item) == wanted]
+    others = [] if run is None else [item for item in _runs_in(run.parent) if _kind_of_run(item) == wanted]
     trains = next(command for command, kind in _TRAINED_BY.items() if kind == wanted)
     return WeightsError(
         f"This is a {_KIND_WORDS.get(found, found)}, where a {_KIND_WORDS[wanted]} is wanted.",
         id="weights-wrong-kind",
         where=path,
-        hint=_did_you_mean(beside) or f"`dsrface {trains}` makes one.",
+        hint=_did_you_mean(others) or f"`dsrface {trains}` makes one.",
     )
 
 

@@ -72,7 +72,7 @@ def load_spandrel(path: Path, high_size: int) -> LoadedModel:
             f"Checkpoints of other projects need the extra spandrel: {how_to_install('spandrel')}",
         ) from None
     tensors, _ = read_tensors(path)
-    found: Any = _told_by(tensors, spandrel.ModelLoader())
+    found: Any = _recognised(tensors, spandrel.ModelLoader())
     if found is None:
         raise WeightsError(
             "No super-resolution network has these tensors: neither dsrface nor spandrel knows them.",
@@ -95,7 +95,7 @@ def load_spandrel(path: Path, high_size: int) -> LoadedModel:
     return LoadedModel(model, "dsr", config, Preprocess(high_size), sha256_file(path), path, {})
 
 
-def _told_by(tensors: Mapping[str, Tensor], loader: Any) -> Any:
+def _recognised(tensors: Mapping[str, Tensor], loader: Any) -> Any:
     """Return what spandrel makes of tensors, as they are or below a wrapper's prefix; None when nothing."""
     import spandrel
 
@@ -105,7 +105,7 @@ def _told_by(tensors: Mapping[str, Tensor], loader: Any) -> Any:
         below = {
             name.removeprefix(wrapper): item for name, item in tensors.items() if name.startswith(wrapper)
         }
-        if below and (found := _told_by(below, loader)) is not None:
+        if below and (found := _recognised(below, loader)) is not None:
             return found
     return None
 

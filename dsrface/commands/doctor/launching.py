@@ -149,7 +149,7 @@ def _program_hint(program: str) -> str:
         return f"dsrface doctor --dataset {shlex.quote(program)}"
     near = difflib.get_close_matches(program, _PROGRAMS, n=1)
     meant = f"Did you mean {near[0]}? " if near else ""
-    return f"{meant}After -- stands the command as you launch it: dsrface doctor -- python train.py ..."
+    return f"{meant}After -- comes the command as you launch it: dsrface doctor -- python train.py ..."
 
 
 def _write_patch(launch: LaunchReport, file: Path | None) -> str:

@@ -126,7 +126,7 @@ def _fields(line: str, separator: str) -> list[str]:
 
 
 def _column(name: str) -> str:
-    """Return our name of a column that is called in another usual way, such as `image_id` or `lefteye_x`."""
+    """Return the name in `LANDMARK_COLUMNS` of a column such as `lefteye_x`; `file` of one such as `path`."""
     plain = re.sub("[^a-z]", "", name.lower())
     if plain in LANDMARK_COLUMNS:
         return plain

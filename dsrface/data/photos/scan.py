@@ -14,7 +14,7 @@ from dsrface.data.decode import IMAGE_SUFFIXES, unread_images, walk_images
 from dsrface.data.folders import is_data_folder
 from dsrface.data.formats.lists import majority_splits
 from dsrface.data.formats.recordio import RECORD_SUFFIX, RecordFile, person_name
-from dsrface.data.photos.lists_beside import options_from_lists
+from dsrface.data.photos.found_lists import options_from_lists
 from dsrface.data.photos.persons import (
     Attribution,
     PersonRule,

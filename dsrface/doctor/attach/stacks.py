@@ -107,5 +107,5 @@ def read_stack(pid: int) -> Stack | None:
 
 
 def _py_spy() -> str | None:
-    beside = Path(sys.executable).with_name("py-spy")
-    return str(beside) if beside.is_file() else shutil.which("py-spy")
+    sibling = Path(sys.executable).with_name("py-spy")
+    return str(sibling) if sibling.is_file() else shutil.which("py-spy")

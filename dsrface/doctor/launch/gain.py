@@ -11,7 +11,7 @@ def gain_line(loader: LoaderReport) -> str:
     With workers, loading and training overlap: a step takes the longer of the two. Without, their sum.
     """
     if not loader.facts["steps"]["num_steps"]:
-        return "one batch was taken from it, so what a step takes is not known"
+        return "one batch was taken from it, so the time of a step is not known"
     now_ms = loader.wait_ms + loader.step_ms
     share = loader.wait_ms / now_ms if now_ms else 0.0
     now = f"a step takes {now_ms:.1f} ms, {share:.0%} of it waiting for its batch"

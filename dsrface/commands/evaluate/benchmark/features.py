@@ -56,7 +56,7 @@ class Embedded:
         features: (Kind of image, recogniser) to float32 [n, d], rows of length 1; zeros where a face has no
             such form (a native face has no HR form, an HR gallery face no low-resolution one).
         bad: Position of each face that could not be used, to the reason; its rows are zeros.
-        native_px: Side that native faces were brought to for the DSR, to how many; 112 px pass it by.
+        native_px: Side that native faces were brought to for the DSR, to how many; at 112 px it is not used.
     """
 
     features: dict[tuple[str, str], NDArray[np.float32]]

@@ -53,7 +53,7 @@ class BenchmarkResult:
         protocol: Name of the benchmark.
         data: Where it is.
         vlr_size: Side that HR faces were reduced to, in pixels; None for native faces.
-        native_px: Side that native faces were brought to for the DSR, to how many; 112 px pass it by.
+        native_px: Side that native faces were brought to for the DSR, to how many; at 112 px it is not used.
         num_faces: Images that were embedded.
         num_persons: Persons that the figures come from; distractors are none of them.
         num_genuine: Pairs of one person; 0 without verification.
