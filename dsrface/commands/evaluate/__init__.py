@@ -25,6 +25,7 @@ from dsrface.commands.evaluate.benchmark import (
 from dsrface.commands.evaluate.faces import hardest_section, strips_section
 from dsrface.commands.evaluate.figures import Scored, compare_cells, identify, image_quality, score_cells
 from dsrface.commands.evaluate.findings import limits, quality_answer, verification_answer
+from dsrface.commands.evaluate.folder import REPORT_FILE, choose_folder, command_that_shows, write_results
 from dsrface.commands.evaluate.hardest import find_hardest
 from dsrface.commands.evaluate.images import Measured, Networks, measure
 from dsrface.commands.evaluate.matrix import measure_matrix
@@ -41,7 +42,6 @@ from dsrface.commands.evaluate.overlap import (
     overlap_limits,
     unrecorded,
 )
-from dsrface.commands.evaluate.report import write_report
 from dsrface.commands.evaluate.result import (
     FROZEN,
     TUNED,
@@ -58,28 +58,19 @@ from dsrface.commands.evaluate.strips import choose_strips, images_of
 from dsrface.commands.evaluate.thresholds import hold_thresholds
 from dsrface.commands.shared.datasets import outputs_of
 from dsrface.config.evaluate import EvaluateConfig
-from dsrface.config.sources import to_toml
 from dsrface.data.benchmarks.benchmark import Benchmark
 from dsrface.data.benchmarks.native import read_native
 from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.pairs import Pairs, all_pairs, generate_pairs
 from dsrface.data.pairs_file import read_pairs
-from dsrface.engine.run_folder import CONFIG_FILE, LOCK_FILE, new_run_path
-from dsrface.errors import DataError, RunError
+from dsrface.errors import DataError
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import draw_persons
 from dsrface.runtime.command_line import command_line
 from dsrface.runtime.devices import Device, choose_device
-from dsrface.runtime.files import TMP_SUFFIX, remove_half_written, write_json, write_text
-from dsrface.runtime.locks import exclusive
 from dsrface.runtime.resources import effective_cores
-from dsrface.runtime.text import csv_text
 from dsrface.types import HIGH_SIZE_PX, HIGH_SIZES_PX, VLR_SIZES_PX
 
-RESULT_FILE = "evaluation.json"
-REPORT_FILE = "report.html"
-IMAGES_FILE = "images.csv"
-_OWN_FILES = (CONFIG_FILE, IMAGES_FILE, RESULT_FILE, REPORT_FILE)
 _WORKERS_FROM_IMAGES = 2000
 
 
@@ -93,7 +84,7 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
     Raises:
         DsrfaceError: whatever cannot be used, by family.
     """
-    out = _out(config)
+    out = choose_folder(config)
     file = validation_file(config)
     if file is not None and file != config.data and config.protocol is None:
         emit(Note(f"{file} holds its own images: they are measured, not those of {config.data}"))
@@ -127,26 +118,12 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
     judged = _judge(config, split, measured, pairs, emit)
     held: tuple[HeldThreshold, ...] = ()
     if judged.scored.cells and pairs is not None:
-        held = hold_thresholds(
-            config,
-            data,
-            split,
-            networks,
-            measured,
-            pairs[0],
-            num_workers=num_workers,
-            device=device,
-            emit=emit,
-        )
+        given = (config, data, split, networks, measured, pairs[0])
+        held = hold_thresholds(*given, num_workers=num_workers, device=device, emit=emit)
     evaluation = _evaluation(config, data, split, networks, judged, held, device)
     evaluation = _with_matrix(evaluation, config, split, device, emit)
     faces = _faces(config, evaluation, split, measured, networks, pairs, device)
-    with exclusive(out / LOCK_FILE, what="evaluation"):
-        remove_half_written(out)
-        write_text(out / CONFIG_FILE, to_toml(config))
-        write_text(out / IMAGES_FILE, _images_csv(split, measured))
-        write_json(out / RESULT_FILE, evaluation.to_dict())
-        write_report(out / REPORT_FILE, evaluation, *faces)
+    write_results(out, config, evaluation, split, measured, *faces)
     following = _next_command(config, evaluation, out)
     return EvaluateResult(evaluation.headline, str(out / REPORT_FILE), following, evaluation)
 
@@ -346,54 +323,16 @@ def is_drawn(info: dict[str, Any]) -> bool:
     return isinstance(source, dict) and source.get("kind") == "drawn"
 
 
-def _images_csv(split: FaceSplit, measured: Measured) -> str:
-    kinds = list(measured.psnr_db)
-    tables = {"psnr_db": measured.psnr_db, "ssim": measured.ssim, "psnr_y_db": measured.psnr_y_db}
-    head = ["image", "person", *(f"{name}_{kind}" for kind in kinds for name in tables)]
-    rows = [
-        [
-            name,
-            split.persons[int(split.labels[number])],
-            *(f"{table[kind][number]:.4f}" for kind in kinds for table in tables.values()),
-        ]
-        for number, name in enumerate(split.names)
-    ]
-    return csv_text([head, *rows])
-
-
 def _num_workers(config: EvaluateConfig, num_images: int) -> int:
     if config.workers != "auto":
         return config.workers
     return 0 if num_images < _WORKERS_FROM_IMAGES else effective_cores().effective
 
 
-def _out(config: EvaluateConfig) -> Path:
-    """Return the folder of the results; results of an earlier evaluation there are replaced, nothing else."""
-    if config.out is None:
-        return new_run_path(config)
-    if (config.out.is_dir() and _is_foreign(config.out)) or (config.out.exists() and not config.out.is_dir()):
-        raise RunError(
-            "The folder for the report is not empty, and no evaluation is in it.",
-            id="folder-not-empty",
-            where=config.out,
-            hint="Choose an empty or new folder.",
-        )
-    return config.out
-
-
-def _is_foreign(out: Path) -> bool:
-    """Return whether a folder holds anything but an evaluation, or the start of one that was cut off."""
-    names = {entry.name for entry in out.iterdir()}
-    if not names or RESULT_FILE in names:
-        return False
-    half_written = {name for name in names if name.startswith(_OWN_FILES) and name.endswith(TMP_SUFFIX)}
-    return LOCK_FILE not in names or not names - half_written <= {LOCK_FILE, f"{LOCK_FILE}.pid", *_OWN_FILES}
-
-
 def _next_command(config: EvaluateConfig, evaluation: Evaluation, out: Path) -> str:
     data = shlex.quote(str(config.data))
     if evaluation.high_size != HIGH_SIZE_PX and config.dsr is not None:
-        return f"python -m json.tool {shlex.quote(str(out / RESULT_FILE))}"
+        return command_that_shows(out)
     if config.vlr_size not in VLR_SIZES_PX:
         return "dsrface prepare PHOTOS DATA --vlr-sizes " + ",".join(map(str, VLR_SIZES_PX))
     if config.dsr is None and config.dsr_outputs is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,34 +79,24 @@ def open_outputs(
         start_method: How those workers start; None leaves it to torch.
         prefetch_factor: Batches that each of them prepares ahead.
         timeout_s: Longest wait for one of their batches; 0 waits for ever.
-        note: Receives one line: which route was taken and why.
+        note: Receives lines: which route was taken and why.
 
     Raises:
         UsageError, DataError: as `check_outputs`.
         RunError: no outputs, unfinished, stale, damaged, or of a newer schema.
     """
-    tell = note or (lambda _: None)
+    say = note or (lambda _: None)
     check_outputs(split, outputs_dir)
     low_dir = split.low_dir(size_px) if size_px in split.low_folders else None
     if is_cache(outputs_dir):
-        high = None if has_twins else outputs_dir
-        reader = PackedReader(
-            split, outputs_dir, sampler=sampler, high=high, device=device, resident=resident
-        )
-        folders = (low_dir, split.high_dir if has_twins else low_dir)
-        for column, folder in zip(reader.columns, folders, strict=True):
+        high, twins_dir = (None, split.high_dir) if has_twins else (outputs_dir, low_dir)
+        cache = PackedReader(split, outputs_dir, sampler=sampler, high=high, device=device, resident=resident)
+        for column, folder in zip(cache.columns, (low_dir, twins_dir), strict=True):
             check_column_fresh(column, split, folder, size_px=size_px)
-        tell(f"cache: {reader.choice.kind} ({reader.choice.reason})")
-        return reader
-    if png_tree.is_tree_here(outputs_dir):
-        _check_tree_fresh(outputs_dir, split, low_dir, size_px=size_px)
-    else:
-        tell(
-            f"{outputs_dir} has no manifest: it is unknown which weights or images its images were made from"
-        )
-    tell(
-        f"PNG files, read by {num_workers} workers; `dsrface precompute --format cache` is many times faster"
-    )
+        say(f"cache: {cache.choice.kind} ({cache.choice.reason})")
+        return cache
+    for line in _tree_notes(outputs_dir, split, low_dir, size_px=size_px, num_workers=num_workers):
+        say(line)
     pairs = PairDataset(split, inputs=outputs_dir) if has_twins else NativeDataset(split, folder=outputs_dir)
     return make_loader(
         pairs,
@@ -116,6 +106,21 @@ def open_outputs(
         pin_memory=device.startswith("cuda"),
         prefetch_factor=prefetch_factor,
         timeout_s=timeout_s,
+    )
+
+
+def _tree_notes(
+    outputs_dir: Path, split: FaceSplit, low_dir: Path | None, *, size_px: int, num_workers: int
+) -> Iterator[str]:
+    """Make sure that a PNG tree is fresh as far as that is known, and yield what to say of it."""
+    if png_tree.is_tree_here(outputs_dir):
+        _check_tree_fresh(outputs_dir, split, low_dir, size_px=size_px)
+    else:
+        yield (
+            f"{outputs_dir} has no manifest: it is unknown which weights or images its images were made from"
+        )
+    yield (
+        f"PNG files, read by {num_workers} workers; `dsrface precompute --format cache` is many times faster"
     )
 
 

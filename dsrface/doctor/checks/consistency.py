@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dsrface.doctor.checks.check import Check
 from dsrface.doctor.report import Finding
 
 if TYPE_CHECKING:
+    from dsrface.doctor.proof.causes import Cause
     from dsrface.doctor.proof.prove import Proof
 
 _SHOWN = 8
@@ -41,18 +43,7 @@ def _consistency(proof: Proof) -> Finding | None:
     moved = any(start.evidence.moved for start in starts)
     wrong = found.wrong or (found.once if moved else [])  # a race differs from one start to the next
     if wrong:
-        cause = cause_of_wrong_items(found, starts, method, moved=moved)
-        shown = ", ".join(f"dataset[{key}]" for key in wrong[:_SHOWN])
-        return CONSISTENCY.finding(
-            "fail",
-            f"{len(wrong)} of {found.compared} items from {method} workers differ from those of "
-            "num_workers=0"
-            f"{': ' + cause.summary if cause.summary else ''}",
-            where=f"{shown}\n{cause.where}".strip(),
-            matters=f"Training would see wrong data, without any error. {cause.matters}",
-            fix=cause.fix,
-            data={**data, "blocks": [method], "cause": cause.name},
-        )
+        return _wrong(wrong, cause_of_wrong_items(found, starts, method, moved=moved), proof, data)
     if found.lost:
         return CONSISTENCY.finding(
             "fail",
@@ -70,12 +61,11 @@ def _consistency(proof: Proof) -> Finding | None:
     if found.varying:
         parts.append(f"{found.varying} vary by themselves")
     if found.once:
-        keys = ", ".join(map(str, found.once[:_SHOWN]))
         return CONSISTENCY.finding(
             "warn",
             f"{len(found.once)} of {found.compared} items differed in one start of workers and not in the "
             "other",
-            where=keys,
+            where=", ".join(map(str, found.once[:_SHOWN])),
             matters="It did not repeat, so it is not called wrong data; a rare race looks like this.",
             fix="Run the doctor again with a larger --budget: more items are compared then.",
             data=data,
@@ -85,6 +75,19 @@ def _consistency(proof: Proof) -> Finding | None:
     if not found.compared:
         return CONSISTENCY.finding("info", "no item could be compared", data=data)
     return CONSISTENCY.finding(status, "; ".join(parts) + (how if found.num_sent else ""), data=data)
+
+
+def _wrong(keys: Sequence[Any], cause: Cause, proof: Proof, data: Mapping[str, Any]) -> Finding:
+    shown = ", ".join(f"dataset[{key}]" for key in keys[:_SHOWN])
+    return CONSISTENCY.finding(
+        "fail",
+        f"{len(keys)} of {data['compared']} items from {proof.method} workers differ from those of "
+        f"num_workers=0{': ' + cause.summary if cause.summary else ''}",
+        where=f"{shown}\n{cause.where}".strip(),
+        matters=f"Training would see wrong data, without any error. {cause.matters}",
+        fix=cause.fix,
+        data={**data, "blocks": [proof.method], "cause": cause.name},
+    )
 
 
 CONSISTENCY = Check(

@@ -83,6 +83,11 @@ def cause_of_exception(error: Mapping[str, Any], method: str, *, num_moved: int)
             "The stream has fewer shards than there are workers.",
             "Use at most as many workers as there are shards, or cut the data into more shards.",
         )
+    return _cause_by_method(method)
+
+
+def _cause_by_method(method: str) -> Cause:
+    """Return why a worker fails whose exception says nothing of the cause."""
     if method != "fork":
         return Cause(
             "state",

@@ -29,6 +29,7 @@ from dsrface.runtime.text import figure_text
 
 _TOLERANCE = 0.05
 _NO_WORKERS_MARGIN = 1.25  # 0 workers must be this much faster when it is unknown what consumes the batches
+_NOISY, _BUSY = 0.2, 0.3  # spread of the rates and share of waiting above which timings mean little
 _BEYOND_NOISE = 2.0  # times as fast: a lead that noise does not explain
 _MOST_WORKERS = 32
 _QUICK_BATCH_S = 1e-3  # a batch that loads faster than this costs more to hand over than to load
@@ -86,44 +87,10 @@ def analytic(facts: LoaderFacts) -> int:
 def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendation:
     """Return the settings for these facts and, when there are any, these probe windows."""
     model = analytic(facts)
-    number, confidence, reason = model, "medium", ""
-    close = [model]
-    waited = f"items waited {facts.cost.wait_fraction:.0%} of their time for a core"
-    if windows:
-        noise = statistics.median(window.spread for window in windows)
-        medians = {window.num_workers: window.median for window in windows}
-        measured = _fewest(medians, facts)
-        best = max(medians.values())
-        slack = max(_TOLERANCE, 2 * noise)
-        close = [workers for workers, rate in medians.items() if rate >= (1 - slack) * best]
-        is_noisy = noise > 0.2 or facts.cost.wait_fraction > 0.3
-        if (
-            is_noisy
-            and measured == 0
-            and best
-            > _BEYOND_NOISE * max((rate for workers, rate in medians.items() if workers), default=best)
-        ):
-            number, confidence = 0, "medium"
-            reason = f"measured, far beyond the noise of a busy machine: {figure_text(best)} items/s"
-        elif is_noisy:
-            confidence = "low"
-            sign = f"rates spread by {noise:.0%}" if noise > 0.2 else waited
-            reason = f"the machine is busy ({sign}), so this is the model's value; run again when idle"
-        else:
-            number = measured
-            is_known = not facts.cost.is_wait_estimated
-            is_quiet = is_known and noise < 0.05 and facts.cost.wait_fraction < 0.1
-            confidence = "high" if is_quiet and model in close else "medium"
-            reason = f"measured: {figure_text(medians[number])} items/s"
-    elif facts.must_be_zero:
-        confidence = "high"
-    elif number > facts.cores.effective:
-        confidence = "low"
-        reason = "more workers than cores, and not timed"
-    elif facts.cost.wait_fraction > 0.3:
-        confidence = "low"
-        reason = f"the machine is busy: {waited}"
-    close.append(number)
+    number, confidence, reason = (
+        _measured(facts, windows, model) if windows else (model, *_trust_in_model(facts, model))
+    )
+    close = [*(_close_to_best(windows) if windows else [model]), number]
     why = _why(facts, number)
     limits = caps(facts)
     most = min(limits.values())
@@ -147,6 +114,51 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
             workers: facts.supply(workers) for workers in sorted({0, 1, 2, 4, 8, number}) if workers <= most
         },
     )
+
+
+def _measured(facts: LoaderFacts, windows: Sequence[Window], model: int) -> tuple[int, str, str]:
+    """Return the number of workers that the windows speak for, the confidence in it and its reason."""
+    noise = _noise(windows)
+    medians = {window.num_workers: window.median for window in windows}
+    number, best = _fewest(medians, facts), max(medians.values())
+    others = max((rate for workers, rate in medians.items() if workers), default=best)
+    if noise > _NOISY or facts.cost.wait_fraction > _BUSY:
+        if number == 0 and best > _BEYOND_NOISE * others:
+            reason = f"measured, far beyond the noise of a busy machine: {figure_text(best)} items/s"
+            return 0, "medium", reason
+        sign = f"rates spread by {noise:.0%}" if noise > _NOISY else _waited(facts)
+        reason = f"the machine is busy ({sign}), so this is the model's value; run again when idle"
+        return model, "low", reason
+    is_known = not facts.cost.is_wait_estimated
+    is_quiet = is_known and noise < 0.05 and facts.cost.wait_fraction < 0.1
+    confidence = "high" if is_quiet and model in _close_to_best(windows) else "medium"
+    return number, confidence, f"measured: {figure_text(medians[number])} items/s"
+
+
+def _trust_in_model(facts: LoaderFacts, number: int) -> tuple[str, str]:
+    """Return the confidence in the model's number where nothing was timed, and the reason; may be empty."""
+    if facts.must_be_zero:
+        return "high", ""
+    if number > facts.cores.effective:
+        return "low", "more workers than cores, and not timed"
+    if facts.cost.wait_fraction > _BUSY:
+        return "low", f"the machine is busy: {_waited(facts)}"
+    return "medium", ""
+
+
+def _close_to_best(windows: Sequence[Window]) -> list[int]:
+    """Return the numbers of workers that are as fast as the best one, within noise."""
+    slack = max(_TOLERANCE, 2 * _noise(windows))
+    best = max(window.median for window in windows)
+    return [window.num_workers for window in windows if window.median >= (1 - slack) * best]
+
+
+def _noise(windows: Sequence[Window]) -> float:
+    return statistics.median(window.spread for window in windows)
+
+
+def _waited(facts: LoaderFacts) -> str:
+    return f"items waited {facts.cost.wait_fraction:.0%} of their time for a core"
 
 
 def overlap_cap(cost: ItemCost, rate: Mapping[str, Any]) -> dict[str, int]:
@@ -261,8 +273,8 @@ def _fewest(rates: Mapping[int, float], facts: LoaderFacts) -> int:
     """Return the fewest workers within 5 % of the best rate.
 
     With an unknown consumer, workers are preferred even at equal speed: they load while the device
-    computes. None
-    are taken where 0 is 1.25 times as fast, or where a whole batch loads in less than a millisecond.
+    computes. None are taken where 0 is 1.25 times as fast, or where a whole batch loads in less than a
+    millisecond.
     """
     with_workers = {number: rate for number, rate in rates.items() if number}
     if facts.consumer_rate is None and with_workers and 0 in rates:

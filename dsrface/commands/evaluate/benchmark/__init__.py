@@ -14,6 +14,7 @@ from dsrface.commands.evaluate.benchmark.result import BenchmarkResult, SearchFi
 from dsrface.commands.evaluate.benchmark.scoring import Judged, judge
 from dsrface.commands.evaluate.benchmark.sheet import write_sheet
 from dsrface.commands.evaluate.findings import NEVER_EVIDENCE, percent, points
+from dsrface.commands.evaluate.folder import RESULT_FILE, command_that_shows
 from dsrface.commands.evaluate.images import Networks
 from dsrface.commands.evaluate.networks import judged_by_teacher
 from dsrface.commands.evaluate.result import RAW, REFERENCES, Cell
@@ -22,6 +23,7 @@ from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import to_toml
 from dsrface.data.benchmarks.benchmark import Benchmark
 from dsrface.data.benchmarks.verifications import read_bin
+from dsrface.engine.run_folder import CONFIG_FILE
 from dsrface.errors import DataError
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import MIN_DRAWS, MIN_PERSONS
@@ -31,7 +33,6 @@ from dsrface.types import HIGH_SIZE_PX
 
 __all__ = ["BenchmarkResult", "read_benchmark", "run_benchmark", "validation_file"]
 
-RESULT_FILE = "evaluation.json"
 SHEET_FILE = "pictures.png"
 BIN_SUFFIX = ".bin"
 _SIZES_LOOKED_AT = 200
@@ -114,7 +115,7 @@ def run_benchmark(
     judged = judge(benchmark, embedded, num_draws=config.bootstrap, seed=config.seed)
     result = _result(config, benchmark, embedded, judged, described, out, device)
     result = replace(result, limits=(*judged_by_teacher(networks), *result.limits))
-    write_text(out / "config.toml", to_toml(config))
+    write_text(out / CONFIG_FILE, to_toml(config))
     write_json(out / RESULT_FILE, result.to_dict())
     write_sheet(out / SHEET_FILE, benchmark, embedded, networks, vlr_size=config.vlr_size, device=device)
     return result
@@ -125,7 +126,7 @@ def _next_command(config: EvaluateConfig, out: Path, *, has_recogniser: bool) ->
     lacks = [] if has_recogniser else ["--recogniser", "WEIGHTS"]
     lacks += [] if config.dsr is not None or not has_recogniser else ["--dsr", "RUN"]
     if not lacks:
-        return shlex.join(["python", "-m", "json.tool", str(out / RESULT_FILE)])
+        return command_that_shows(out)
     again = ["dsrface", "evaluate", str(config.data), "--vlr-size", str(config.vlr_size), *lacks]
     for key in ("dsr", "recogniser", "finetuned", "protocol", "split", "pairs"):
         if key in config.model_fields_set and getattr(config, key) is not None:

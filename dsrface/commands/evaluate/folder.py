@@ -1,0 +1,96 @@
+"""The folder that `dsrface evaluate` writes: its files, and what may be there before."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from dsrface.commands.evaluate.images import Measured
+from dsrface.commands.evaluate.report import write_report
+from dsrface.commands.evaluate.result import Evaluation
+from dsrface.config.evaluate import EvaluateConfig
+from dsrface.config.sources import to_toml
+from dsrface.data.layout import FaceSplit
+from dsrface.engine.run_folder import CONFIG_FILE, LOCK_FILE, new_run_path
+from dsrface.errors import RunError
+from dsrface.runtime.files import TMP_SUFFIX, remove_half_written, write_json, write_text
+from dsrface.runtime.locks import exclusive
+from dsrface.runtime.text import csv_text
+
+RESULT_FILE = "evaluation.json"
+REPORT_FILE = "report.html"
+IMAGES_FILE = "images.csv"
+_OWN_FILES = (CONFIG_FILE, IMAGES_FILE, RESULT_FILE, REPORT_FILE)
+
+
+def choose_folder(config: EvaluateConfig) -> Path:
+    """Return the folder of the results; results of an earlier evaluation there are replaced, nothing else.
+
+    Raises:
+        RunError: it holds something else.
+    """
+    if config.out is None:
+        return new_run_path(config)
+    if (config.out.is_dir() and _is_foreign(config.out)) or (config.out.exists() and not config.out.is_dir()):
+        raise RunError(
+            "The folder for the report is not empty, and no evaluation is in it.",
+            id="folder-not-empty",
+            where=config.out,
+            hint="Choose an empty or new folder.",
+        )
+    return config.out
+
+
+def write_results(
+    out: Path,
+    config: EvaluateConfig,
+    evaluation: Evaluation,
+    split: FaceSplit,
+    measured: Measured,
+    *sections: str,
+) -> None:
+    """Write all files.
+
+    Args:
+        out: From `choose_folder`.
+        config: What repeats the evaluation.
+        evaluation: All figures.
+        split: What was measured on.
+        measured: Figures of each image.
+        sections: Of the report, those that show faces.
+    """
+    with exclusive(out / LOCK_FILE, what="evaluation"):
+        remove_half_written(out)
+        write_text(out / CONFIG_FILE, to_toml(config))
+        write_text(out / IMAGES_FILE, _images_csv(split, measured))
+        write_json(out / RESULT_FILE, evaluation.to_dict())
+        write_report(out / REPORT_FILE, evaluation, *sections)
+
+
+def command_that_shows(out: Path) -> str:
+    """Return the command that prints all figures of a folder."""
+    return shlex.join(["python", "-m", "json.tool", str(out / RESULT_FILE)])
+
+
+def _is_foreign(out: Path) -> bool:
+    """Return whether a folder holds anything but an evaluation, or the start of one that was cut off."""
+    names = {entry.name for entry in out.iterdir()}
+    if not names or RESULT_FILE in names:
+        return False
+    half_written = {name for name in names if name.startswith(_OWN_FILES) and name.endswith(TMP_SUFFIX)}
+    return LOCK_FILE not in names or not names - half_written <= {LOCK_FILE, f"{LOCK_FILE}.pid", *_OWN_FILES}
+
+
+def _images_csv(split: FaceSplit, measured: Measured) -> str:
+    kinds = list(measured.psnr_db)
+    tables = {"psnr_db": measured.psnr_db, "ssim": measured.ssim, "psnr_y_db": measured.psnr_y_db}
+    head = ["image", "person", *(f"{name}_{kind}" for kind in kinds for name in tables)]
+    rows = [
+        [
+            name,
+            split.persons[int(split.labels[number])],
+            *(f"{table[kind][number]:.4f}" for kind in kinds for table in tables.values()),
+        ]
+        for number, name in enumerate(split.names)
+    ]
+    return csv_text([head, *rows])
