@@ -272,6 +272,17 @@ _CASES = (
         ),
     ),
     _Case(
+        id="worker-many-tensors",
+        check="worker.forkserver",
+        needles=("too many fds",),
+        message="A worker by forkserver takes at most some 250 open files, and each tensor of the data set "
+        "is one.",
+        hint=lambda _: (
+            "Keep the data in a few large tensors (torch.cat with offsets), or call "
+            'torch.multiprocessing.set_sharing_strategy("file_system").'
+        ),
+    ),
+    _Case(
         id="worker-main-guard",
         check="mp.main_guard",
         needles=("An attempt has been made to start a new process before",),

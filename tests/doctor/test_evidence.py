@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
+from dsrface.doctor.checks.randomness import GENERATORS
 from dsrface.doctor.examination.endings import proof_failed, with_last_words
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof import evidence
+from dsrface.doctor.proof.draws import Draws
 from dsrface.doctor.proof.handles import HandleWatch, can_watch
 from dsrface.doctor.proof.owners import owner_of_descriptor
 from dsrface.doctor.proof.start import Start
@@ -138,3 +141,9 @@ def test_the_line_of_a_crash_is_taken_from_the_log_of_a_worker():
     )
     assert with_last_words(check, log).where == "/home/me/train.py:8 in __getitem__"
     assert not with_last_words(check, "").where
+
+
+def test_items_read_from_the_wrong_place_are_no_draws():
+    start = Start(0, [], 0, evidence=evidence.StartEvidence(moved={3: "rows.bin"}))
+    proof = SimpleNamespace(draws=Draws(equal_starts=True), comparison=object(), survey={}, starts=[start])
+    assert GENERATORS.runs["compared"](GENERATORS, proof) is None

@@ -96,6 +96,7 @@ def test_a_killed_worker_is_told_by_its_signal_or_by_its_broken_connection():
         ("received 0 items of ancdata", "worker-open-files"),
         ("Cannot re-initialize CUDA in forked subprocess. To use", "worker-cuda-fork"),
         ("unable to resize file <filename not specified> to the right size", "worker-temporary-tensor"),
+        ("too many fds", "worker-many-tensors"),
         ("An attempt has been made to start a new process before the", "worker-main-guard"),
         ("cannot pickle '_thread.lock' object", "worker-unpicklable"),
     ],

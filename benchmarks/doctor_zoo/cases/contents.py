@@ -194,6 +194,19 @@ def lambda_as_collate():
 
 
 @fault(
+    "worker.forkserver",
+    methods=("forkserver",),
+    where="250 open files",
+    fix="few large tensors|file_system",
+    most_workers=0,
+    plain="raises",
+)
+def many_tensors():
+    """A list of 400 tensors: each is a file descriptor, and forkserver hands over at most some 250."""
+    return [torch.full((8,), float(index)) for index in range(400)]
+
+
+@fault(
     "ds.unpicklable",
     methods=("spawn", "forkserver"),
     where="worker_init_fn",

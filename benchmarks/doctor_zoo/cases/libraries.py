@@ -61,7 +61,7 @@ def geometric():
             edge_index=torch.tensor([[0, 1], [1, 2]]),
             y=torch.tensor([n % 2]),
         )
-        for n in range(200)
+        for n in range(64)  # three tensors each; a worker by forkserver takes some 250
     ]
     return GraphLoader(graphs, batch_size=16)
 

@@ -187,7 +187,7 @@ def wrapped_sets():
 @healthy()
 def list_as_set():
     """A plain list of pairs."""
-    return DataLoader([(torch.full((8,), float(n)), n) for n in range(400)], 16)
+    return DataLoader([(torch.full((8,), float(n)), n) for n in range(200)], 16)
 
 
 @healthy()

@@ -69,7 +69,8 @@ def _output(seen: Loading) -> Finding | None:
             data=data,
         )
     size, tensors = size_text(batch_bytes), count_text(num_tensors, "tensor")
-    return OUTPUT.finding("pass", f"a batch of {seen.batch_size} is {size} in {tensors}", data=data)
+    holds = f"is {size} in {tensors}" if batch_bytes else "holds no tensor"
+    return OUTPUT.finding("pass", f"a batch of {seen.batch_size} {holds}", data=data)
 
 
 def _not_collated(error: Exception, items: list[Any]) -> Finding:

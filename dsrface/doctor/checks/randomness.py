@@ -74,8 +74,8 @@ def _codes(module: ModuleType) -> list[CodeType]:
 
 def _as_workers_draw(proof: Proof) -> Finding | None:
     draws, found, survey, starts = proof.draws, proof.comparison, proof.survey, proof.starts
-    if draws is None or found is None:
-        return None
+    if draws is None or found is None or any(start.evidence.moved for start in starts):
+        return None  # items that are read from the wrong place differ, without any draw
     data = {"settles": True, "varying": draws.num_varying, **vars(draws)}
     if survey.get("counters") and (draws.num_varying or found.by_clock):
         text = f"see ds.state: {survey['counters'][0]} is changed by every item"

@@ -139,5 +139,6 @@ FORKSERVER = Check(
     why="Everything is pickled, as with spawn; a worker's death is noticed seconds later.",
     how="As worker.fork.",
     fix="As for worker.spawn.",
+    errors=("ValueError: too many fds",),
     runs={"starts": _starts},
 )

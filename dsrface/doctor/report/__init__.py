@@ -72,6 +72,11 @@ class Finding:
         return cls(**{name: raw[name] for name in names if name in raw})
 
 
+def _is_left_out(check: Finding) -> bool:
+    """Return whether real workers could not be judged, for want of time."""
+    return check.id.startswith("worker.") and OUT_OF_BUDGET.items() <= check.data.items()
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything one examination found.
@@ -137,19 +142,17 @@ class Report:
 
     def advice(self) -> str:
         """Return what to do, in a few words; wrong items are never called fit to run."""
-        if self.verdict == "pass":
-            left_out = [
-                check.id
-                for check in self.checks
-                if check.id.startswith("worker.") and OUT_OF_BUDGET.items() <= check.data.items()
-            ]
-            return f"clean but for {left_out[0]}: give a longer --budget" if left_out else "ready"
         if self.verdict == "fail":
             return "do not launch like this"
+        unproved = next((check.id for check in self.checks if _is_left_out(check)), "")
+        if self.verdict == "pass":
+            return f"clean but for {unproved}: give a longer --budget" if unproved else "ready"
         warnings = [check for check in self.checks if check.status in ("warn", "error")]
         wrong = [check.id for check in warnings if check.id in _ABOUT_ITEMS or check.data.get("blocks")]
         if wrong:
             return f"workers can deliver wrong items: see {wrong[0]} first"
+        if unproved:
+            return f"{unproved} was left out: see {warnings[0].id}, and give a longer --budget"
         return f"runs here; see {warnings[0].id} first"
 
     def read_on(self) -> str:
