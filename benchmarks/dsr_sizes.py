@@ -19,7 +19,7 @@ from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import in_order
 from dsrface.engine.inference import gather
 from dsrface.metrics.image_quality import psnr_db
-from dsrface.models.resize import upsample_bicubic
+from dsrface.models.resize import resize_bicubic
 from dsrface.models.weights import load_dsr
 
 _SIZES_PX = (16, 24, 32)
@@ -68,7 +68,7 @@ def measure(data: FaceData, size: int, run: Path | None) -> float:
     dataset = PairDataset(split, inputs=split.low_dir(size))
     with make_loader(dataset, in_order(len(split), batch_size=32), num_workers=0) as loader:
         images = gather(loader.epoch(0))
-    model = upsample_bicubic if run is None else load_dsr(run, vlr_size=size).model
+    model = resize_bicubic if run is None else load_dsr(run, vlr_size=size).model
     with torch.inference_mode():
         outputs = torch.cat([to_image_u8(model(to_image01(part))) for part in torch.split(images.inputs, 32)])
     return float(psnr_db(to_image01(outputs), to_image01(images.high)).double().mean())

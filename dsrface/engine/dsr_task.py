@@ -16,7 +16,7 @@ from dsrface.engine.samples import write_strips
 from dsrface.engine.task import Task, Validation
 from dsrface.metrics.image_quality import psnr_db, ssim
 from dsrface.models.losses import IdentityLoss, VggLoss, charbonnier, l1
-from dsrface.models.resize import upsample_bicubic
+from dsrface.models.resize import resize_bicubic
 from dsrface.models.weights import save_model
 from dsrface.runtime.devices import Device
 from dsrface.types import Batch, Preprocess
@@ -144,7 +144,7 @@ class DsrTask(Task):
     def _baseline(self) -> tuple[Tensor, dict[str, float]]:
         if self._bicubic is None:
             output = run_batched(
-                lambda low: to_image_u8(upsample_bicubic(to_image01(low), size_px=self._config.high_size)),
+                lambda low: to_image_u8(resize_bicubic(to_image01(low), size_px=self._config.high_size)),
                 self._images.inputs,
                 batch_size=self._eval_batch_size,
                 device=self._device,

@@ -29,7 +29,7 @@ from dsrface.metrics.verification import auc
 from dsrface.models.adapters import adapter_parameters
 from dsrface.models.heads import MarginHead
 from dsrface.models.preprocess import network_input
-from dsrface.models.resize import upsample_bicubic
+from dsrface.models.resize import resize_bicubic
 from dsrface.models.weights import recogniser_config, save_model
 from dsrface.runtime.devices import Device
 from dsrface.types import HIGH_SIZE_PX, Batch, Preprocess, to_device
@@ -57,7 +57,7 @@ def input_maker(mode: str, dsr: nn.Module | None, device: Device) -> InputMaker:
         if dsr is not None:
             # A clone is a plain tensor again, not an inference one.
             return super_resolve(dsr, inputs, device=device).clone()
-        return to_image_u8(upsample_bicubic(to_image01(inputs)))
+        return to_image_u8(resize_bicubic(to_image01(inputs)))
 
     return make
 

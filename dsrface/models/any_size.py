@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from dsrface.config.dsr_networks import AnySizeTable
 from dsrface.models.dsr import residual_body, zero_tail
-from dsrface.models.resize import resize_bicubic, shuffle_factor, upsample_bicubic
+from dsrface.models.resize import resize_bicubic, shuffle_factor
 
 _GRID = 28
 _UNSHUFFLE = 2
@@ -49,4 +49,4 @@ class AnySizeDsr(nn.Module):
         features = self.head(torch.cat([functional.pixel_unshuffle(grid, _UNSHUFFLE), size], dim=1))
         detail = functional.pixel_shuffle(self.tail(self.body(features + self.positions)), self.factor)
         detail = resize_bicubic(detail, size_px=self.high_size)
-        return upsample_bicubic(low, size_px=self.high_size) + detail
+        return resize_bicubic(low, size_px=self.high_size) + detail

@@ -17,7 +17,7 @@ from torch.nn import functional
 from dsrface.config.catalogue import DSR_NETWORKS, load
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.dsr_networks import AnySizeTable, ResidualTable
-from dsrface.models.resize import resize_bicubic, shuffle_factor, upsample_bicubic
+from dsrface.models.resize import resize_bicubic, shuffle_factor
 
 # A mixer before the second block and every third after it: one before each block learns less per CPU-second.
 _MIXER_PERIOD = 3
@@ -59,7 +59,7 @@ class ResidualDsr(nn.Module):
         if self.positions is not None:
             features = features + self.positions
         detail = functional.pixel_shuffle(self.tail(self.body(features)), self.factor)
-        return upsample_bicubic(low, size_px=self.high_size) + resize_bicubic(detail, size_px=self.high_size)
+        return resize_bicubic(low, size_px=self.high_size) + resize_bicubic(detail, size_px=self.high_size)
 
 
 def residual_body(config: ResidualTable | AnySizeTable, *, num_positions: int) -> nn.Sequential:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dsrface.config.dsr_networks import HybridTable
-from dsrface.models.resize import resize_bicubic, shuffle_factor, upsample_bicubic
+from dsrface.models.resize import resize_bicubic, shuffle_factor
 
 
 class HybridDsr(nn.Module):
@@ -54,7 +54,7 @@ class HybridDsr(nn.Module):
         features = self.attention(tokens).transpose(1, 2).reshape(features.shape)
         shuffled = functional.pixel_shuffle(self.expand(features), self.factor)
         shuffled = resize_bicubic(shuffled, size_px=self.high_size)
-        out: Tensor = upsample_bicubic(low, size_px=self.high_size) + self.tail(self.refine(shuffled))
+        out: Tensor = resize_bicubic(low, size_px=self.high_size) + self.tail(self.refine(shuffled))
         return out
 
 

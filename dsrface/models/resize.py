@@ -26,25 +26,18 @@ def shuffle_factor(vlr_size: int, high_size: int) -> int:
     return math.ceil(high_size / vlr_size)
 
 
-def upsample_bicubic(
-    low: Float[Tensor, "b 3 s s"], *, size_px: int = HIGH_SIZE_PX
-) -> Float[Tensor, "b 3 {size_px} {size_px}"]:
-    """Resize to the size of the HR faces as Pillow's BICUBIC does, in fp32 even under autocast.
+def resize_bicubic(
+    image: Float[Tensor, "b c h w"], *, size_px: int = HIGH_SIZE_PX
+) -> Float[Tensor, "b c {size_px} {size_px}"]:
+    """Resize as Pillow's BICUBIC does, in fp32 even under autocast.
 
     Args:
-        low: Image01 batch.
+        image: Image01 batch, or feature maps with any number of channels.
         size_px: Side of the result, in pixels.
 
     Returns:
         The resized batch, not clamped: a cubic overshoots [0, 1] by a few percent at strong edges.
     """
-    return resize_bicubic(low, size_px=size_px)
-
-
-def resize_bicubic(
-    image: Float[Tensor, "b c h w"], *, size_px: int
-) -> Float[Tensor, "b c {size_px} {size_px}"]:
-    """Resize any number of channels; see `upsample_bicubic`."""
     if image.shape[-1] == size_px and image.shape[-2] == size_px:
         return image.float()
     with torch.autocast(device_type=image.device.type, enabled=False):

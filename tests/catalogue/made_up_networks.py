@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dsrface.models.heads import CosFaceHead
-from dsrface.models.resize import upsample_bicubic
+from dsrface.models.resize import resize_bicubic
 
 
 class MadeUpRecogniser(nn.Module):
@@ -25,7 +25,7 @@ class MadeUpDsr(nn.Module):
         self.gain = nn.Parameter(torch.ones(1))
 
     def forward(self, low):
-        return upsample_bicubic(low + 0.01 * self.gain * self.tail(low))
+        return resize_bicubic(low + 0.01 * self.gain * self.tail(low))
 
 
 class MadeUpHead(CosFaceHead):

@@ -26,7 +26,7 @@ from dsrface.data.synthetic.drawing import draw_face
 from dsrface.errors import DataError
 from dsrface.events import Note
 from dsrface.models.preprocess import network_input
-from dsrface.models.resize import upsample_bicubic
+from dsrface.models.resize import resize_bicubic
 from dsrface.models.weights import load_recogniser
 from tests.commands.networks import write_dsr, write_recogniser
 
@@ -78,7 +78,7 @@ class Oracle:
     def low(self, image: Image.Image) -> np.ndarray:
         small = image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.asarray(small)[None].copy())
-        return self._embed(to_image_u8(upsample_bicubic(to_image01(pixels))))
+        return self._embed(to_image_u8(resize_bicubic(to_image01(pixels))))
 
     def native(self, image: Image.Image) -> np.ndarray:
         return self.high(image.resize((112, 112), Image.Resampling.BICUBIC))

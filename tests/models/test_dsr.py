@@ -10,7 +10,7 @@ from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.sources import list_presets, load_preset
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.models.dsr import build_dsr, count_parameters
-from dsrface.models.resize import upsample_bicubic
+from dsrface.models.resize import resize_bicubic
 
 SIZES = (16, 24, 32)
 # Millions of parameters and GMAC at 16, 24 and 32 px.
@@ -77,7 +77,7 @@ def test_untrained_network__is_bicubic_and_learns_at_once(arch, size, high):
     low = torch.rand(2, 3, size, size)
     output = model(low)
     assert output.shape == (2, 3, high, high)
-    assert torch.equal(output, upsample_bicubic(low, size_px=high))
+    assert torch.equal(output, resize_bicubic(low, size_px=high))
     (output - torch.rand_like(output)).abs().mean().backward()
     assert model.tail.weight.grad.abs().sum() > 0
 
@@ -152,7 +152,7 @@ def test_tiny__overfits_eight_real_faces(faces_dir):
         return float(-10 * torch.log10((output.clamp(0, 1) - high).square().mean((1, 2, 3))).mean())
 
     with torch.no_grad():
-        assert psnr(model(low)) > psnr(upsample_bicubic(low)) + 2.0
+        assert psnr(model(low)) > psnr(resize_bicubic(low)) + 2.0
 
 
 @pytest.mark.parametrize(

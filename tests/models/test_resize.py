@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dsrface.models.resize import resize_bicubic, upsample_bicubic
+from dsrface.models.resize import resize_bicubic
 
 
 @pytest.mark.parametrize("size", [16, 24, 32])
@@ -11,7 +11,7 @@ def test_upsample__is_pillows_bicubic(size):
     # mode F: in uint8 Pillow also clips between its two passes, which noise makes visible and faces do not
     low = np.random.default_rng(size).random((size, size), dtype=np.float32)
     wanted = np.asarray(Image.fromarray(low).resize((112, 112), Image.Resampling.BICUBIC))
-    ours = upsample_bicubic(torch.from_numpy(low).expand(1, 3, size, size))
+    ours = resize_bicubic(torch.from_numpy(low).expand(1, 3, size, size))
     np.testing.assert_allclose(ours[0, 1].numpy(), wanted, atol=1e-5)
 
 
@@ -20,7 +20,7 @@ def test_upsample__on_a_real_face_and_unlike_torchs_default_cubic(faces_dir):
     low = photo.resize((16, 16), Image.Resampling.BICUBIC)
     wanted = torch.from_numpy(np.array(low.resize((112, 112), Image.Resampling.BICUBIC))).float()
     tensor = torch.from_numpy(np.array(low)).permute(2, 0, 1)[None].float() / 255
-    ours = upsample_bicubic(tensor)[0].permute(1, 2, 0) * 255
+    ours = resize_bicubic(tensor)[0].permute(1, 2, 0) * 255
     assert (ours.clamp(0, 255) - wanted).abs().max() < 1.5  # two roundings to uint8 in Pillow, none here
     default = (
         torch.nn.functional.interpolate(tensor, size=(112, 112), mode="bicubic")[0].permute(1, 2, 0) * 255

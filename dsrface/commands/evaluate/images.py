@@ -25,7 +25,7 @@ from dsrface.engine.inference import embed, super_resolve
 from dsrface.events import Emit, Note, Progress
 from dsrface.metrics.image_quality import luma, psnr_db, ssim
 from dsrface.models.loaded import LoadedModel
-from dsrface.models.resize import upsample_bicubic
+from dsrface.models.resize import resize_bicubic
 from dsrface.runtime.devices import Device
 from dsrface.types import HIGH_SIZE_PX, Batch, to_device
 
@@ -172,7 +172,7 @@ def images_by_kind(
     device: Device,
 ) -> dict[str, UInt8[Tensor, "b h h 3"]]:
     """Return what stands for VLR faces: bicubic, and the DSR's or the stored outputs when there are any."""
-    found = {BICUBIC: to_image_u8(upsample_bicubic(to_image01(low), size_px=networks.high_px))}
+    found = {BICUBIC: to_image_u8(resize_bicubic(to_image01(low), size_px=networks.high_px))}
     if outputs is not None:
         found[DSR] = outputs
     elif networks.dsr is not None:

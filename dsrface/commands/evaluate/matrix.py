@@ -21,7 +21,7 @@ from dsrface.events import Emit, Progress
 from dsrface.metrics.bootstrap import draw_persons, estimate, mean_draws
 from dsrface.metrics.image_quality import psnr_db
 from dsrface.models.loaded import LoadedModel
-from dsrface.models.resize import upsample_bicubic
+from dsrface.models.resize import resize_bicubic
 from dsrface.models.weights import load_dsr
 from dsrface.runtime.devices import Device
 from dsrface.types import VLR_SIZES_PX
@@ -84,7 +84,7 @@ def _psnr(
             part = np.stack([at_size(image, wanted_px) for image in part])
         pixels = torch.from_numpy(np.ascontiguousarray(part)).to(device.torch_name)
         if loaded is None:
-            made = to_image_u8(upsample_bicubic(to_image01(pixels), size_px=high.shape[1]))
+            made = to_image_u8(resize_bicubic(to_image01(pixels), size_px=high.shape[1]))
         else:
             made = super_resolve(loaded.model, pixels, device=device)
         truth = to_image01(torch.from_numpy(high[start : start + _BATCH]).to(device.torch_name))

@@ -23,7 +23,7 @@ from dsrface.errors import DataError
 from dsrface.metrics.image_quality import psnr_db
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.preprocess import network_input
-from dsrface.models.resize import upsample_bicubic
+from dsrface.models.resize import resize_bicubic
 
 _BATCH = 32
 _MAX_IMAGES = 400  # whole persons; more would hardly move a layer's range
@@ -139,7 +139,7 @@ def _read(data: FaceData, loaded: LoadedModel) -> Images:
     images = _gather(PairDataset(val, inputs=folder))
     if loaded.kind == "dsr":
         return images
-    enlarged = to_image_u8(upsample_bicubic(to_image01(images.inputs)))
+    enlarged = to_image_u8(resize_bicubic(to_image01(images.inputs)))
     return Images(enlarged, images.high, images.labels, images.indices)
 
 
