@@ -46,7 +46,10 @@ def look_first(config: Config) -> None:
 
 def _paths(config: Config, key: str) -> Iterator[Path]:
     value: Any = getattr(config, key)
-    yield from value if isinstance(value, tuple) else () if value is None else (value,)
+    if isinstance(value, tuple):
+        yield from value
+    elif value is not None:
+        yield value
 
 
 def _check_input(path: Path, id: str, *, has_other_layout: bool) -> None:

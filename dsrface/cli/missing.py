@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dsrface.errors import DsrfaceError, UsageError
+from dsrface.errors import DsrfaceError, RunError, UsageError
 
 _MISSING = re.compile(r"Missing value for '(\w+)'\.")
 _ALIKE, _MORE_ALIKE = 0.6, 0.8
@@ -98,11 +97,13 @@ def _is_like(name: str, other: str) -> bool:
 
 
 def _dataset_info(data: Path) -> dict[str, Any]:
+    from dsrface.data.folders import DATASET_FILE
+    from dsrface.runtime.files import read_json
+
     try:
-        info = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(data / DATASET_FILE)
+    except RunError:
         return {}
-    return info if isinstance(info, dict) else {}
 
 
 def _vlr_sizes(info: dict[str, Any]) -> list[int]:

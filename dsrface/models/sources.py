@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from pathlib import Path
 
 from dsrface.config.catalogue import TIMM
-from dsrface.errors import WeightsError
-from dsrface.runtime.files import read_bounded
+from dsrface.errors import RunError, WeightsError
+from dsrface.runtime.files import read_json
 
 MODEL_FILE = "model.safetensors"
 BEST, LAST = "best.json", "last.json"  # name the checkpoint in a run folder
@@ -19,7 +18,6 @@ CALLABLE = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.\w+)*):[A-Za-z_]\w*(\.\w+)*")
 _KIND_WORDS = {"dsr": "super-resolution network (DSR)", "recogniser": "recogniser"}
 _TRAINED_BY = {"train-dsr": "dsr", "finetune": "recogniser"}
 _WHAT_TO_GIVE = "Give a run folder that has saved a checkpoint, a checkpoint folder, or a weight file."
-_MAX_JSON_BYTES = 1024**2
 
 
 def is_name(source: Path) -> bool:
@@ -118,25 +116,21 @@ def _did_you_mean(runs: list[Path]) -> str:
 def _kind_of_run(folder: Path) -> str:
     """Return which kind of network a run folder trained; empty where that is not known."""
     try:
-        return _TRAINED_BY.get(_read(folder / "run.json")["command"], "")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return _TRAINED_BY.get(str(read_json(folder / "run.json").get("command")), "")
+    except RunError:
         return ""
 
 
 def _pointed_at(pointer: Path) -> Path:
     try:
-        checkpoint = str(_read(pointer)["checkpoint"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        checkpoint = str(read_json(pointer)["checkpoint"])
+    except (RunError, KeyError) as error:
         raise WeightsError(
-            f"The pointer file is damaged: {error!r}.", id="weights-damaged", where=pointer
-        ) from None
+            "The file does not name a checkpoint.", id="weights-damaged", where=pointer
+        ) from error
     path = pointer.parent / checkpoint / MODEL_FILE
     if not path.is_file():
         raise WeightsError(
             f"{pointer.name} points at a checkpoint that is not there.", id="weights-missing", where=path
         )
     return path
-
-
-def _read(path: Path) -> dict[str, str]:
-    return json.loads(read_bounded(path, max_bytes=_MAX_JSON_BYTES))  # type: ignore[no-any-return]

@@ -108,14 +108,10 @@ def measure(
             emit(Progress("measuring", num_done, len(split)))
     tables = {
         name: {key[1]: values.astype(np.float64) for key, values in collected.items() if key[0] == name}
-        for name in ("psnr", "ssim", "psnr_y")
+        for name in ("psnr_db", "ssim", "psnr_y_db")
     }
-    return Measured(
-        tables["psnr"],
-        tables["ssim"],
-        {(key[1], key[2]): values for key, values in collected.items() if key[0] == "features"},  # type: ignore[misc]
-        tables["psnr_y"],
-    )
+    features = {(key[1], key[2]): values for key, values in collected.items() if key[0] == "features"}
+    return Measured(**tables, features=features)  # type: ignore[arg-type]
 
 
 def batches(
@@ -197,9 +193,9 @@ def _measure_batch(
     shown = {HR: high}
     for kind, image in images_by_kind(to_device(batch.inputs, name), stored, networks, device).items():
         shown[kind] = to_image01(image)
-        yield ("psnr", kind), psnr_db(shown[kind], high)
+        yield ("psnr_db", kind), psnr_db(shown[kind], high)
         yield ("ssim", kind), ssim(shown[kind], high)
-        yield ("psnr_y", kind), psnr_db(luma(shown[kind]), luma(high))
+        yield ("psnr_y_db", kind), psnr_db(luma(shown[kind]), luma(high))
     if not networks.recognisers:
         return
     for kind, image in shown.items():

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsrface.data.formats.lists import is_file_heading
-from dsrface.data.formats.text import decode_list
+from dsrface.data.formats.text import decode_list, separator_of
 from dsrface.errors import DataError
 from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded
 
@@ -92,7 +92,7 @@ def _text(path: Path) -> str:
 
 def _csv_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tuple[str, Points]]:
     first = lines[0][1]
-    separator = next((char for char in (";", "\t", ",") if char in first), "")
+    separator = separator_of(first)
     table = [(number, _fields(line, separator)) for number, line in lines]
     head = [field.strip() for field in table[0][1]]
     has_no_head = len(head) > 1 and all(_is_number(field) for field in head[1:])
@@ -116,8 +116,8 @@ def _csv_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tuple[st
         yield fields[place_of_file].strip(), _points(values, f"{path}, line {number}")
 
 
-def _fields(line: str, separator: str) -> list[str]:
-    if not separator:
+def _fields(line: str, separator: str | None) -> list[str]:
+    if separator is None:
         return line.split()
     fields = next(csv.reader([line], delimiter=separator))
     if separator == ",":

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsrface.data.formats.text import read_list_text
+from dsrface.data.formats.text import read_list_text, separator_of
 from dsrface.errors import DataError
 
 Key = tuple[str, int] | str
@@ -95,11 +95,7 @@ def _lines(path: Path) -> _Lines:
 
 
 def _fields(line: str) -> list[str]:
-    # Blanks last, because names may hold them.
-    for separator in ("\t", ";", ","):
-        if separator in line:
-            return [part.strip() for part in line.split(separator)]
-    return line.split()
+    return [part.strip() for part in line.split(separator_of(line))]
 
 
 def _label_last(fields: list[str]) -> list[str]:

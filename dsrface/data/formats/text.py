@@ -27,3 +27,8 @@ def decode_list(content: bytes) -> str:
         UnicodeDecodeError: no text.
     """
     return content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
+
+
+def separator_of(line: str) -> str | None:
+    """Return what is between the fields of a line; None for blanks, tried last as names may hold them."""
+    return next((char for char in ("\t", ";", ",") if char in line), None)

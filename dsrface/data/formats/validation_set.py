@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from dsrface.errors import DataError
 
+BIN_SUFFIX = ".bin"
 NUM_FOLDS = 10
 
 

@@ -14,6 +14,7 @@ from dsrface.data.decode import IMAGE_SUFFIXES, unread_images, walk_images
 from dsrface.data.folders import is_data_folder
 from dsrface.data.formats.lists import majority_splits
 from dsrface.data.formats.recordio import RECORD_SUFFIX, RecordFile, person_name
+from dsrface.data.formats.validation_set import BIN_SUFFIX
 from dsrface.data.photos.found_lists import options_from_lists
 from dsrface.data.photos.persons import (
     Attribution,
@@ -201,7 +202,7 @@ def _list_hint(source: Path, files: list[str]) -> str:
 
 def _file_hint(source: Path) -> str:
     """Return what to do with a file that was named as a source."""
-    if source.suffix.lower() == ".bin":
+    if source.suffix.lower() == BIN_SUFFIX:
         return (
             f"A set for verification is measured: dsrface evaluate {shlex.quote(str(source))} --vlr-size 16"
         )
@@ -210,7 +211,7 @@ def _file_hint(source: Path) -> str:
 
 def _container_hint(source: Path) -> str:
     """Return what to name instead of a folder that holds files of images; empty where it holds none."""
-    found = [path for suffix in (RECORD_SUFFIX, ".bin") for path in sorted(source.glob(f"*{suffix}"))]
+    found = [path for suffix in (RECORD_SUFFIX, BIN_SUFFIX) for path in sorted(source.glob(f"*{suffix}"))]
     if not found:
         return ""
     names = ", ".join(path.name for path in found[:_NAMED])

@@ -17,6 +17,7 @@ from dsrface.errors import UsageError
 from dsrface.runtime.text import count_text
 
 _LEFT_OUT = {"__pycache__", "node_modules", "venv", "build", "dist", "site-packages"}
+_WHAT_TO_GIVE = "Give .py files, or folders that have some."
 _SOURCES = (".py", ".pyw", "")
 _CONCERNS = re.compile(r"\bDataLoader\b|Dataset\b")
 _SUPPRESSED = re.compile(r"#\s*doctor:\s*ignore(?:\[([\w.,\s-]+)\])?")
@@ -123,7 +124,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
                     where=path,
                     hint=f"Convert it first: jupyter nbconvert --to script {path}"
                     if path.suffix == ".ipynb"
-                    else "Give .py files, or folders that have some.",
+                    else _WHAT_TO_GIVE,
                 )
             yield path
         else:
@@ -131,5 +132,5 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
                 "There is no such file or folder to scan.",
                 id="no-such-path",
                 where=path,
-                hint="Give .py files, or folders that have some.",
+                hint=_WHAT_TO_GIVE,
             )

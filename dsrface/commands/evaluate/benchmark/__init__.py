@@ -23,6 +23,7 @@ from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import to_toml
 from dsrface.data.benchmarks.benchmark import Benchmark
 from dsrface.data.benchmarks.verifications import read_bin
+from dsrface.data.formats.validation_set import BIN_SUFFIX
 from dsrface.engine.run_folder import CONFIG_FILE
 from dsrface.errors import DataError
 from dsrface.events import Emit, Note
@@ -34,7 +35,6 @@ from dsrface.types import HIGH_SIZE_PX
 __all__ = ["BenchmarkResult", "read_benchmark", "run_benchmark", "validation_file"]
 
 SHEET_FILE = "pictures.png"
-BIN_SUFFIX = ".bin"
 _SIZES_LOOKED_AT = 200
 
 
