@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFile
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset, default_collate
 
 from dsrface.doctor.sizing.account import UNEXPLAINED, account, parts_line
 from dsrface.doctor.sizing.handover import batch_costs
@@ -79,6 +79,13 @@ def test_each_part_is_named_and_together_they_are_the_item(photos):
     assert found[UNEXPLAINED] < 0.1 * sum(found.values())
     assert (builtins.open, io.open, Image.open, ImageFile.ImageFile.load) == before
     assert "__call__" not in vars(Blur)
+
+
+def test_a_library_s_data_set_is_shown_by_its_own_lines():
+    rows = Subset(ConcatDataset([TensorDataset(torch.zeros(50, 1000))]), range(50))
+    found = parts_of(rows.__getitem__, range(40), rows, budget_s=0.2).seconds
+    lines = [name for name in found if name.startswith("torch/utils/data/dataset.py:")]
+    assert any("return tuple(tensor[index]" in line for line in lines)
 
 
 def test_items_of_a_stream_resume_where_they_stood():

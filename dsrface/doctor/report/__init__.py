@@ -73,7 +73,7 @@ class Finding:
 
 
 def _is_left_out(check: Finding) -> bool:
-    """Return whether real workers could not be judged, for want of time."""
+    """Return whether real workers could not be judged because there was no time left."""
     return check.id.startswith("worker.") and OUT_OF_BUDGET.items() <= check.data.items()
 
 

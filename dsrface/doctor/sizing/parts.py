@@ -1,8 +1,9 @@
 """Where an item's time goes: reading, decoding, each transform by name, and the lines of the user's own code.
 
 Items are loaded with the functions that read and decode, and the classes of the transforms, replaced by ones
-that note their time; lines of the user's files are timed by a trace function. Every second counts once: for
-the innermost of what runs. Items loaded in turn without all that say what the whole takes.
+that note their time; lines of the user's files, and of the data set's own methods, are timed by a trace
+function. Every second counts once: for the innermost of what runs. Items loaded in turn without all that say
+what the whole takes.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import functools
 import io
 import linecache
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType, FunctionType, ModuleType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 from dsrface.doctor.sizing.account import UNEXPLAINED
@@ -53,6 +55,8 @@ _DEEPEST = 6
 _MOST_MEMBERS = 200
 _CODE_COLUMNS = 44
 _FEWEST_ITEMS = 3
+_MOST_WRAPPED = 20
+_INSTALLED_IN = re.compile(r".*[\\/](?:site|dist)-packages[\\/]")
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,14 @@ class Parts:
 
 
 class Meter:
-    """Adds up seconds by name, of one thread; inner names are not part of the outer ones."""
+    """Adds up seconds by name, of one thread; inner names are not part of the outer ones.
 
-    def __init__(self) -> None:
+    Args:
+        codes: Of a library, whose lines are separated as those of the user's files are.
+    """
+
+    def __init__(self, codes: Collection[CodeType] = ()) -> None:
+        self.codes = codes
         self.seconds: dict[str, float] = {}
         self.pixels = 0
         self._stack: list[str] = []
@@ -128,7 +137,7 @@ class Meter:
 
     def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
         del event, argument
-        if self._named or not is_users(frame.f_code.co_filename):
+        if self._named or not (is_users(frame.f_code.co_filename) or frame.f_code in self.codes):
             return None
         self._push(_line(frame.f_code.co_filename, frame.f_lineno))
         return self._trace_lines
@@ -152,7 +161,7 @@ def parts_of(fetch: Callable[[Any], Any], keys: Iterable[Any], dataset: Any, *, 
         dataset: Whose transforms are separated.
         budget_s: Seconds to spend.
     """
-    meter = Meter()
+    meter = Meter(_codes(dataset))
     replacements = list(_replacements(meter, dataset))
     plain: list[float] = []
     noted = 0
@@ -176,6 +185,23 @@ def parts_of(fetch: Callable[[Any], Any], keys: Iterable[Any], dataset: Any, *, 
     scale = min(1.0, total / known) if known else 1.0  # noting takes time itself, above all for lines
     found = {name: scale * named[name] for name in sorted(named, key=lambda name: -named[name])}
     return Parts({**found, UNEXPLAINED: max(0.0, total - known)}, meter.pixels / noted)
+
+
+def _codes(dataset: Any) -> set[CodeType]:
+    """Return the code of the methods of a data set, and of those that it wraps, as Subset does."""
+    found: set[CodeType] = set()
+    wrapped = [dataset]
+    for each in wrapped:  # grows while it is walked
+        parts = [getattr(each, "dataset", None), *_sequence(getattr(each, "datasets", None))]
+        new = [part for part in parts if part is not None and all(part is not known for known in wrapped)]
+        wrapped += new[: max(0, _MOST_WRAPPED - len(wrapped))]
+        methods = [value for cls in type(each).__mro__[:-1] for value in vars(cls).values()]
+        found |= {method.__code__ for method in methods if isinstance(method, FunctionType)}
+    return found
+
+
+def _sequence(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def _replacements(meter: Meter, dataset: Any) -> Iterator[tuple[Any, str, Any]]:
@@ -290,4 +316,4 @@ def _open(
 def _line(file: str, number: int) -> str:
     code = linecache.getline(file, number).strip()
     shown = code if len(code) <= _CODE_COLUMNS else f"{code[: _CODE_COLUMNS - 3]}..."
-    return f"{short_path(file)}:{number} {shown}".strip()
+    return f"{_INSTALLED_IN.sub('', short_path(file))}:{number} {shown}".strip()
