@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import shlex
 from pathlib import Path
@@ -28,9 +29,16 @@ from dsrface.events import Note
 from dsrface.models.preprocess import network_input
 from dsrface.models.resize import resize_bicubic
 from dsrface.models.weights import load_recogniser
-from tests.commands.networks import write_dsr, write_recogniser
+from tests.commands.networks import write_dsr
 
 SIZE = 16
+RECOGNISER = """
+import torch
+
+def network():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 9, 8), torch.nn.GELU(), torch.nn.Flatten())
+"""
 
 
 def roc_auc_score(labels, scores):
@@ -43,9 +51,11 @@ def roc_auc_score(labels, scores):
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("networks")
+    recogniser = root / "small_recogniser.py"
+    recogniser.write_text(RECOGNISER, encoding="utf-8")
     return {
         "dsr": write_dsr(root / "dsr.safetensors", tail=0.02),
-        "recogniser": write_recogniser(root / "frozen.safetensors", seed=0),
+        "recogniser": Path(f"{recogniser}:network"),
     }
 
 
@@ -56,6 +66,7 @@ def evaluate(data: Path, out: Path, networks: dict[str, Path], **settings) -> Be
     return result
 
 
+@functools.cache
 def face(person: int, number: int, size_px: int = 112) -> Image.Image:
     image = Image.fromarray(draw_face(person, number))
     return image if size_px == 112 else image.resize((size_px, size_px), Image.Resampling.BICUBIC)

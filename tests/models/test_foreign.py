@@ -160,14 +160,15 @@ def free_batch():
     return {"dynamic_shapes": ({0: torch.export.Dim("batch", min=1)},), "verbose": False}
 
 
-@pytest.fixture
-def onnx_file(tmp_path):
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     torch.manual_seed(0)
     network = build_recogniser("mobilefacenet").eval()
-    export_onnx(tmp_path / "w600k_mbf.onnx", network, 112, **free_batch())
-    return tmp_path / "w600k_mbf.onnx", network
+    path = tmp_path_factory.mktemp("onnx") / "w600k_mbf.onnx"
+    export_onnx(path, network, 112, **free_batch())
+    return path, network
 
 
 def test_onnx__gives_what_torch_gives(onnx_file):
