@@ -80,7 +80,7 @@ def test_checkpoint__of_a_face_restorer_is_given_512_and_reduced(tmp_path, monke
         output_channels=3,
         size_requirements=spandrel.SizeRequirements(minimum=512),
     )
-    monkeypatch.setattr(upscaler, "_told_by", lambda tensors, loader: made_up)
+    monkeypatch.setattr(upscaler, "_recognised", lambda tensors, loader: made_up)
     torch.save({"w": torch.ones(1)}, tmp_path / "restorer.pth")
     loaded = load_dsr(tmp_path / "restorer.pth", vlr_size=16)
     seen = []
