@@ -18,7 +18,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
@@ -192,16 +192,13 @@ def _codes(dataset: Any) -> set[CodeType]:
     found: set[CodeType] = set()
     wrapped = [dataset]
     for each in wrapped:  # grows while it is walked
-        parts = [getattr(each, "dataset", None), *_sequence(getattr(each, "datasets", None))]
+        several = getattr(each, "datasets", None)
+        parts = [getattr(each, "dataset", None), *(several if isinstance(several, (list, tuple)) else ())]
         new = [part for part in parts if part is not None and all(part is not known for known in wrapped)]
         wrapped += new[: max(0, _MOST_WRAPPED - len(wrapped))]
         methods = [value for cls in type(each).__mro__[:-1] for value in vars(cls).values()]
         found |= {method.__code__ for method in methods if isinstance(method, FunctionType)}
     return found
-
-
-def _sequence(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else ()
 
 
 def _replacements(meter: Meter, dataset: Any) -> Iterator[tuple[Any, str, Any]]:

@@ -12,6 +12,8 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
+from dsrface.doctor.trace.paths import is_definition
+
 # (module prefix, type name) -> kind; by name, so that no library is imported for the question.
 _HANDLES: Mapping[tuple[str, str], str] = {
     ("h5py", "File"): "h5py",
@@ -131,26 +133,19 @@ def fault_kind(obj: Any, error: str) -> str:
     """Return the word that selects the advice for an object that cannot be pickled."""
     if isinstance(obj, types.LambdaType) and obj.__name__ == "<lambda>":
         return "lambda"
-    is_definition = isinstance(
-        obj, (type, types.FunctionType, types.MethodType)
-    )  # a generator has a name too
-    is_local = is_definition and "<locals>" in obj.__qualname__
+    is_local = is_definition(obj) and "<locals>" in obj.__qualname__
     if is_local or "local object" in error or "Can't get local" in error:
         return "local"
-    return _handle_advice(obj) or next(
-        (kind for needles, kind in _FAULTS if any(needle in error for needle in needles)), "other"
-    )
+    kind = handle_kind(obj)
+    if kind:
+        return kind if kind in ADVICE else "other"
+    return next((kind for needles, kind in _FAULTS if any(needle in error for needle in needles)), "other")
 
 
 def held_kind(held: Any, error: str) -> str:
     """Return the word that selects the advice for a library's object that holds what cannot be pickled."""
     kind = fault_kind(held, error)
     return "other" if kind in ("local", "weakref") else kind  # those are the library's own affair
-
-
-def _handle_advice(obj: Any) -> str:
-    kind = handle_kind(obj)
-    return kind if kind in ADVICE or not kind else "other"
 
 
 def _is_pipe(handle: io.IOBase) -> bool:

@@ -7,7 +7,6 @@ import functools
 import inspect
 import linecache
 import re
-import string
 import types
 from typing import Any
 
@@ -15,7 +14,6 @@ from dsrface.runtime.user_code import is_users_definition, short_path
 
 _HIDDEN = re.compile(r"\._(?:modules|parameters|buffers)\[(?:'([^']*)'|(\d+))\]")
 _lines: dict[tuple[Any, str | None], str] = {}
-_PUBLIC = tuple(f".{letter}" for letter in string.ascii_letters)
 _TRANSPARENT = ("builtins", "collections", "functools", "types")  # a user fills these, attribute by attribute
 _FUNCTION_PARTS = ("func", "args", "keywords", "default_factory", "__func__", "__self__", "__wrapped__")
 
@@ -60,22 +58,24 @@ def down_to_held(stack: list[Any]) -> list[Any]:
     given in a public list, e.g. a transform of a Compose, is the user's again.
     """
     last = stack[-1]
-    if len(stack) < 2 or (_is_definition(last) and is_users_definition(last)):
+    if len(stack) < 2 or (is_definition(last) and is_users_definition(last)):
         return stack
     first = max((i for i, obj in enumerate(stack) if is_users_definition(type(obj))), default=0) + 1
     held, given = 0, False
     for index in range(first, len(stack)):
         obj = stack[index]
         if isinstance(obj, (list, tuple)) and held:
-            given = given or (step_to(stack[held], obj) or "._").startswith(_PUBLIC)
-        elif not (_is_definition(obj) or type(obj).__module__ in _TRANSPARENT):
+            step = step_to(stack[held], obj) or ""
+            given = given or (step.startswith(".") and not step.startswith("._"))
+        elif not (is_definition(obj) or type(obj).__module__ in _TRANSPARENT):
             if held and not given and not _is_child(stack[held], obj):
                 break
             held, given = index, False
     return stack[: held + 1] if held else stack
 
 
-def _is_definition(obj: Any) -> bool:
+def is_definition(obj: Any) -> bool:
+    """Return whether an object is a class or a function, and no instance that merely has a name."""
     return isinstance(obj, (type, types.FunctionType, types.MethodType))
 
 
