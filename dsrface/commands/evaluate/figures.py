@@ -180,17 +180,16 @@ def image_quality(
     measured: Measured, *, persons: NDArray[np.int64], counts: NDArray[np.uint16]
 ) -> tuple[tuple[Quality, ...], tuple[Comparison, ...]]:
     """Return mean PSNR, SSIM and PSNR of the luma of each kind of image, and DSR minus bicubic."""
-    tables = {"psnr_db": measured.psnr_db, "ssim": measured.ssim, "psnr_y_db": measured.psnr_y_db}
     means: dict[str, dict[str, Estimate]] = {}
     num_persons = len(np.unique(persons))
-    for name, table in tables.items():
+    for name, table in measured.quality.items():
         for kind, values in table.items():
             drawn = mean_draws(values, persons, counts)
             means.setdefault(kind, {})[name] = estimate(float(values.mean()), drawn, num_persons=num_persons)
     quality = tuple(Quality(kind, **figures) for kind, figures in means.items())
     comparisons = []
     if DSR in means:
-        for name, table in tables.items():
+        for name, table in measured.quality.items():
             gain = table[DSR] - table[BICUBIC]
             drawn = mean_draws(gain, persons, counts)
             found = estimate(float(gain.mean()), drawn, num_persons=num_persons)

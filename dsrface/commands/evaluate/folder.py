@@ -83,7 +83,7 @@ def _is_foreign(out: Path) -> bool:
 
 def _images_csv(split: FaceSplit, measured: Measured) -> str:
     kinds = list(measured.psnr_db)
-    tables = {"psnr_db": measured.psnr_db, "ssim": measured.ssim, "psnr_y_db": measured.psnr_y_db}
+    tables = measured.quality
     head = ["image", "person", *(f"{name}_{kind}" for kind in kinds for name in tables)]
     rows = [
         [

@@ -30,6 +30,7 @@ from dsrface.runtime.devices import Device
 from dsrface.types import HIGH_SIZE_PX, Batch, to_device
 
 _RAW_SIZE_PX = 28
+_QUALITY = ("psnr_db", "ssim", "psnr_y_db")  # fields of `Measured`
 _GREY = (0.299, 0.587, 0.114)
 
 
@@ -71,6 +72,11 @@ class Measured:
     features: dict[tuple[str, str], NDArray[np.float32]]
     psnr_y_db: dict[str, NDArray[np.float64]]
 
+    @property
+    def quality(self) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """Figures of image quality: metric to kind of image to float64 [n]."""
+        return {name: getattr(self, name) for name in _QUALITY}
+
 
 def measure(
     split: FaceSplit,
@@ -108,7 +114,7 @@ def measure(
             emit(Progress("measuring", num_done, len(split)))
     tables = {
         name: {key[1]: values.astype(np.float64) for key, values in collected.items() if key[0] == name}
-        for name in ("psnr_db", "ssim", "psnr_y_db")
+        for name in _QUALITY
     }
     features = {(key[1], key[2]): values for key, values in collected.items() if key[0] == "features"}
     return Measured(**tables, features=features)  # type: ignore[arg-type]
@@ -190,12 +196,13 @@ def _measure_batch(
     name = device.torch_name
     high = to_image01(to_device(batch.high, name))
     stored = None if outputs is None else to_device(outputs, name)
+    high_luma = luma(high)
     shown = {HR: high}
     for kind, image in images_by_kind(to_device(batch.inputs, name), stored, networks, device).items():
         shown[kind] = to_image01(image)
         yield ("psnr_db", kind), psnr_db(shown[kind], high)
         yield ("ssim", kind), ssim(shown[kind], high)
-        yield ("psnr_y_db", kind), psnr_db(luma(shown[kind]), luma(high))
+        yield ("psnr_y_db", kind), psnr_db(luma(shown[kind]), high_luma)
     if not networks.recognisers:
         return
     for kind, image in shown.items():

@@ -56,8 +56,10 @@ class Face:
             DataError: as `read`.
         """
         image = self._image()
-        whole, nearest = (nearest_face(image, self.points, among)[0] for among in ((HIGH_SIZE_PX,), sizes))
-        return whole, nearest
+        whole, _ = nearest_face(image, self.points, (HIGH_SIZE_PX,))
+        if tuple(sizes) == (HIGH_SIZE_PX,):
+            return whole, whole
+        return whole, nearest_face(image, self.points, sizes)[0]
 
     def size(self) -> tuple[int, int]:
         """Return the width and height of its image as the header says.
