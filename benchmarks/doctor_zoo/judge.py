@@ -105,7 +105,7 @@ def _left_out(report: Mapping[str, Any]) -> str:
     """Return what the doctor says when its budget ended before workers were proved."""
     proofs = (f"worker.{report.get('platform', {}).get('start_method')}", "worker.consistency")
     for check in report.get("checks", []):
-        if check["id"] in proofs and check["status"] == "skip" and "--budget" in check["summary"]:
+        if check["id"] in proofs and check["data"].get("out_of_budget"):
             return f"{check['id']}: {check['summary']}"
     return ""
 

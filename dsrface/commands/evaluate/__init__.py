@@ -118,8 +118,17 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
     judged = _judge(config, split, measured, pairs, emit)
     held: tuple[HeldThreshold, ...] = ()
     if judged.scored.cells and pairs is not None:
-        given = (config, data, split, networks, measured, pairs[0])
-        held = hold_thresholds(*given, num_workers=num_workers, device=device, emit=emit)
+        held = hold_thresholds(
+            config,
+            data,
+            split,
+            networks,
+            measured,
+            pairs[0],
+            num_workers=num_workers,
+            device=device,
+            emit=emit,
+        )
     evaluation = _evaluation(config, data, split, networks, judged, held, device)
     evaluation = _with_matrix(evaluation, config, split, device, emit)
     faces = _faces(config, evaluation, split, measured, networks, pairs, device)

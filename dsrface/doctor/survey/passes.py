@@ -90,7 +90,7 @@ def judge_state(passes: Passes, keys: Collection[Any], load_digests: Callable[[]
         except Exception:  # noqa: BLE001, S112 - a property without a setter, an item that raises now
             continue
         if rows:
-            (passes.counters if _is_told_by_count(passes, path) else passes.states).append(path)
+            (passes.counters if _counts_items(passes, path) else passes.states).append(path)
 
 
 def _distance(path: str, keys: Collection[Any]) -> int:
@@ -111,7 +111,7 @@ def _dependent_rows(place: Place, load_digests: Callable[[], list[str]]) -> tupl
     return {row for row in changed if again[row] == first[row]}, len(changed)
 
 
-def _is_told_by_count(passes: Passes, path: str) -> bool:
+def _counts_items(passes: Passes, path: str) -> bool:
     """Return whether a member counts the items that were loaded, rather than being a generator's state."""
     if path not in passes.before.values:
         return True
