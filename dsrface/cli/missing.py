@@ -60,6 +60,8 @@ def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], e
     data = flags.get("data")
     if isinstance(data, Path) and "--vlr-size" in error.message:
         info = _dataset_info(data)
+        if command == "evaluate" and not info and (published := _published_command(data)):
+            return f"It looks like a published benchmark:\n{published}"
         if command == "train-dsr" and info.get("native"):
             return (
                 f"{data} holds native faces without HR twins: no DSR can be trained on it, of whatever size."
@@ -94,6 +96,12 @@ def _is_like(name: str, other: str) -> bool:
     first, second = Path(name.lower()), Path(other.lower())
     ratio = difflib.SequenceMatcher(None, first.stem, second.stem).ratio()
     return ratio >= (_ALIKE if first.suffix == second.suffix else _MORE_ALIKE)
+
+
+def _published_command(data: Path) -> str:
+    from dsrface.data.folders import published_command
+
+    return published_command(data) if data.is_dir() else ""
 
 
 def _dataset_info(data: Path) -> dict[str, Any]:

@@ -101,6 +101,7 @@ class PublishedBenchmark:
         options: Keyword arguments of `read`.
         is_file: It comes as one file.
         takes_pairs: `read` takes the list given with `--pairs` as `pairs`.
+        sign: Pattern of a name that only this layout has; empty: no name shows it.
     """
 
     meaning: str
@@ -108,6 +109,7 @@ class PublishedBenchmark:
     options: Mapping[str, Any] = field(default_factory=dict)
     is_file: bool = False
     takes_pairs: bool = False
+    sign: str = ""
 
 
 @dataclass(frozen=True)
@@ -193,15 +195,31 @@ MAIN_PROTOCOL = "HR-LR"  # what the answer of an evaluation is about
 
 _SEARCHES, _VERIFICATIONS = "dsrface.data.benchmarks.searches", "dsrface.data.benchmarks.verifications"
 BENCHMARKS: dict[str, PublishedBenchmark] = {
-    "tinyface": PublishedBenchmark("TinyFace: native faces, rank k", f"{_SEARCHES}:read_tinyface"),
-    "scface": PublishedBenchmark("SCface: cameras at three distances", f"{_SEARCHES}:read_scface"),
-    "survface": PublishedBenchmark("QMUL-SurvFace: open set and pairs", f"{_SEARCHES}:read_survface"),
-    "xqlfw": PublishedBenchmark(
-        "XQLFW: pairs of unlike quality", f"{_VERIFICATIONS}:read_lfw", {"name": "xqlfw"}, takes_pairs=True
+    "tinyface": PublishedBenchmark(
+        "TinyFace: native faces, rank k", f"{_SEARCHES}:read_tinyface", sign="Gallery_Distractor"
     ),
-    "lfw": PublishedBenchmark("LFW: pairs, ten folds", f"{_VERIFICATIONS}:read_lfw", takes_pairs=True),
-    "bin": PublishedBenchmark("a .bin file of InsightFace", f"{_VERIFICATIONS}:read_bin", is_file=True),
-    "ijb": PublishedBenchmark("IJB-B, IJB-C: templates", f"{_VERIFICATIONS}:read_ijb"),
+    "scface": PublishedBenchmark(
+        "SCface: cameras at three distances", f"{_SEARCHES}:read_scface", sign="*_frontal.*"
+    ),
+    "survface": PublishedBenchmark(
+        "QMUL-SurvFace: open set and pairs", f"{_SEARCHES}:read_survface", sign="Face_*ification_Test_Set"
+    ),
+    "xqlfw": PublishedBenchmark(
+        "XQLFW: pairs of unlike quality",
+        f"{_VERIFICATIONS}:read_lfw",
+        {"name": "xqlfw"},
+        takes_pairs=True,
+        sign="xqlfw*pairs.txt",
+    ),
+    "lfw": PublishedBenchmark(
+        "LFW: pairs, ten folds", f"{_VERIFICATIONS}:read_lfw", takes_pairs=True, sign="*pairs.txt"
+    ),
+    "bin": PublishedBenchmark(
+        "a .bin file of InsightFace", f"{_VERIFICATIONS}:read_bin", is_file=True, sign="*.bin"
+    ),
+    "ijb": PublishedBenchmark(
+        "IJB-B, IJB-C: templates", f"{_VERIFICATIONS}:read_ijb", sign="*face_tid_mid.txt"
+    ),
 }
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
+import itertools
 import re
+import shlex
 from pathlib import Path
 
+from dsrface.config.catalogue import BENCHMARKS
 from dsrface.errors import DataError
 from dsrface.types import SPLITS
 
@@ -13,6 +17,7 @@ HIGH_FOLDER = "hr_images"
 # Without a size in the name: how data sets that people already have name them.
 PLAIN_LOW_FOLDER = "vlr_images"
 PLAIN_OUTPUTS_FOLDER = "dsr_outputs"
+_LOOKED_AT = 5000  # entries of an unknown folder; a benchmark may have millions
 _LOW = re.compile(rf"{PLAIN_LOW_FOLDER}_(\d+)x\1")
 _ANY = re.compile(rf"{HIGH_FOLDER}|({PLAIN_LOW_FOLDER}|{PLAIN_OUTPUTS_FOLDER})(_\d+x\d+)?")
 
@@ -36,6 +41,17 @@ def low_size_px(name: str) -> int | None:
 def is_data_folder(name: str) -> bool:
     """Return whether a folder's name is one of a data set's image folders."""
     return _ANY.fullmatch(name) is not None
+
+
+def published_command(path: Path) -> str:
+    """Return the command that measures a folder in the layout of a published benchmark; empty for others."""
+    entries = list(itertools.islice(path.rglob("*"), _LOOKED_AT))
+    for name, benchmark in BENCHMARKS.items():
+        signs = [entry for entry in entries if benchmark.sign and fnmatch.fnmatch(entry.name, benchmark.sign)]
+        if signs:
+            place = signs[0] if benchmark.is_file else path
+            return f"dsrface evaluate {shlex.quote(str(place))} --protocol {name} --vlr-size 16"
+    return ""
 
 
 def check_root(path: Path) -> None:
@@ -62,11 +78,13 @@ def check_root(path: Path) -> None:
     has_images = any(folder.is_dir() for folder in (path / HIGH_FOLDER, path / "train" / HIGH_FOLDER))
     if not has_images and not (path / DATASET_FILE).exists():
         near = sorted(file.parent for file in path.parent.glob(f"*/{DATASET_FILE}"))[:4]
-        question = f"Did you mean {' or '.join(map(str, near))}?\n" if near else ""
+        question = f"Did you mean {' or '.join(map(str, near))}?" if near else ""
+        likely = published_command(path) or question
         raise DataError(
             f"There is no {HIGH_FOLDER} folder here or in train.",
             id="no-data-set",
             where=path,
-            hint=f"{question}Photos in folders per person become a data set with `dsrface prepare PHOTOS "
-            "DATA`; a published benchmark is measured with `dsrface evaluate --protocol`.",
+            hint=likely + "\n" * bool(likely) + "Photos in folders per person become a data set with "
+            "`dsrface prepare PHOTOS DATA`; a published benchmark is measured with `dsrface evaluate "
+            "--protocol`.",
         )

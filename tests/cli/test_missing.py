@@ -27,6 +27,28 @@ def test_a_missing_flag_is_named_with_what_the_data_set_has(call, data):
 
 
 @pytest.mark.parametrize(
+    ("sign", "protocol"),
+    [
+        ("a/Testing_Set/Gallery_Distractor/x.jpg", "tinyface"),
+        ("mugshots/001_frontal.jpg", "scface"),
+        ("Face_Verification_Test_Set/verification_images/1_cam1_1.jpg", "survface"),
+        ("xqlfw_pairs.txt", "xqlfw"),
+        ("lists/pairs.txt", "lfw"),
+        ("meta/ijbc_face_tid_mid.txt", "ijb"),
+        ("agedb_30.bin", "bin"),
+    ],
+)
+def test_a_published_benchmark_is_known_by_its_layout(call, data, sign, protocol):
+    file = data / "archive" / sign
+    file.parent.mkdir(parents=True)
+    file.touch()
+    place = str(Path("archive", sign)) if protocol == "bin" else "archive"
+    command = f"dsrface evaluate {place} --protocol {protocol} --vlr-size 16"
+    assert command in " ".join(call("evaluate", "archive").err.split())
+    assert command in " ".join(call("evaluate", "archive", "--vlr-size", "24").err.split())
+
+
+@pytest.mark.parametrize(
     "words", [("train-dsr", "data6", "--vlr-size", "16"), ("evaluate", "data6", "--vlr-size", "16")]
 )
 def test_a_path_that_is_not_there_is_met_with_the_nearest_one(call, data, words):

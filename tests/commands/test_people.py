@@ -203,7 +203,7 @@ def test_threshold__is_refused_where_there_is_none(root, weights, tmp_path):
     assert caught.value.id == "vlr-size-missing"
 
 
-def test_photos__that_cannot_be_used_are_listed(root, weights, gallery, tmp_path):
+def test_photos__that_cannot_be_used_are_listed__and_doubtful_ones_told(root, weights, gallery, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(root / "small", photos)
     (photos / "broken.png").write_bytes(b"no image")
@@ -217,7 +217,15 @@ def test_photos__that_cannot_be_used_are_listed(root, weights, gallery, tmp_path
     notes: list[str] = []
     config = IdentifyConfig(photos=photos, gallery=gallery, device="cpu")
     identify.run(config, emit=lambda event: notes.append(getattr(event, "message", "")))
-    assert any("1 photo taken for aligned faces as they are, square.png first" in note for note in notes)
+    taken = "1 photo taken for aligned faces as they are, square.png first"
+    assert any(taken in note for note in notes)
+    notes.clear()
+    small = next((root / "small").iterdir())
+    pair = VerifyConfig(
+        first=photos / "square.png", second=small, weights=weights, threshold=0.5, device="cpu"
+    )
+    verify.run(pair, emit=lambda event: notes.append(getattr(event, "message", "")))
+    assert any(taken in note for note in notes)
     with pytest.raises(DataError):
         run_identify(photos, gallery, on_bad_image="fail")
     with pytest.raises(DataError) as caught:

@@ -111,6 +111,12 @@ def test_the_probe_decides_on_a_quiet_machine():
     assert (chosen.low, chosen.high) == (2, 4)
 
 
+def test_a_probe_of_one_round_has_no_spread_to_be_sure_by():
+    rates = {0: 243.0, 1: 215.0, 2: 403.0, 4: 410.0}
+    once = [Window(number, (rate,)) for number, rate in rates.items()]
+    assert recommend(facts(cores=2), once).confidence == "medium"
+
+
 def test_a_quiet_probe_may_overrule_the_model_with_less_confidence():
     chosen = recommend(facts(cores=2), windows({0: 243, 1: 215, 2: 403, 4: 600}))
     assert (chosen.num_workers, chosen.confidence) == (4, "medium")

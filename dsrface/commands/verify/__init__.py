@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dsrface.commands.shared.people.faces import FaceReader, see
+from dsrface.commands.shared.people.faces import FaceReader, note_doubts, see
 from dsrface.commands.shared.people.sheet import Tile, write_sheet
 from dsrface.commands.shared.people.threshold import decide
 from dsrface.config.people import VerifyConfig
@@ -79,6 +79,7 @@ def run(config: VerifyConfig, *, emit: Emit) -> VerifyResult:
     emit(Note(decision.text))
     reader = FaceReader(dsr, align=config.align)
     faces = [reader.read(path, path.name) for path in (config.first, config.second)]
+    note_doubts(faces, emit)
     seen = see(faces, recogniser, dsr, batch_size=2, device=device)
     score = float(seen.embeddings[0] @ seen.embeddings[1])
     is_same = score >= decision.score

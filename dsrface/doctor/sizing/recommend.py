@@ -129,7 +129,7 @@ def _measured(facts: LoaderFacts, windows: Sequence[Window], model: int) -> tupl
         sign = f"rates spread by {noise:.0%}" if noise > _NOISY else _waited(facts)
         reason = f"the machine is busy ({sign}), so this is the model's value; run again when idle"
         return model, "low", reason
-    is_known = not facts.cost.is_wait_estimated
+    is_known = not facts.cost.is_wait_estimated and all(len(window.rates) > 1 for window in windows)
     is_quiet = is_known and noise < 0.05 and facts.cost.wait_fraction < 0.1
     confidence = "high" if is_quiet and model in _close_to_best(windows) else "medium"
     return number, confidence, f"measured: {figure_text(medians[number])} items/s"

@@ -60,6 +60,7 @@ class _Stream:
     """An endless loader of one setting whose workers stay."""
 
     def __init__(self, target: Target, method: str, num_workers: int, batch_size: int) -> None:
+        self.turn = max(1, num_workers)  # a batch from each worker
         self.ready = num_workers * 2
         batches = None if target.is_iterable else _Endless(target, batch_size)
         self.batch_size = batches.items_per_batch if batches is not None else batch_size
@@ -75,18 +76,22 @@ class _Stream:
         self._next()
 
     def items_per_s(self, rest_s: float) -> float:
-        """Return the throughput with a consumer that rests after each batch, without batches lying ready."""
-        for _ in range(self.ready):
+        """Return the throughput with a consumer that rests after each batch, without batches lying ready.
+
+        Workers that wait deliver one batch each at almost the same time: whole turns are counted, from a
+        delivery on.
+        """
+        for _ in range(self.ready + 1):
             self._next()
         begin = time.perf_counter()
         batches = 0
-        while batches < _WINDOW_BATCHES or time.perf_counter() - begin < _WINDOW_S:
-            self._next()
+        while (seconds := time.perf_counter() - begin) < 5 * _WINDOW_S:
+            if seconds > _WINDOW_S and batches >= _WINDOW_BATCHES and batches % self.turn == 0:
+                break
             if rest_s:
                 time.sleep(rest_s)
+            self._next()
             batches += 1
-            if time.perf_counter() - begin > 5 * _WINDOW_S:
-                break
         return batches * self.batch_size / (time.perf_counter() - begin)
 
     def _next(self) -> None:

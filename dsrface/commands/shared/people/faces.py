@@ -163,6 +163,12 @@ def read_faces(
             id="nothing-usable",
             where=root / skipped[0]["name"],
         )
+    note_doubts(faces, emit)
+    return faces, skipped
+
+
+def note_doubts(faces: Sequence[Face], emit: Emit) -> None:
+    """Warn of photos with several faces, and of those that were taken for aligned faces as they are."""
     several = [face.name for face in faces if face.num_faces > 1]
     if several:
         emit(
@@ -182,7 +188,6 @@ def read_faces(
                 is_warning=True,
             )
         )
-    return faces, skipped
 
 
 def see(
