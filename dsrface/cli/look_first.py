@@ -63,10 +63,26 @@ def _check_input(path: Path, id: str, *, has_other_layout: bool) -> None:
     if path.suffix in _ARCHIVES and path.is_file():
         unpack = _ARCHIVES[path.suffix].format(shlex.quote(str(path)), shlex.quote(str(path.with_suffix(""))))
         raise family("This is an archive, not a folder.", id=id, where=path, hint=f"Unpack it: {unpack}")
+    if id == "no-data-set" and (resume := resume_hint(path)):
+        raise DataError("This is a run folder, not a data set.", id=id, where=path, hint=resume)
     if id == "no-data-set" and not has_other_layout and not path.is_file():
         from dsrface.data.folders import check_root
 
         check_root(path)
+
+
+def resume_hint(path: Path) -> str:
+    """Return what a run whose folder was given for the data set was trained on; empty for no run."""
+    from dsrface.runtime.files import read_json
+
+    try:
+        record = read_json(path / "run.json")
+        command, data = record["command"], record["config"]["data"]
+    except (RunError, KeyError, TypeError):
+        return ""
+    run, config = shlex.quote(str(path)), shlex.quote(str(path / "config.toml"))
+    again = f"dsrface {command} {shlex.quote(data)} --config {config} --run {run} --resume"
+    return f"It was trained on {data}; to go on with it:\n{again}"
 
 
 def _check_network(source: Path, kind: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dsrface.cli.look_first import resume_hint
 from dsrface.errors import DsrfaceError, RunError, UsageError
 
 _MISSING = re.compile(r"Missing value for '(\w+)'\.")
@@ -58,6 +59,8 @@ def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], e
         example: A command line that is complete.
     """
     data = flags.get("data")
+    if isinstance(data, Path) and (resume := resume_hint(data)):
+        return f"{data} is a run folder, not a data set. {resume}"
     if isinstance(data, Path) and "--vlr-size" in error.message:
         info = _dataset_info(data)
         if command == "evaluate" and not info and (published := _published_command(data)):

@@ -103,6 +103,17 @@ def test_a_native_data_set_trains_no_dsr_whatever_the_size(call, data):
         assert "native faces without HR twins" in call("train-dsr", "data60", *size).err
 
 
+def test_a_run_in_the_place_of_the_data_set_is_met_with_how_to_go_on(call, data):
+    (data / "runs" / "a b").mkdir(parents=True)
+    record = {"command": "train-dsr", "config": {"data": "data60"}}
+    (data / "runs" / "a b" / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    resume = "dsrface train-dsr data60 --config 'runs/a b/config.toml' --run 'runs/a b' --resume"
+    for words in (("train-dsr", "--resume"), ("evaluate", "--vlr-size", "16"), ("precompute",)):
+        shown = call(*words, str(Path("runs", "a b"))).err
+        assert "not a data set" in shown
+        assert resume in shown.replace("\\", "/")
+
+
 def test_ways_out_are_named(call, data):
     assert "--vlr-sizes 16,24,32" in call("prepare", "data60", "out", "--vlr-sizes", "16px").err
     (data / "lfw.bin").write_bytes(b"")
