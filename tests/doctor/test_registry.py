@@ -94,6 +94,10 @@ def test_whose_line_raised_decides_who_is_to_blame():
         ("checks/members.py", "    size = trace.pickle_bytes\n", "ds.pickle_size"),
         ("proof/compare.py", "    found = Comparison()\n", "worker.fork"),
         ("survey/loading.py", "        before = read_state(self.roots)\n", "ds.items"),
+        ("survey/passes.py", "    changed = [*changed_scalars", "ds.items"),
+        ("sizing/measure.py", "    walls: list[float]", "perf.recommend"),
+        ("sizing/sweep.py", "        begin = time.perf_counter()\n", "perf.recommend"),
+        ("examination/number.py", "        facts = self._loader_facts(found, cost)\n", "perf.recommend"),
     ],
 )
 def test_a_planted_bug_never_blames_the_data(tmp_path, file, line, id):

@@ -25,6 +25,7 @@ def _consistency(proof: Proof) -> Finding | None:
         "compared": found.compared,
         "equal": found.equal,
         "rounded": found.rounded,
+        "opaque": found.opaque,
         "varying": found.varying,
         "differing": found.wrong[:50],
         "batches_sent": found.num_sent,
@@ -58,6 +59,8 @@ def _consistency(proof: Proof) -> Finding | None:
     parts = [f"{found.equal} items from workers equal those of num_workers=0"]
     if found.rounded:
         parts.append(f"{found.rounded} but for the last bits of their sums")
+    if found.opaque:
+        parts.append(f"{found.opaque} cannot be looked into, so nothing is known of them")
     if found.varying:
         parts.append(f"{found.varying} vary by themselves")
     if found.once:

@@ -14,6 +14,7 @@ from dsrface import __version__
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.checks import machine
 from dsrface.doctor.checks.installation import worker_threads_check
+from dsrface.doctor.checks.performance import RECOMMEND
 from dsrface.doctor.checks.registry import all_checks
 from dsrface.doctor.checks.registry import run_stage as make
 from dsrface.doctor.checks.resources import Launch
@@ -103,8 +104,7 @@ class _Examination:
             if self.config.probe:
                 facts = self._prove(facts, cost)
             self.findings.add(*make("limits", Launch(facts, self.num_workers, self.cores.world_size)))
-            number = Number(self.config, self.findings, self.launching, self.cores, self.memory)
-            recommendation = number.recommend(facts, cost, self._timing())
+            recommendation = self._recommend(facts, cost)
         self._skipped()
         platform = machine.facts(self.config.start_method, self.cores, self.memory)
         return Report(
@@ -117,6 +117,15 @@ class _Examination:
             duration_s=self.budget.spent_s,
             is_strict=self.config.strict,
         )
+
+    def _recommend(self, facts: SurveyFacts, cost: ItemCost) -> dict[str, Any] | None:
+        """Return the settings; None when a bug of dsrface is in their way, which is a finding of its own."""
+        number = Number(self.config, self.findings, self.launching, self.cores, self.memory)
+        try:
+            return number.recommend(facts, cost, self._timing())
+        except Exception as error:  # noqa: BLE001 - what was found before is not lost with it
+            self.findings.add(RECOMMEND.broken(error))
+            return None
 
     def _timing(self) -> Timing | None:
         if not self.config.probe or "perf.recommend" not in self.wanted:

@@ -25,6 +25,16 @@ _STEPS = {
     ),
     "build the data set": ("ds.build", "the data set could not be built", "Call it in a Python prompt."),
     "load items": ("ds.items", "loading items", "Try some items in a Python prompt."),
+    "load items again": (
+        "ds.items",
+        "loading items a second time",
+        "Load some items twice in a Python prompt.",
+    ),
+    "see which workers get items": (
+        "ds.iterable_shard",
+        "reading the stream as each worker does",
+        "Read the stream in a Python prompt, to its end.",
+    ),
     "measure items": ("ds.items", "loading items", "Try some items in a Python prompt."),
     "load items in two threads": (
         "ds.threads",

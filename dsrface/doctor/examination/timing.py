@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from dsrface.doctor.checks.performance import RECOMMEND
 from dsrface.doctor.examination.budget import Budget
+from dsrface.doctor.examination.endings import broken
 from dsrface.doctor.examination.findings import Findings
 from dsrface.doctor.examination.stages import Stages
 from dsrface.doctor.examination.steps import Steps
@@ -73,6 +75,9 @@ class Timing:
             "consumer_rate": facts.consumer_rate,
         }
         outcome = self.stages.run(request, self.findings, silence_s={})
+        crash = outcome.last("crash")
+        if crash is not None and crash.get("ours", True):
+            self.findings.add(broken(RECOMMEND.id, crash))
         rates: dict[int, list[float]] = {}
         for event in outcome.events:
             if event["event"] == "window":

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dsrface.doctor.proof.fingerprint import almost_equal, fingerprint
+from dsrface.doctor.proof.fingerprint import almost_equal, fingerprint, is_opaque
 from dsrface.doctor.proof.transport import first_difference
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Comparison:
         compared: Items of workers held against this process.
         equal: Equal ones.
         rounded: Equal but for the last bits of floating-point numbers.
+        opaque: Those that cannot be looked into, so that nothing is known of them.
         varying: Those that this process does not read the same way twice.
         by_clock: Those of them that only change with the time.
         wrong: Keys whose items are wrong.
@@ -52,6 +53,7 @@ class Comparison:
     compared: int = 0
     equal: int = 0
     rounded: int = 0
+    opaque: int = 0
     varying: int = 0
     by_clock: int = 0
     wrong: list[Any] = field(default_factory=list)
@@ -123,6 +125,9 @@ def _count(
     for row, digest in enumerate(there):
         expected = here[row] if row < len(here) else ""
         found.compared += 1
+        if is_opaque(expected):
+            found.opaque += 1
+            continue
         if digest == expected:
             found.equal += 1
             continue

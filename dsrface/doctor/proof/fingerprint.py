@@ -20,6 +20,7 @@ import torch
 
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 _DEEPEST = 40
+_OPAQUE = "opaque:"
 _LAST_BITS = {torch.float16: 1e-2, torch.bfloat16: 5e-2, torch.float32: 1e-5, torch.float64: 1e-9}
 
 
@@ -29,8 +30,13 @@ def fingerprint(value: Any) -> str:
     try:
         _feed(total, value, {}, 0)
     except Exception as error:  # noqa: BLE001 - foreign classes may raise anything when they are looked at
-        return f"opaque:{_type_name(value)}:{type(error).__name__}"
+        return f"{_OPAQUE}{_type_name(value)}:{type(error).__name__}"
     return total.hexdigest()
+
+
+def is_opaque(digest: str) -> bool:
+    """Return whether a fingerprint only says that its value cannot be looked into."""
+    return digest.startswith(_OPAQUE)
 
 
 def copied(value: Any) -> Any:

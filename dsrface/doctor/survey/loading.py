@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import default_collate
 from torch.utils.data._utils.collate import default_convert
 
+from dsrface.doctor.checks.performance import RECOMMEND
 from dsrface.doctor.checks.registry import run_stage
 from dsrface.doctor.proof.fingerprint import fingerprint
 from dsrface.doctor.proof.reference import Reference
@@ -30,7 +31,7 @@ from dsrface.doctor.survey.passes import Passes, judge_state
 from dsrface.doctor.survey.subject import Subject
 from dsrface.doctor.targets import Target
 from dsrface.doctor.trace.pickling import Trace, trace
-from dsrface.runtime.user_code import place_of
+from dsrface.runtime.user_code import place_of, raised_by_us
 
 _ITEMS = 32
 _SAME_AGAIN_S = 2.0  # further passes over the same items are made when one takes no longer
@@ -252,8 +253,10 @@ class _Stage:
             fetch, keys = _stream(self.target) if self.target.is_iterable else self._in_random_order()
             min_items, warm_up = (1, 0) if is_slow else (16, 8)
             cost = measure_items(fetch, keys, budget_s=budget_s, min_items=min_items, warm_up=warm_up)
-        except Exception:  # noqa: BLE001 - ds.items has reported it
+        except Exception as error:  # noqa: BLE001 - ds.items has reported it, unless this program raised
             traceback.print_exc()
+            if raised_by_us(error):
+                self.report.check(RECOMMEND.broken(error))
             return None, Parts()
         try:
             return cost, parts_of(fetch, keys, self.target.dataset, budget_s=_PARTS_SHARE * budget_s)
