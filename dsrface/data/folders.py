@@ -45,7 +45,9 @@ def is_data_folder(name: str) -> bool:
 
 def published_command(path: Path) -> str:
     """Return the command that measures a folder in the layout of a published benchmark; empty for others."""
-    entries = list(itertools.islice(path.rglob("*"), _LOOKED_AT))
+    entries = [
+        entry for entry in itertools.islice(path.rglob("*"), _LOOKED_AT) if not entry.name.startswith(".")
+    ]
     for name, benchmark in BENCHMARKS.items():
         signs = [entry for entry in entries if benchmark.sign and fnmatch.fnmatch(entry.name, benchmark.sign)]
         if signs:

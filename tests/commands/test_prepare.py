@@ -344,7 +344,10 @@ def test_nearly_equal_images_and_alike_names_are_warned_of(photos: Path, tmp_pat
         item[key] for item in near["listed"] for key in ("first", "second")
     }
     clean = run(photos, tmp_path / "clean", vlr_sizes=(16,))
-    assert clean.warnings == ("the test split has 2 persons: evaluate judges nothing below 10",)
+    assert clean.warnings == (
+        "fewer than 10 validation persons: no threshold is chosen on them, which enrol and verify need",
+        "the test split has 2 persons: evaluate judges nothing below 10",
+    )
 
 
 def test_the_same_stem_twice_keeps_both(photos: Path, tmp_path: Path) -> None:

@@ -261,8 +261,13 @@ def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
         yield f"native faces without HR twins ({sizes}): evaluate and finetune take them, train-dsr does not"
     elif "val" not in info["counts"]:
         yield "there is no val split: train-dsr and finetune need one to choose checkpoints on"
-    num_test = info["counts"].get("test", {}).get("persons", MIN_PERSONS)
-    if num_test < 2:
+    persons = {split: counts["persons"] for split, counts in info["counts"].items()}
+    if persons.get("val", MIN_PERSONS) < MIN_PERSONS:
+        yield (
+            f"fewer than {MIN_PERSONS} validation persons: no threshold is chosen on them, which enrol and "
+            "verify need"
+        )
+    if persons.get("test") == 1:
         yield "the test split has only one person, so recognition cannot be measured"
-    elif num_test < MIN_PERSONS:
-        yield f"the test split has {num_test} persons: evaluate judges nothing below {MIN_PERSONS}"
+    elif persons.get("test", MIN_PERSONS) < MIN_PERSONS:
+        yield f"the test split has {persons['test']} persons: evaluate judges nothing below {MIN_PERSONS}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dsrface.data.benchmarks.archive import parts_below
 from dsrface.data.benchmarks.benchmark import Benchmark, Face, GallerySearch, PairTest
 from dsrface.data.decode import walk_images
 from dsrface.data.formats.matlab import read_mat
@@ -82,7 +83,7 @@ def read_survface(root: Path) -> Benchmark:
     """
     faces: list[Face] = []
     searches: list[GallerySearch] = []
-    identification = next(root.rglob("Face_Identification_Test_Set"), None)
+    identification = next(iter(parts_below(root, "Face_Identification_Test_Set")), None)
     if identification is not None:
         parts = {}
         for part in ("gallery", "mated_probe", "unmated_probe"):
@@ -96,7 +97,7 @@ def read_survface(root: Path) -> Benchmark:
         probes = np.concatenate([parts["mated_probe"], parts["unmated_probe"]])
         fpirs = (0.3, 0.2, 0.1, 0.01)
         searches.append(GallerySearch("", parts["gallery"], probes, fpirs=fpirs, open_set_rank=20))
-    verification = next(root.rglob("Face_Verification_Test_Set"), None)
+    verification = next(iter(parts_below(root, "Face_Verification_Test_Set")), None)
     tests: tuple[PairTest, ...] = ()
     notes: tuple[str, ...] = ()
     if verification is not None:
@@ -179,7 +180,7 @@ def _person_of(name: str) -> str:
 
 
 def _find_folder(root: Path, name: str) -> Path:
-    found = root if root.name == name else next(root.rglob(name), None)
+    found = root if root.name == name else next(iter(parts_below(root, name)), None)
     if found is None:
         raise _other_layout(root, name)
     return found

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from dsrface.data.benchmarks.archive import only_part, parts_below, table_lines
 from dsrface.data.benchmarks.benchmark import Benchmark, Face, Template, twin_tests
 from dsrface.data.decode import walk_images
 from dsrface.data.formats.validation_set import NUM_FOLDS, read_validation_set
@@ -16,25 +18,26 @@ from dsrface.data.pairs import Pairs, folded
 from dsrface.data.pairs_file import read_pairs
 from dsrface.errors import DataError
 
+_ONE_OF_THE_IJB = "Name the folder of IJB-B or of IJB-C, with its lists and loose_crop."
+
 
 def read_lfw(root: Path, pairs: Path | None, *, name: str = "lfw") -> Benchmark:
     """Read LFW or XQLFW: folders of persons and a `pairs.txt`, ten folds.
 
     Args:
         root: Folder of the images and, by default, of the list.
-        pairs: The list; None looks for a file called `*pairs.txt` below the folder.
+        pairs: The list; None looks for a file called `*pairs.txt` or `*pairs.csv` below the folder.
         name: `lfw` or `xqlfw`.
+
+    Raises:
+        DataError: no list, several lists or images of one name, or no image of the list.
 
     Source:
         Huang, Ramesh, Berg, Learned-Miller 2007; Knoche, Hoermann, Rigoll 2021 (XQLFW).
     """
-    listing = pairs or next(iter(sorted(root.rglob("*pairs.txt"))), None)
-    if listing is None:
-        raise DataError(
-            "There is no *pairs.txt.", id="other-layout", where=root, hint="Name it with --pairs."
-        )
-    # Person and image are the last two parts, whatever folders the archive has around them.
-    files = {"/".join(Path(file).parts[-2:]): file for file in walk_images(root) if "/" in file}
+    pattern = "*pairs.txt" if parts_below(root, "*pairs.txt") else "*pairs.csv"
+    listing = pairs or only_part(root, pattern, hint="Name the list with --pairs.")
+    files = _by_person_and_name(root)
     split = make_split("test", root, files, low_folders={})
     found = read_pairs(listing, split)
     if len(found) == 0:
@@ -88,25 +91,27 @@ def read_ijb(root: Path) -> Benchmark:
     Source:
         Maze et al. 2018 (IJB-C); the files as insightface's `recognition/_evaluation_/ijb` has them.
     """
-    crops = next(root.rglob("loose_crop"), None)
-    files = {part: _only(root, f"*{part}.txt") for part in ("face_tid_mid", "template_pair_label")}
-    points_file = _only(root, "*name_5pts_score.txt")
+    crops = next(iter(parts_below(root, "loose_crop")), None)
     if crops is None:
-        raise DataError("There is no folder loose_crop.", id="other-layout", where=root)
-    points = {}
-    for line, fields in _table(points_file, 12):
-        del line
-        points[fields[0]] = np.array([float(value) for value in fields[1:11]]).reshape(5, 2)
+        raise DataError("There is no folder loose_crop.", id="other-layout", where=root, hint=_ONE_OF_THE_IJB)
+    members_file, pairs_file, points_file = (
+        only_part(root, f"*{part}.txt", hint=_ONE_OF_THE_IJB)
+        for part in ("face_tid_mid", "template_pair_label", "name_5pts_score")
+    )
+    points = {
+        fields[0]: np.array([_number(text, line) for text in fields[1:11]]).reshape(5, 2)
+        for line, fields in table_lines(points_file, 12)
+    }
     faces: list[Face] = []
     members: dict[str, list[tuple[int, int]]] = {}
-    for line, (name, template, medium) in _table(files["face_tid_mid"], 3):
+    for line, (name, template, medium) in table_lines(members_file, 3):
         if name not in points:
-            raise DataError(f"There are no points of {name!r}.", id="bad-list-file", where=f"{line}")
-        members.setdefault(template, []).append((len(faces), int(medium)))
+            raise DataError(f"There are no points of {name!r}.", id="bad-list-file", where=line)
+        members.setdefault(template, []).append((len(faces), int(_number(medium, line))))
         faces.append(Face(name, crops / name, f"template {template}", is_low=False, points=points[name]))
     order = {template: number for number, template in enumerate(members)}
     rows = []
-    for line, (first, second, label) in _table(files["template_pair_label"], 3):
+    for line, (first, second, label) in table_lines(pairs_file, 3):
         if first not in order or second not in order or label not in {"0", "1"}:
             raise DataError(
                 "The pair names no template, or its label is not 0 or 1.", id="bad-list-file", where=line
@@ -134,28 +139,29 @@ def read_ijb(root: Path) -> Benchmark:
     )
 
 
-def _only(root: Path, pattern: str) -> Path:
-    found = sorted(root.rglob(pattern))
-    if len(found) != 1:
-        raise DataError(
-            f"There must be one file {pattern}; there are {len(found)}.", id="other-layout", where=root
-        )
-    return found[0]
-
-
-def _table(path: Path, num_fields: int) -> list[tuple[str, list[str]]]:
-    rows = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        fields = line.split()
-        if fields and len(fields) != num_fields:
+def _by_person_and_name(root: Path) -> dict[str, str]:
+    """Return the images below a folder by `person/name`, the last two parts, whatever is around them."""
+    files: dict[str, str] = {}
+    for file in walk_images(root):
+        key = "/".join(Path(file).parts[-2:])
+        if "/" in key and files.setdefault(key, file) != file:
             raise DataError(
-                f"{num_fields} fields are needed; there are {len(fields)}.",
-                id="bad-list-file",
-                where=f"{path}, line {number}",
+                f"{files[key]} and {file} are both {key}: there are several sets of images.",
+                id="other-layout",
+                where=root,
+                hint="Name the folder of one of them, and the list with --pairs.",
             )
-        if fields:
-            rows.append((f"{path}, line {number}", fields))
-    return rows
+    return files
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{text!r} is not a number.", id="bad-list-file", where=where)
+    return value
 
 
 def _linked(images: Sequence[bytes], is_same: Sequence[bool]) -> list[int]:

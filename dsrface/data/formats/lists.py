@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from dsrface.data.decode import IMAGE_SUFFIXES, has_image_suffix
-from dsrface.data.formats.text import read_list_text, separator_of
+from dsrface.data.formats.text import fields_of, read_list_text, separator_of
 from dsrface.errors import DataError
 from dsrface.types import SPLITS
 
@@ -160,8 +160,8 @@ def majority_splits(given: Sequence[tuple[str, str]]) -> tuple[dict[str, str], l
 
 
 def _fields(line: str) -> list[str]:
-    if (separator := separator_of(line)) is not None:
-        return [field.strip() for field in line.split(separator)]
+    if separator_of(line) is not None:
+        return fields_of(line)
     found = _IMAGE_FIRST.fullmatch(line.strip())
     if found is not None:
         return [found[1], found[2]]

@@ -1,7 +1,8 @@
 """Lists of verification pairs, in the forms that people have them.
 
-LFW's `pairs.txt` with its first line of counts or without; `path path label` with the label 0 or 1, which may
-be first, separated by blanks, tabs, commas or semicolons, with a line of headings or without.
+LFW's `pairs.txt` with its first line of counts, a line of headings or neither; `path path label` with the
+label 0 or 1, which may be first, with a line of headings or without. Blanks, tabs, commas or semicolons
+separate.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsrface.data.formats.text import read_list_text, separator_of
+from dsrface.data.formats.text import fields_of, read_list_text
 from dsrface.errors import DataError
 
 Key = tuple[str, int] | str
 _ANSWERS = {"1": True, "0": False, "-1": False, "true": True, "false": False}
 _MAX_DIGITS = 18
+_MOST_FIELDS = 4
 _FORMS = (
     "Known are LFW's form (a first line such as `10 300`, then `name i j` and `name1 i name2 j`), the same "
     "without its first line, and `path path label` with 0 or 1."
@@ -65,8 +67,9 @@ def read_pair_list(path: Path) -> PairList:
     first = lines[0][1]
     if len(first) in (1, 2) and all(_is_number(field) and int(field) > 0 for field in first):
         return _lfw(lines, path)
-    if _lfw_keys(first) is not None:
-        return _lfw_without_counts(lines, path)
+    named = lines[1:] if len(lines) > 1 and not any(map(_is_number, first)) else lines
+    if _lfw_keys(named[0][1]) is not None:
+        return _lfw_without_counts(named, path)
     lines = [(number, _label_last(fields)) for number, fields in lines]
     has_headings = len(first) == 3 and lines[0][1][2].lower() not in _ANSWERS
     if len(first) == 3 and len(lines) > has_headings:
@@ -95,7 +98,9 @@ def _lines(path: Path) -> _Lines:
 
 
 def _fields(line: str) -> list[str]:
-    return [part.strip() for part in line.split(separator_of(line))]
+    """Return the fields of a line; in a table of LFW, genuine pairs end with an empty one."""
+    fields = fields_of(line)
+    return fields[:-1] if len(fields) == _MOST_FIELDS and not fields[-1] else fields
 
 
 def _label_last(fields: list[str]) -> list[str]:

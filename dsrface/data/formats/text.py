@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 from pathlib import Path
 
 from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded
@@ -32,3 +33,11 @@ def decode_list(content: bytes) -> str:
 def separator_of(line: str) -> str | None:
     """Return what is between the fields of a line; None for blanks, tried last as names may hold them."""
     return next((char for char in ("\t", ";", ",") if char in line), None)
+
+
+def fields_of(line: str) -> list[str]:
+    """Return the fields of a line without the blanks around them, and without the quotes of a CSV file."""
+    separator = separator_of(line)
+    if separator is None:
+        return line.split()
+    return [field.strip() for field in next(csv.reader([line], delimiter=separator))]

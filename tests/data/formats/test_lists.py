@@ -45,6 +45,11 @@ def test_lists_in_other_orders(tmp_path: Path, text: str) -> None:
     assert [found.get("a/1.jpg"), found.get("b/2.jpg"), len(found)] == ["x", "y", 2]
 
 
+def test_fields_may_be_quoted(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text('"file","person"\n"a, b/1.jpg","Núñez, J."\n', encoding="utf-8")
+    assert read_file_list(tmp_path / "list.csv", what="person").get("a, b/1.jpg") == "Núñez, J."
+
+
 def test_names_and_persons_may_have_blanks(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("my photos/a 1.JPG Ada L\nmy photos/b.png Bo\n")
     found = read_file_list(tmp_path / "list.txt", what="person")

@@ -53,6 +53,19 @@ def test_paths_and_a_label(
     assert (found.pairs[1].first, found.pairs[1].second) == ("a/1.jpg", "b/1.jpg")
 
 
+def test_a_table_of_lfw_with_headings_and_an_empty_field(tmp_path: Path) -> None:
+    rows = [f"{line}," if line.count(",") == 2 else line for line in lfw_lines(",")]
+    (tmp_path / "pairs.csv").write_text("\n".join(["name,imagenum1,imagenum2,", *rows]))
+    found = read_pair_list(tmp_path / "pairs.csv")
+    assert list(found.pairs) == [PairLine(*pair, fold) for fold, pairs in enumerate(FOLDS) for pair in pairs]
+
+
+def test_quoted_fields_of_a_csv_file(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text('"one","two","same"\n"a, b/1.jpg","c/1.jpg","0"\n')
+    (pair,) = read_pair_list(tmp_path / "pairs.csv").pairs
+    assert (pair.first, pair.second, pair.is_same) == ("a, b/1.jpg", "c/1.jpg", False)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "what"),
     [

@@ -135,7 +135,8 @@ def _calibrated(
             "needed.",
             id="val-too-small",
             where=config.calibrate,
-            hint="Ask for a higher --far, or prepare the data with more validation persons.",
+            hint="Prepare the data with more validation persons, such as --split 0.6,0.2,0.2"
+            + ("." if len(split.persons) < MIN_PERSONS else ", or ask for a higher --far."),
         )
     return chosen[0]
 
