@@ -119,9 +119,8 @@ def _torchscript(path: Path, kind: str) -> LoadedModel:
             f"torch cannot load the program: {str(error).splitlines()[0]}", id="weights-damaged", where=path
         ) from None
     preprocess = read_preprocess(path, _default_input(kind))
-    return LoadedModel(
-        program.eval(), kind, _config(kind, path.name), preprocess, sha256_file(path), path, {}
-    )
+    network = ForeignNetwork(program).eval()
+    return LoadedModel(network, kind, _config(kind, path.name), preprocess, sha256_file(path), path, {})
 
 
 def _called(spec: str, kind: str) -> LoadedModel:
@@ -144,7 +143,7 @@ def _called(spec: str, kind: str) -> LoadedModel:
             hint="Return a torch module, a function on batches, or one of them and a dict with the colour "
             "order, mean, std and size_px of its images.",
         )
-    network = value.eval() if isinstance(value, nn.Module) else FunctionNetwork(value)
+    network = ForeignNetwork(value).eval()
     default = _default_input(kind)
     try:
         preprocess = adjusted(default, note)
@@ -156,20 +155,27 @@ def _called(spec: str, kind: str) -> LoadedModel:
     return LoadedModel(network, kind, _config(kind, spec), preprocess, digest, Path(spec), {})
 
 
-class FunctionNetwork(nn.Module):
-    """A function on batches as a module.
+class ForeignNetwork(nn.Module):
+    """A module, a program or a function on batches as a module of one output.
 
     Args:
-        function: Takes tensors; what it returns becomes one.
+        network: Takes tensors. Of several outputs (a tuple, a dict) the largest counts: some give a quality
+            or a norm as well as the embedding or the image.
     """
 
-    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+    def __init__(self, network: Callable[[Tensor], Any]) -> None:
         super().__init__()
-        self._function = function
+        self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return what the function makes of a batch, as a tensor where the batch is."""
-        return torch.as_tensor(self._function(image), device=image.device)
+        """Return what the network makes of a batch, as a tensor where the batch is."""
+        found = self.network(image)
+        if isinstance(found, dict):
+            found = tuple(found.values())
+        outputs = found if isinstance(found, tuple) else (found,)
+        # A tensor stays itself: in a trace, as_tensor would make a constant of it.
+        tensors = [item if isinstance(item, Tensor) else torch.as_tensor(item) for item in outputs]
+        return max(tensors, key=Tensor.numel).to(image.device)
 
 
 def _timm(spec: str) -> LoadedModel:

@@ -87,6 +87,9 @@ def onnx_graph(loaded: LoadedModel, *, opset: int) -> bytes:
     Args:
         loaded: The network.
         opset: Operator set version.
+
+    Raises:
+        torch.onnx.OnnxExporterError: torch cannot write it.
     """
     size = loaded.preprocess.size_px
     example = torch.zeros(2, 3, size, size)

@@ -12,6 +12,8 @@ from dsrface.errors import WeightsError
 _WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
 _MAX_NAMES_SHOWN = 6
 
+_WITHOUT_THEM = "The network is whole: if the rest is a head that only training needs, save it without that."
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -92,7 +94,8 @@ def key_difference(
         "\n".join(lines),
         id="weights-mismatch",
         where=where,
-        hint="Nothing was loaded: weights load completely or not at all. Is the file for this network?",
+        hint="Nothing was loaded: weights load completely or not at all. "
+        + (_WITHOUT_THEM if matched == len(expected) else "Is the file for this network?"),
     )
 
 

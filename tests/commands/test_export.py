@@ -240,6 +240,20 @@ def test_options_that_do_not_go_together(tmp_path, tiny_data):
         export.run(ExportConfig(source=dsr_run(tmp_path), format="onnx", pixels=True), emit=silent)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("format", ["onnx", "safetensors"])
+def test_a_program_of_others_is_refused_as_a_mistake(format, tmp_path):
+    pytest.importorskip("onnxruntime")
+    network = nn.Sequential(nn.Conv2d(3, 8, 9, 16), nn.Flatten())
+    program = torch.jit.trace(network, torch.zeros(1, 3, 112, 112))
+    program.save(str(tmp_path / "net.pt"))
+    source = f"torchscript:{tmp_path / 'net.pt'}"
+    with pytest.raises(UsageError, match=r"net\.pt") as caught:
+        export.run(ExportConfig(source=source, format=format, out=tmp_path / f"out.{format}"), emit=silent)
+    assert caught.value.id == "not-exportable"
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_the_next_command_takes_any_path(tmp_path):
     for kind, format in (("dsr", "onnx"), ("dsr", "safetensors"), ("recogniser", "safetensors")):
         path = tmp_path / "Ann's runs" / f"{kind}.{format}"

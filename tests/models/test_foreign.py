@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from dsrface.engine.teacher import Teacher
 from dsrface.errors import DsrfaceError, MachineError, UsageError, WeightsError
 from dsrface.models import judge
 from dsrface.models.preprocess import network_input
@@ -58,6 +59,14 @@ def stops():
 def arrays():
     return lambda x: x.mean(dim=(2, 3)).numpy()
 
+def several():
+    net = Net()
+    return lambda x: (net(x).norm(dim=1), net(x))
+
+def named():
+    net = Net()
+    return lambda x: {"norm": net(x).norm(dim=1), "embedding": net(x)}
+
 def double():
     return nn.Upsample(scale_factor=2)
 """
@@ -89,7 +98,7 @@ def embed(loaded, images):
 
 def test_callable__is_called_and_embeds(nets):
     loaded = load_recogniser(Path(f"{nets}:network"))
-    conv = loaded.model.conv
+    conv = loaded.model.network.conv
     with torch.no_grad():
         wanted = conv(faces() * 2 - 1).flatten(1)
     torch.testing.assert_close(embed(loaded, faces()), wanted)
@@ -243,6 +252,12 @@ def test_onnx__as_super_resolution_of_one_size(tmp_path):
     assert caught.value.id == "wrong-vlr-size"
 
 
+@pytest.mark.parametrize("name", ["several", "named"])
+def test_of_several_outputs_the_largest_is_the_embedding(nets, name):
+    loaded, plain = load_recogniser(Path(f"{nets}:{name}")), load_recogniser(Path(f"{nets}:network"))
+    torch.testing.assert_close(embed(loaded, faces()), embed(plain, faces()))
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_torchscript__runs_only_when_asked_for(tmp_path, nets):
     network = load_recogniser(Path(f"{nets}:network")).model
@@ -254,6 +269,8 @@ def test_torchscript__runs_only_when_asked_for(tmp_path, nets):
     loaded = load_recogniser(Path(f"torchscript:{tmp_path / 'net.pt'}"))
     with torch.no_grad():
         torch.testing.assert_close(embed(loaded, faces()), network(faces() * 2 - 1))
+    teacher = Teacher(loaded.model, loaded.preprocess)
+    assert float(teacher(torch.rand(3, 512), faces()).detach()) > 0
     assert refused(f"torchscript:{tmp_path / 'gone.pt'}").id == "weights-missing"
     (tmp_path / "bad.pt").write_bytes(b"PK nothing")
     assert refused(f"torchscript:{tmp_path / 'bad.pt'}").id == "weights-damaged"

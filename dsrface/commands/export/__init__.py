@@ -35,6 +35,7 @@ from dsrface.models.onnx_file import (
     require_onnx,
 )
 from dsrface.models.preprocess import normalise
+from dsrface.models.recognisers import is_known
 from dsrface.models.weights import load_any, save_model
 from dsrface.runtime.files import remove_half_written, replace, sha256_file, write_bytes
 from dsrface.runtime.text import size_text
@@ -139,10 +140,13 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
         WeightsError: the source cannot be loaded.
         MachineError: the onnx extra is not installed (`missing-extra`).
         RunError: the output file exists (`exists`).
+        UsageError: a network of others that the format cannot hold (`not-exportable`).
     """
     if config.format == "onnx":
         require_onnx()
     loaded = load_any(config.source)
+    if config.format == "safetensors":
+        _require_rebuildable(loaded)
     path = _free_path(config, loaded)
     if config.format == "onnx" and adapter_parameters(loaded.model):
         emit(Note("the file is for small faces: HR faces need the recogniser without adapters"))
@@ -204,6 +208,17 @@ def _free_path(config: ExportConfig, loaded: LoadedModel) -> Path:
     return path
 
 
+def _require_rebuildable(loaded: LoadedModel) -> None:
+    """Refuse a recogniser that dsrface could not build again from a file of tensors."""
+    if loaded.kind == "recogniser" and not is_known(loaded.name):
+        raise UsageError(
+            f"A safetensors file holds tensors alone, and dsrface has no architecture {loaded.name!r}.",
+            id="not-exportable",
+            where=loaded.path,
+            hint="Use it where it is, or --format onnx for a torch module.",
+        )
+
+
 def _with_pixel_input(loaded: LoadedModel) -> LoadedModel:
     """Return a recogniser that normalises its images itself.
 
@@ -221,7 +236,17 @@ def _with_pixel_input(loaded: LoadedModel) -> LoadedModel:
 
 
 def _graph(config: ExportConfig, loaded: LoadedModel, faces: ValFaces | None) -> bytes:
-    graph = onnx_graph(loaded, opset=config.opset)
+    try:
+        graph = onnx_graph(loaded, opset=config.opset)
+    except torch.onnx.OnnxExporterError as error:
+        if loaded.kind == "dsr" or is_known(loaded.name):
+            raise
+        raise UsageError(
+            f"torch cannot write {loaded.name} as ONNX.",
+            id="not-exportable",
+            where=loaded.path,
+            hint="An ONNX file is one already; instead of TorchScript, export the module it was made of.",
+        ) from error
     if config.precision == "fp16":
         return in_fp16(graph)
     if config.precision == "int8":
