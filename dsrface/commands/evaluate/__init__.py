@@ -99,8 +99,7 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
         return _run_benchmark(config, native, out, emit)
     for doubt in data.check_twins(config.vlr_size, config.split):
         emit(Note(doubt, is_warning=True))
-    device = choose_device(config.device, amp=config.amp)
-    emit(Note(f"device: {device.reason}"))
+    device = _choose_device(config, emit)
     outputs = None if config.dsr_outputs is None else outputs_of(split, data, config.dsr_outputs)
     networks = load_networks(config, outputs, device, emit, high_px=data.high_px)
     # Before anything is measured: a mistake in a pairs file must not show an hour later.
@@ -249,9 +248,14 @@ def _pairs(config: EvaluateConfig, split: FaceSplit, emit: Emit) -> tuple[Pairs,
     return pairs, generated if generated.num_folds > 1 else None  # a threshold comes from other folds
 
 
-def _run_benchmark(config: EvaluateConfig, benchmark: Benchmark, out: Path, emit: Emit) -> BenchmarkResult:
+def _choose_device(config: EvaluateConfig, emit: Emit) -> Device:
     device = choose_device(config.device, amp=config.amp)
     emit(Note(f"device: {device.reason}"))
+    return device
+
+
+def _run_benchmark(config: EvaluateConfig, benchmark: Benchmark, out: Path, emit: Emit) -> BenchmarkResult:
+    device = _choose_device(config, emit)
     networks = load_networks(config, None, device, emit)
     return run_benchmark(
         config, benchmark, networks, describe_networks(networks), out=out, device=device, emit=emit

@@ -10,6 +10,7 @@ from dsrface.doctor.report import Finding
 
 if TYPE_CHECKING:
     from dsrface.doctor.proof.causes import Cause
+    from dsrface.doctor.proof.compare import Comparison
     from dsrface.doctor.proof.prove import Proof
 
 _SHOWN = 8
@@ -56,13 +57,6 @@ def _consistency(proof: Proof) -> Finding | None:
             "training loop.",
             data={**data, "blocks": [method], "cause": "transport"},
         )
-    parts = [f"{found.equal} items from workers equal those of num_workers=0"]
-    if found.rounded:
-        parts.append(f"{found.rounded} but for the last bits of their sums")
-    if found.opaque:
-        parts.append(f"{found.opaque} cannot be looked into, so nothing is known of them")
-    if found.varying:
-        parts.append(f"{found.varying} vary by themselves")
     if found.once:
         return CONSISTENCY.finding(
             "warn",
@@ -73,11 +67,22 @@ def _consistency(proof: Proof) -> Finding | None:
             fix="Run the doctor again with a larger --budget: more items are compared then.",
             data=data,
         )
-    status = "pass" if found.equal or found.rounded else "info"
-    how = f" ({len(starts)} starts, generators set alike; {found.num_sent} batches as they were sent)"
     if not found.compared:
         return CONSISTENCY.finding("info", "no item could be compared", data=data)
-    return CONSISTENCY.finding(status, "; ".join(parts) + (how if found.num_sent else ""), data=data)
+    status = "pass" if found.equal or found.rounded else "info"
+    return CONSISTENCY.finding(status, _counts(found, len(starts)), data=data)
+
+
+def _counts(found: Comparison, num_starts: int) -> str:
+    parts = [f"{found.equal} items from workers equal those of num_workers=0"]
+    if found.rounded:
+        parts.append(f"{found.rounded} but for the last bits of their sums")
+    if found.opaque:
+        parts.append(f"{found.opaque} cannot be looked into, so nothing is known of them")
+    if found.varying:
+        parts.append(f"{found.varying} vary by themselves")
+    how = f" ({num_starts} starts, generators set alike; {found.num_sent} batches as they were sent)"
+    return "; ".join(parts) + (how if found.num_sent else "")
 
 
 def _wrong(keys: Sequence[Any], cause: Cause, proof: Proof, data: Mapping[str, Any]) -> Finding:
