@@ -226,7 +226,7 @@ def evaluate(
         data: Data set folder.
         vlr_size: Side of the low-resolution faces, in pixels.
         emit: Takes notes and progress; `print` will do.
-        keys: Any other key of `dsrface evaluate` in docs/config.md, such as `dsr`, `finetuned` or `out`.
+        keys: Any other key that `dsrface config show evaluate` lists, such as `dsr`, `finetuned` or `out`.
 
     Returns:
         `summary` is the answer in a sentence, `location` the HTML report, `evaluation` every figure;
