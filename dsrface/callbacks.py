@@ -5,12 +5,12 @@ Lightning and transformers are imported when one of their callbacks is made.
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from typing import Any
 
 from dsrface.doctor.report import Report
+from dsrface.runtime.command_line import joined
 
 LOGGED_AS = "data_wait_share"
 _HARDLY = 0.05
@@ -63,7 +63,7 @@ class WaitClock:
             return f"{found}; {report.target}: {report.verdict_line()}"
         if self.share < _HARDLY:
             return f"{found}: the loader keeps up"
-        return f"{found}: dsrface doctor -- {shlex.join(getattr(sys, 'orig_argv', sys.argv))}"
+        return f"{found}: dsrface doctor -- {joined(getattr(sys, 'orig_argv', sys.argv))}"
 
 
 def for_lightning(*, examine: bool = False) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from dsrface.cli.execute import COMMANDS, plain_command, schema_of
 from dsrface.cli.options import Assignments, ConfigFile, Preset
 from dsrface.cli.output import Output
 from dsrface.errors import UsageError
+from dsrface.runtime.command_line import quoted
 
 if TYPE_CHECKING:
     from dsrface.config.sources import Config
@@ -125,7 +125,7 @@ def validate(
         raise UsageError(
             "The command comes before the file.",
             id="bad-flag",
-            hint=f"dsrface config validate {last} {shlex.quote(named[0])}",
+            hint=f"dsrface config validate {last} {quoted(named[0])}",
         )
     command = named[0] if named else command_of(file)
     if not command:
@@ -133,7 +133,7 @@ def validate(
             "The file does not say which command it is for.",
             id="bad-config",
             where=file,
-            hint=f"dsrface config validate COMMAND {shlex.quote(last)}",
+            hint=f"dsrface config validate COMMAND {quoted(last)}",
         )
     schema = _schema(command)
     _, origins = merge(schema, config_file=file)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsrface.errors import DataError, DsrfaceError, RunError
+from dsrface.runtime.command_line import quoted
 
 if TYPE_CHECKING:
     from dsrface.config.sources import Config
@@ -61,7 +61,7 @@ def _check_input(path: Path, id: str, *, has_other_layout: bool) -> None:
         hint = "\n".join(filter(None, [_kind_hint(path), text.hint]))
         raise family("There is nothing at this path.", id=id, where=path, hint=hint)
     if path.suffix in _ARCHIVES and path.is_file():
-        unpack = _ARCHIVES[path.suffix].format(shlex.quote(str(path)), shlex.quote(str(path.with_suffix(""))))
+        unpack = _ARCHIVES[path.suffix].format(quoted(path), quoted(path.with_suffix("")))
         raise family("This is an archive, not a folder.", id=id, where=path, hint=f"Unpack it: {unpack}")
     if id == "no-data-set" and (resume := resume_hint(path)):
         raise DataError("This is a run folder, not a data set.", id=id, where=path, hint=resume)
@@ -80,8 +80,8 @@ def resume_hint(path: Path) -> str:
         command, data = record["command"], record["config"]["data"]
     except (RunError, KeyError, TypeError):
         return ""
-    run, config = shlex.quote(str(path)), shlex.quote(str(path / "config.toml"))
-    again = f"dsrface {command} {shlex.quote(data)} --config {config} --run {run} --resume"
+    run, config = quoted(path), quoted(path / "config.toml")
+    again = f"dsrface {command} {quoted(data)} --config {config} --run {run} --resume"
     return f"It was trained on {data}; to go on with it:\n{again}"
 
 

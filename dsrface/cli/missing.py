@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dsrface.cli.look_first import resume_hint
 from dsrface.errors import DsrfaceError, RunError, UsageError
+from dsrface.runtime.command_line import joined
 
 _MISSING = re.compile(r"Missing value for '(\w+)'\.")
 _ALIKE, _MORE_ALIKE = 0.6, 0.8
@@ -70,7 +70,7 @@ def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], e
                 f"{data} holds native faces without HR twins: no DSR can be trained on it, of whatever size."
             )
         if (sizes := _vlr_sizes(info)) and flags["vlr_size"] is None:
-            again = shlex.join(["dsrface", command, str(data), "--vlr-size", str(sizes[0])])
+            again = joined(["dsrface", command, str(data), "--vlr-size", str(sizes[0])])
             return f"{data} holds VLR faces of {', '.join(map(str, sizes))} px:\n{again} ..."
     pages = f"dsrface {command} --help; dsrface config show {command} lists every key."
     is_incomplete = "missing" in error.message or error.message.startswith("Give ")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from dsrface.cli.missing import example_of
 from dsrface.errors import UsageError
+from dsrface.runtime.command_line import joined
 
 _EXTRA = re.compile(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)")
 _ALIKE = 0.7
@@ -55,7 +55,7 @@ def _instead_of(flag: str, command: Any, arguments: list[str]) -> str:
     if command is not None and command.name == "doctor" and "--" not in arguments:
         words = arguments[arguments.index("doctor") + 1 :]
         if words and not words[0].startswith("-"):
-            return f"The command to launch comes after --: {shlex.join(['dsrface', 'doctor', '--', *words])}"
+            return f"The command to launch comes after --: {joined(['dsrface', 'doctor', '--', *words])}"
     flags = [name for option in getattr(command, "params", ()) for name in option.opts]
     near = difflib.get_close_matches(flag, flags, n=1, cutoff=_ALIKE)
     near = near or [name for name in flags if flag.startswith("--") and name.endswith(flag[1:])]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import fnmatch
 import itertools
 import re
-import shlex
 from pathlib import Path
 
 from dsrface.config.catalogue import BENCHMARKS
 from dsrface.errors import DataError
+from dsrface.runtime.command_line import quoted
 from dsrface.types import SPLITS
 
 DATASET_FILE = "dataset.json"
@@ -52,7 +52,7 @@ def published_command(path: Path) -> str:
         signs = [entry for entry in entries if benchmark.sign and fnmatch.fnmatch(entry.name, benchmark.sign)]
         if signs:
             place = signs[0] if benchmark.is_file else path
-            return f"dsrface evaluate {shlex.quote(str(place))} --protocol {name} --vlr-size 16"
+            return f"dsrface evaluate {quoted(place)} --protocol {name} --vlr-size 16"
     return ""
 
 

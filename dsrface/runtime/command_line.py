@@ -1,15 +1,36 @@
-"""The command line of this process, for reports that say how to repeat them."""
+"""Commands as people paste them: this process's own for reports, and others with their words quoted."""
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
+import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 _PROGRAMS = ("dsrface", "__main__")
+_PLAIN = re.compile(r"[\w@%+=:,./\\~-]+")
+
+
+def quoted(word: str | Path) -> str:
+    """Return a word as the shell here takes it: cmd knows no single quotes, and PowerShell takes both."""
+    text = str(word)
+    if os.name != "nt":
+        return shlex.quote(text)
+    if _PLAIN.fullmatch(text):
+        return text
+    escaped = subprocess.list2cmdline([text])
+    return escaped if escaped.startswith('"') else f'"{escaped}"'
+
+
+def joined(words: Iterable[str]) -> str:
+    """Return words as one command."""
+    return " ".join(map(quoted, words))
 
 
 def command_line() -> str:
     """Return what was typed to start this program; empty where another program has imported it."""
     program = Path(sys.argv[0]).stem if sys.argv else ""
-    return shlex.join(["dsrface", *sys.argv[1:]]) if program in _PROGRAMS else ""
+    return joined(["dsrface", *sys.argv[1:]]) if program in _PROGRAMS else ""

@@ -69,7 +69,7 @@ def split_spec(spec: str, *, flag: str, wanted: str) -> tuple[str, str]:
         UsageError: not of the form `module:name` (`bad-target`).
     """
     module_name, _, name = spec.replace("::", ":").rpartition(":")  # as pytest writes it
-    if module_name and name:
+    if module_name and name and not {"/", "\\"} & set(name):  # else a drive of Windows, and no name
         return module_name, name
     hint = f"Write {flag} " + _FORMS.replace(" or ", f" or {flag} ") + "."
     module, _, attribute = spec.rpartition(".")

@@ -18,7 +18,7 @@ def test_a_file_alone_is_answered_with_what_it_defines(tmp_path):
     assert caught.value.hint.splitlines()[1:] == [f"--dataset {file}:Faces", f"--dataset {file}:main"]
 
 
-@pytest.mark.parametrize("spec", ["no/such.py", "faces", "faces:", ":Faces"])
+@pytest.mark.parametrize("spec", ["no/such.py", "faces", "faces:", ":Faces", r"C:\faces\train.py", "C:/t.py"])
 def test_what_names_nothing_is_answered_with_the_forms(spec):
     with pytest.raises(UsageError) as caught:
         split_spec(spec, flag="--dataset", wanted="a data set")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from dsrface.data.outputs.verify import verify
 from dsrface.data.stored import LOCK, MANIFEST, PLAN, formats, is_finished
 from dsrface.errors import EXIT_ANSWER_IS_NO, RunError
 from dsrface.events import Emit, Progress
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.text import count_text, size_text
 
@@ -186,7 +186,7 @@ def _collect(folder: Path, *, is_dry: bool) -> CacheEntry:
 def _result(
     config: CacheConfig, summary: str, entries: list[CacheEntry], lines: list[str], exit_code: int = 0
 ) -> CacheResult:
-    following = f"dsrface cache verify {shlex.quote(str(config.path))}" if config.action == "ls" else ""
+    following = f"dsrface cache verify {quoted(config.path)}" if config.action == "ls" else ""
     if exit_code:
         following = "dsrface precompute, as before: it rebuilds what is damaged, and only that"
         if any(entry.kind == "?" for entry in entries):

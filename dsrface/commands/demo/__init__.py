@@ -5,7 +5,6 @@ It calls the use cases that the commands call, with small settings. Interrupted,
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import time
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from dsrface.data.folders import outputs_folder
 from dsrface.data.synthetic.photo_folder import draw_dataset
 from dsrface.errors import RunError
 from dsrface.events import Emit, Note, Progress
+from dsrface.runtime.command_line import joined
 from dsrface.runtime.devices import choose_device
 from dsrface.runtime.files import read_json, remove_half_written, replace, write_json
 from dsrface.runtime.versions import require
@@ -262,4 +262,4 @@ def command_line(schema: type[Config], flags: Mapping[str, object], *, preset: s
         else:
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             options += [f"--{name}", text]
-    return shlex.join([*words, *options])
+    return joined([*words, *options])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from dsrface.doctor.report import Report
 from dsrface.doctor.scan.rule import Rule
 from dsrface.events import Emit
 from dsrface.runtime import process_age
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.files import write_json
 from dsrface.runtime.user_callable import split_spec
 
@@ -135,5 +135,5 @@ def _launch(config: DoctorConfig, report: Report) -> str:
     if config.data is None or built is None or report.recommendation is None:
         return ""
     number = report.recommendation["num_workers"] if config.workers is None else config.workers
-    data = shlex.quote(str(config.data))
+    data = quoted(config.data)
     return f"dsrface {config.purpose} {data} {built.data['flags']} --workers {number}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from dsrface.doctor.report import Report
 from dsrface.errors import DataError, UsageError
 from dsrface.events import Emit
 from dsrface.runtime import notebooks
+from dsrface.runtime.command_line import joined, quoted
 from dsrface.runtime.files import write_json, write_text
 from dsrface.runtime.user_code import innermost_in
 
@@ -68,7 +68,7 @@ class LaunchResult:
     @property
     def next_command(self) -> str:
         """Where to read on about the gravest finding; the command itself when there is none."""
-        return self.gravest.report.read_on() or shlex.join(self.launch.command)
+        return self.gravest.report.read_on() or joined(self.launch.command)
 
     @property
     def exit_code(self) -> int:
@@ -141,12 +141,12 @@ def _command(config: DoctorConfig) -> tuple[str, ...]:
 def _program_hint(program: str) -> str:
     """Return how to examine what is no program: a Python file, or a name that was mistyped."""
     if program.endswith(".py") and Path(program).is_file():
-        file = shlex.quote(program)
+        file = quoted(program)
         return f"dsrface doctor -- python {file}\nor dsrface doctor --dataset {file}:CALLABLE"
     if Path(program).is_dir():
-        return f"A data set of dsrface: dsrface doctor {shlex.quote(program)} --for finetune"
-    if ":" in program and Path(program.partition(":")[0]).is_file():
-        return f"dsrface doctor --dataset {shlex.quote(program)}"
+        return f"A data set of dsrface: dsrface doctor {quoted(program)} --for finetune"
+    if ":" in program and Path(program.rpartition(":")[0]).is_file():
+        return f"dsrface doctor --dataset {quoted(program)}"
     near = difflib.get_close_matches(program, _PROGRAMS, n=1)
     meant = f"Did you mean {near[0]}? " if near else ""
     return f"{meant}After -- comes the command as you launch it: dsrface doctor -- python train.py ..."
@@ -167,7 +167,7 @@ def _write_patch(launch: LaunchReport, file: Path | None) -> str:
     if not text:
         return "no patch: nothing to change"
     write_text(file, text)
-    return f"{file} (git apply {shlex.quote(str(file))})"
+    return f"{file} (git apply {quoted(file)})"
 
 
 def _heading(loader: LoaderReport) -> str:
@@ -187,7 +187,7 @@ def _no_loader(launch: LaunchReport) -> DataError:
         return DataError(
             "The command ran to its end and iterated over no DataLoader of torch.",
             id="no-loader",
-            where=shlex.join(launch.command),
+            where=joined(launch.command),
             hint="Launch what trains; a loader that is made and not iterated over is not seen.",
         )
     reads = "EOFError" in last
@@ -195,6 +195,6 @@ def _no_loader(launch: LaunchReport) -> DataError:
         f"The command ended with exit code {launch.code} before it iterated over a DataLoader"
         + (": it reads standard input, which is closed here." if reads else "."),
         id="launch-failed",
-        where=innermost_in(launch.output) or shlex.join(launch.command),
+        where=innermost_in(launch.output) or joined(launch.command),
         hint=f"Its last words:\n{last}" if last else "It printed nothing.",
     )

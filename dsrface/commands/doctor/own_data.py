@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.outputs.opening import is_cache
 from dsrface.data.outputs.rows import RowDataset
 from dsrface.errors import DataError
+from dsrface.runtime.command_line import quoted
 from dsrface.types import HIGH_SIZE_PX, HIGH_SIZES_PX
 
 _PRECOMPUTE_BATCH = 64  # its loader's batch; the forward pass has a size of its own
@@ -69,7 +69,7 @@ def _finetune(data: FaceData, train: FaceSplit, vlr_size: int) -> tuple[Dataset[
     outputs = train.outputs_dir(vlr_size)
     if outputs.is_dir() and not is_cache(outputs):
         config = FinetuneConfig(data=data.root, vlr_size=vlr_size, dsr_outputs=outputs)
-        mode = f"--dsr-outputs {shlex.quote(os.path.relpath(outputs))}"
+        mode = f"--dsr-outputs {quoted(os.path.relpath(outputs))}"
     dataset = recogniser_pairs(config, data, train, is_training=True)
     return dataset, config.batch_size, f"--vlr-size {vlr_size} {mode}"
 

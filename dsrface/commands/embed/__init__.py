@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from dsrface.events import Emit, Note, Progress
 from dsrface.models.judge import judge_by_default
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.weights import load_dsr, load_recogniser
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
 from dsrface.runtime.files import atomic_writer, remove_half_written
 from dsrface.runtime.resources import effective_cores
@@ -181,7 +181,7 @@ def _result(
     return EmbedResult(
         summary=f"{len(embeddings)} embeddings of {embeddings.shape[1]} numbers, {length}{left_out}.",
         location=str(config.out),
-        next_command=f"python -c {shlex.quote(code)}",
+        next_command=f"python -c {quoted(code)}",
         num_images=len(embeddings),
         dim=int(embeddings.shape[1]),
         is_normalised=config.normalize,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +14,7 @@ from dsrface.errors import DataError
 from dsrface.events import Emit, Note
 from dsrface.models.judge import judge_by_default
 from dsrface.models.weights import load_dsr, load_recogniser
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
 
 
@@ -97,7 +97,7 @@ def run(config: EnrolConfig, *, emit: Emit) -> EnrolResult:
     return EnrolResult(
         summary=f"{len(gallery.persons)} persons from {len(faces)} photos{left_out}; {decision.text}.",
         location=str(config.out),
-        next_command=f"dsrface identify PHOTOS --gallery {shlex.quote(str(config.out))}",
+        next_command=f"dsrface identify PHOTOS --gallery {quoted(config.out)}",
         persons=dict(zip(gallery.persons, gallery.counts.tolist(), strict=True)),
         threshold=decision.score,
         far=decision.far,

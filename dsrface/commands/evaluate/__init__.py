@@ -7,7 +7,6 @@ ceiling, the cosine of raw pixels, chance and reject-all, and names the winner w
 from __future__ import annotations
 
 import platform
-import shlex
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,7 +65,7 @@ from dsrface.data.pairs_file import read_pairs
 from dsrface.errors import DataError
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import draw_persons
-from dsrface.runtime.command_line import command_line
+from dsrface.runtime.command_line import command_line, quoted
 from dsrface.runtime.devices import Device, choose_device
 from dsrface.runtime.resources import effective_cores
 from dsrface.types import HIGH_SIZE_PX, HIGH_SIZES_PX, VLR_SIZES_PX
@@ -343,7 +342,7 @@ def _num_workers(config: EvaluateConfig, num_images: int) -> int:
 
 
 def _next_command(config: EvaluateConfig, evaluation: Evaluation, out: Path) -> str:
-    data = shlex.quote(str(config.data))
+    data = quoted(config.data)
     if evaluation.high_size != HIGH_SIZE_PX and config.dsr is not None:
         return command_that_shows(out)
     if config.vlr_size not in VLR_SIZES_PX:
@@ -352,7 +351,7 @@ def _next_command(config: EvaluateConfig, evaluation: Evaluation, out: Path) -> 
         return f"dsrface train-dsr {data} --vlr-size {config.vlr_size}"
     if config.finetuned is None:
         flag, place = ("--dsr-outputs", config.dsr_outputs) if config.dsr is None else ("--live", config.dsr)
-        return f"dsrface finetune {data} --vlr-size {config.vlr_size} {flag} {shlex.quote(str(place))}"
+        return f"dsrface finetune {data} --vlr-size {config.vlr_size} {flag} {quoted(str(place))}"
     role = TUNED if evaluation.winner.endswith(TUNED) else FROZEN
     weights = evaluation.networks.get(role, {}).get("path", str(config.finetuned))
-    return f"dsrface embed FACES --weights {shlex.quote(weights)} --out faces.npz"
+    return f"dsrface embed FACES --weights {quoted(weights)} --out faces.npz"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from dsrface.commands.evaluate.images import Measured
@@ -13,6 +12,7 @@ from dsrface.config.sources import to_toml
 from dsrface.data.layout import FaceSplit
 from dsrface.engine.run_folder import CONFIG_FILE, LOCK_FILE, new_run_path
 from dsrface.errors import RunError
+from dsrface.runtime.command_line import joined
 from dsrface.runtime.files import TMP_SUFFIX, remove_half_written, write_json, write_text
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.text import csv_text
@@ -69,7 +69,7 @@ def write_results(
 
 def command_that_shows(out: Path) -> str:
     """Return the command that prints all figures of a folder."""
-    return shlex.join(["python", "-m", "json.tool", str(out / RESULT_FILE)])
+    return joined(["python", "-m", "json.tool", str(out / RESULT_FILE)])
 
 
 def _is_foreign(out: Path) -> bool:

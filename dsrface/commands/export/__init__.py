@@ -8,7 +8,6 @@ as well. A file that misses a gate never gets its name: it stays behind as `<nam
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +36,7 @@ from dsrface.models.onnx_file import (
 from dsrface.models.preprocess import normalise
 from dsrface.models.recognisers import is_known
 from dsrface.models.weights import load_any, save_model
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.files import remove_half_written, replace, sha256_file, write_bytes
 from dsrface.runtime.text import size_text
 
@@ -113,7 +113,7 @@ class ExportResult:
     @property
     def next_command(self) -> str:
         """What to run next."""
-        path = shlex.quote(str(self.path))
+        path = quoted(self.path)
         if self.format == "onnx":
             # The path as an argument, so that no name needs to be quoted twice.
             code = "import sys, onnxruntime; onnxruntime.InferenceSession(sys.argv[1])"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from dsrface.models.loaded import LoadedModel
 from dsrface.models.recognisers import build_recogniser, input_of
 from dsrface.models.sources import JUDGE
 from dsrface.models.weights import load_dsr, load_recogniser
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.threads import limit_torch_threads
 from dsrface.types import Preprocess
 
@@ -235,7 +235,7 @@ def _initialise_head(config: FinetuneConfig, task: RecognitionTask, faces: Recog
 
 
 def _result(config: FinetuneConfig, faces: FaceData, context: RunContext, outcome: Outcome) -> TrainingResult:
-    run_dir, data = shlex.quote(str(context.folder.path)), shlex.quote(str(config.data))
+    run_dir, data = quoted(context.folder.path), quoted(config.data)
     if outcome.status == INTERRUPTED:
         return interrupted(config, context, outcome)
     best, first = outcome.best_metrics, outcome.first_metrics
@@ -255,10 +255,10 @@ def _next_command(config: FinetuneConfig, faces: FaceData, data: str, run_dir: s
     size = config.vlr_size
     if config.hr_only:
         return f"dsrface finetune {data} --vlr-size {size} --live DSR_RUN --backbone-weights {run_dir}"
-    dsr = f" --dsr {shlex.quote(str(config.live))}" if config.live is not None else ""
+    dsr = f" --dsr {quoted(config.live)}" if config.live is not None else ""
     if config.dsr_outputs is not None and faces.is_native:
         dsr = " --dsr DSR_RUN"  # native faces are super-resolved there, at the size asked for
     elif config.dsr_outputs is not None:
         trained_on = outputs_of(faces.split("train"), faces, config.dsr_outputs)  # whichever split was named
-        dsr = f" --dsr-outputs {shlex.quote(str(trained_on))}"
+        dsr = f" --dsr-outputs {quoted(trained_on)}"
     return f"dsrface evaluate {data} --vlr-size {size}{dsr} --finetuned {run_dir}"

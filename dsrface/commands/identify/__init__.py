@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from dsrface.errors import RunError
 from dsrface.events import Emit, Note
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.weights import load_dsr, load_recogniser
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
 
 _MAX_ROWS = 200  # of a sheet
@@ -130,8 +130,7 @@ def run(config: IdentifyConfig, *, emit: Emit) -> IdentifyResult:
         summary=f"{num_known} of {len(answers)} photos show somebody enrolled, "
         f"{len(answers) - num_known} are unknown; threshold {threshold:.3f}.{warning}",
         location=str(location),
-        next_command=f"dsrface identify {shlex.quote(str(config.photos))} --gallery "
-        f"{shlex.quote(str(config.gallery))} --json",
+        next_command=f"dsrface identify {quoted(config.photos)} --gallery {quoted(config.gallery)} --json",
         answers=answers,
         threshold=threshold,
         false_matches=false_matches,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from dsrface.errors import EXIT_ANSWER_IS_NO, UsageError
 from dsrface.events import Emit, Event, Note, Progress
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.weights import load_dsr
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
 from dsrface.runtime.threads import limit_torch_threads
 
@@ -133,13 +133,13 @@ def _result(
         )
     location = folders[0].folder
     if config.data is None:
-        following = f"ls {shlex.quote(location)}"
+        following = f"ls {quoted(location)}"
     else:
-        data = f"{shlex.quote(str(config.data))} --vlr-size {context.vlr_size}"
+        data = f"{quoted(config.data)} --vlr-size {context.vlr_size}"
         following = (
-            f"dsrface finetune {data} --dsr-outputs {shlex.quote(location)}"
+            f"dsrface finetune {data} --dsr-outputs {quoted(location)}"
             if has_train
-            else f"dsrface evaluate {data} --dsr {shlex.quote(str(config.weights))}"
+            else f"dsrface evaluate {data} --dsr {quoted(config.weights)}"
         )
     return PrecomputeResult(summary, location, following, tuple(folders))
 

@@ -6,7 +6,6 @@ DATA is a data set only when it is a whole one, and an interrupted run goes on w
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -38,6 +37,7 @@ from dsrface.data.synthetic.photo_folder import DRAWN_MARK
 from dsrface.errors import RunError, UsageError
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import MIN_PERSONS
+from dsrface.runtime.command_line import joined, quoted
 from dsrface.runtime.files import sha256_json, write_json
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.text import count_text
@@ -141,7 +141,7 @@ def _tell_of_lists(config: PrepareConfig, scan: Scan, emit: Emit) -> None:
     }
     if unused:
         options = [str(part) for option in unused.items() for part in option]
-        again = shlex.join(["dsrface", "prepare", str(config.source), str(config.data), *options])
+        again = joined(["dsrface", "prepare", str(config.source), str(config.data), *options])
         names = ", ".join(path.name for path in unused.values())
         emit(
             Note(
@@ -211,7 +211,7 @@ def _result(
 
 
 def _next_command(config: PrepareConfig, counts: Mapping[str, Any]) -> str:
-    data = shlex.quote(str(config.data))
+    data = quoted(config.data)
     size_px = next((size for size in VLR_SIZES_PX if size in config.vlr_sizes), config.vlr_sizes[0])
     if size_px in VLR_SIZES_PX and {"train", "val"} <= counts.keys() and not config.native:
         return f"dsrface train-dsr {data} --vlr-size {size_px}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from dsrface.doctor.sizing.loader_model import WorkerChoice
 from dsrface.doctor.sizing.recommend import auto_workers
 from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Progress
+from dsrface.runtime.command_line import joined
 from dsrface.runtime.files import replace as replace_file
 from dsrface.runtime.files import write_text
 from dsrface.types import SPLITS
@@ -115,7 +115,7 @@ def _level_hint(config: PrepareConfig) -> str:
     persons = [entry for entry in above.iterdir() if entry.is_dir()] if config.source.is_dir() else []
     if len(persons) < len(SPLITS):
         return ""
-    again = shlex.join(["dsrface", "prepare", os.path.relpath(above), str(config.data)])
+    again = joined(["dsrface", "prepare", os.path.relpath(above), str(config.data)])
     return f"{os.path.relpath(above)} holds {len(persons)} folders like this one; did you mean\n{again}\n"
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict, dataclass
 
 from dsrface.config.engine import TrainingConfig
 from dsrface.engine.context import Outcome, RunContext
+from dsrface.runtime.command_line import quoted
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrainingResult:
 
 def interrupted(config: TrainingConfig, context: RunContext, outcome: Outcome) -> TrainingResult:
     """Return the result of a run that a signal ended: how to go on with it."""
-    run_dir, data = shlex.quote(str(context.folder.path)), shlex.quote(str(config.data))
+    run_dir, data = quoted(context.folder.path), quoted(config.data)
     return TrainingResult(
         f"Interrupted after step {outcome.step}; resumed, it goes on from step {outcome.saved_step}.",
         str(context.folder.path),

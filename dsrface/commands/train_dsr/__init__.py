@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 import numpy as np
 import torch
 
@@ -28,6 +26,7 @@ from dsrface.events import Emit, Note
 from dsrface.models.dsr import build_dsr, count_parameters
 from dsrface.models.losses import IdentityLoss, VggLoss
 from dsrface.models.weights import load_recogniser
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.threads import limit_torch_threads
 from dsrface.types import ANY_SIZES_PX, HIGH_SIZE_PX, HIGH_SIZES_PX
 
@@ -168,7 +167,7 @@ def _result(config: TrainDsrConfig, context: RunContext, outcome: Outcome, high_
 
 
 def _next_command(config: TrainDsrConfig, run_dir: str, high_px: int) -> str:
-    data, run = shlex.quote(str(config.data)), shlex.quote(run_dir)
+    data, run = quoted(config.data), quoted(run_dir)
     if high_px != HIGH_SIZE_PX:
         return f"dsrface evaluate {data} --vlr-size {config.vlr_size} --dsr {run}"
     takes_any_size = DSR_NETWORKS[config.model.arch].takes_any_size

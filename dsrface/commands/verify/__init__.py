@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, ImageError
 from dsrface.events import Emit, Note
 from dsrface.models.judge import judge_by_default
 from dsrface.models.weights import load_dsr, load_recogniser
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
 
 
@@ -106,7 +106,7 @@ def run(config: VerifyConfig, *, emit: Emit) -> VerifyResult:
 
 def _next(config: VerifyConfig) -> str:
     networks = "".join(
-        f" {flag} {shlex.quote(str(path))}"
+        f" {flag} {quoted(path)}"
         for flag, path in (("--weights", config.weights), ("--dsr", config.dsr))
         if isinstance(path, Path)
     )

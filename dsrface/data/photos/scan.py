@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from dsrface.data.photos.persons import (
 from dsrface.data.photos.source import is_record_file, open_source, record_name
 from dsrface.data.splits import doubts_of_flat_names
 from dsrface.errors import DataError, UsageError
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.names import original_name, portable_name, same_file_key
 
 _NAMING = "Put them in one folder per person, or name them <person>_<rest>.png."
@@ -197,15 +197,13 @@ class _Owned:
 
 def _list_hint(source: Path, files: list[str]) -> str:
     found = options_from_lists(source, files).get("--persons")
-    return f"{found.name} says it: --persons {shlex.quote(str(found))}. " if found else ""
+    return f"{found.name} says it: --persons {quoted(found)}. " if found else ""
 
 
 def _file_hint(source: Path) -> str:
     """Return what to do with a file that was named as a source."""
     if source.suffix.lower() == BIN_SUFFIX:
-        return (
-            f"A set for verification is measured: dsrface evaluate {shlex.quote(str(source))} --vlr-size 16"
-        )
+        return f"A set for verification is measured: dsrface evaluate {quoted(source)} --vlr-size 16"
     return "Name the folder of the photos, or a RecordIO file: train.rec."
 
 
@@ -215,7 +213,7 @@ def _container_hint(source: Path) -> str:
     if not found:
         return ""
     names = ", ".join(path.name for path in found[:_NAMED])
-    first = shlex.quote(str(found[0]))
+    first = quoted(found[0])
     if found[0].suffix == RECORD_SUFFIX:
         return f"It holds {names}; name one: dsrface prepare {first} DATA"
     return f"It holds {names}, which are measured: dsrface evaluate {first} --vlr-size 16"

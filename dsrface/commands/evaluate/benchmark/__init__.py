@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +27,7 @@ from dsrface.engine.run_folder import CONFIG_FILE
 from dsrface.errors import DataError
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import MIN_DRAWS, MIN_PERSONS
+from dsrface.runtime.command_line import joined
 from dsrface.runtime.devices import Device
 from dsrface.runtime.files import write_json, write_text
 from dsrface.types import HIGH_SIZE_PX
@@ -131,7 +131,7 @@ def _next_command(config: EvaluateConfig, out: Path, *, has_recogniser: bool) ->
     for key in ("dsr", "recogniser", "finetuned", "protocol", "split", "pairs"):
         if key in config.model_fields_set and getattr(config, key) is not None:
             again += [f"--{key}", str(getattr(config, key))]
-    return shlex.join([*again, "--flip"] if config.flip else again)
+    return joined([*again, "--flip"] if config.flip else again)
 
 
 def _result(
