@@ -24,6 +24,7 @@ def look_first(config: Config) -> None:
 
     Raises:
         DataError: what the command reads is not there, or is of the wrong kind.
+        ImageError: a photo is no image by its header.
         WeightsError: no weights, or those of the other kind of network.
         MachineError: an extra that it asks for is not installed; the result could not be written.
     """
@@ -36,6 +37,7 @@ def look_first(config: Config) -> None:
     for key, kind in config.networks.items():
         for path in _paths(config, key):
             _check_network(path, kind)
+    _check_photos(config)
     for module, extra in config.needs():
         require(module, extra=extra)
     for keys, is_folder in ((config.writes, False), (config.fills, True)):
@@ -65,6 +67,10 @@ def _check_input(path: Path, id: str, *, has_other_layout: bool) -> None:
         raise family("This is an archive, not a folder.", id=id, where=path, hint=f"Unpack it: {unpack}")
     if id == "no-data-set" and (resume := resume_hint(path)):
         raise DataError("This is a run folder, not a data set.", id=id, where=path, hint=resume)
+    if id == "no-source":
+        from dsrface.data.photos.scan import check_photo_source
+
+        check_photo_source(path)
     if id == "no-data-set" and not has_other_layout and not path.is_file():
         from dsrface.data.folders import check_root
 
@@ -83,6 +89,15 @@ def resume_hint(path: Path) -> str:
     run, config = quoted(path), quoted(path / "config.toml")
     again = f"dsrface {command} {quoted(data)} --config {config} --run {run} --resume"
     return f"It was trained on {data}; to go on with it:\n{again}"
+
+
+def _check_photos(config: Config) -> None:
+    from dsrface.data.photos.given import check_one_photo, check_photos
+
+    for keys, check in ((config.photo_keys, check_photos), (config.one_photo_keys, check_one_photo)):
+        for key in keys:
+            for path in _paths(config, key):
+                check(path)
 
 
 def _check_network(source: Path, kind: str) -> None:

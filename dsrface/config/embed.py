@@ -17,6 +17,7 @@ class EmbedConfig(Config):
 
     command: ClassVar[str] = "embed"
     reads: ClassVar[Mapping[str, str]] = {"images": "folder-missing"}
+    photo_keys: ClassVar[tuple[str, ...]] = ("images",)
     networks: ClassVar[Mapping[str, str]] = {"weights": "recogniser", "dsr": "dsr"}
     writes: ClassVar[tuple[str, ...]] = ("out",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {

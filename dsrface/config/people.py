@@ -65,6 +65,7 @@ class EnrolConfig(_NetworksConfig):
 
     command: ClassVar[str] = "enrol"
     reads: ClassVar[Mapping[str, str]] = {"gallery": "folder-missing", "calibrate": "no-data-set"}
+    photo_keys: ClassVar[tuple[str, ...]] = ("gallery",)
     writes: ClassVar[tuple[str, ...]] = ("out",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Networks and result": ("weights", "dsr", "out"),
@@ -92,6 +93,7 @@ class IdentifyConfig(_FacesConfig):
 
     command: ClassVar[str] = "identify"
     reads: ClassVar[Mapping[str, str]] = {"photos": "folder-missing", "gallery": "file-missing"}
+    photo_keys: ClassVar[tuple[str, ...]] = ("photos",)
     writes: ClassVar[tuple[str, ...]] = ("sheet",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Known people and answers": ("gallery", "threshold", "top", "sheet"),
@@ -118,6 +120,7 @@ class VerifyConfig(_NetworksConfig):
         "second": "folder-missing",
         "calibrate": "no-data-set",
     }
+    one_photo_keys: ClassVar[tuple[str, ...]] = ("first", "second")
     writes: ClassVar[tuple[str, ...]] = ("sheet",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Networks and answer": ("weights", "dsr", "sheet"),

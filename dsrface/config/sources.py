@@ -36,8 +36,11 @@ class Config(BaseModel):
     # Heading to the keys whose flags `--help` shows there; those in no group are shown by --help-all.
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     # Looked at before torch is loaded: keys of paths that must be there, to the error when one is not; of
-    # networks, to their kind, or an empty text for any; of files to write, and of folders.
+    # those, photos or folders of them, and single photos; of networks, to their kind, or an empty text for
+    # any; of files to write, and of folders.
     reads: ClassVar[Mapping[str, str]] = {}
+    photo_keys: ClassVar[tuple[str, ...]] = ()
+    one_photo_keys: ClassVar[tuple[str, ...]] = ()
     networks: ClassVar[Mapping[str, str]] = {}
     writes: ClassVar[tuple[str, ...]] = ()
     fills: ClassVar[tuple[str, ...]] = ()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
+import zipfile
 from pathlib import Path
 
 from dsrface.config.catalogue import TIMM
@@ -17,6 +19,8 @@ TORCHSCRIPT = "torchscript:"
 CALLABLE = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.\w+)*):[A-Za-z_]\w*(\.\w+)*")
 _KIND_WORDS = {"dsr": "super-resolution network (DSR)", "recogniser": "recogniser"}
 _TRAINED_BY = {"train-dsr": "dsr", "finetune": "recogniser"}
+_LARGEST_HEADER = 100_000_000  # bytes; safetensors reads none that is larger
+_NOT_TENSORS = {".onnx", ".json", ".py"}  # read by others
 _WHAT_TO_GIVE = "Give a run folder that has saved a checkpoint, a checkpoint folder, or a weight file."
 
 
@@ -57,7 +61,7 @@ def check_source(source: Path, kind: str) -> None:
         kind: `"dsr"`, `"recogniser"`, or an empty text for either.
 
     Raises:
-        WeightsError: no weights, or the run trained the other kind of network.
+        WeightsError: no weights, damaged ones, or the run trained the other kind of network.
     """
     if is_name(source):
         return
@@ -65,6 +69,55 @@ def check_source(source: Path, kind: str) -> None:
     found = _kind_of_run(source)
     if kind and found and found != kind:
         raise wrong_kind(found, kind, path, run=source)
+    if path.suffix not in _NOT_TENSORS:
+        is_safetensors(path)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Return whether a weight file is safetensors and not torch's own, by its start and end alone.
+
+    Raises:
+        WeightsError: neither, or cut short (`weights-damaged`).
+    """
+    with path.open("rb") as handle:
+        start = handle.read(16)
+        if start[8:9] == b"{":  # eight bytes of length, then the header, a JSON object
+            length = int.from_bytes(start[:8], "little")
+            handle.seek(8)
+            header = handle.read(min(length, _LARGEST_HEADER))
+            num_bytes, wanted = path.stat().st_size, 8 + length + _end_of_tensors(header)
+            if num_bytes < wanted:
+                raise damaged(path, f"its {num_bytes:,} bytes are not the {wanted:,} that its start tells of")
+            return True
+    if start[:2] == b"PK" and not zipfile.is_zipfile(path):
+        raise damaged(path, "the end of its archive is missing")
+    if start[:2] == b"PK" or start[:1] == b"\x80":  # torch's zip, or a bare pickle as torch wrote before 1.6
+        return False
+    looks = (
+        "a web page, perhaps of a failed download" if start.lstrip().startswith(b"<") else "something else"
+    )
+    raise damaged(path, f"it is neither a safetensors nor a torch file but {looks if start else 'empty'}")
+
+
+def damaged(path: Path, problem: str) -> WeightsError:
+    """Return the error of a weight file that cannot be read."""
+    return WeightsError(
+        f"The weight file is damaged: {problem}.",
+        id="weights-damaged",
+        where=path,
+        hint="It may have been cut short while copying; compare its size and fetch it again.",
+    )
+
+
+def _end_of_tensors(header: bytes) -> int:
+    """Return how many bytes the header of a safetensors file says to follow; 0 where it cannot be read."""
+    try:
+        items: dict[str, dict[str, list[int]]] = json.loads(header)
+        return max(
+            (item["data_offsets"][1] for name, item in items.items() if name != "__metadata__"), default=0
+        )
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        return 0
 
 
 def wrong_kind(found: str, wanted: str, path: Path, *, run: Path | None = None) -> WeightsError:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 
 from dsrface.errors import MachineError, WeightsError
+from dsrface.models.sources import damaged, is_safetensors
 from dsrface.runtime.text import size_text
 from dsrface.runtime.user_callable import split_spec
 
@@ -45,16 +46,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise WeightsError("There is no such file.", id="weights-missing", where=path)
     if path.suffix == ".py":
         split_spec(str(path), flag="", wanted="a network")
-    with path.open("rb") as handle:
-        start = handle.read(16)
-    if start[8:9] == b"{":  # eight bytes of length, then the header, a JSON object
+    if is_safetensors(path):
         return _read_safetensors(path)
-    if start[:2] == b"PK" or start[:1] == b"\x80":  # torch's zip, or a bare pickle as torch wrote before 1.6
-        return _read_torch(path), {}
-    looks = (
-        "a web page, perhaps of a failed download" if start.lstrip().startswith(b"<") else "something else"
-    )
-    raise _damaged(path, f"it is neither a safetensors nor a torch file but {looks if start else 'empty'}")
+    return _read_torch(path), {}
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -64,7 +58,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
             return tensors, dict(handle.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, f"not readable as safetensors ({error})") from None
+        raise damaged(path, f"not readable as safetensors ({error})") from None
 
 
 def refuse_old_torch(path: Path) -> None:
@@ -92,7 +86,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         raise
     except pickle.UnpicklingError:
         if not _is_whole_pickle(path):  # torch's own words advise to load it as code
-            raise _damaged(path, "its pickle cannot be followed to its end") from None
+            raise damaged(path, "its pickle cannot be followed to its end") from None
         raise WeightsError(
             "The file would run code when opened: it holds pickled objects, not tensors alone.",
             id="unsafe-pickle",
@@ -101,7 +95,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             "torch.save(model.state_dict(), FILE) writes.",
         ) from None
     except Exception as error:  # noqa: BLE001 - a damaged pickle raises almost anything
-        raise _damaged(path, _first_line(error)) from None
+        raise damaged(path, _first_line(error)) from None
     tensors = dict(_tensors_below(value))
     if not tensors:
         raise WeightsError(
@@ -177,7 +171,7 @@ def _check_archive(path: Path) -> None:
         )
     unpacked = sum(entry.file_size for entry in entries)
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or unpacked > path.stat().st_size:
-        raise _damaged(path, f"its archive is compressed, to {size_text(unpacked)}; torch compresses nothing")
+        raise damaged(path, f"its archive is compressed, to {size_text(unpacked)}; torch compresses nothing")
 
 
 def _is_whole_pickle(path: Path) -> bool:
@@ -190,15 +184,6 @@ def _is_whole_pickle(path: Path) -> bool:
             source = stack.enter_context(archive.open(name))
         return sum(1 for _ in pickletools.genops(source)) > 1
     return False
-
-
-def _damaged(path: Path, problem: str) -> WeightsError:
-    return WeightsError(
-        f"The weight file is damaged: {problem}.",
-        id="weights-damaged",
-        where=path,
-        hint="It may have been cut short while copying; compare its size and fetch it again.",
-    )
 
 
 def _first_line(error: Exception) -> str:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from dsrface.data.decode import encode_png
+
+HEADER = json.dumps({"w": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}).encode()
+CUT_SHORT = {
+    "a.safetensors": len(HEADER).to_bytes(8, "little") + HEADER + bytes(35),
+    "b.safetensors": (1000).to_bytes(8, "little") + HEADER,
+    "c.pt": b"PK\x03\x04" + bytes(99),
+    "d.pt": b"<html>404</html>",
+}
 
 
 @pytest.fixture
@@ -57,20 +68,40 @@ def test_a_path_that_is_not_there_is_met_with_the_nearest_one(call, data, words)
     assert "Did you mean data60?" in done.err
 
 
+def test_one_photo_as_a_source_is_met_with_the_commands_that_were_meant(call, data):
+    (data / "a photo.jpg").touch()
+    said = call("prepare", "a photo.jpg", "out").err
+    assert "dsrface prepare . DATA" in said
+    assert "dsrface verify 'a photo.jpg' OTHER" in said
+
+
 def test_what_is_not_there_is_said_before_torch_is_loaded(call, data, monkeypatch):
     def refuse(name):
         raise AssertionError(f"{name} was imported")
 
     monkeypatch.setattr("dsrface.cli.execute.import_command", refuse)
+    (data / "text.jpg").write_text("no image")
+    (data / "face.png").write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8)))
+    (data / "empty").mkdir()
     for words in (
         ("prepare", "nosuch", "out"),
         ("precompute", "nosuch", "--weights", "w"),
         ("embed", "nosuch", "--out", "e.npz"),
         ("identify", "nosuch", "--gallery", "g.npz"),
+        ("prepare", "text.jpg", "out"),
+        ("prepare", "empty", "out"),
+        ("embed", "text.jpg", "--out", "e.npz"),
+        ("enrol", "empty", "--out", "e.npz"),
+        ("identify", "text.jpg", "--gallery", "text.jpg"),
+        ("verify", "face.png", "text.jpg"),
+        ("verify", "face.png", "empty"),
     ):
         assert call(*words).code == 3, words
+    for name, content in CUT_SHORT.items():
+        (data / name).write_bytes(content)
+        assert call("verify", "face.png", "face.png", "--weights", name).code == 4, name
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (data / "run.pt").touch()
+    (data / "run.pt").write_bytes(b"\x80\x02.")
     done = call("export", "run.pt", "--format", "onnx")
     assert (done.code, "[onnx]" in done.err) == (5, True)
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from dsrface.commands.shared.people.faces import Face, FaceReader, see
 from dsrface.config.embed import EmbedConfig
-from dsrface.data.decode import read_sized, walk_images
+from dsrface.data.decode import read_sized
+from dsrface.data.photos.given import find_photos
 from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Note, Progress
 from dsrface.models.judge import judge_by_default
@@ -71,7 +72,7 @@ def run(config: EmbedConfig, *, emit: Emit) -> EmbedResult:
         DataError: no image, or one that cannot be used and `on_bad_image` is fail.
         WeightsError: the recogniser cannot be loaded.
     """
-    root, names = _find(config.images)
+    root, names = find_photos(config.images)
     device = choose_device(config.device, amp=config.amp)
     emit(Note(f"device: {device.reason}"))
     weights = config.weights or judge_by_default("--weights")
@@ -115,22 +116,6 @@ def run(config: EmbedConfig, *, emit: Emit) -> EmbedResult:
     embeddings = np.concatenate(parts)
     _write(config.out, kept, embeddings)
     return _result(config, loaded, embeddings, tuple(skipped))
-
-
-def _find(images: Path) -> tuple[Path, list[str]]:
-    if images.is_file():
-        return images.parent, [images.name]
-    if not images.is_dir():
-        raise DataError("There is no such folder or image.", id="folder-missing", where=images)
-    names = list(walk_images(images))
-    if not names:
-        raise DataError(
-            "The folder holds no images.",
-            id="no-images",
-            where=images,
-            hint="Faces are .png or .jpg files of 112x112 px, in any sub-folders.",
-        )
-    return images, names
 
 
 def _read(

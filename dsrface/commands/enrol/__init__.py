@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from dsrface.commands.shared.people.faces import FaceReader, find_photos, read_faces, see
+from dsrface.commands.shared.people.faces import FaceReader, read_faces, see
 from dsrface.commands.shared.people.gallery import Origin, gather_people, write_gallery
 from dsrface.commands.shared.people.threshold import decide
 from dsrface.config.people import EnrolConfig
+from dsrface.data.photos.given import find_photos
 from dsrface.data.photos.persons import choose_person_rule
 from dsrface.errors import DataError
 from dsrface.events import Emit, Note

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dsrface.commands.shared.people.faces import FaceReader, Seen, find_photos, read_faces, see
+from dsrface.commands.shared.people.faces import FaceReader, Seen, read_faces, see
 from dsrface.commands.shared.people.gallery import Gallery, read_gallery
 from dsrface.commands.shared.people.sheet import Tile, write_sheet
 from dsrface.config.people import IdentifyConfig
+from dsrface.data.photos.given import find_photos
 from dsrface.errors import RunError
 from dsrface.events import Emit, Note
 from dsrface.models.loaded import LoadedModel

@@ -10,7 +10,8 @@ from dsrface.commands.shared.people.faces import FaceReader, note_doubts, see
 from dsrface.commands.shared.people.sheet import Tile, write_sheet
 from dsrface.commands.shared.people.threshold import decide
 from dsrface.config.people import VerifyConfig
-from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, ImageError
+from dsrface.data.photos.given import check_one_photo
+from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE
 from dsrface.events import Emit, Note
 from dsrface.models.judge import judge_by_default
 from dsrface.models.weights import load_dsr, load_recogniser
@@ -63,14 +64,7 @@ def run(config: VerifyConfig, *, emit: Emit) -> VerifyResult:
         DsrfaceError: a network, a photo or the threshold cannot be had.
     """
     for path in (config.first, config.second):
-        if path.is_dir():
-            raise ImageError(
-                "This is a folder; two photos are compared.",
-                id="not-a-file",
-                where=path,
-                hint="For folders: dsrface enrol KNOWN --out people.npz, then "
-                "dsrface identify PHOTOS --gallery people.npz",
-            )
+        check_one_photo(path)
     device = choose_device(config.device)
     weights = config.weights or judge_by_default("--weights")
     recogniser = load_recogniser(weights, device=device.torch_name)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from dsrface.data.decode import IMAGE_SUFFIXES, unread_images, walk_images
+from dsrface.data.decode import IMAGE_SUFFIXES, has_image_suffix, unread_images, walk_images
 from dsrface.data.folders import is_data_folder
 from dsrface.data.formats.lists import majority_splits
 from dsrface.data.formats.recordio import RECORD_SUFFIX, RecordFile, person_name
@@ -204,6 +204,11 @@ def _file_hint(source: Path) -> str:
     """Return what to do with a file that was named as a source."""
     if source.suffix.lower() == BIN_SUFFIX:
         return f"A set for verification is measured: dsrface evaluate {quoted(source)} --vlr-size 16"
+    if has_image_suffix(source.name):
+        return (
+            f"A data set is made of the folder: dsrface prepare {quoted(source.parent)} DATA\n"
+            f"A photo alone can be compared: dsrface verify {quoted(source)} OTHER --weights RECOGNISER"
+        )
     return "Name the folder of the photos, or a RecordIO file: train.rec."
 
 
@@ -219,7 +224,14 @@ def _container_hint(source: Path) -> str:
     return f"It holds {names}, which are measured: dsrface evaluate {first} --vlr-size 16"
 
 
-def _find(source: Path) -> list[str]:
+def check_photo_source(source: Path) -> None:
+    """Make sure that a source is a RecordIO file, or a folder that holds one or a photo.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if is_record_file(record_source(source)):
+        return
     if not source.is_dir():
         raise DataError(
             "The source is not a folder." if source.exists() else "The source folder does not exist.",
@@ -227,8 +239,7 @@ def _find(source: Path) -> list[str]:
             where=source,
             hint=_file_hint(source),
         )
-    files = list(walk_images(source))
-    if not files:
+    if next(walk_images(source), None) is None:
         raise DataError(
             "There is no photo in the source folder.",
             id="no-photos",
@@ -236,6 +247,11 @@ def _find(source: Path) -> list[str]:
             hint=_container_hint(source)
             or f"Photos are files named {', '.join(sorted(IMAGE_SUFFIXES))}, not hidden. {_NAMING}",
         )
+
+
+def _find(source: Path) -> list[str]:
+    check_photo_source(source)
+    files = list(walk_images(source))
     _refuse_data_set(source, files)
     return files
 

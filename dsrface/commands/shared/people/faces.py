@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from dsrface.data.augment import to_image01
-from dsrface.data.decode import ImageU8, read_image, walk_images
+from dsrface.data.decode import ImageU8, read_image
 from dsrface.data.photos import detect
 from dsrface.data.photos.faces import nearest_face
 from dsrface.engine.inference import embed, super_resolve_mixed
@@ -112,22 +112,6 @@ def sizes_taken(dsr: LoadedModel | None) -> Sequence[int]:
     if dsr is None:
         return (HIGH_SIZE_PX,)
     return (*(ANY_SIZES_PX if dsr.vlr_size is None else (dsr.vlr_size,)), HIGH_SIZE_PX)
-
-
-def find_photos(photos: Path) -> tuple[Path, list[str]]:
-    """Return the folder and the names in it of a photo or of all photos below a folder.
-
-    Raises:
-        DataError: nothing there.
-    """
-    if photos.is_file():
-        return photos.parent, [photos.name]
-    if not photos.is_dir():
-        raise DataError("There is no such folder or photo.", id="folder-missing", where=photos)
-    names = list(walk_images(photos))
-    if not names:
-        raise DataError("The folder holds no photos.", id="no-images", where=photos)
-    return photos, names
 
 
 def read_faces(
