@@ -68,14 +68,15 @@ def load_dsr(source: Source, *, vlr_size: int | None = None, device: str = "cpu"
 
     Raises:
         WeightsError: missing, damaged, or not a DSR.
-        UsageError: it takes images of another size.
+        UsageError: it takes images of another size, or an unknown device.
+        MachineError: no such device here.
 
     Example:
         >>> dsr = dsrface.load_dsr("dsr.safetensors", vlr_size=16)
         >>> dsr.kind, dsr.preprocess.size_px
         ('dsr', 16)
     """
-    return weights.load_dsr(Path(source), vlr_size=vlr_size, device=device)
+    return weights.load_dsr(Path(source), vlr_size=vlr_size, device=_torch_name(device))
 
 
 def load_recogniser(source: Source, *, device: str = "cpu") -> LoadedModel:
@@ -87,13 +88,15 @@ def load_recogniser(source: Source, *, device: str = "cpu") -> LoadedModel:
 
     Raises:
         WeightsError: missing, damaged, or no recogniser.
+        UsageError: an unknown device.
+        MachineError: no such device here.
 
     Example:
         >>> recogniser = dsrface.load_recogniser("recogniser.safetensors")
         >>> recogniser.name
         'edgeface_xxs'
     """
-    return weights.load_recogniser(Path(source), device=device)
+    return weights.load_recogniser(Path(source), device=_torch_name(device))
 
 
 def super_resolve(dsr: LoadedModel, images: Images, *, batch_size: int = 64) -> Images:
@@ -115,11 +118,11 @@ def super_resolve(dsr: LoadedModel, images: Images, *, batch_size: int = 64) -> 
         >>> dsrface.super_resolve(dsrface.load_dsr("dsr.safetensors"), low).shape
         (2, 112, 112, 3)
     """
-    _require(dsr, "dsr", images, dsr.vlr_size)
+    pixels = _checked(dsr, "dsr", images)
     device = _device_of(dsr)
     found = inference.run_batched(
         lambda batch: inference.super_resolve(dsr.model, batch, device=device),
-        torch.from_numpy(images),
+        pixels,
         batch_size=batch_size,
         device=device,
     )
@@ -149,13 +152,13 @@ def embed(
         >>> dsrface.embed(dsrface.load_recogniser("recogniser.safetensors"), faces).shape
         (2, 512)
     """
-    _require(recogniser, "recogniser", faces, HIGH_SIZE_PX)
+    pixels = _checked(recogniser, "recogniser", faces)
     device = _device_of(recogniser)
     found = inference.run_batched(
         lambda batch: inference.embed(
             recogniser.model, to_image01(batch), recogniser.preprocess, device=device, is_high=is_high
         ),
-        torch.from_numpy(faces),
+        pixels,
         batch_size=batch_size,
         device=device,
     )
@@ -211,7 +214,7 @@ def open_outputs(
         RunError: no outputs, unfinished, stale or damaged.
         DataError, UsageError: they belong to other images.
     """
-    part = data.splits[split]
+    part = data.split(split)
     order = EpochOrder(len(part), seed, shuffle=shuffle)
     sampler = BatchSampler(order, batch_size=batch_size, drop_last=shuffle)
     return stored.open_outputs(part, Path(outputs), sampler=sampler, size_px=vlr_size, device=device)
@@ -250,21 +253,32 @@ def _device_of(loaded: LoadedModel) -> Device:
     return choose_device("cpu" if tensor is None else str(tensor.device), amp="fp32")
 
 
-def _require(loaded: LoadedModel, kind: str, images: Images, size_px: int | None) -> None:
-    """Refuse a network of another kind, and images that it would misread.
+def _torch_name(device: str) -> str:
+    return choose_device(device, amp="fp32").torch_name
+
+
+def _checked(loaded: object, kind: str, images: Images) -> torch.Tensor:
+    """Return images as a tensor; refuse a network of another kind, and images that it would misread.
 
     Raises:
         UsageError: with the value and what is wanted.
     """
+    if not isinstance(loaded, LoadedModel):
+        loader = "load_dsr" if kind == "dsr" else "load_recogniser"
+        raise UsageError(f"A loaded network is wanted, not {loaded!r}.", hint=f"dsrface.{loader} gives one.")
     if loaded.kind != kind:
         raise UsageError(f"This is a {loaded.kind}, where a {kind} is wanted.", where=loaded.path)
     shape = list(np.shape(images))
-    if getattr(images, "dtype", None) != np.uint8 or len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2]:
+    is_batch = len(shape) == 4 and shape[3] == 3 and shape[1] == shape[2] and shape[0] > 0
+    if getattr(images, "dtype", None) != np.uint8 or not is_batch:
         found = f"{getattr(images, 'dtype', type(images).__name__)} {shape}"
         raise UsageError(f"Images must be a uint8 array [N, S, S, 3], not {found}.")
+    size_px = loaded.vlr_size if kind == "dsr" else HIGH_SIZE_PX
     if size_px not in (None, shape[1]):
         message = f"The network takes images of {size_px} px, not of {shape[1]} px."
         raise UsageError(message, id="wrong-vlr-size")
+    # torch takes no negative strides, as `image[..., ::-1]` has them, and warns of arrays that are read-only.
+    return torch.from_numpy(np.require(images, requirements=["C", "W"]))
 
 
 def examine(value: Any, **settings: Any) -> Report:

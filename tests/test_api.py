@@ -132,7 +132,7 @@ def test_outputs_are_what_super_resolve_gives(workplace, monkeypatch):
     assert torch.equal(batches[0][0], torch.from_numpy(made))
 
 
-@pytest.mark.parametrize("shape", [(2, 16, 16), (2, 16, 17, 3), (2, 24, 24, 3)])
+@pytest.mark.parametrize("shape", [(2, 16, 16), (2, 16, 17, 3), (2, 24, 24, 3), (0, 16, 16, 3)])
 def test_images_that_would_be_misread_are_refused(workplace, shape):
     import numpy as np
 
@@ -141,3 +141,22 @@ def test_images_that_would_be_misread_are_refused(workplace, shape):
         dsrface.super_resolve(dsr, np.zeros(shape, np.uint8))
     with pytest.raises(dsrface.DsrfaceError, match="where a recogniser is wanted"):
         dsrface.embed(dsr, np.zeros((1, 112, 112, 3), np.uint8))
+    with pytest.raises(dsrface.DsrfaceError, match="load_recogniser gives one"):
+        dsrface.embed("recogniser.safetensors", np.zeros((1, 112, 112, 3), np.uint8))
+
+
+def test_views_and_images_that_are_read_only_are_taken(workplace):
+    import numpy as np
+
+    dsr = dsrface.load_dsr(workplace / "dsr.safetensors")
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    wanted = dsrface.super_resolve(dsr, images[..., ::-1].copy())
+    images.flags.writeable = False
+    assert np.array_equal(dsrface.super_resolve(dsr, images[..., ::-1]), wanted)
+
+
+def test_a_device_or_split_that_is_not_there_is_said(workplace):
+    with pytest.raises(dsrface.DsrfaceError, match="gpu"):
+        dsrface.load_dsr(workplace / "dsr.safetensors", device="gpu")
+    with pytest.raises(dsrface.DsrfaceError, match="no dev split"):
+        dsrface.open_outputs(dsrface.open_data(workplace / "data"), "outputs", vlr_size=16, split="dev")

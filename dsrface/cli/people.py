@@ -23,13 +23,11 @@ _Align = Annotated[str | None, typer.Option("--align")]
 _OnBadImage = Annotated[str | None, typer.Option("--on-bad-image")]
 
 
-def _list_answers(result: Any, output: Output) -> None:
+def list_answers(result: Any, output: Output) -> None:
     """Print a line a photo."""
     for item in result.answers:
         matches = ", ".join(f"{match.person} {match.score:.3f}" for match in item.matches)
-        output.out.print(
-            f"{item.name}: {item.person or 'unknown'} ({matches})", markup=False, highlight=False
-        )
+        output.line(f"{item.name}: {item.person or 'unknown'} ({matches})")
 
 
 @command(app, "enrol")
@@ -60,7 +58,7 @@ def enrol(
     return locals()
 
 
-@command(app, "identify", render=_list_answers)
+@command(app, "identify", render=list_answers)
 def identify(
     photos: Annotated[Path | None, typer.Argument(metavar="PHOTOS")] = None,
     *,

@@ -7,8 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from dsrface.cli.output import Output
+from dsrface.cli.people import list_answers
 
 PROGRAM = """
 import sys
@@ -102,3 +106,13 @@ def test_what_a_file_says_reaches_no_terminal_raw(call):
     assert done.code == 3
     assert not {"\x1b", "\x07", "\x9b"} & set(done.err)
     assert r"photos\x1b[31m\x07\x9b" in done.err
+
+
+def test_the_answer_for_a_photo_is_one_line_however_long(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    match = SimpleNamespace(person="Anna Adams", score=0.5)
+    answer = SimpleNamespace(name="holidays/" + "a" * 60 + "\x1b[2J.jpg", person=None, matches=[match] * 3)
+    list_answers(SimpleNamespace(answers=[answer]), Output())
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("unknown (Anna Adams 0.500, Anna Adams 0.500, Anna Adams 0.500)")
+    assert "\x1b" not in line

@@ -59,7 +59,9 @@ def unrecorded(overlaps: Sequence[Overlap]) -> list[str]:
 def overlap_details(overlaps: Sequence[Overlap]) -> list[str]:
     """Return the good news: which networks share neither an image nor a name with the split."""
     clean = [item.network for item in overlaps if item.is_recorded and not item.images + item.persons]
-    return [f"No overlap with the training data of {' and '.join(clean)}."] if clean else []
+    names = " and ".join(clean)
+    bound = "by pixels and by names; copies that were compressed or resized again would not be found"
+    return [f"No overlap with the training data of {names}, {bound}."] if clean else []
 
 
 def degradation_limits(networks: Networks, data: FaceData, vlr_size: int) -> list[str]:
