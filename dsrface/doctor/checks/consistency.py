@@ -45,7 +45,9 @@ def _consistency(proof: Proof) -> Finding | None:
     moved = any(start.evidence.moved for start in starts)
     wrong = found.wrong or (found.once if moved else [])  # a race differs from one start to the next
     if wrong:
-        return _wrong(wrong, cause_of_wrong_items(found, starts, method, moved=moved), proof, data)
+        handles = proof.survey.get("handles", ())
+        cause = cause_of_wrong_items(found, starts, method, moved=moved, handles=handles)
+        return _wrong(wrong, cause, proof, data)
     if found.lost:
         return CONSISTENCY.finding(
             "fail",

@@ -76,7 +76,7 @@ def _as_workers_show(proof: Proof) -> Finding | None:
             "warn",
             f"{first['path']} is an open {first['kind']} handle that forked workers inherit",
             where="\n".join(f"{h['path']} ({h.get('source', '')})" for h in contracts[:_SHOWN]),
-            matters=f"{CONTRACTS[first['kind']]} What was read here was right, which proves nothing.",
+            matters=f"{CONTRACTS[first['kind']]} Right items in a short run do not prove it safe.",
             fix=ADVICE.get(first["kind"], ADVICE["file"]),
             data={**data, "blocks": ["fork"]},
         )

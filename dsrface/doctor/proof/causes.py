@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsrface.doctor.proof.variables import difference, process_state
+from dsrface.doctor.trace.kinds import ADVICE, CONTRACTS
 
 if TYPE_CHECKING:
     from dsrface.doctor.proof.compare import Comparison
@@ -107,8 +108,18 @@ def _cause_by_method(method: str) -> Cause:
     )
 
 
-def cause_of_wrong_items(found: Comparison, starts: list[Start], method: str, *, moved: bool) -> Cause:
-    """Return why items of workers differ from those of this process."""
+def cause_of_wrong_items(
+    found: Comparison, starts: list[Start], method: str, *, moved: bool, handles: Sequence[Mapping[str, Any]]
+) -> Cause:
+    """Return why items of workers differ from those of this process.
+
+    Args:
+        found: The comparison.
+        starts: Of workers.
+        method: Start method.
+        moved: Workers moved the position of a file that they share.
+        handles: That are open in this process: path, kind, source.
+    """
     if moved:
         return Cause(
             "handle",
@@ -116,6 +127,15 @@ def cause_of_wrong_items(found: Comparison, starts: list[Start], method: str, *,
             "Forked workers read each other's bytes.",
             "See ds.open_handles, which names the file. Open files at first use in __getitem__, keyed by "
             "os.getpid().",
+        )
+    inherited = [handle for handle in handles if handle["kind"] in CONTRACTS]
+    if method == "fork" and inherited:
+        kind = inherited[0]["kind"]
+        return Cause(
+            "handle",
+            f"forked workers share {inherited[0]['path']}",
+            CONTRACTS[kind],
+            f"See ds.open_handles. {ADVICE.get(kind, ADVICE['file'])}",
         )
     variable = _other_variable(starts)
     if method != "fork" and variable is not None:

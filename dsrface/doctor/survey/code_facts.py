@@ -1,4 +1,4 @@
-"""Read from code: attributes that items read and other methods set, and classes with `__del__`."""
+"""Read from code: attributes that items read and other methods set, what classes hold, and their `__del__`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from types import FunctionType
 from typing import Any
 
-from dsrface.doctor.trace.paths import locate
+from dsrface.doctor.trace.kinds import CONTRACTS, handle_kind
+from dsrface.doctor.trace.paths import class_line, locate
+from dsrface.doctor.trace.pickling import Member
 from dsrface.runtime.user_code import is_ordinary, is_users_definition
 
 _READERS = ("__getitem__", "__getitems__", "__iter__", "__next__", "__call__", "forward")
@@ -31,10 +33,10 @@ def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
             read, called = _reached(type(owner), _READERS)
             _, made = _reached(type(owner), _MAKERS)
             set_later = _stored_by(type(owner), without=called | made)
-            own = getattr(owner, "__dict__", None) or {}
+            values = {**_class_values(type(owner)), **vars(owner)}
             attributes += [
                 f"{path}.{name}"
-                for name, value in own.items()
+                for name, value in values.items()
                 if issubclass(type(value), (int, float, str, tuple))
                 and name in read
                 and (name in set_later or name in ("epoch", "_epoch"))
@@ -46,6 +48,37 @@ def read_by_items(roots: Mapping[str, Any]) -> set[str]:
     """Return the names of the attributes that loading an item reads, as far as the user's classes show it."""
     owners = (owner for _, owner in _objects(roots) if is_users_definition(type(owner)))
     return {name for owner in owners for name in _reached(type(owner), _READERS)[0]}
+
+
+def held_by_classes(roots: Mapping[str, Any]) -> list[Member]:
+    """Return the handles that loading an item uses from a class or from its module, and no fork may carry.
+
+    They are no members of the data set: the pickler passes them by, and a forked worker inherits them.
+    """
+    found: dict[int, Member] = {}
+    for path, owner in _objects(roots):
+        cls = type(owner)
+        if not is_users_definition(cls):
+            continue
+        read, called = _reached(cls, _READERS)
+        held = [
+            (f"{path}.{name}", class_line(cls, name), value)
+            for name, value in _class_values(cls).items()
+            if name in read and name not in vars(owner)
+        ]
+        for function in filter(None, (_function(cls, name) for name in called)):
+            held += [
+                (f"{function.__module__}.{name}", locate(owner, "", function), function.__globals__[name])
+                for name in _globals_of(function)
+                if name in function.__globals__
+            ]
+        for place, source, value in held:
+            kind = handle_kind(value) if is_ordinary(value) else ""
+            if kind in CONTRACTS:
+                found.setdefault(
+                    id(value), Member(place, type(value).__qualname__, source, kind=kind, is_hidden=True)
+                )
+    return list(found.values())
 
 
 def finalizers(roots: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -84,17 +117,35 @@ def _reached(cls: type, names: tuple[str, ...]) -> tuple[set[str], set[str]]:
     found: set[str] = set()
     while todo:
         name = todo.pop()
-        method = getattr(cls, name, None)
-        method = method.fget if isinstance(method, property) else method
-        code = getattr(method, "__code__", None)
-        if name in done or code is None:
+        function = _function(cls, name)
+        if name in done or function is None:
             continue
         done.add(name)
-        for instruction in dis.get_instructions(code):
+        for instruction in dis.get_instructions(function.__code__):
             if instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
                 found.add(str(instruction.argval))
                 todo.append(str(instruction.argval))
     return found, done
+
+
+def _function(cls: type, name: str) -> FunctionType | None:
+    """Return the function behind a method or a property of a class; None for anything else."""
+    method = getattr(cls, name, None)
+    method = method.fget if isinstance(method, property) else method
+    method = getattr(method, "__func__", method)
+    return method if isinstance(method, FunctionType) else None
+
+
+def _globals_of(function: FunctionType) -> set[str]:
+    """Return the names of the module's variables that a function reads."""
+    instructions = dis.get_instructions(function.__code__)
+    return {str(i.argval) for i in instructions if i.opname == "LOAD_GLOBAL"}
+
+
+def _class_values(cls: type) -> dict[str, Any]:
+    """Return what a class and its bases of the user's hold, those of the class last."""
+    bases = [base for base in reversed(cls.__mro__) if is_users_definition(base)]
+    return {name: value for base in bases for name, value in vars(base).items()}
 
 
 def _stored_by(cls: type, *, without: set[str]) -> set[str]:

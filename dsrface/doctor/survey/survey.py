@@ -25,7 +25,7 @@ from dsrface.doctor.proof.shards import most_workers
 from dsrface.doctor.proof.threads import by_threads
 from dsrface.doctor.report import Finding
 from dsrface.doctor.reporter import Reporter
-from dsrface.doctor.survey.code_facts import epoch_setters, finalizers, read_by_items
+from dsrface.doctor.survey.code_facts import epoch_setters, finalizers, held_by_classes, read_by_items
 from dsrface.doctor.survey.facts import SurveyFacts
 from dsrface.doctor.survey.loading import load
 from dsrface.doctor.survey.observe import thread_ids
@@ -71,9 +71,11 @@ def survey(request: Mapping[str, Any], report: Reporter, target: Target | None =
     report("stage", name="trace its members")
     roots = {"dataset": target.dataset, "collate_fn": target.collate_fn}
     having, removing = finalizers(roots)
+    found = trace({**roots, "worker_init_fn": target.worker_init_fn}, device_of=device_of)
+    found.handles += held_by_classes(roots)
     subject = Subject(
         target,
-        trace({**roots, "worker_init_fn": target.worker_init_fn}, device_of=device_of),
+        found,
         request["methods"],
         num_workers=request["num_workers"],
         memory_bytes=request["memory_bytes"],

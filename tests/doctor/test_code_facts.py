@@ -1,0 +1,62 @@
+"""What the code of a data set says of it: set between epochs, held by its class or its module."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import types
+
+import pytest
+
+from dsrface.doctor.checks.handles import HANDLES
+from dsrface.doctor.proof.causes import cause_of_wrong_items
+from dsrface.doctor.survey.code_facts import epoch_setters, held_by_classes
+
+LOG = sqlite3.connect(":memory:")  # nothing that loads an item reads it
+ROWS = sqlite3.connect(":memory:")
+
+
+class ByClass:
+    difficulty = 0
+    size = 8
+    rows = None
+
+    def set_difficulty(self, difficulty):
+        self.difficulty = difficulty
+
+    def __getitem__(self, index):
+        return self.size, self.difficulty, self.rows.execute("select 1")
+
+
+class ByModule:
+    def __getitem__(self, index):
+        return self.fetch(index)
+
+    def fetch(self, index):
+        return ROWS.execute("select ?", (index,)).fetchone()
+
+
+def test_a_class_attribute_that_a_method_sets_is_set_between_epochs():
+    assert epoch_setters({"dataset": ByClass()}) == ["dataset.difficulty"]
+
+
+def test_connections_of_a_class_and_of_a_module_are_found_where_items_use_them(monkeypatch):
+    with contextlib.closing(sqlite3.connect(":memory:")) as rows:
+        monkeypatch.setattr(ByClass, "rows", rows)
+        found = held_by_classes({"dataset": ByClass(), "collate_fn": ByModule()})
+    assert [(member.path, member.kind, member.is_hidden) for member in found] == [
+        ("dataset.rows", "sqlite", True),
+        (f"{__name__}.ROWS", "sqlite", True),
+    ]
+    assert all("test_code_facts.py:" in member.source for member in found)
+
+
+@pytest.mark.parametrize("kind", ["process", "socket"])
+def test_wrong_items_next_to_an_inherited_connection_are_laid_to_it(kind):
+    handles = [{"path": "dataset.proc", "kind": kind, "source": ""}]
+    found = types.SimpleNamespace(agree=False)
+    cause = cause_of_wrong_items(found, [], "fork", moved=False, handles=handles)
+    assert "dataset.proc" in cause.summary
+    assert HANDLES.id in cause.fix
+    other = cause_of_wrong_items(found, [], "fork", moved=False, handles=[{**handles[0], "kind": "h5py"}])
+    assert other.name == "process"
