@@ -279,6 +279,15 @@ class StopsEarly(Base):
         return torch.tensor([index])
 
 
+class Exits(Base):
+    """Fault: the program's end for a bad sample."""
+
+    def __getitem__(self, index):
+        if index == 150:
+            raise SystemExit("sample is broken")
+        return torch.tensor([index])
+
+
 class LateVariable(Base):
     """Fault under spawn: a module variable that is set after the import."""
 

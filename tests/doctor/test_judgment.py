@@ -89,6 +89,7 @@ FAULTS = [
     ("LeavesFiles", "fork", "env.fds", "warn", "every item leaves 1 open file", "Close"),
     ("loses_attribute", "fork", "worker.consistency", "fail", ".spacing", "entry of its own"),
     ("StopsEarly", "fork", "ds.items", "fail", "StopIteration", "IndexError"),
+    ("Exits", "fork", "ds.items", "fail", "item 150: SystemExit: sample is broken", "ValueError"),
     ("LateVariable", "spawn", "worker.consistency", "fail", "judgment.SCALE", "worker_init_fn"),
 ]
 

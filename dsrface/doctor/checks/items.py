@@ -77,6 +77,11 @@ def _as_a_worker_met(proof: Proof) -> Finding | None:
 def _what_a_worker_does(failure: Mapping[str, Any]) -> str:
     if failure["type"] == "StopIteration":
         return _SILENT_END
+    if failure["type"] == "SystemExit":
+        return (
+            "It ends the worker, and the training stops with 'DataLoader worker (pid ...) exited "
+            "unexpectedly' and without this text; with num_workers=0 it ends the program."
+        )
     if not failure["travels"]:
         return (
             f"A worker that meets such an item ends the epoch; {failure['type']} cannot be pickled, so "
@@ -88,6 +93,8 @@ def _what_a_worker_does(failure: Mapping[str, Any]) -> str:
 def _what_to_do(failure: Mapping[str, Any]) -> str:
     if failure["type"] == "StopIteration":
         return "Raise IndexError or ValueError instead, and guard next(iterator) with a default."
+    if failure["type"] == "SystemExit":
+        return "Raise ValueError instead of calling exit(); repair or leave out the sample."
     fix = f"Try dataset[{failure['index']}] in a Python prompt; repair or leave out the sample."
     if not failure["travels"]:
         fix += f" Define {failure['type']} at module level with a constructor that takes its args."

@@ -1,4 +1,4 @@
-"""Read from code: attributes that items read and other methods set, what classes hold, and their `__del__`."""
+"""Read from code: attributes that items read and other methods set, handles of classes, and `__del__`."""
 
 from __future__ import annotations
 

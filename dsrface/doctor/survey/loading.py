@@ -175,7 +175,7 @@ class _Stage:
             self.report("item", index=repr(key)[:200])  # should the process die of it, the report names it
             try:
                 item = self.target.load(key)
-            except (Exception, StopIteration) as error:  # noqa: BLE001 - foreign code
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code
                 self.seen.failures.append(_failure(key, error))
                 continue
             self.good_keys.append(key)
@@ -197,7 +197,7 @@ class _Stage:
                 if item is _END:
                     return
                 yield item
-        except Exception as error:  # noqa: BLE001 - foreign code
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code
             self.seen.failures.append(_failure("iteration", error))
 
     def _collate(self, items: list[Any]) -> None:
@@ -242,7 +242,7 @@ class _Stage:
         for key in self.good_keys:
             try:
                 self.target.load(key)
-            except Exception:  # noqa: BLE001, S112 - reported by ds.items when it happens at first
+            except (Exception, SystemExit):  # noqa: BLE001, S112 - reported by ds.items when it happens at first
                 continue
 
     def _cost(self) -> tuple[ItemCost | None, Parts]:
@@ -276,7 +276,7 @@ class _Stage:
         def fetch(key: Any) -> None:
             try:
                 self.target.load(key)
-            except Exception as error:  # noqa: BLE001 - foreign code
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code
                 if repr(key)[:200] not in broken:
                     broken.add(repr(key)[:200])
                     self.seen.failures.append(_failure(key, error))
