@@ -120,10 +120,14 @@ def test_the_loop_that_trains_is_examined_and_validation_passes_by(script, launc
 if __name__ == "__main__":
     data = Squares()
     val, loader = DataLoader(data, 40), DataLoader(data, 16, shuffle=True)
+    quick_look = DataLoader(data, 25)
     x = next(iter(loader))
     with torch.no_grad():
         for x in val:
             pass
+    for x in quick_look:
+        with torch.no_grad():
+            x.sum()
     train(loader)
     raise SystemExit("never reached")
 """
@@ -132,7 +136,7 @@ if __name__ == "__main__":
     assert code == 0
     assert [loader["batch_size"] for loader in result["loaders"]] == [16]
     code, result, _ = launch(command, "--loaders", "2", *LOOKING)
-    assert [loader["batch_size"] for loader in result["loaders"]] == [40, 16]
+    assert [loader["batch_size"] for loader in result["loaders"]] == [40, 25]
 
 
 def test_a_loader_that_one_batch_is_taken_from_is_examined_in_the_end(script, launch):

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 
-class StepTimes:
-    """Times of one loop over a loader, in seconds; the first batch and step, which warm up, do not count."""
+class Backwards:
+    """Counts the calls of backward in this process: a loop that calls it trains."""
 
     def __init__(self) -> None:
+        self.calls = 0
+        self._is_listening = False
+
+    def listen(self) -> None:
+        """Count from now on; a tensor's own backward goes this way too."""
+        if self._is_listening:
+            return
+        self._is_listening = True
+        import torch
+
+        backward: Any = torch.autograd.backward
+
+        @functools.wraps(backward)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            return backward(*args, **kwargs)
+
+        torch.autograd.backward = counted
+
+
+class StepTimes:
+    """Times of one loop over a loader, in seconds; the first batch and step, which warm up, do not count.
+
+    Args:
+        backwards_before: Calls of backward before the loop.
+    """
+
+    def __init__(self, *, backwards_before: int = 0) -> None:
+        self.backwards_before = backwards_before
         self.waits: list[float] = []
         self.steps: list[float] = []
         self._handed = self._starting_s = 0.0

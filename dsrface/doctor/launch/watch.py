@@ -15,14 +15,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from dsrface.doctor.launch.timing import StepTimes
+from dsrface.doctor.launch.timing import Backwards, StepTimes
 from dsrface.runtime.user_code import is_users, short_path
 
 MADE_AT = "_dsrface_made_at"
 _EXAMINED = "_dsrface_examined"
 _LONGEST_S = 8.0
 _FEWEST_STEPS = 3
-# A loop without gradients is validation; the training that comes after it is what was asked about.
+# A loop without backward is validation at first; the training that comes after it is what was asked about.
 _PATIENCE_WITH_VALIDATION = 4
 AHEAD = 5  # batches by which another rank may be ahead of the one that speaks
 
@@ -47,6 +47,8 @@ class Watch:
         self.busy: set[int] = set()  # loaders inside their own next(): their parts iterate too
         self.doctor: Any = None
         self.waiting: dict[int, tuple[Any, StepTimes]] = {}
+        self.backwards = Backwards()
+        self.passed_by: set[int] = set()  # loaders whose loop ended without training
 
     def wrap(self, cls: Any) -> None:
         """Replace the `__iter__` that a class itself defines by one that is watched."""
@@ -94,7 +96,8 @@ class Watch:
     def times_of(self, loader: Any) -> StepTimes:
         """Return where the times of an iteration that begins are kept."""
         del loader
-        return StepTimes()
+        self.backwards.listen()
+        return StepTimes(backwards_before=self.backwards.calls)
 
     def take(self, batch: Any) -> None:
         """See a batch before the loop gets it."""
@@ -105,23 +108,30 @@ class Watch:
 
     def is_due(self, times: StepTimes, started: float) -> bool:
         """Return whether enough steps were seen."""
-        is_wanted = self.is_wanted()
-        steps: int = self.settings["steps"] * (1 if is_wanted else _PATIENCE_WITH_VALIDATION)
-        if rank() > 0:
-            return times.num_steps >= steps + AHEAD
-        is_long = time.perf_counter() - started > _LONGEST_S and times.num_steps >= _FEWEST_STEPS
-        return times.num_steps >= steps or (is_long and is_wanted)
-
-    def is_wanted(self) -> bool:
-        """Return whether the loop that runs now is one to examine: training, where only one is examined."""
         from torch import is_grad_enabled
 
-        return bool(self.settings["loaders"] > 1 or is_grad_enabled())
+        is_wanted = self.is_wanted(times)
+        patience = 1 if is_wanted else _PATIENCE_WITH_VALIDATION
+        steps: int = self.settings["steps"] * patience
+        if rank() > 0:
+            return times.num_steps >= steps + AHEAD
+        is_long = time.perf_counter() - started > _LONGEST_S * patience and times.num_steps >= _FEWEST_STEPS
+        return times.num_steps >= steps or (is_long and (is_wanted or is_grad_enabled()))
+
+    def is_wanted(self, times: StepTimes) -> bool:
+        """Return whether a loop is one to examine: training, where only one is examined."""
+        return bool(self.settings["loaders"] > 1 or self.backwards.calls > times.backwards_before)
 
     def loop_ended(self, loader: Any, times: StepTimes) -> None:
-        """Examine a loader whose loop is shorter than the steps that are wanted."""
-        if self.is_wanted():
+        """Examine a loader whose loop is shorter than the steps that are wanted.
+
+        One that does not train is passed by once: its second epoch would have come after the training.
+        """
+        from torch import is_grad_enabled
+
+        if self.is_wanted(times) or (id(loader) in self.passed_by and is_grad_enabled()):
             self.examine(loader, times)
+        self.passed_by.add(id(loader))
 
     def see(self, loader: Any, times: StepTimes) -> None:
         """Remember a loader whose loop ended early, for the end of the process."""
