@@ -5,7 +5,8 @@ from __future__ import annotations
 import fnmatch
 import itertools
 import re
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
 from dsrface.config.catalogue import BENCHMARKS
 from dsrface.errors import DataError
@@ -53,6 +54,15 @@ def published_command(path: Path) -> str:
         if signs:
             place = signs[0] if benchmark.is_file else path
             return f"dsrface evaluate {quoted(place)} --protocol {name} --vlr-size 16"
+    return ""
+
+
+def benchmark_of_folders(files: Iterable[str]) -> str:
+    """Return the published benchmark whose folders, which are no persons, hold files; empty for none."""
+    folders = {folder.name for file in files for folder in PurePosixPath(file).parents}
+    for name, benchmark in BENCHMARKS.items():
+        if benchmark.sign and fnmatch.filter(folders, benchmark.sign):
+            return name
     return ""
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from dsrface.data.benchmarks.searches import read_tinyface
 from dsrface.data.benchmarks.verifications import read_ijb, read_lfw
+from dsrface.data.photos.scan import scan_photos
 from dsrface.errors import DataError
 
 
@@ -49,6 +50,20 @@ def test_shadows_of_macos_are_passed_over(lfw: Path) -> None:
         save(lfw / "tinyface" / "Testing_Set" / part / "1_1.jpg")
     (lfw / "__MACOSX" / "tinyface" / "Testing_Set").mkdir(parents=True)
     assert len(read_tinyface(lfw).faces) == 3
+
+
+def test_test_folders_of_a_benchmark_are_not_taken_for_persons_in_silence(tmp_path: Path) -> None:
+    for name in (
+        "Training_Set/7/7_1.jpg",
+        "Testing_Set/Probe/9_1.jpg",
+        "Testing_Set/Gallery_Distractor/x.jpg",
+    ):
+        save(tmp_path / name)
+    (doubt,) = scan_photos(tmp_path).doubts
+    assert "laid out as tinyface" in doubt
+    assert "--protocol tinyface measures it" in doubt
+    assert not scan_photos(tmp_path, persons=r"(?P<person>\d+)_").doubts
+    assert not scan_photos(tmp_path / "Training_Set").doubts
 
 
 def test_two_sets_of_images_or_lists_are_not_mixed(lfw: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from dsrface.data.decode import IMAGE_SUFFIXES, has_image_suffix, unread_images, walk_images
-from dsrface.data.folders import is_data_folder
+from dsrface.data.folders import benchmark_of_folders, is_data_folder
 from dsrface.data.formats.lists import majority_splits
 from dsrface.data.formats.recordio import RECORD_SUFFIX, RecordFile, person_name
 from dsrface.data.formats.validation_set import BIN_SUFFIX
@@ -116,6 +116,11 @@ def scan_photos(source: Path, *, persons: str = "auto", split_from: str = "auto"
     photos = list(_named(owned))
     splits, several = majority_splits([(item.person, item.split) for item in owned if item.split])
     doubts = doubts_of_flat_names(files) if rule.is_flat else []
+    if persons == "auto" and (benchmark := benchmark_of_folders(files)):
+        doubts.append(
+            f"the source is laid out as {benchmark}, whose test folders are no persons: dsrface evaluate "
+            f"{quoted(source)} --protocol {benchmark} measures it; to train, name its folder of persons"
+        )
     if several:
         doubts.append(
             f"{len(several)} persons are in several of the given splits, e.g. {several[0]!r}; each goes to "
