@@ -17,6 +17,9 @@ from dsrface.cli.app import run
 from dsrface.commands.doctor.attaching import run_attach
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.attach import stacks
+from dsrface.doctor.attach.causes import doing
+from dsrface.doctor.attach.kernel import SystemCall
+from dsrface.doctor.attach.look import Seen
 
 if sys.platform == "linux":
     from hangs import EXPECTED
@@ -30,6 +33,34 @@ HERE = Path(__file__).parent
 
 def attach(pid):
     return run_attach(DoctorConfig(attach=pid))
+
+
+def sleeping(call, *frames, state="sleeping"):
+    stack = stacks.Stack(tuple(stacks.Frame(name, file, 1, {}) for name, file in frames), ())
+    return Seen(4242, 1, state, 0.0, 0, 0.0, call=call, stack=stack)
+
+
+IDLE = (("get", "multiprocessing/queues.py"), ("_worker_loop", "torch/utils/data/_utils/worker.py"))
+
+
+def test_a_stopped_worker_is_not_called_idle():
+    assert doing(sleeping(None, *IDLE)).kind == "idle"
+    stopped = doing(sleeping(None, *IDLE, state="stopped"))
+    assert stopped.kind == "stopped"
+    assert "kill -CONT 4242" in stopped.fix
+
+
+def test_the_training_process_is_not_said_to_have_copied_a_lock():
+    call = SystemCall("futex")
+    assert "fork" in doing(sleeping(call, ("wait", "threading.py"), *IDLE[1:])).text
+    training = doing(sleeping(call, ("wait", "threading.py"), ("main", "train.py")))
+    assert training.kind == "lock"
+    assert "fork" not in training.text + training.fix
+
+
+@pytest.mark.parametrize(("call", "advice"), [("write", "Read the other end"), ("read", "is written to")])
+def test_the_way_out_of_a_pipe_depends_on_its_end(call, advice):
+    assert advice in doing(sleeping(SystemCall(call, "pipe:[7]"))).fix
 
 
 @pytest.fixture(scope="module")

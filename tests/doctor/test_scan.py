@@ -135,6 +135,13 @@ def test_a_suppressed_line_is_left_out(found):
     assert found(text.replace("open-handle]", "lambda]")) == ["scan.open-handle"]
 
 
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "data.py").write_text(HEAD + FAULTS["scan.lambda"][0], encoding="utf-8-sig")
+    report = scan([tmp_path])
+    assert [finding.rule for finding in report.findings] == ["scan.lambda"]
+    assert not report.unreadable
+
+
 def test_sarif_names_every_rule_and_the_place(tmp_path):
     file = tmp_path / "data.py"
     file.write_text(HEAD + FAULTS["scan.open-handle"][0], encoding="utf-8")

@@ -31,10 +31,10 @@ def doing(seen: Seen) -> Doing:
     if seen.is_dead:
         return Doing("dead", "dead", "The run's log, or the system's (dmesg), says why it was killed.")
     stack = seen.stack
-    if stack is not None and stack.worker_loop is not None and _is_idle(seen):
-        return Doing("idle", "idle, waits for work")
     if seen.state == "stopped":
         return Doing("stopped", "stopped by a signal", f"kill -CONT {seen.pid} lets it go on.")
+    if stack is not None and stack.worker_loop is not None and _is_idle(seen):
+        return Doing("idle", "idle, waits for work")
     if seen.is_busy:
         return Doing("computing", f"computing ({100 * seen.busy:.0f} % of a core)")
     call = seen.call.name if seen.call is not None else ""
@@ -48,8 +48,13 @@ def doing(seen: Seen) -> Doing:
     if call in ("poll", "select", "ppoll", "pselect", "epoll_wait"):
         return Doing("blocked", f"waits in {call} for a file or socket to become ready", "Give it a timeout.")
     if target.startswith("pipe:"):
-        what = "a pipe that is not read" if call == "write" else "a pipe that is not written to"
-        return Doing("pipe", f"blocked in {call} on {what}", "Read the other end, or close it.")
+        if call == "write":
+            return Doing("pipe", "blocked in write on a pipe that is not read", "Read the other end.")
+        return Doing(
+            "pipe",
+            "blocked in read on a pipe that is not written to",
+            "See that the other end is written to, or closed; Queue.get(timeout=...) does not wait for ever.",
+        )
     if call in ("flock", "fcntl"):
         return Doing("lock", f"waits for a file lock, {target or 'of an unknown file'}", "See who holds it.")
     if call in ("nanosleep", "clock_nanosleep", "pause"):
@@ -75,6 +80,8 @@ def _waiting(seen: Seen) -> Doing:
     inner = stack.frames[0] if stack is not None and stack.frames else None
     if stack is None or inner is None:
         return Doing("lock", "waits for a lock or another thread", "pip install py-spy shows where.")
+    if stack.worker_loop is None:  # the training process: no fork has copied its locks
+        return Doing("lock", "waits for a lock, a queue or another thread")
     if stack.find("result", "concurrent/futures/_base.py") or stack.find("get", "multiprocessing/pool.py"):
         return Doing(
             "pool",

@@ -84,7 +84,7 @@ def scan(paths: Sequence[Path], *, is_strict: bool = False) -> ScanReport:
     for path in _files(paths):
         num_files += 1
         try:
-            text = path.read_text(encoding="utf-8", errors="replace")
+            text = path.read_text(encoding="utf-8-sig", errors="replace")
             if _CONCERNS.search(text):
                 findings += _findings(Source.parse(path, text))
         except (OSError, SyntaxError, ValueError, RecursionError) as error:
