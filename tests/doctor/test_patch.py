@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from dsrface.doctor.launch.patch import Change, arguments_of, make_patch
+from dsrface.doctor.launch.patch import Change, arguments_of, changed_arguments, make_patch
 
 TWO = {
     "num_workers": 2,
@@ -41,6 +41,19 @@ NONE = {**TWO, "num_workers": 0, "prefetch_factor": None, "persistent_workers": 
                 "num_workers=2, prefetch_factor=4, persistent_workers=True,\n)"
             ),
         ),
+        (
+            TWO,
+            "DataLoader(d, 8, True, None, None, n, None, True)",
+            "DataLoader(d, 8, True, None, None, 2, None, False, prefetch_factor=4, persistent_workers=True)",
+        ),
+        (
+            TWO,
+            "DataLoader(\n    d,\n    num_workers=(\n        n  # (some)\n    ),  # :)\n)",
+            (
+                "DataLoader(\n    d,\n    num_workers=(\n        2  # (some)\n    ), prefetch_factor=4, "
+                "persistent_workers=True,  # :)\n)"
+            ),
+        ),
     ],
 )
 def test_the_patch_applies_and_changes_the_call_alone(tmp_path, monkeypatch, recommended, before, after):
@@ -55,7 +68,15 @@ def test_the_patch_applies_and_changes_the_call_alone(tmp_path, monkeypatch, rec
 
 
 @pytest.mark.parametrize(
-    "text", ["DataLoader(d, **options)", "make(d)", "DataLoader(d), DataLoader(d)", "DataLoader(("]
+    "text",
+    [
+        "DataLoader(d, **options)",
+        "DataLoader(d, *options)",
+        "OwnLoader(d, 8, True, None, None, 4)",
+        "make(d)",
+        "DataLoader(d), DataLoader(d)",
+        "DataLoader((",
+    ],
 )
 def test_a_call_that_cannot_be_changed_for_certain_is_left_alone(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
@@ -67,6 +88,16 @@ def test_a_call_that_is_right_already_needs_no_patch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text("loader = DataLoader(d, num_workers=0)\n", encoding="utf-8")
     assert make_patch([Change("train.py:1", arguments_of(NONE))]) == ("", [])
+
+
+def test_what_a_loader_has_already_is_left_as_it_is_written():
+    present = {"num_workers": 0, "prefetch_factor": None, "persistent_workers": False, "pin_memory": False}
+    assert set(changed_arguments(TWO, present)) == {
+        "num_workers",
+        "prefetch_factor",
+        "persistent_workers",
+        "multiprocessing_context",
+    }
 
 
 def _path():

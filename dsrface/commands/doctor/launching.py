@@ -15,7 +15,7 @@ from dsrface.commands.doctor.page import write_page
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.launch.examine import LaunchReport, LoaderReport, examine_launch
 from dsrface.doctor.launch.gain import gain_line
-from dsrface.doctor.launch.patch import Change, arguments_of, make_patch
+from dsrface.doctor.launch.patch import Change, changed_arguments, make_patch
 from dsrface.doctor.launch.prove import proved
 from dsrface.doctor.report import Report
 from dsrface.errors import DataError, UsageError
@@ -157,7 +157,7 @@ def _write_patch(launch: LaunchReport, file: Path | None) -> str:
     if file is None:
         return ""
     changes = [
-        Change(loader.facts["made_at"], arguments_of(loader.report.recommendation))
+        Change(loader.facts["made_at"], changed_arguments(loader.report.recommendation, loader.facts))
         for loader in launch.loaders
         if loader.report.recommendation is not None
     ]

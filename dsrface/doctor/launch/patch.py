@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _OFF = {"prefetch_factor": None, "persistent_workers": False, "multiprocessing_context": None}
+_POSITIONS = (  # of DataLoader's arguments; what comes after is given by name
+    "dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "num_workers", "collate_fn", "pin_memory",
+    "drop_last", "timeout", "worker_init_fn", "multiprocessing_context", "generator",
+)  # fmt: skip
+_SURE_POSITIONS = 5  # those of DataLoader's relatives that are none of the settings
 # What DataLoader does without being asked.
 _LEFT_OUT = {
     "prefetch_factor": "None",
@@ -36,6 +42,17 @@ def arguments_of(recommendation: Mapping[str, Any]) -> dict[str, Any]:
     names = ("num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "multiprocessing_context")
     found = {name: recommendation[name] for name in names}
     return found if recommendation["num_workers"] else {**found, **_OFF}
+
+
+def changed_arguments(recommendation: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a recommendation that a loader does not have yet.
+
+    Args:
+        recommendation: As `arguments_of` takes it.
+        present: Settings of the loader by the names of the arguments, as far as they are known.
+    """
+    arguments = arguments_of(recommendation)
+    return {name: value for name, value in arguments.items() if present.get(name, ...) != value}
 
 
 def make_patch(changes: Sequence[Change]) -> tuple[str, list[str]]:
@@ -66,14 +83,11 @@ def _edits(path: Path, line: int, arguments: Mapping[str, Any]) -> list[tuple[in
         and node.lineno <= line <= (node.end_lineno or node.lineno)
         and _name(node.func).endswith("Loader")
     ]
-    if len(calls) != 1 or any(part.arg is None for part in calls[0].keywords) or not calls[0].args:
+    given = _given(calls[0]) if len(calls) == 1 else None
+    if not given:
         return None
-    [call] = calls
     starts = _line_starts(source)
-    given = {part.arg: part.value for part in call.keywords}
-    last = max(
-        [*call.args, *given.values()], key=lambda node: (node.end_lineno or 0, node.end_col_offset or 0)
-    )
+    end = _end_of_arguments(calls[0], source, starts)
     changed: list[tuple[int, int, str]] = []
     added = ""
     for name, value in ((name, repr(value)) for name, value in arguments.items()):
@@ -81,8 +95,24 @@ def _edits(path: Path, line: int, arguments: Mapping[str, Any]) -> list[tuple[in
             changed.append((*_span(given[name], starts), value))
         elif value not in (_LEFT_OUT.get(name), "None"):
             added += f", {name}={value}"
-    end = _span(last, starts)[1]
     return [*changed, (end, end, added)]
+
+
+def _given(call: ast.Call) -> dict[str, ast.expr] | None:
+    """Return a call's arguments by name; None where they cannot be told for certain."""
+    is_plain = not any(isinstance(part, ast.Starred) for part in call.args)
+    most = len(_POSITIONS) if _name(call.func) == "DataLoader" else _SURE_POSITIONS
+    if not call.args or not is_plain or len(call.args) > most or any(not part.arg for part in call.keywords):
+        return None
+    return {**dict(zip(_POSITIONS, call.args)), **{str(part.arg): part.value for part in call.keywords}}
+
+
+def _end_of_arguments(call: ast.Call, source: bytes, starts: Sequence[int]) -> int:
+    """Return where a call's last argument ends, the brackets around it included."""
+    end = max(_span(node, starts)[1] for node in [*call.args, *(part.value for part in call.keywords)])
+    rest = source[end : _span(call, starts)[1] - 1]
+    without_comments = re.sub(rb"#[^\n]*", lambda comment: b" " * len(comment[0]), rest)
+    return end + without_comments.rfind(b")") + 1
 
 
 def _diff(path: Path, edits: list[tuple[int, int, str]]) -> str:
@@ -95,7 +125,7 @@ def _diff(path: Path, edits: list[tuple[int, int, str]]) -> str:
     return "".join(difflib.unified_diff(before, after, f"a/{name}", f"b/{name}"))
 
 
-def _span(node: ast.expr, starts: list[int]) -> tuple[int, int]:
+def _span(node: ast.expr, starts: Sequence[int]) -> tuple[int, int]:
     assert node.end_lineno is not None
     assert node.end_col_offset is not None
     return starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
