@@ -416,7 +416,8 @@ def test_persons_with_one_image_are_trained_on_and_validated_by_moved_copies(tmp
 
 def test_a_network_of_timm_is_a_backbone(tiny_data, tmp_path):
     name = "timm:mobilenetv3_small_050"
-    run_quietly(tiny_data, tmp_path / "run", hr_only=True, backbone=name)
+    result, _ = run_quietly(tiny_data, tmp_path / "run", hr_only=True, backbone=name)
+    assert f"--backbone {name} --backbone-weights" in result.next_command
     assert load_recogniser(tmp_path / "run").name == name
     for wrong, id in (
         ("timm:", "bad-config"),

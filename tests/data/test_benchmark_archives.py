@@ -61,7 +61,7 @@ def test_test_folders_of_a_benchmark_are_not_taken_for_persons_in_silence(tmp_pa
         save(tmp_path / name)
     (doubt,) = scan_photos(tmp_path).doubts
     assert "laid out as tinyface" in doubt
-    assert "--protocol tinyface measures it" in doubt
+    assert "--protocol tinyface --vlr-size 16 measures it" in doubt
     assert not scan_photos(tmp_path, persons=r"(?P<person>\d+)_").doubts
     assert not scan_photos(tmp_path / "Training_Set").doubts
 

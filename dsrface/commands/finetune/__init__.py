@@ -254,7 +254,10 @@ def _result(config: FinetuneConfig, faces: FaceData, context: RunContext, outcom
 def _next_command(config: FinetuneConfig, faces: FaceData, data: str, run_dir: str) -> str:
     size = config.vlr_size
     if config.hr_only:
-        return f"dsrface finetune {data} --vlr-size {size} --live DSR_RUN --backbone-weights {run_dir}"
+        is_default = config.backbone == type(config).model_fields["backbone"].default
+        backbone = "" if is_default else f" --backbone {quoted(config.backbone)}"
+        start = f"{backbone} --backbone-weights {run_dir}"
+        return f"dsrface finetune {data} --vlr-size {size} --live DSR_RUN{start}"
     dsr = f" --dsr {quoted(config.live)}" if config.live is not None else ""
     if config.dsr_outputs is not None and faces.is_native:
         dsr = " --dsr DSR_RUN"  # native faces are super-resolved there, at the size asked for

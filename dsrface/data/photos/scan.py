@@ -119,7 +119,8 @@ def scan_photos(source: Path, *, persons: str = "auto", split_from: str = "auto"
     if persons == "auto" and (benchmark := benchmark_of_folders(files)):
         doubts.append(
             f"the source is laid out as {benchmark}, whose test folders are no persons: dsrface evaluate "
-            f"{quoted(source)} --protocol {benchmark} measures it; to train, name its folder of persons"
+            f"{quoted(source)} --protocol {benchmark} --vlr-size 16 measures it; to train, name the folder "
+            "of persons in it"
         )
     if several:
         doubts.append(
