@@ -224,7 +224,7 @@ def _unpack(value: Any, spec: str, file: str) -> Target:
             )
     if not hasattr(value, "__getitem__") and not hasattr(value, "__iter__"):
         raise UsageError(
-            f"{spec} returned a {type(value).__name__}, which is not a Dataset.",
+            f"{spec} gives an object of type {type(value).__name__}, which is not a Dataset.",
             id="bad-target",
             hint="Return a Dataset, a DataLoader, or (dataset, dict(collate_fn=..., batch_size=...)).",
         )

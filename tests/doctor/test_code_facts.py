@@ -11,6 +11,7 @@ import pytest
 from dsrface.doctor.checks.handles import HANDLES
 from dsrface.doctor.proof.causes import cause_of_wrong_items
 from dsrface.doctor.survey.code_facts import epoch_setters, held_by_classes
+from dsrface.doctor.trace.pickling import Member, Trace
 
 LOG = sqlite3.connect(":memory:")  # nothing that loads an item reads it
 ROWS = sqlite3.connect(":memory:")
@@ -60,3 +61,12 @@ def test_wrong_items_next_to_an_inherited_connection_are_laid_to_it(kind):
     assert HANDLES.id in cause.fix
     other = cause_of_wrong_items(found, [], "fork", moved=False, handles=[{**handles[0], "kind": "h5py"}])
     assert other.name == "process"
+
+
+@pytest.mark.parametrize(("kind", "said"), [("file", "file position"), ("socket", "on one connection")])
+def test_what_an_open_handle_does_depends_on_its_kind(kind, said):
+    subject = types.SimpleNamespace(
+        trace=Trace(handles=[Member("dataset.c", "T", kind=kind)]), methods=["fork"]
+    )
+    finding = HANDLES.runs["members"](None, subject)
+    assert said in finding.matters

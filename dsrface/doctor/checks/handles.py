@@ -25,10 +25,9 @@ def _handles(trace: Trace, methods: Sequence[str]) -> Finding:
     members = outermost(members, members)
     matters = "Every worker gets the same connection."
     if "fork" in methods:
-        matters = (
-            "Forked workers share one file position: they read each other's bytes, without any error. "
-            "Other start methods cannot send it."
-        )
+        shares = "Forked workers share one file position: they read each other's bytes, without any error."
+        known = CONTRACTS.get(members[0].kind, shares) if members else shares
+        matters = f"{known} Other start methods cannot send it."
     else:
         sent = without(members, outermost(trace.unpicklable, trace.handles))
         if members and not sent:
