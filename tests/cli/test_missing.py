@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dsrface.data.decode import encode_png
+from dsrface.runtime.command_line import quoted
 
 HEADER = json.dumps({"w": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}).encode()
 CUT_SHORT = {
@@ -72,7 +73,7 @@ def test_one_photo_as_a_source_is_met_with_the_commands_that_were_meant(call, da
     (data / "a photo.jpg").touch()
     said = call("prepare", "a photo.jpg", "out").err
     assert "dsrface prepare . DATA" in said
-    assert "dsrface verify 'a photo.jpg' OTHER" in said
+    assert f"dsrface verify {quoted('a photo.jpg')} OTHER" in said
 
 
 def test_what_is_not_there_is_said_before_torch_is_loaded(call, data, monkeypatch):

@@ -32,6 +32,7 @@ from dsrface.events import EvalDone, Note, StepDone
 from dsrface.models.heads import reachable_probability
 from dsrface.models.recognisers import build_recogniser
 from dsrface.models.weights import load_recogniser, save_model
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
 from tests.commands.conftest import make_data
 from tests.commands.networks import write_dsr
@@ -417,7 +418,7 @@ def test_persons_with_one_image_are_trained_on_and_validated_by_moved_copies(tmp
 def test_a_network_of_timm_is_a_backbone(tiny_data, tmp_path):
     name = "timm:mobilenetv3_small_050"
     result, _ = run_quietly(tiny_data, tmp_path / "run", hr_only=True, backbone=name)
-    assert f"--backbone {name} --backbone-weights" in result.next_command
+    assert f"--backbone {quoted(name)} --backbone-weights" in result.next_command
     assert load_recogniser(tmp_path / "run").name == name
     for wrong, id in (
         ("timm:", "bad-config"),
