@@ -9,6 +9,7 @@ import types
 import pytest
 
 from dsrface.doctor.checks.handles import HANDLES
+from dsrface.doctor.checks.resources import files_check
 from dsrface.doctor.proof.causes import cause_of_wrong_items
 from dsrface.doctor.survey.code_facts import epoch_setters, held_by_classes
 from dsrface.doctor.trace.pickling import Member, Trace
@@ -70,3 +71,9 @@ def test_what_an_open_handle_does_depends_on_its_kind(kind, said):
     )
     finding = HANDLES.runs["members"](None, subject)
     assert said in finding.matters
+
+
+@pytest.mark.parametrize(("tensors", "said"), [(100, "ulimit -n 65535 in"), (12800, "torch.stack")])
+def test_no_limit_is_advised_that_would_not_do(tensors, said):
+    facts = types.SimpleNamespace(tensors_per_batch=tensors)
+    assert said in files_check(1024, facts, num_workers=8).fix

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dsrface.doctor.survey.loading import Loading
 
 _FEW_FILES = 4096
+_USUAL_LIMIT = 65535  # of open files, that ulimit -n may set
 _SMALL_SHM = 1 << 30
 _WARN_SHARE = 0.8
 _A_LEAK_BYTES = 64 << 10
@@ -129,9 +130,18 @@ def files_check(limit: int | None, facts: SurveyFacts | None, num_workers: int) 
         "warn",
         f"at most {limit} open files; {why}",
         matters="'Too many open files', or 'received 0 items of ancdata', once batches are kept.",
-        fix="ulimit -n 65535 in the shell that starts the job; clone batches that you keep.",
+        fix=_fewer_files(need),
         data=data,
     )
+
+
+def _fewer_files(need: int) -> str:
+    if need > _USUAL_LIMIT:
+        return (
+            "Return one tensor where there are many: torch.stack or torch.cat in the item. A limit of "
+            f"{need} is beyond the usual {_USUAL_LIMIT} that ulimit -n can set."
+        )
+    return f"ulimit -n {_USUAL_LIMIT} in the shell that starts the job; clone batches that you keep."
 
 
 def _files_left(items: Loading) -> Finding | None:
