@@ -10,6 +10,8 @@ import pytest
 
 from dsrface.doctor.checks.handles import HANDLES
 from dsrface.doctor.checks.resources import files_check
+from dsrface.doctor.examination.endings import survey_failed
+from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof.causes import cause_of_wrong_items
 from dsrface.doctor.survey.code_facts import epoch_setters, held_by_classes
 from dsrface.doctor.trace.pickling import Member, Trace
@@ -77,3 +79,10 @@ def test_what_an_open_handle_does_depends_on_its_kind(kind, said):
 def test_no_limit_is_advised_that_would_not_do(tensors, said):
     facts = types.SimpleNamespace(tensors_per_batch=tensors)
     assert said in files_check(1024, facts, num_workers=8).fix
+
+
+@pytest.mark.parametrize(("is_silent", "status"), [(False, "skip"), (True, "fail")])
+def test_items_that_are_slow_to_load_again_are_no_failure(is_silent, status):
+    outcome = Outcome(ending="timeout", stage="load items again", is_silent=is_silent)
+    [finding] = survey_failed(outcome)
+    assert (finding.id, finding.status) == ("ds.items", status)

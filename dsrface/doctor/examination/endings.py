@@ -42,6 +42,7 @@ _STEPS = {
         "Do not use threads.",
     ),
 }
+_AFTER_LOADING = ("load items again", "measure items")  # the items did load: slow is no failure
 _STATUSES = {"ds.unpicklable": "error", "ds.threads": "info"}
 
 
@@ -51,6 +52,8 @@ def survey_failed(outcome: Outcome) -> list[Finding]:
     if crash is not None and crash.get("ours", True):
         return [broken(_STEPS.get(outcome.stage, ("ds.unpicklable", "", ""))[0], crash)]
     id, what, fix = _STEPS.get(outcome.stage, ("ds.unpicklable", "looking at the members", ""))
+    if outcome.ending == "timeout" and not outcome.is_silent and outcome.stage in _AFTER_LOADING:
+        return [Finding(id, "skip", f"{what} was not done within --budget", data=OUT_OF_BUDGET)]
     item = outcome.last("item")
     if item is not None and outcome.stage == "load items":
         what, fix = f"loading item {item['index']}", f"Try dataset[{item['index']}] in a Python prompt."

@@ -240,6 +240,7 @@ class _Stage:
 
     def _again(self) -> None:
         for key in self.good_keys:
+            self.report("item", index=repr(key)[:200])  # a sign of life: items that wait use no processor
             try:
                 self.target.load(key)
             except (Exception, SystemExit):  # noqa: BLE001, S112 - reported by ds.items when it happens at first
