@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import types
 
@@ -13,7 +14,7 @@ from dsrface.doctor.checks.resources import files_check
 from dsrface.doctor.examination.endings import survey_failed
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof.causes import cause_of_wrong_items
-from dsrface.doctor.survey.code_facts import epoch_setters, held_by_classes
+from dsrface.doctor.survey.code_facts import epoch_setters, held_by_classes, without_keyed
 from dsrface.doctor.trace.pickling import Member, Trace
 
 LOG = sqlite3.connect(":memory:")  # nothing that loads an item reads it
@@ -53,6 +54,21 @@ def test_connections_of_a_class_and_of_a_module_are_found_where_items_use_them(m
         (f"{__name__}.ROWS", "sqlite", True),
     ]
     assert all("test_code_facts.py:" in member.source for member in found)
+
+
+class ByProcess:
+    rows, process = None, 0
+
+    def __getitem__(self, index):
+        if self.process != os.getpid():
+            self.rows, self.process = sqlite3.connect(":memory:"), os.getpid()
+        return self.rows.execute("select ?", (index,)).fetchone()
+
+
+def test_a_connection_that_each_process_makes_for_itself_is_no_finding():
+    handles = [Member("dataset.rows", "Connection", kind="sqlite"), Member("dataset.f", "File", kind="file")]
+    assert without_keyed(handles, {"dataset": ByProcess()}) == handles[1:]
+    assert without_keyed(handles, {"dataset": ByModule()}) == handles
 
 
 @pytest.mark.parametrize("kind", ["process", "socket"])

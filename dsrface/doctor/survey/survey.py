@@ -25,7 +25,13 @@ from dsrface.doctor.proof.shards import most_workers
 from dsrface.doctor.proof.threads import by_threads
 from dsrface.doctor.report import Finding
 from dsrface.doctor.reporter import Reporter
-from dsrface.doctor.survey.code_facts import epoch_setters, finalizers, held_by_classes, read_by_items
+from dsrface.doctor.survey.code_facts import (
+    epoch_setters,
+    finalizers,
+    held_by_classes,
+    read_by_items,
+    without_keyed,
+)
 from dsrface.doctor.survey.facts import SurveyFacts
 from dsrface.doctor.survey.loading import load
 from dsrface.doctor.survey.observe import thread_ids
@@ -73,6 +79,7 @@ def survey(request: Mapping[str, Any], report: Reporter, target: Target | None =
     having, removing = finalizers(roots)
     found = trace({**roots, "worker_init_fn": target.worker_init_fn}, device_of=device_of)
     found.handles += held_by_classes(roots)
+    found.handles = without_keyed(found.handles, roots)
     subject = Subject(
         target,
         found,
