@@ -9,6 +9,7 @@ from rich.text import Text
 
 from dsrface.commands.evaluate.result import RAW
 from dsrface.config.catalogue import MAIN_PROTOCOL, PROTOCOLS
+from dsrface.runtime.text import count_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,7 @@ def counts_text(
     persons: int, genuine: int, impostor: int, cells: Sequence[Cell], *, has_interval: bool
 ) -> str:
     """Return what the figures come from, and what those signs mean that are there."""
-    parts = [f"{persons} persons"]
+    parts = [count_text(persons, "person")]
     if cells:
         parts.append(f"{genuine} genuine, {impostor} impostor pairs")
     if has_interval:

@@ -367,7 +367,7 @@ def _derive(splits: dict[str, FaceSplit], notes: list[str]) -> None:
         splits[name] = make_split(name, whole.root, names, low_folders=whole.low_folders)
     notes.append(
         f"{' and '.join(missing)} derived from {source} by person: "
-        + ", ".join(f"{name} {len(splits[name].persons)} persons" for name in SPLITS)
+        + ", ".join(f"{name} {count_text(len(splits[name].persons), 'person')}" for name in SPLITS)
     )
 
 

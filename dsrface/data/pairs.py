@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dsrface.data import draws
 from dsrface.data.layout import FaceSplit
 from dsrface.errors import DataError
+from dsrface.runtime.text import count_text
 
 _MAX_FOLDS = 10
 _MAX_PER_FOLD = 300
@@ -111,7 +112,8 @@ def generate_pairs(split: FaceSplit, *, seed: int) -> Pairs:
     num_folds = min(_MAX_FOLDS, len(rich), len(members) // 2)
     if num_folds == 0:
         raise DataError(
-            f"The {split.name} split has {len(members)} persons, {len(rich)} of them with two images.",
+            f"The {split.name} split has {count_text(len(members), 'person')}, {len(rich)} of them with two "
+            "images.",
             id="too-few-persons",
             where=split.root,
             hint="Verification needs two persons, one of them with two images.",

@@ -23,7 +23,7 @@ from dsrface.events import (
     RunStarted,
     StepDone,
 )
-from dsrface.runtime.text import json_text
+from dsrface.runtime.text import count_text, json_text
 
 _NAMES = {
     RunStarted: "run_started",
@@ -172,7 +172,7 @@ def as_text(event: Event) -> str:
     match event:
         case RunStarted():
             resumed = f", resumed at step {event.first_step}" if event.first_step else ""
-            steps = f"{event.num_steps} steps{resumed}"
+            steps = f"{count_text(event.num_steps, 'step')}{resumed}"
             return f"{event.command} in {event.run_dir}: {steps}; device: {event.device}"
         case StepDone():
             numbers, wait = numbers_text(event.metrics), f"{event.data_wait_fraction:.0%} waiting for data"

@@ -117,7 +117,9 @@ def load_dsr(
             f"The DSR was trained for {loaded.vlr_size} px, not for {vlr_size} px.",
             id="wrong-vlr-size",
             where=loaded.path,
-            hint=f"Use --vlr-size {loaded.vlr_size}, or a DSR of the size you mean.",
+            hint=f"Use --vlr-size {loaded.vlr_size}, or a DSR of the size you mean."
+            if loaded.vlr_size != loaded.high_size
+            else "A network whose output is not larger than its input is no DSR, but may be a recogniser.",
         )
     if loaded.high_size != high_size:
         raise UsageError(

@@ -295,6 +295,12 @@ def test_pairs_file__of_other_persons_is_refused(data, networks, tmp_path) -> No
     assert caught.value.id == "pairs-elsewhere"
 
 
+def test_pairs_file__without_a_recogniser_is_not_used_silently(data, networks, tmp_path) -> None:
+    (tmp_path / "pairs.txt").write_text("1\t1\nann\t1\t2\nann\t1\tbob\t1\n")
+    _, events = evaluate(data, tmp_path / "out", dsr=networks["same"], pairs=tmp_path / "pairs.txt")
+    assert any("--pairs is not used" in getattr(event, "message", "") for event in events)
+
+
 def test_pairs_file__is_checked_before_anything_is_measured(data, networks, tmp_path) -> None:
     (tmp_path / "pairs.txt").write_text("1\t3\nann\t1\t2\n")
     events: list[object] = []

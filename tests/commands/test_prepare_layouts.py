@@ -55,8 +55,8 @@ def test_a_recordio_file_gives_the_same_faces_as_its_images(tmp_path: Path) -> N
     index += f"12\t{len(record)}\n"
     record += struct.pack("<II", 0xCED7230A, len(broken)) + broken + b"\0" * (-len(broken) % 4)
     (tmp_path / "rec").mkdir()
-    (tmp_path / "rec" / "train.rec").write_bytes(record)
-    (tmp_path / "rec" / "train.idx").write_text(index)
+    (tmp_path / "rec" / "TRAIN.REC").write_bytes(record)
+    (tmp_path / "rec" / "TRAIN.IDX").write_text(index)
     (tmp_path / "rec" / "property").write_text("4,112,112")
     result, _ = run(tmp_path / "rec", tmp_path / "a")
     run(tmp_path / "files", tmp_path / "b")

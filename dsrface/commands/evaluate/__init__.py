@@ -102,7 +102,7 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
     outputs = None if config.dsr_outputs is None else outputs_of(split, data, config.dsr_outputs)
     networks = load_networks(config, outputs, device, emit, high_px=data.high_px)
     # Before anything is measured: a mistake in a pairs file must not show an hour later.
-    pairs = _pairs(config, split, emit) if networks.recognisers else None
+    pairs = _pairs(config, split, networks, emit)
     num_workers = _num_workers(config, len(split))
     measured = measure(
         split,
@@ -222,8 +222,14 @@ def _judge(
     return _Judged(quality, comparisons + compare_cells(scored), counts, scored, gallery, found)
 
 
-def _pairs(config: EvaluateConfig, split: FaceSplit, emit: Emit) -> tuple[Pairs, Pairs | None]:
-    """Return the pairs of the error rates and those of the accuracy by folds."""
+def _pairs(
+    config: EvaluateConfig, split: FaceSplit, networks: Networks, emit: Emit
+) -> tuple[Pairs, Pairs | None] | None:
+    """Return the pairs of the error rates and those of the accuracy by folds; None without a recogniser."""
+    if not networks.recognisers:
+        if config.pairs is not None:
+            emit(Note("--pairs is not used: no recogniser is given to compare them", is_warning=True))
+        return None
     if config.pairs is not None:
         found = read_pairs(config.pairs, split)
         if len(found) == 0:

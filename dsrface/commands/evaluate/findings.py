@@ -17,6 +17,7 @@ from dsrface.commands.evaluate.result import (
 )
 from dsrface.config.catalogue import MAIN_PROTOCOL
 from dsrface.metrics.bootstrap import MIN_DRAWS, MIN_PERSONS, Estimate
+from dsrface.runtime.text import count_text
 
 NEVER_EVIDENCE = (
     "A super-resolved face is a reconstruction: the network drew what is likely, not what was there. "
@@ -137,11 +138,11 @@ def limits(
         found.append(_SEEN_SPLITS[split])
     if counts.persons < MIN_PERSONS:
         found.append(
-            f"Only {counts.persons} persons: below {MIN_PERSONS} no interval can be trusted, so none is "
-            "given and nothing is judged."
+            f"Only {count_text(counts.persons, 'person')}: below {MIN_PERSONS} no interval can be trusted, "
+            "so none is given and nothing is judged."
         )
     elif counts.persons < _FEW_PERSONS:
-        found.append(f"Only {counts.persons} persons: differences must be large to show.")
+        found.append(f"Only {count_text(counts.persons, 'person')}: differences must be large to show.")
     if num_draws < MIN_DRAWS:
         found.append(f"Fewer than {MIN_DRAWS} bootstrap draws, so no intervals: nothing is judged.")
     if any(_is_pinned(cell.eer) for cell in cells):

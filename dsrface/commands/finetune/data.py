@@ -21,6 +21,7 @@ from dsrface.engine.inference import Images, gather
 from dsrface.errors import DataError
 from dsrface.events import Note
 from dsrface.runtime.files import write_json
+from dsrface.runtime.text import count_text
 
 _FEW_GENUINE_PAIRS = 30  # each error is then 3 % or less
 _MIN_LEFT = 2  # images that a person keeps for training
@@ -206,7 +207,9 @@ def open_recogniser_data(
     if not num_genuine:
         context.emit(Note(_ALONE, is_warning=True))
     elif num_genuine < _FEW_GENUINE_PAIRS:
-        doubt = f"validation has {num_genuine} pairs of one person: checkpoints are chosen by luck"
+        doubt = (
+            f"validation has {count_text(num_genuine, 'pair')} of one person: checkpoints are chosen by luck"
+        )
         context.emit(Note(f"{doubt}; {_FEW_GENUINE_PAIRS} or more are better", is_warning=True))
     kept, out = hold_out(
         train, fraction=config.eval.holdout_fraction, max_images=config.eval.max_images, seed=config.seed
@@ -217,8 +220,9 @@ def open_recogniser_data(
         write_json(context.folder.path / "holdout.json", record)
     context.emit(
         Note(
-            f"mode {config.mode}: {len(train)} images of {len(train.persons)} persons, {len(holdout)} kept "
-            f"out for closed-set accuracy, {len(val)} images of validation persons"
+            f"mode {config.mode}: {count_text(len(train), 'image')} of "
+            f"{count_text(len(train.persons), 'person')}, {len(holdout)} kept out for closed-set accuracy, "
+            f"{count_text(len(val), 'image')} of validation persons"
         )
     )
     if config.dsr_outputs is not None and is_cache(outputs_of(train, data, config.dsr_outputs)):

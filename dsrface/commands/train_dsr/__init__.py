@@ -27,6 +27,7 @@ from dsrface.models.dsr import build_dsr, count_parameters
 from dsrface.models.losses import IdentityLoss, VggLoss
 from dsrface.models.weights import load_recogniser
 from dsrface.runtime.command_line import quoted
+from dsrface.runtime.text import count_text
 from dsrface.runtime.threads import limit_torch_threads
 from dsrface.types import ANY_SIZES_PX, HIGH_SIZE_PX, HIGH_SIZES_PX
 
@@ -118,7 +119,7 @@ def _task(config: TrainDsrConfig, train: FaceSplit, val: FaceSplit, context: Run
     context.emit(
         Note(
             f"{config.model.arch} DSR, {million:.2f} M parameters; losses: {', '.join(terms)}; "
-            f"{len(train)} images"
+            f"{count_text(len(train), 'image')}"
         )
     )
     return DsrTask(

@@ -85,8 +85,9 @@ class RecordFile:
         Raises:
             DataError: an index that is none.
         """
-        index = self.path.with_suffix(".idx")
-        offsets = _read_index(index) if index.is_file() else self._scan()
+        names = (self.path.with_suffix(suffix) for suffix in (".idx", ".IDX"))
+        index = next((path for path in names if path.is_file()), None)
+        offsets = _read_index(index) if index is not None else self._scan()
         for key, offset in offsets:
             try:
                 label, has_image = self._describe(offset)

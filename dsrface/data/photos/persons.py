@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dsrface.data.formats.lists import read_file_list, split_folders, split_of_word
 from dsrface.errors import DataError, UsageError
+from dsrface.runtime.text import count_text
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _list_rule(path: Path) -> PersonRule:
         return None if person is None else Attribution(person, "", _stem(file.replace("/", "_")))
 
     return PersonRule(
-        f"the list {path.name} of {len(table)} images",
+        f"the list {path.name} of {count_text(len(table), 'image')}",
         tell,
         f"is not in {path.name}, which has {table.example!r}",
     )

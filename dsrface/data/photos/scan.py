@@ -136,7 +136,7 @@ def scan_photos(source: Path, *, persons: str = "auto", split_from: str = "auto"
 def record_source(source: Path) -> Path:
     """Return the one `.rec` file of a folder without photos, else the source itself."""
     if source.is_dir():
-        records = sorted(source.glob(f"*{RECORD_SUFFIX}"))
+        records = sorted(filter(is_record_file, source.iterdir()))
         if len(records) == 1 and next(walk_images(source), None) is None:
             return records[0]
     return source

@@ -65,4 +65,4 @@ def open_source(source: Path) -> FolderSource | RecordSource:
 
 def is_record_file(source: Path) -> bool:
     """Return whether a source is a RecordIO file."""
-    return source.suffix == RECORD_SUFFIX and source.is_file()
+    return source.suffix.lower() == RECORD_SUFFIX and source.is_file()

@@ -30,6 +30,7 @@ from dsrface.metrics.bootstrap import MIN_DRAWS, MIN_PERSONS
 from dsrface.runtime.command_line import joined
 from dsrface.runtime.devices import Device
 from dsrface.runtime.files import write_json, write_text
+from dsrface.runtime.text import count_text
 from dsrface.types import HIGH_SIZE_PX
 
 __all__ = ["BenchmarkResult", "read_benchmark", "run_benchmark", "validation_file"]
@@ -250,8 +251,8 @@ def _limits(config: EvaluateConfig, judged: Judged, num_persons: int) -> tuple[s
     found = []
     if num_persons < MIN_PERSONS:
         found.append(
-            f"Only {num_persons} persons: below {MIN_PERSONS} no interval can be trusted, so none is given "
-            "and nothing is judged."
+            f"Only {count_text(num_persons, 'person')}: below {MIN_PERSONS} no interval can be trusted, so "
+            "none is given and nothing is judged."
         )
     if config.bootstrap < MIN_DRAWS:
         found.append(f"Fewer than {MIN_DRAWS} bootstrap draws, so no intervals: nothing is judged.")

@@ -25,6 +25,7 @@ from dsrface.metrics.thresholds import StoredThresholds, Threshold
 from dsrface.metrics.verification import min_impostors
 from dsrface.models.loaded import LoadedModel
 from dsrface.runtime.devices import Device
+from dsrface.runtime.text import count_text
 
 
 @dataclass(frozen=True)
@@ -149,5 +150,5 @@ def _decision(found: Threshold, origin: str) -> Decision:
         score.value,
         found.far,
         f"threshold {score.value:.3f}{interval}, {origin}: accepts {found.far:.2%} of strangers and "
-        f"{found.tar:.1%} of genuine pairs there ({found.num_persons} persons)",
+        f"{found.tar:.1%} of genuine pairs there ({count_text(found.num_persons, 'person')})",
     )
