@@ -99,7 +99,7 @@ def _edits(path: Path, line: int, arguments: Mapping[str, Any]) -> list[tuple[in
 
 
 def _given(call: ast.Call) -> dict[str, ast.expr] | None:
-    """Return a call's arguments by name; None where they cannot be told for certain."""
+    """Return a call's arguments by name; None where they cannot be known."""
     is_plain = not any(isinstance(part, ast.Starred) for part in call.args)
     most = len(_POSITIONS) if _name(call.func) == "DataLoader" else _SURE_POSITIONS
     if not call.args or not is_plain or len(call.args) > most or any(not part.arg for part in call.keywords):
