@@ -107,6 +107,7 @@ def test_what_it_says_it_runs_is_what_a_shell_would_run(call, tmp_path, monkeypa
     for run in ("dsr", "recogniser", "finetuned"):
         (config.out / "runs" / run).mkdir(parents=True)
         (config.out / "runs" / run / "model.safetensors").touch()
+    (config.out / "photos" / "a.png").touch()
     for line in lines:
         done = call(*shlex.split(line, comments=True)[2:], "--json")
         assert done.code == 0, done.err
