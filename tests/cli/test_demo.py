@@ -106,7 +106,7 @@ def test_what_it_says_it_runs_is_what_a_shell_would_run(call, tmp_path, monkeypa
         (config.out / folder).mkdir(parents=True)
     for run in ("dsr", "recogniser", "finetuned"):
         (config.out / "runs" / run).mkdir(parents=True)
-        (config.out / "runs" / run / "model.safetensors").touch()
+        (config.out / "runs" / run / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     (config.out / "photos" / "a.png").touch()
     for line in lines:
         done = call(*shlex.split(line, comments=True)[2:], "--json")
