@@ -139,7 +139,16 @@ def wine(session: nox.Session) -> None:
     here = drive / "dsrface-tests"
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir(parents=True)
-    for name in ("dsrface", "tests", "docs", "benchmarks", "pyproject.toml", "CHANGELOG.md", "README.md"):
+    for name in (
+        "dsrface",
+        "tests",
+        "docs",
+        "benchmarks",
+        "pyproject.toml",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "README.md",
+    ):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
         copy(ROOT / name, here / name)
     with session.chdir(here):

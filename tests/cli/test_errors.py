@@ -250,7 +250,7 @@ def test_only_one_rank_prints_the_result(call, behave, monkeypatch):
 def test_user_text_never_reaches_markup(call, path):
     done = call("prepare", path, "data")
     assert done.code == 3
-    assert path in done.err
+    assert str(Path(path)) in done.err
 
 
 SLEEPER = (
@@ -307,7 +307,11 @@ def test_a_closed_terminal_ends_nothing_under_nohup_and_a_stop_is_a_pause(tmp_pa
 @pytest.mark.skipif(os.name != "nt", reason="Windows' console events")
 def test_ctrl_break_and_a_closed_window_end_the_process_in_order(tmp_path):
     child = start_sleeper(tmp_path, creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)  # type: ignore[attr-defined]
-    child.send_signal(signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined]
+    try:
+        child.send_signal(signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined]
+    except OSError as error:
+        child.kill()
+        pytest.skip(f"no console that could send it: {error}")
     _, err = child.communicate(timeout=30)
     assert (child.returncode, err.strip()) == (143, "terminated")
 
