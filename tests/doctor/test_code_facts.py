@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import types
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ ROWS = sqlite3.connect(":memory:")
 class ByClass:
     difficulty = 0
     size = 8
-    rows = None
+    rows: Any = None
 
     def set_difficulty(self, difficulty):
         self.difficulty = difficulty
