@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dsrface.cli.execute import COMMANDS, schema_of
 from dsrface.data.synthetic.photo_folder import draw_dataset
@@ -30,6 +31,8 @@ WRITES = {
     "doctor": ("doctor", "--dataset", "a:b", "--html", "{}"),
     "bench": ("bench", "loader", "--folder", "{}"),
 }
+
+NO_TENSORS = (2).to_bytes(8, "little") + b"{}"  # a safetensors file
 
 
 def dsrface(
@@ -68,8 +71,11 @@ def test_a_result_that_cannot_be_written_is_said_before_the_work(call, tmp_path,
     monkeypatch.setattr("dsrface.cli.execute.import_command", refuse)
     (tmp_path / "in" / "hr_images").mkdir(parents=True)
     (tmp_path / "run").mkdir()
-    for name in ("a", "b", "file", "g.npz", "run/model.safetensors"):
+    for name in ("file", "g.npz", "in/photo.png"):
         (tmp_path / name).touch()
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name, "PNG")
+    (tmp_path / "run" / "model.safetensors").write_bytes(NO_TENSORS)
     before = sorted(tmp_path.rglob("*"))
     done = call(*(word.format(Path("file") / "x") for word in WRITES[command]))
     assert done.code == 5, done.err
@@ -97,6 +103,7 @@ def test_photos_are_only_read_and_one_without_permission_is_left_out(tmp_path):
 @POSIX
 def test_a_folder_without_permission_is_refused_at_once(tmp_path):
     (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "photo.png").touch()
     (tmp_path / "closed").mkdir(mode=0o555)
     done = without_rights("prepare", tmp_path / "in", tmp_path / "closed" / "data")
     assert done.returncode == 5
@@ -128,7 +135,7 @@ def test_a_bug_with_a_path_that_is_no_text_is_still_a_message(call, monkeypatch)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="macOS limits no addresses")
 def test_a_limit_of_addresses_is_named(tmp_path):
-    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "model.safetensors").write_bytes(NO_TENSORS)
     done = dsrface("export", tmp_path, prefix=("sh", "-c", 'ulimit -v 900000; exec "$@"', "sh"))
     assert done.returncode == 5
     assert "`ulimit -v`" in done.stderr
