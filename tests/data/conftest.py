@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,10 @@ def bad_dir(faces_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything of EXPECTED.csv in one folder, odd names and loops of links included."""
     folder = tmp_path_factory.mktemp("bad") / "bad"
     shutil.copytree(faces_dir / "bad", folder)
-    subprocess.run([sys.executable, str(folder / "make_special.py"), str(folder)], check=True)
+    done = subprocess.run([sys.executable, str(folder / "make_special.py"), str(folder)], check=False)
+    if done.returncode and os.name == "nt":
+        pytest.skip("some of the odd names and links cannot be made on Windows")
+    assert done.returncode == 0
     return folder
 
 

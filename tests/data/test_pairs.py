@@ -14,7 +14,7 @@ from dsrface.errors import DataError
 
 
 def split_of(folder: Path) -> FaceSplit:
-    names = [str(Path(name).with_suffix(".png")) for name in walk_images(folder)]
+    names = [Path(name).with_suffix(".png").as_posix() for name in walk_images(folder)]
     return make_split("test", folder, names, low_folders={})
 
 
