@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from dsrface.doctor.checks.handles import HANDLES
+from dsrface.doctor.checks.members import UNPICKLABLE
 from dsrface.doctor.checks.resources import files_check
 from dsrface.doctor.examination.endings import survey_failed
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof.causes import cause_of_wrong_items
-from dsrface.doctor.survey.code_facts import epoch_setters, held_by_classes, without_keyed
+from dsrface.doctor.survey.code_facts import epoch_setters, held_by_classes, keyed_by_process
 from dsrface.doctor.trace.pickling import Member, Trace
 
 LOG = sqlite3.connect(":memory:")  # nothing that loads an item reads it
@@ -68,8 +69,12 @@ class ByProcess:
 
 def test_a_connection_that_each_process_makes_for_itself_is_no_finding():
     handles = [Member("dataset.rows", "Connection", kind="sqlite"), Member("dataset.f", "File", kind="file")]
-    assert without_keyed(handles, {"dataset": ByProcess()}) == handles[1:]
-    assert without_keyed(handles, {"dataset": ByModule()}) == handles
+    assert keyed_by_process(handles, {"dataset": ByProcess()}) == handles[:1]
+    assert keyed_by_process(handles, {"dataset": ByModule()}) == []
+    trace = Trace(unpicklable=handles[:1], keyed=handles[:1])
+    for pickles, status in (([], "pass"), (["spawn"], "fail")):
+        subject = types.SimpleNamespace(trace=trace, pickles=pickles)
+        assert UNPICKLABLE.runs["members"](UNPICKLABLE, subject).status == status
 
 
 @pytest.mark.parametrize("kind", ["process", "socket"])

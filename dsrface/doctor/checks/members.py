@@ -34,8 +34,9 @@ def places(members: Sequence[Member]) -> str:
 
 
 def _unpicklable(trace: Trace, pickles: list[str]) -> Finding:
-    members = outermost(trace.unpicklable, trace.handles)
+    members = outermost(trace.unpicklable, [*trace.handles, *trace.keyed])
     if not pickles:  # under fork an open handle is worse than unpicklable
+        members = without(members, trace.keyed)
         others = without(members, trace.handles)
         if members and not others:
             return told_by("ds.open_handles", UNPICKLABLE, members)

@@ -21,6 +21,8 @@ from dsrface.doctor.survey.facts import SurveyFacts
 from dsrface.runtime.resources import Cores, Memory, shm_free_bytes
 from dsrface.runtime.start_methods import default_start_method
 
+_NOT_PROVED = "not proved"  # the limit of workers that no worker has been seen to load for
+
 
 @dataclass(frozen=True)
 class Number:
@@ -90,8 +92,19 @@ class Number:
         reason = recommendation.reason
         if objection is not None and recommendation.num_workers:
             reason += f"; workers are not kept between epochs: see {objection.id}"
+        confidence = recommendation.confidence
+        if (
+            recommendation.num_workers
+            and _NOT_PROVED in recommendation.caps
+            and not recommendation.measurements
+        ):
+            confidence, reason = "low", f"{reason}; no worker was proved"
         return replace(
-            recommendation, multiprocessing_context=context, persistent_workers=persistent, reason=reason
+            recommendation,
+            multiprocessing_context=context,
+            persistent_workers=persistent,
+            confidence=confidence,
+            reason=reason,
         )
 
     def _loader_facts(self, found: SurveyFacts, cost: ItemCost) -> LoaderFacts:
@@ -105,7 +118,7 @@ class Number:
             caps["shards"] = found.shards
         proof = self.findings.get(f"worker.{self.launching.method}")
         if self.config.probe and proof is not None and proof.status == "skip":
-            caps["not proved"] = 0 if self.launching.is_suspect else self.cores.effective
+            caps[_NOT_PROVED] = 0 if self.launching.is_suspect else self.cores.effective
         return LoaderFacts(
             cost=cost,
             batch_size=found.batch_size,

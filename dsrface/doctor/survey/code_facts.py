@@ -50,13 +50,13 @@ def read_by_items(roots: Mapping[str, Any]) -> set[str]:
     return {name for owner in owners for name in _reached(type(owner), _READERS)[0]}
 
 
-def without_keyed(handles: list[Member], roots: Mapping[str, Any]) -> list[Member]:
-    """Return the handles without connections that each process makes for itself: items ask for its id.
+def keyed_by_process(handles: list[Member], roots: Mapping[str, Any]) -> list[Member]:
+    """Return the connections that each process makes for itself: items ask for its id.
 
-    Files stay: whether workers share their position is seen, not read.
+    Files are none of them: whether workers share their position is seen, not read.
     """
     is_keyed = "getpid" in read_by_items(roots)
-    return [member for member in handles if not (is_keyed and member.kind in CONTRACTS)]
+    return [member for member in handles if is_keyed and member.kind in CONTRACTS]
 
 
 def held_by_classes(roots: Mapping[str, Any]) -> list[Member]:

@@ -29,8 +29,8 @@ from dsrface.doctor.survey.code_facts import (
     epoch_setters,
     finalizers,
     held_by_classes,
+    keyed_by_process,
     read_by_items,
-    without_keyed,
 )
 from dsrface.doctor.survey.facts import SurveyFacts
 from dsrface.doctor.survey.loading import load
@@ -79,7 +79,8 @@ def survey(request: Mapping[str, Any], report: Reporter, target: Target | None =
     having, removing = finalizers(roots)
     found = trace({**roots, "worker_init_fn": target.worker_init_fn}, device_of=device_of)
     found.handles += held_by_classes(roots)
-    found.handles = without_keyed(found.handles, roots)
+    found.keyed = keyed_by_process(found.handles, roots)
+    found.handles = [member for member in found.handles if member not in found.keyed]
     subject = Subject(
         target,
         found,

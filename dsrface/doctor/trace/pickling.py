@@ -85,6 +85,7 @@ class Trace:
     grads: list[Member] = field(default_factory=list)
     modules: list[Member] = field(default_factory=list)
     handles: list[Member] = field(default_factory=list)
+    keyed: list[Member] = field(default_factory=list)  # connections that each process makes for itself
     rngs: list[Member] = field(default_factory=list)
     memmaps: list[Member] = field(default_factory=list)
     in_main: list[Member] = field(default_factory=list)
