@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsrface.errors import DataError, DsrfaceError, RunError
-from dsrface.runtime.command_line import quoted
+from dsrface.runtime.command_line import quoted, resume_command
 
 if TYPE_CHECKING:
     from dsrface.config.sources import Config
@@ -86,9 +86,7 @@ def resume_hint(path: Path) -> str:
         command, data = record["command"], record["config"]["data"]
     except (RunError, KeyError, TypeError):
         return ""
-    run, config = quoted(path), quoted(path / "config.toml")
-    again = f"dsrface {command} {quoted(data)} --config {config} --run {run} --resume"
-    return f"It was trained on {data}; to go on with it:\n{again}"
+    return f"It was trained on {data}; to go on with it:\n{resume_command(command, data, path)}"
 
 
 def _check_photos(config: Config) -> None:

@@ -30,6 +30,18 @@ def joined(words: Iterable[str]) -> str:
     return " ".join(map(quoted, words))
 
 
+def resume_command(command: str, data: str | Path, run: Path) -> str:
+    """Return the command that goes on with a run.
+
+    Args:
+        command: Of dsrface, that trained.
+        data: Data set folder.
+        run: Run folder.
+    """
+    config = quoted(run / "config.toml")
+    return f"dsrface {command} {quoted(data)} --config {config} --run {quoted(run)} --resume"
+
+
 def command_line() -> str:
     """Return what was typed to start this program; empty where another program has imported it."""
     program = Path(sys.argv[0]).stem if sys.argv else ""

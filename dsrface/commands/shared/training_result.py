@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from dsrface.config.engine import TrainingConfig
 from dsrface.engine.context import Outcome, RunContext
-from dsrface.runtime.command_line import quoted
+from dsrface.runtime.command_line import resume_command
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class TrainingResult:
 
 def interrupted(config: TrainingConfig, context: RunContext, outcome: Outcome) -> TrainingResult:
     """Return the result of a run that a signal ended: how to go on with it."""
-    run_dir, data = quoted(context.folder.path), quoted(config.data)
+    run = context.folder.path
     return TrainingResult(
         f"Interrupted after step {outcome.step}; resumed, it goes on from step {outcome.saved_step}.",
-        str(context.folder.path),
-        f"dsrface {config.command} {data} --config {run_dir}/config.toml --run {run_dir} --resume",
+        str(run),
+        resume_command(config.command, config.data, run),
         outcome,
         outcome.exit_code,
     )

@@ -17,7 +17,7 @@ from dsrface.doctor import targets
 from dsrface.doctor.checks.build import BUILD
 from dsrface.doctor.checks.installation import torchvision_check
 from dsrface.doctor.checks.items import needs_cuda
-from dsrface.doctor.checks.members import outermost
+from dsrface.doctor.checks.members import outermost, without
 from dsrface.doctor.checks.registry import run_stage
 from dsrface.doctor.checks.startup import network_in
 from dsrface.doctor.checks.threads import THREADS
@@ -80,7 +80,7 @@ def survey(request: Mapping[str, Any], report: Reporter, target: Target | None =
     found = trace({**roots, "worker_init_fn": target.worker_init_fn}, device_of=device_of)
     found.handles += held_by_classes(roots)
     found.keyed = keyed_by_process(found.handles, roots)
-    found.handles = [member for member in found.handles if member not in found.keyed]
+    found.handles = without(found.handles, found.keyed)
     subject = Subject(
         target,
         found,
