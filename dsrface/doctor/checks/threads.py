@@ -35,8 +35,10 @@ def _threads(seen: ByThreads) -> Finding:
     same = f"two threads load the same items as one ({seen.num_compared} compared)"
     if not seen.num_compared:
         same = "two threads load items at once; these are random, so they were not compared"
-    if seen.outside is None:
+    if not seen.has_lock:
         return THREADS.finding("pass", f"{same}; this Python has no interpreter lock", data=data)
+    if seen.outside is None:
+        return THREADS.finding("pass", f"{same}; the machine is too busy to tell whether they help", data=data)
     gain = "threads would help" if seen.outside >= _PAYS else "threads would hardly help"
     share = f"{seen.outside:.0%} of an item's time is outside the interpreter lock: {gain}"
     return THREADS.finding("pass", f"{same}; {share}", data=data)

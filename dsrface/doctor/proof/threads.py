@@ -19,6 +19,7 @@ _LIMIT_S = 8.0
 _MEASURED_S = 0.1
 _A_TURN_S = 1e-4  # longer than a turn of the ticking thread that is not disturbed
 _A_MOMENT_S = 2e-3
+_TRIES, _SEEN = 5, 0.5  # a measurement counts when its thread had a core for that share of the time
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class ByThreads:
         wrong: Keys whose items were others when two threads loaded at once.
         error: What a thread raised or that it did not end; empty when all went well.
         outside: Share of an item's time in which other threads can have the interpreter lock; None when
-            there is no such lock.
+            there is no such lock, or when the machine was too busy to see it.
+        has_lock: This Python has an interpreter lock.
     """
 
     num_compared: int = 0
@@ -39,6 +41,7 @@ class ByThreads:
     wrong: tuple[str, ...] = ()
     error: str = ""
     outside: float | None = None
+    has_lock: bool = True
 
 
 def by_threads(load: Callable[[Any], Any], keys: Sequence[Any]) -> ByThreads:
@@ -73,7 +76,7 @@ def by_threads(load: Callable[[Any], Any], keys: Sequence[Any]) -> ByThreads:
         errors.append(f"two threads did not end within {_LIMIT_S:.0f} s")
     wrong = tuple(repr(keys[at])[:80] for at in steady if set(seen[at]) - {once[at]})
     outside = None if errors else outside_the_lock(lambda: _over_and_over(load, keys))
-    return ByThreads(len(steady), len(keys) - len(steady), wrong, "; ".join(errors[:1]), outside)
+    return ByThreads(len(steady), len(keys) - len(steady), wrong, "; ".join(errors[:1]), outside, has_lock())
 
 
 def _over_and_over(load: Callable[[Any], Any], keys: Sequence[Any]) -> None:
@@ -84,26 +87,42 @@ def _over_and_over(load: Callable[[Any], Any], keys: Sequence[Any]) -> None:
             return
 
 
+def has_lock() -> bool:
+    """Return whether this Python has an interpreter lock."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+
+
 def outside_the_lock(action: Callable[[], Any]) -> float | None:
     """Return the share of an action's time in which the interpreter lock is free, from 0 to 1.
 
     A second thread takes the lock for microseconds whenever it is given away of one's own accord, and adds up
     how long it had to wait for it. What both threads waited for a core, which Linux counts, is taken out: a
-    thread that loses its core keeps the lock.
+    thread that loses its core keeps the lock. While the second thread has no core it sees nothing; where that
+    is most of the time, try after try, the answer is None.
     """
-    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+    if not has_lock():
         return None
     with _switching_every(_NEVER_S), _Ticker() as ticker:
-        held, unseen = ticker.held_s, ticker.unseen_s
-        delay, cpu, begin = run_delay_s() or 0.0, time.thread_time(), time.perf_counter()
-        action()
-        wall = time.perf_counter() - begin
-        delay, cpu = (run_delay_s() or 0.0) - delay, time.thread_time() - cpu
-        time.sleep(_A_MOMENT_S)  # the ticker sees the end
-        held, unseen = ticker.held_s - held, ticker.unseen_s - unseen
-    held *= wall / max(1e-9, wall - unseen)
+        for _ in range(_TRIES):
+            share = _share_outside(action, ticker)
+            if share is not None:
+                return share
+    return None
+
+
+def _share_outside(action: Callable[[], Any], ticker: _Ticker) -> float | None:
+    held, unseen = ticker.held_s, ticker.unseen_s
+    delay, cpu, begin = run_delay_s() or 0.0, time.thread_time(), time.perf_counter()
+    action()
+    wall = time.perf_counter() - begin
+    delay, cpu = (run_delay_s() or 0.0) - delay, time.thread_time() - cpu
+    time.sleep(_A_MOMENT_S)  # the ticker sees the end
+    held, unseen = ticker.held_s - held, ticker.unseen_s - unseen
+    if unseen > (1 - _SEEN) * wall or delay > (1 - _SEEN) * wall:
+        return None
+    held *= wall / (wall - unseen)
     computing = held / (1 + delay / max(1e-9, cpu))  # the rest of it had no core
-    return min(1.0, max(0.0, 1 - computing / max(1e-9, wall - delay)))
+    return min(1.0, max(0.0, 1 - computing / (wall - delay)))
 
 
 class _Ticker(threading.Thread):
