@@ -17,7 +17,7 @@ from dsrface.doctor.examination.endings import survey_failed
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof.causes import cause_of_wrong_items
 from dsrface.doctor.survey.code_facts import epoch_setters, held_by_classes, keyed_by_process
-from dsrface.doctor.trace.pickling import Member, Trace
+from dsrface.doctor.trace.members import Member, Trace
 
 LOG = sqlite3.connect(":memory:")  # nothing that loads an item reads it
 ROWS = sqlite3.connect(":memory:")

@@ -7,7 +7,7 @@ ceiling, the cosine of raw pixels, chance and reject-all, and names the winner w
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from dsrface import __version__
+from dsrface.commands.evaluate.all_figures import Figures, all_figures, choose_pairs
 from dsrface.commands.evaluate.benchmark import (
     BenchmarkResult,
     read_benchmark,
@@ -22,7 +23,6 @@ from dsrface.commands.evaluate.benchmark import (
     validation_file,
 )
 from dsrface.commands.evaluate.faces import hardest_section, strips_section
-from dsrface.commands.evaluate.figures import Scored, compare_cells, identify, image_quality, score_cells
 from dsrface.commands.evaluate.findings import limits, quality_answer, verification_answer
 from dsrface.commands.evaluate.folder import REPORT_FILE, choose_folder, command_that_shows, write_results
 from dsrface.commands.evaluate.hardest import find_hardest
@@ -44,14 +44,9 @@ from dsrface.commands.evaluate.overlap import (
 from dsrface.commands.evaluate.result import (
     FROZEN,
     TUNED,
-    Comparison,
-    Counts,
     EvaluateResult,
     Evaluation,
-    Gallery,
     HeldThreshold,
-    Identification,
-    Quality,
 )
 from dsrface.commands.evaluate.strips import choose_strips, images_of
 from dsrface.commands.evaluate.thresholds import hold_thresholds
@@ -60,11 +55,8 @@ from dsrface.config.evaluate import EvaluateConfig
 from dsrface.data.benchmarks.benchmark import Benchmark
 from dsrface.data.benchmarks.native import read_native
 from dsrface.data.layout import FaceData, FaceSplit, open_data
-from dsrface.data.pairs import Pairs, all_pairs, generate_pairs
-from dsrface.data.pairs_file import read_pairs
-from dsrface.errors import DataError
+from dsrface.data.pairs import Pairs
 from dsrface.events import Emit, Note
-from dsrface.metrics.bootstrap import draw_persons
 from dsrface.runtime.command_line import command_line, quoted
 from dsrface.runtime.devices import Device, choose_device
 from dsrface.runtime.resources import effective_cores
@@ -102,7 +94,7 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
     outputs = None if config.dsr_outputs is None else outputs_of(split, data, config.dsr_outputs)
     networks = load_networks(config, outputs, device, emit, high_px=data.high_px)
     # Before anything is measured: a mistake in a pairs file must not show an hour later.
-    pairs = _pairs(config, split, networks, emit)
+    pairs = choose_pairs(config, split, networks, emit)
     num_workers = _num_workers(config, len(split))
     measured = measure(
         split,
@@ -113,9 +105,9 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
         device=device,
         emit=emit,
     )
-    judged = _judge(config, split, measured, pairs, emit)
+    figures = all_figures(config, split, measured, pairs, emit)
     held: tuple[HeldThreshold, ...] = ()
-    if judged.scored.cells and pairs is not None:
+    if figures.scored.cells and pairs is not None:
         held = hold_thresholds(
             config,
             data,
@@ -127,7 +119,7 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
             device=device,
             emit=emit,
         )
-    evaluation = _evaluation(config, data, split, networks, judged, held, device)
+    evaluation = _evaluation(config, data, split, networks, figures, held, device)
     evaluation = _with_matrix(evaluation, config, split, device, emit)
     faces = _faces(config, evaluation, split, measured, networks, pairs, device)
     write_results(out, config, evaluation, split, measured, *faces)
@@ -167,92 +159,6 @@ def _faces(
     return sections
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """All figures of one run."""
-
-    quality: tuple[Quality, ...]
-    comparisons: tuple[Comparison, ...]
-    counts: Counts
-    scored: Scored
-    gallery: Gallery | None
-    identification: tuple[Identification, ...]
-
-
-def _judge(
-    config: EvaluateConfig,
-    split: FaceSplit,
-    measured: Measured,
-    chosen: tuple[Pairs, Pairs | None] | None,
-    emit: Emit,
-) -> _Judged:
-    persons = split.labels.numpy()
-    draws = draw_persons(len(split.persons), num_draws=config.bootstrap, seed=config.seed)
-    quality, comparisons = image_quality(measured, persons=persons, counts=draws)
-    counts = Counts(len(split), len(split.persons))
-    nothing = _Judged(quality, comparisons, counts, Scored((), {}), None, ())
-    if chosen is None:
-        return nothing
-    pairs, folds = chosen
-    if pairs.num_genuine in (0, len(pairs)):
-        emit(
-            Note(
-                f"no verification: {pairs.num_genuine} pairs of one person, {pairs.num_impostor} of two; "
-                "both kinds are needed",
-                is_warning=True,
-            )
-        )
-        return nothing
-    emit(Note(f"pairs: {pairs.num_genuine} genuine, {pairs.num_impostor} impostor ({pairs.origin})"))
-    scored = score_cells(measured, pairs, folds, persons=persons, counts=draws, fars=config.fars)
-    gallery: Gallery | None = None
-    found: tuple[Identification, ...] = ()
-    try:
-        gallery, found = identify(measured, persons=persons, counts=draws, seed=config.seed)
-    except DataError as error:
-        emit(Note(f"no identification: {error.message}"))
-    counts = Counts(
-        len(split),
-        len(split.persons),
-        pairs.num_genuine,
-        pairs.num_impostor,
-        pairs.origin,
-        folds.origin if folds is not None else "",
-    )
-    return _Judged(quality, comparisons + compare_cells(scored), counts, scored, gallery, found)
-
-
-def _pairs(
-    config: EvaluateConfig, split: FaceSplit, networks: Networks, emit: Emit
-) -> tuple[Pairs, Pairs | None] | None:
-    """Return the pairs of the error rates and those of the accuracy by folds; None without a recogniser."""
-    if not networks.recognisers:
-        if config.pairs is not None:
-            emit(Note("--pairs is not used: no recogniser is given to compare them", is_warning=True))
-        return None
-    if config.pairs is not None:
-        found = read_pairs(config.pairs, split)
-        if len(found) == 0:
-            raise DataError(
-                f"None of its {found.num_skipped} pairs is in the {split.name} split.",
-                id="pairs-elsewhere",
-                where=config.pairs,
-                hint="Is this the pairs file of these persons? --split chooses another split.",
-            )
-        if found.num_skipped:
-            num_all = len(found) + found.num_skipped
-            where = f"their images are not both in the {split.name} split"
-            emit(Note(f"{found.num_skipped} of {num_all} pairs of {config.pairs.name} are left out: {where}"))
-        return found, found if found.num_folds > 1 else None
-    pairs = all_pairs(split.labels.numpy(), max_pairs=config.max_pairs, seed=config.seed)
-    try:
-        generated = generate_pairs(split, seed=config.seed)
-    except DataError as error:
-        emit(Note(f"no accuracy by folds: {error.message}"))
-        return pairs, None
-    return pairs, generated if generated.num_folds > 1 else None  # a threshold comes from other folds
-
-
 def _choose_device(config: EvaluateConfig, emit: Emit) -> Device:
     device = choose_device(config.device, amp=config.amp)
     emit(Note(f"device: {device.reason}"))
@@ -272,26 +178,26 @@ def _evaluation(
     data: FaceData,
     split: FaceSplit,
     networks: Networks,
-    judged: _Judged,
+    figures: Figures,
     held: tuple[HeldThreshold, ...],
     device: Device,
 ) -> Evaluation:
-    headline, winner = quality_answer(judged.quality, judged.comparisons, config.vlr_size)
+    headline, winner = quality_answer(figures.quality, figures.comparisons, config.vlr_size)
     details: list[str] = []
-    if judged.scored.cells:
+    if figures.scored.cells:
         first = headline
-        headline, details, winner = verification_answer(judged.scored, judged.comparisons, config.vlr_size)
+        headline, details, winner = verification_answer(figures.scored, figures.comparisons, config.vlr_size)
         details.append(first)
     overlaps = find_overlaps(networks, split)
     doubts = overlap_limits(overlaps, split) + degradation_limits(networks, data, config.vlr_size)
     general = limits(
-        judged.counts,
+        figures.counts,
         is_drawn=is_drawn(data.info),
         split=split.name,
         trained_on=_trained_on(config, networks, data.source_digest),
         is_untuned=is_untuned(networks.recognisers),
         num_draws=config.bootstrap,
-        cells=judged.scored.cells,
+        cells=figures.scored.cells,
     )
     return Evaluation(
         headline=headline,
@@ -302,14 +208,14 @@ def _evaluation(
         split=split.name,
         vlr_size=config.vlr_size,
         high_size=data.high_px,
-        counts=judged.counts,
+        counts=figures.counts,
         networks=describe_networks(networks),
-        quality=judged.quality,
-        cells=judged.scored.cells,
+        quality=figures.quality,
+        cells=figures.scored.cells,
         thresholds=held,
-        comparisons=judged.comparisons,
-        gallery=judged.gallery,
-        identification=judged.identification,
+        comparisons=figures.comparisons,
+        gallery=figures.gallery,
+        identification=figures.identification,
         winner=winner,
         settings={
             "seed": config.seed,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dsrface.doctor.proof.evidence import Owner
     from dsrface.doctor.proof.prove import Proof
     from dsrface.doctor.targets import Target
-    from dsrface.doctor.trace.pickling import Trace
+    from dsrface.doctor.trace.members import Trace
 
 _SHOWN = 8
 

@@ -12,7 +12,7 @@ from dsrface.doctor.trace.kinds import ADVICE
 from dsrface.runtime.text import size_text
 
 if TYPE_CHECKING:
-    from dsrface.doctor.trace.pickling import Member, Trace
+    from dsrface.doctor.trace.members import Member, Trace
 
 _PIPE_BYTES = 64 << 10
 _NOTICED_BYTES = 512 << 10

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dsrface.doctor.proof.prove import Proof
     from dsrface.doctor.proof.start import Start
     from dsrface.doctor.targets import Target
-    from dsrface.doctor.trace.pickling import Trace
+    from dsrface.doctor.trace.members import Trace
 
 _SHOWN = 8
 _SEED_FIX = (

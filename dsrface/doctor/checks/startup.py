@@ -17,7 +17,7 @@ from dsrface.runtime.user_code import is_users
 
 if TYPE_CHECKING:
     from dsrface.doctor.survey.subject import Subject
-    from dsrface.doctor.trace.pickling import Trace
+    from dsrface.doctor.trace.members import Trace
 
 
 def _finalizers(subject: Subject) -> Finding:

@@ -38,7 +38,7 @@ def _threads(seen: ByThreads) -> Finding:
     if not seen.has_lock:
         return THREADS.finding("pass", f"{same}; this Python has no interpreter lock", data=data)
     if seen.outside is None:
-        return THREADS.finding("pass", f"{same}; the machine is too busy to tell whether they help", data=data)
+        return THREADS.finding("pass", f"{same}; the machine is too busy to see whether they help", data=data)
     gain = "threads would help" if seen.outside >= _PAYS else "threads would hardly help"
     share = f"{seen.outside:.0%} of an item's time is outside the interpreter lock: {gain}"
     return THREADS.finding("pass", f"{same}; {share}", data=data)

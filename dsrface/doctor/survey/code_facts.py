@@ -9,8 +9,8 @@ from types import FunctionType
 from typing import Any
 
 from dsrface.doctor.trace.kinds import CONTRACTS, handle_kind
+from dsrface.doctor.trace.members import Member
 from dsrface.doctor.trace.paths import class_line, locate
-from dsrface.doctor.trace.pickling import Member
 from dsrface.runtime.user_code import is_ordinary, is_users_definition
 
 _READERS = ("__getitem__", "__getitems__", "__iter__", "__next__", "__call__", "forward")

@@ -30,7 +30,8 @@ from dsrface.doctor.survey.observe import WrittenFiles, read_state
 from dsrface.doctor.survey.passes import Passes, judge_state
 from dsrface.doctor.survey.subject import Subject
 from dsrface.doctor.targets import Target
-from dsrface.doctor.trace.pickling import Trace, trace
+from dsrface.doctor.trace.members import Trace
+from dsrface.doctor.trace.pickling import trace
 from dsrface.runtime.user_code import place_of, raised_by_us
 
 _ITEMS = 32

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dsrface.doctor.targets import Target
 
 if TYPE_CHECKING:
-    from dsrface.doctor.trace.pickling import Trace
+    from dsrface.doctor.trace.members import Trace
 
 
 @dataclass
