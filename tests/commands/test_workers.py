@@ -7,6 +7,9 @@ import pytest
 
 from dsrface.commands.shared.workers import announced, choose_workers
 from dsrface.doctor.sizing.loader_model import WorkerChoice
+from dsrface.runtime.devices import Device
+
+CPU = Device("cpu", "cpu", "fp32", "the processor")
 
 
 class Rank:
@@ -31,5 +34,5 @@ def test_a_choice_is_told_with_its_reason():
 def test_only_the_first_rank_measures_and_only_when_asked(asked, is_main, number, told):
     notes = []
     dataset = [np.zeros(10)] * 300
-    chosen = choose_workers(asked, dataset, batch_size=8, ranks=Rank(is_main), emit=notes.append)
+    chosen = choose_workers(asked, dataset, batch_size=8, device=CPU, ranks=Rank(is_main), emit=notes.append)
     assert (chosen, len(notes)) == (number, told)

@@ -42,9 +42,16 @@ def facts(*, cores=4, **changes):
     return replace(base, **changes)
 
 
-@pytest.mark.parametrize("cores", [1, 2, 4, 16])
-def test_processor_bound_items_get_one_worker_a_core(cores):
-    assert analytic(facts(cores=cores)) == cores
+@pytest.mark.parametrize(("cores", "has_gpu"), [(1, True), (2, False), (4, False), (16, False)])
+def test_processor_bound_items_get_one_worker_a_core(cores, has_gpu):
+    assert analytic(facts(cores=cores, has_gpu=has_gpu)) == cores
+
+
+def test_one_core_without_a_gpu_gets_a_worker_only_for_what_waits():
+    chosen = recommend(facts(cores=1))
+    assert chosen.num_workers == 0
+    assert "one core and no GPU" in chosen.reason
+    assert recommend(facts(cores=1, cost=cost(0.1, 4.0))).num_workers > 1
 
 
 def test_blocked_items_get_more_workers_than_cores():
@@ -140,7 +147,7 @@ def test_measured_tiny_items_need_no_worker():
 
 
 def test_equal_speed_goes_to_workers_when_nobody_said_what_consumes():
-    assert recommend(facts(cores=1), windows({0: 240, 1: 230})).num_workers == 1
+    assert recommend(facts(cores=1, has_gpu=True), windows({0: 240, 1: 230})).num_workers == 1
     known = facts(cores=1, consumer_rate=1e6)
     assert recommend(known, windows({0: 240, 1: 230})).num_workers == 0
 

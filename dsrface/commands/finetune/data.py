@@ -231,7 +231,12 @@ def open_recogniser_data(
     else:
         sample = recogniser_pairs(config, data, train, is_training=True)
         num_workers = choose_workers(
-            config.workers, sample, batch_size=config.batch_size, ranks=context.ranks, emit=context.emit
+            config.workers,
+            sample,
+            batch_size=config.batch_size,
+            device=context.device,
+            ranks=context.ranks,
+            emit=context.emit,
         )
     with contextlib.ExitStack() as stack:
         are_alone = not num_genuine

@@ -8,6 +8,7 @@ from dsrface.doctor.sizing.loader_model import WorkerChoice
 from dsrface.doctor.sizing.recommend import auto_workers
 from dsrface.engine.distributed import Ranks
 from dsrface.events import Emit, Note
+from dsrface.runtime.devices import Device
 
 
 def choose_workers(
@@ -15,6 +16,7 @@ def choose_workers(
     dataset: Any,
     *,
     batch_size: int,
+    device: Device,
     ranks: Ranks,
     emit: Emit,
 ) -> int:
@@ -24,6 +26,7 @@ def choose_workers(
         workers: A number, or auto.
         dataset: What the workers will index.
         batch_size: Samples a batch.
+        device: Where the batches go.
         ranks: This job's processes.
         emit: Receives the reason.
     """
@@ -31,7 +34,8 @@ def choose_workers(
         return workers
     number = 0
     if ranks.is_main:
-        number = announced(auto_workers(dataset, batch_size=batch_size), emit)
+        choice = auto_workers(dataset, batch_size=batch_size, has_gpu=device.kind != "cpu")
+        number = announced(choice, emit)
     return int(ranks.share(number))
 
 

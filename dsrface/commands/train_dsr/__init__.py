@@ -77,7 +77,12 @@ def _train(
     )
     task = _task(config, train, val, context)  # first: weights that do not fit are found at once
     num_workers = choose_workers(
-        config.workers, dataset, batch_size=sampler.batch_size, ranks=context.ranks, emit=context.emit
+        config.workers,
+        dataset,
+        batch_size=sampler.batch_size,
+        device=context.device,
+        ranks=context.ranks,
+        emit=context.emit,
     )
     limit_torch_threads(num_workers)
     with make_loader(

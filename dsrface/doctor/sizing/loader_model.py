@@ -41,7 +41,7 @@ class LoaderFacts:
         consumer_rate: Items per second that the training step takes; None when unknown.
         startup_s: Seconds until the first batch of a worker; 0 when unknown.
         worker_bytes: Memory of one worker.
-        has_gpu: Whether batches go to a CUDA device.
+        has_gpu: Whether batches go to a GPU.
         must_be_zero: Why workers cannot be used at all; empty when they can.
         extra_caps: Further limits by name.
         collate_s: Processor seconds of an item that making its batch takes.

@@ -179,6 +179,7 @@ def auto_workers(
     dataset: Any,
     *,
     batch_size: int,
+    has_gpu: bool = False,
     budget_s: float = 3.0,
 ) -> WorkerChoice:
     """Choose the number of workers for `--workers auto`.
@@ -189,16 +190,17 @@ def auto_workers(
     Args:
         dataset: What the workers will index; must have a length.
         batch_size: Samples a batch.
+        has_gpu: Whether the batches go to a GPU.
         budget_s: Seconds this may take.
     """
     try:
-        return _measured_choice(dataset, batch_size, budget_s)
+        return _measured_choice(dataset, batch_size, has_gpu=has_gpu, budget_s=budget_s)
     except Exception as error:  # noqa: BLE001 - a broken item is the run's to report, not this function's
         cores = effective_cores()
         return WorkerChoice(cores.effective, f"{cores.reason}; items not measured: {type(error).__name__}")
 
 
-def _measured_choice(dataset: Any, batch_size: int, budget_s: float) -> WorkerChoice:
+def _measured_choice(dataset: Any, batch_size: int, *, has_gpu: bool, budget_s: float) -> WorkerChoice:
     num_items = len(dataset)
     sizes: list[tuple[int, int]] = []
 
@@ -222,6 +224,7 @@ def _measured_choice(dataset: Any, batch_size: int, budget_s: float) -> WorkerCh
         available_bytes=memory_limit().available_bytes // cores.world_size,
         shm_free=shm_free_bytes(),
         open_files=open_files_limit(),
+        has_gpu=has_gpu,
     )
     number = analytic(facts)
     return WorkerChoice(number, _why(facts, number))
@@ -274,10 +277,10 @@ def _fewest(rates: Mapping[int, float], facts: LoaderFacts) -> int:
 
     With an unknown consumer, workers are preferred even at equal speed: they load while the device
     computes. None are taken where 0 is 1.25 times as fast, or where a whole batch loads in less than a
-    millisecond.
+    millisecond. On one core without a GPU they are not preferred: the training step needs that core too.
     """
     with_workers = {number: rate for number, rate in rates.items() if number}
-    if facts.consumer_rate is None and with_workers and 0 in rates:
+    if facts.consumer_rate is None and not _is_one_core_for_all(facts) and with_workers and 0 in rates:
         if facts.cost.own_s * facts.batch_size < _QUICK_BATCH_S:
             return 0
         if rates[0] >= _NO_WORKERS_MARGIN * max(with_workers.values()):
@@ -285,6 +288,10 @@ def _fewest(rates: Mapping[int, float], facts: LoaderFacts) -> int:
         rates = with_workers
     best = max(rates.values())
     return min(number for number, rate in rates.items() if rate >= (1 - _TOLERANCE) * best)
+
+
+def _is_one_core_for_all(facts: LoaderFacts) -> bool:
+    return facts.cores.effective == 1 and not facts.has_gpu
 
 
 def _prefetch(facts: LoaderFacts, num_workers: int) -> int:
@@ -305,6 +312,8 @@ def _why(facts: LoaderFacts, number: int) -> str:
     if number == 0 and facts.consumer_rate and facts.step_s(1) < facts.step_s(0):
         gain = facts.step_s(0) / facts.step_s(1) - 1
         return f"{item}: with such a training step workers would gain {gain:.1%}"
+    if number == 0 and _is_one_core_for_all(facts) and cost.own_s * facts.batch_size >= _QUICK_BATCH_S:
+        return f"{item}; one core and no GPU: a worker would only take turns with the training step"
     if number == 0:
         return f"{item}: handing it over from another process costs more than loading it"
     limits = caps(facts)

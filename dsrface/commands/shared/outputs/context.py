@@ -110,7 +110,9 @@ class PrecomputeContext:
         if workers == "auto" and self.device.kind == "cpu":
             # The network keeps every core busy, and small images cost next to nothing in comparison.
             workers = 0
-        number = choose_workers(workers, dataset, batch_size=batch_size, ranks=self.ranks, emit=self.emit)
+        number = choose_workers(
+            workers, dataset, batch_size=batch_size, device=self.device, ranks=self.ranks, emit=self.emit
+        )
         return Reading(dataset, batch_size, number, num_threads() if dataset.is_high else READING_THREADS)
 
 
