@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
-from dsrface.cli.evaluate_table import counts_text, point
+from dsrface.cli.evaluate_table import counts_text, figures_table, point
 from dsrface.commands.evaluate.result import RAW
 from dsrface.types import HIGH_SIZE_PX
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from dsrface.commands.evaluate.benchmark.result import BenchmarkResult
     from dsrface.metrics.bootstrap import Estimate
@@ -54,7 +54,7 @@ def _legend(result: BenchmarkResult) -> list[str]:
 def _searches(result: BenchmarkResult) -> Table:
     ranks = sorted({rank for item in result.searches for rank in item.ranks})
     fpirs = sorted({fpir for item in result.searches for fpir in item.tpirs}, reverse=True)
-    table = _table(f"Identification, {_faces(result)}")
+    table = figures_table(f"Identification, {_faces(result)}")
     table.add_column("images")
     table.add_column("recogniser")
     for rank in ranks:
@@ -79,7 +79,7 @@ def _searches(result: BenchmarkResult) -> Table:
 def _cells(result: BenchmarkResult, *, is_wide: bool) -> Table:
     fars = [item.far for item in result.cells[0].tars]
     has_accuracy = any(cell.accuracy is not None for cell in result.cells)
-    table = _table(f"Verification, {_faces(result)}")
+    table = figures_table(f"Verification, {_faces(result)}")
     for name in ("pairs", "images", "recogniser"):
         table.add_column(name)
     table.add_column("EER %", justify="right")
@@ -101,17 +101,6 @@ def _cells(result: BenchmarkResult, *, is_wide: bool) -> Table:
 
 def _faces(result: BenchmarkResult) -> str:
     return result.protocol if result.vlr_size is None else f"{result.protocol}, {result.vlr_size} px"
-
-
-def _table(title: str) -> Table:
-    return Table(
-        title=Text(title, style="bold"),
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        header_style="dim",
-    )
 
 
 def _percent(found: Estimate | None, *, has_interval: bool = True) -> str:

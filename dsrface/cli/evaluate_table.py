@@ -72,7 +72,7 @@ def counts_text(
 
 def _matrix(evaluation: Evaluation) -> Table:
     columns = list(dict.fromkeys((cell.degradation, cell.size_px) for cell in evaluation.matrix))
-    table = _table("PSNR gain over bicubic, dB: trained on (rows), tested on (columns)")
+    table = figures_table("PSNR gain over bicubic, dB: trained on (rows), tested on (columns)")
     table.add_column("network")
     for kind, size_px in columns:
         table.add_column(f"{kind} {size_px}", justify="right")
@@ -89,7 +89,7 @@ def _protocols(evaluation: Evaluation) -> str:
 
 
 def _quality(evaluation: Evaluation) -> Table:
-    table = _table(
+    table = figures_table(
         f"Image quality, {evaluation.vlr_size} -> {evaluation.high_size} px, {evaluation.split} split"
     )
     table.add_column("images")
@@ -110,7 +110,7 @@ def _quality(evaluation: Evaluation) -> Table:
 def _verification(evaluation: Evaluation, *, is_wide: bool) -> Table:
     far, reject_all = evaluation.lowest_far, evaluation.reject_all
     has_accuracy = reject_all is not None
-    table = _table("Verification")
+    table = figures_table("Verification")
     table.add_column("images")
     table.add_column("recogniser")
     table.add_column("EER %", justify="right")
@@ -140,7 +140,7 @@ def _verification(evaluation: Evaluation, *, is_wide: bool) -> Table:
 
 def _thresholds(evaluation: Evaluation) -> Table:
     persons = evaluation.thresholds[0].chosen.num_persons
-    table = _table(f"Thresholds, HR-LR: chosen on {persons} validation persons, applied here")
+    table = figures_table(f"Thresholds, HR-LR: chosen on {persons} validation persons, applied here")
     for name in ("images", "recogniser", "FAR asked %", "threshold", "FAR here %", "TAR here %"):
         table.add_column(name, justify="left" if name in {"images", "recogniser"} else "right")
     for item in evaluation.thresholds:
@@ -163,7 +163,8 @@ def _row(cell: Cell, far: float | None, *, has_accuracy: bool, is_wide: bool) ->
     return row
 
 
-def _table(title: str) -> Table:
+def figures_table(title: str) -> Table:
+    """Return an empty table that fits 60 columns."""
     return Table(
         title=Text(title, style="bold"),
         title_justify="left",

@@ -8,11 +8,12 @@ import inspect
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dsrface.doctor.scan.source import run_on_import
 from dsrface.errors import UsageError
 from dsrface.runtime.user_callable import named_object
 
@@ -309,7 +310,7 @@ def unguarded_lines(file: str) -> list[int]:
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     loaders: set[str] = set()
     lines = []
-    for node in _run_on_import(tree.body):
+    for node in run_on_import(tree.body):
         if isinstance(node, ast.Assign) and "DataLoader" in ast.dump(node.value):
             loaders |= {target.id for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.For):
@@ -322,16 +323,3 @@ def unguarded_lines(file: str) -> list[int]:
             if name == "backward" or (name in _STARTS and (name in functions or name == "fit")):
                 lines.append(node.lineno)
     return lines
-
-
-def _run_on_import(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements that an import runs, those inside loops and other blocks too."""
-    for node in body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            continue
-        if isinstance(node, ast.If) and "__main__" in ast.dump(node.test):
-            yield from _run_on_import(node.orelse)
-            continue
-        yield node
-        for part in ("body", "orelse", "finalbody"):
-            yield from _run_on_import(getattr(node, part, []))

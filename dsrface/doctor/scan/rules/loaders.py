@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from dsrface.doctor.scan.rule import Hit, Rule
 from dsrface.doctor.scan.rules.members import described, held_function
-from dsrface.doctor.scan.source import Function, Source, has_workers, keyword
+from dsrface.doctor.scan.source import Function, Source, has_workers, keyword, run_on_import
 
 _SEEDS = {"numpy.random.seed", "random.seed", "torch.manual_seed"}
 _FROM_BASE = ("initial_seed", "get_worker_info", "base_seed", "generator", "time", "urandom", "randint")
@@ -17,26 +17,13 @@ _PLATFORM = ("platform", "name", "system", "fork", "get_all_start_methods")
 
 def _main_guard(source: Source) -> Iterator[Hit]:
     loaders: set[str] = set()
-    for node in _run_on_import(source.tree.body):
+    for node in run_on_import(source.tree.body):
         if isinstance(node, ast.Assign) and any(has_workers(call) for call in source.loaders(node.value)):
             loaders |= {target.id for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.For):
             used = {part.id for part in ast.walk(node.iter) if isinstance(part, ast.Name)}
             if used & loaders or any(has_workers(call) for call in source.loaders(node.iter)):
                 yield node, "the loop over a DataLoader with workers runs when the file is imported"
-
-
-def _run_on_import(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements that an import runs, those inside loops and other blocks too."""
-    for node in body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            continue
-        if isinstance(node, ast.If) and "__main__" in ast.dump(node.test):
-            yield from _run_on_import(node.orelse)
-            continue
-        yield node
-        for part in ("body", "orelse", "finalbody"):
-            yield from _run_on_import(getattr(node, part, []))
 
 
 def _worker_seeds(source: Source) -> Iterator[Hit]:
