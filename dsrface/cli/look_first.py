@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsrface.errors import DataError, DsrfaceError, RunError
+from dsrface.errors import DataError, DsrfaceError, RunError, UsageError
 from dsrface.runtime.command_line import quoted, resume_command
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def look_first(config: Config) -> None:
         WeightsError: no weights, or those of the other kind of network.
         MachineError: an extra that it asks for is not installed; the result could not be written.
     """
+    from dsrface.config.catalogue import load
+    from dsrface.data.folders import check_vlr_size
     from dsrface.runtime.files import check_writable
     from dsrface.runtime.versions import require
 
@@ -37,13 +39,19 @@ def look_first(config: Config) -> None:
     for key, kind in config.networks.items():
         for path in _paths(config, key):
             _check_network(path, kind)
-    _check_photos(config)
+    for key, look in config.looks.items():
+        for path in _paths(config, key):
+            load(look)(path)
+    for data, size_px in config.small_faces():
+        check_vlr_size(data, size_px)
+    _check_outputs(config)
     for module, extra in config.needs():
         require(module, extra=extra)
     for keys, is_folder in ((config.writes, False), (config.fills, True)):
         for key in keys:
             for path in _paths(config, key):
                 check_writable(path, is_folder=is_folder)
+    _check_run(config)
 
 
 def _paths(config: Config, key: str) -> Iterator[Path]:
@@ -67,10 +75,6 @@ def _check_input(path: Path, id: str, *, has_other_layout: bool) -> None:
         raise family("This is an archive, not a folder.", id=id, where=path, hint=f"Unpack it: {unpack}")
     if id == "no-data-set" and (resume := resume_hint(path)):
         raise DataError("This is a run folder, not a data set.", id=id, where=path, hint=resume)
-    if id == "no-source":
-        from dsrface.data.photos.scan import check_photo_source
-
-        check_photo_source(path)
     if id == "no-data-set" and not has_other_layout and not path.is_file():
         from dsrface.data.folders import check_root
 
@@ -89,13 +93,31 @@ def resume_hint(path: Path) -> str:
     return f"It was trained on {data}; to go on with it:\n{resume_command(command, data, path)}"
 
 
-def _check_photos(config: Config) -> None:
-    from dsrface.data.photos.given import check_one_photo, check_photos
+def _check_run(config: Any) -> None:
+    run = getattr(config, "run", None)
+    if run is None or "RANK" in os.environ:  # of a job's processes the first may have begun the run
+        return
+    from dsrface.engine.run_claim import claim
 
-    for keys, check in ((config.photo_keys, check_photos), (config.one_photo_keys, check_one_photo)):
-        for key in keys:
-            for path in _paths(config, key):
-                check(path)
+    claim(run, command=config.command, data=config.data, resume=config.resume)
+
+
+def _check_outputs(config: Any) -> None:
+    outputs_dir = getattr(config, "dsr_outputs", None)
+    if outputs_dir is None:
+        return
+    from dsrface.data.outputs.given import check_given_outputs
+    from dsrface.models.sources import is_run
+
+    if is_run(outputs_dir):
+        flag = "--live" if config.command == "finetune" else "--dsr"
+        raise UsageError(
+            "This is a run folder, not a folder of DSR outputs.",
+            id="not-outputs",
+            where=outputs_dir,
+            hint=f"To run its network on every batch: {flag} {quoted(outputs_dir)}",
+        )
+    check_given_outputs(outputs_dir, config.data)
 
 
 def _check_network(source: Path, kind: str) -> None:

@@ -82,12 +82,15 @@ def near_path(error: DsrfaceError) -> str:
     is_missing = error.id.startswith("no-") or error.id.endswith("-missing") or error.id == "bad-target"
     if not error.where or not is_missing or error.hint.startswith("Did you mean"):
         return ""
+    from dsrface.models.sources import is_run
+
     path = Path(str(error.where))
     file = Path(str(error.where).rpartition(":")[0])  # of file.py:callable
     try:
         if path.exists() or file.is_file() or not path.parent.is_dir():
             return ""
-        names = [entry.name for entry in path.parent.iterdir()]
+        # Which run was meant, the kind of the network tells: `models.sources`.
+        names = [entry.name for entry in path.parent.iterdir() if not is_run(entry)]
         near = [name for name in difflib.get_close_matches(path.name, names) if _is_like(path.name, name)]
     except (OSError, ValueError):  # what is named is no path
         return ""

@@ -16,6 +16,7 @@ class CacheConfig(Config):
 
     command: ClassVar[str] = "cache"
     reads: ClassVar[Mapping[str, str]] = {"path": "no-cache"}
+    looks: ClassVar[Mapping[str, str]] = {"path": "dsrface.data.outputs.find:check_caches"}
 
     action: Literal["ls", "verify", "gc"] = Field(description="What to do with every cache below `path`.")
     path: Path = Field(description="A cache folder, or any folder above some.")

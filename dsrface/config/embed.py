@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dsrface.config.fields import Amp, Device, Workers
+from dsrface.config.fields import PHOTOS, Amp, Device, Workers
 from dsrface.config.sources import Config
 
 
@@ -17,7 +17,7 @@ class EmbedConfig(Config):
 
     command: ClassVar[str] = "embed"
     reads: ClassVar[Mapping[str, str]] = {"images": "folder-missing"}
-    photo_keys: ClassVar[tuple[str, ...]] = ("images",)
+    looks: ClassVar[Mapping[str, str]] = {"images": PHOTOS}
     networks: ClassVar[Mapping[str, str]] = {"weights": "recogniser", "dsr": "dsr"}
     writes: ClassVar[tuple[str, ...]] = ("out",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {

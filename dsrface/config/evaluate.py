@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -95,6 +95,11 @@ class EvaluateConfig(Config):
         if not value or not all(0 < far < 1 for far in value):
             raise ValueError("each rate must be between 0 and 1, and one at least be given")
         return tuple(sorted(set(value), reverse=True))
+
+    def small_faces(self) -> Iterable[tuple[Path, int]]:
+        """Return the data set; benchmarks make their VLR faces themselves."""
+        has_own_faces = self.pairs is not None and self.pairs.suffix.lower() == ".bin"
+        return [] if self.protocol or has_own_faces else [(self.data, self.vlr_size)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -25,6 +25,8 @@ Device = Annotated[str, AfterValidator(_known_device), Field(description="auto, 
 VlrSize = Literal[16, 24, 32]
 HighSize = Literal[112, 128]
 Workers = Annotated[int, Field(ge=0, le=4096)] | Literal["auto"]
+# Of `looks`.
+PHOTOS, ONE_PHOTO = (f"dsrface.data.photos.given:{name}" for name in ("check_photos", "check_one_photo"))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -177,6 +177,10 @@ class FinetuneConfig(TrainingConfig):
     augment: RecogAugmentConfig = RecogAugmentConfig()
     eval: RecogEvalConfig = RecogEvalConfig()
     optim: OptimConfig = OptimConfig(lr=1e-3, weight_decay=0.05, beta2=0.999)
+
+    def small_faces(self) -> Iterable[tuple[Path, int]]:
+        """Return the data set, where its VLR faces are what is enlarged."""
+        return [(self.data, self.vlr_size)] if self.live is not None or self.no_dsr else []
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dsrface.config.fields import Device
+from dsrface.config.fields import ONE_PHOTO, PHOTOS, Device
 from dsrface.config.sources import Config
 
 
@@ -53,6 +53,10 @@ class _NetworksConfig(_FacesConfig):
         description="Side of the low-resolution faces of `calibrate`, in pixels; by default the DSR's.",
     )
 
+    def small_faces(self) -> Iterable[tuple[Path, int]]:
+        """Return the data set that chooses the threshold."""
+        return [(self.calibrate, self.vlr_size)] if self.calibrate and self.vlr_size else []
+
     @model_validator(mode="after")
     def _check_threshold(self) -> Self:
         if self.threshold is not None and self.calibrate is not None:
@@ -65,7 +69,7 @@ class EnrolConfig(_NetworksConfig):
 
     command: ClassVar[str] = "enrol"
     reads: ClassVar[Mapping[str, str]] = {"gallery": "folder-missing", "calibrate": "no-data-set"}
-    photo_keys: ClassVar[tuple[str, ...]] = ("gallery",)
+    looks: ClassVar[Mapping[str, str]] = {"gallery": PHOTOS}
     writes: ClassVar[tuple[str, ...]] = ("out",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Networks and result": ("weights", "dsr", "out"),
@@ -93,7 +97,10 @@ class IdentifyConfig(_FacesConfig):
 
     command: ClassVar[str] = "identify"
     reads: ClassVar[Mapping[str, str]] = {"photos": "folder-missing", "gallery": "file-missing"}
-    photo_keys: ClassVar[tuple[str, ...]] = ("photos",)
+    looks: ClassVar[Mapping[str, str]] = {
+        "gallery": "dsrface.commands.shared.people.gallery:check_gallery",
+        "photos": PHOTOS,
+    }
     writes: ClassVar[tuple[str, ...]] = ("sheet",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Known people and answers": ("gallery", "threshold", "top", "sheet"),
@@ -120,7 +127,7 @@ class VerifyConfig(_NetworksConfig):
         "second": "folder-missing",
         "calibrate": "no-data-set",
     }
-    one_photo_keys: ClassVar[tuple[str, ...]] = ("first", "second")
+    looks: ClassVar[Mapping[str, str]] = {"first": ONE_PHOTO, "second": ONE_PHOTO}
     writes: ClassVar[tuple[str, ...]] = ("sheet",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Networks and answer": ("weights", "dsr", "sheet"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -78,6 +78,10 @@ class PrecomputeConfig(Config):
         description="How variants 1..K-1 differ from variant 0, which is the image as it is on disk.",
     )
     storage: StorageConfig = StorageConfig()
+
+    def small_faces(self) -> Iterable[tuple[Path, int]]:
+        """Return the data set, where the size is not left to the DSR."""
+        return [(self.data, self.vlr_size)] if self.data and self.vlr_size else []
 
     @model_validator(mode="after")
     def _check(self) -> Self:

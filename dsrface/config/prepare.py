@@ -18,6 +18,7 @@ class PrepareConfig(Config):
 
     command: ClassVar[str] = "prepare"
     reads: ClassVar[Mapping[str, str]] = {"source": "no-source"}
+    looks: ClassVar[Mapping[str, str]] = {"source": "dsrface.data.photos.scan:check_photo_source"}
     fills: ClassVar[tuple[str, ...]] = ("data",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "What is made": ("vlr_sizes", "split", "degradation"),

@@ -36,17 +36,20 @@ class Config(BaseModel):
     # Heading to the keys whose flags `--help` shows there; those in no group are shown by --help-all.
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     # Looked at before torch is loaded: keys of paths that must be there, to the error when one is not; of
-    # those, photos or folders of them, and single photos; of networks, to their kind, or an empty text for
-    # any; of files to write, and of folders.
+    # those, to the `module:callable` that refuses a wrong one; of networks, to their kind, or an empty text
+    # for any; of files to write, and of folders.
     reads: ClassVar[Mapping[str, str]] = {}
-    photo_keys: ClassVar[tuple[str, ...]] = ()
-    one_photo_keys: ClassVar[tuple[str, ...]] = ()
+    looks: ClassVar[Mapping[str, str]] = {}
     networks: ClassVar[Mapping[str, str]] = {}
     writes: ClassVar[tuple[str, ...]] = ()
     fills: ClassVar[tuple[str, ...]] = ()
 
     def needs(self) -> Iterable[tuple[str, str]]:
         """Return the modules of optional extras that these values ask for, each with its extra."""
+        return ()
+
+    def small_faces(self) -> Iterable[tuple[Path, int]]:
+        """Return the data sets whose VLR faces are read, each with their size in pixels."""
         return ()
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -79,6 +79,10 @@ class TrainDsrConfig(TrainingConfig):
     eval: DsrEvalConfig = DsrEvalConfig()
     optim: OptimConfig = OptimConfig(lr=3e-3, ema_decay=0.995)
     engine: EngineConfig = EngineConfig(eval_every_epochs=5)
+
+    def small_faces(self) -> Iterable[tuple[Path, int]]:
+        """Return the data set."""
+        return [(self.data, self.vlr_size)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:

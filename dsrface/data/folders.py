@@ -11,10 +11,12 @@ from pathlib import Path, PurePosixPath
 from dsrface.config.catalogue import BENCHMARKS
 from dsrface.errors import DataError
 from dsrface.runtime.command_line import quoted
+from dsrface.runtime.files import read_json
 from dsrface.types import SPLITS
 
 DATASET_FILE = "dataset.json"
 HIGH_FOLDER = "hr_images"
+HR_CACHE_FOLDER = "hr_cache"  # where a packed cache keeps the HR faces
 # Without a size in the name: how data sets that people already have name them.
 PLAIN_LOW_FOLDER = "vlr_images"
 PLAIN_OUTPUTS_FOLDER = "dsr_outputs"
@@ -42,6 +44,54 @@ def low_size_px(name: str) -> int | None:
 def is_data_folder(name: str) -> bool:
     """Return whether a folder's name is one of a data set's image folders."""
     return _ANY.fullmatch(name) is not None
+
+
+def split_roots(path: Path) -> dict[str, Path]:
+    """Return the splits that a data set has folders for, each with its folder; a flat one is `train`."""
+    roots = {name: path / name for name in SPLITS if (path / name).is_dir()}
+    return roots or {"train": path}
+
+
+def check_vlr_size(path: Path, size_px: int) -> None:
+    """Make sure that every split of a data set has VLR faces of a size, as far as names of folders tell.
+
+    Those of a native data set may have none: its faces are brought to the sizes that a DSR takes.
+
+    Args:
+        path: The data set's folder.
+        size_px: Side of the faces.
+
+    Raises:
+        DataError: one has no such faces (`no-such-vlr-size`).
+    """
+    file = path / DATASET_FILE
+    if not path.is_dir() or (file.is_file() and read_json(file).get("native")):
+        return
+    for name, root in split_roots(path).items():
+        folders = [entry.name for entry in root.iterdir()]
+        sizes = {size for folder in folders if (size := low_size_px(folder))}
+        if PLAIN_LOW_FOLDER not in folders and size_px not in sizes:
+            raise no_such_vlr_size(name, root, size_px, sizes)
+
+
+def no_such_vlr_size(split: str, root: Path, size_px: int, sizes: Iterable[int]) -> DataError:
+    """Return the error of a split without VLR faces of a size.
+
+    Args:
+        split: Its name.
+        root: Its folder.
+        size_px: The size that is wanted.
+        sizes: Those that it has.
+    """
+    have = [str(size) for size in sorted(sizes)]
+    return DataError(
+        f"The {split} split has no VLR faces of {size_px} px (it has: {', '.join(have) or 'none'}).",
+        id="no-such-vlr-size",
+        where=root,
+        hint=(f"Use --vlr-size {' or '.join(have)}. " if have else "")
+        + f"`dsrface prepare PHOTOS DATA --vlr-sizes {','.join([*have, str(size_px)])}` adds it: PHOTOS and "
+        "DATA as before.",
+    )
 
 
 def published_command(path: Path) -> str:

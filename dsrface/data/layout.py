@@ -22,10 +22,12 @@ from dsrface.data.degrade import Degradation
 from dsrface.data.folders import (
     DATASET_FILE,
     HIGH_FOLDER,
+    HR_CACHE_FOLDER,
     PLAIN_LOW_FOLDER,
     PLAIN_OUTPUTS_FOLDER,
     check_root,
     low_size_px,
+    no_such_vlr_size,
     outputs_folder,
 )
 from dsrface.data.names import PackedStrings
@@ -73,7 +75,7 @@ class FaceSplit:
     @property
     def hr_column_dir(self) -> Path:
         """Folder where a packed cache keeps the HR faces."""
-        return self.root / "hr_cache"
+        return self.root / HR_CACHE_FOLDER
 
     def low_dir(self, size_px: int) -> Path:
         """Return the folder of the VLR faces of a size.
@@ -82,13 +84,7 @@ class FaceSplit:
             DataError: the data set has no such size.
         """
         if size_px not in self.low_folders:
-            have = ", ".join(str(size) for size in sorted(self.low_folders)) or "none"
-            raise DataError(
-                f"The {self.name} split has no VLR faces of {size_px} px (it has: {have}).",
-                id="no-such-vlr-size",
-                where=self.root,
-                hint="Choose one of these with --vlr-size, or run `dsrface prepare` with --vlr-sizes.",
-            )
+            raise no_such_vlr_size(self.name, self.root, size_px, self.low_folders)
         return self.root / self.low_folders[size_px]
 
     def outputs_dir(self, size_px: int) -> Path:

@@ -24,7 +24,8 @@ from dsrface.engine.loop_state import LoopState
 from dsrface.engine.meter import Meter, Reading
 from dsrface.engine.microbatches import seed_step, split_microbatches, to_step_device
 from dsrface.engine.optim import Ema, LrPlan, build_optimizer, clip_norm, set_lr
-from dsrface.engine.run_folder import DONE, INTERRUPTED
+from dsrface.engine.run_claim import INTERRUPTED
+from dsrface.engine.run_folder import DONE
 from dsrface.engine.step_errors import explained_deaths, explained_memory
 from dsrface.engine.task import Task, Validation
 from dsrface.errors import RunError, TrainingError, WorkerError

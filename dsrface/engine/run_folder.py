@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,18 +26,26 @@ from typing import Any
 from pydantic import ValidationError
 
 from dsrface.config.sources import Config, to_toml, unflatten
-from dsrface.engine.checkpoint import clean_leftovers, find_last
+from dsrface.engine.checkpoint import clean_leftovers
+from dsrface.engine.run_claim import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    FAILED,
+    INTERRUPTED,
+    LOCK_FILE,
+    RUN_FILE,
+    SAMPLES,
+    claim,
+    read_record,
+)
 from dsrface.errors import DsrfaceError, RunError
-from dsrface.runtime.files import read_json, remove_half_written, sha256_json, write_json, write_text
+from dsrface.runtime.files import remove_half_written, sha256_json, write_json, write_text
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.nesting import flatten
 from dsrface.runtime.versions import gather_versions
 
 SCHEMA_VERSION = 1
-RUN_FILE, CONFIG_FILE, LOCK_FILE = "run.json", "config.toml", ".lock"
-SAMPLES, CHECKPOINTS = "samples", "checkpoints"
-_HALF_WRITTEN = re.compile(r"run\.json\.\d+\.tmp")
-RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
+RUNNING, DONE = "running", "done"
 # What may differ between a run and its resumption: how it runs, not what it computes.
 _FREE_ON_RESUME = ("data", "resume", "run", "workers", "device", "engine.", "loader.")
 _FIXED_ENGINE_KEYS = ("engine.accumulate",)
@@ -126,31 +133,9 @@ def open_run(
             configuration; another process holds it.
     """
     path = run if run is not None else new_run_path(config)
-    if path.exists() and not path.is_dir():
-        raise RunError(
-            "A file has this name, so no run folder can.",
-            id="run-exists",
-            where=path,
-            hint="Use another --run.",
-        )
-    _refuse_used(path)
-    is_old = (path / RUN_FILE).exists() and (resume or not _failed_at_once(path))
-    if resume and not is_old:
-        raise RunError(
-            "There is no run to resume here.",
-            id="nothing-to-resume",
-            where=path,
-            hint="Leave out --resume to start one.",
-        )
-    if not resume and path.exists() and not _failed_at_once(path) and not _is_skeleton(path):
-        command = _read_record(path).get("command") if is_old else None
-        what = f"The folder holds a run of {command} already" if is_old else "The folder is not empty"
-        hint = "Choose an empty or new folder by --run."
-        if command == config.command:
-            hint = "Use --resume to carry it on, or another --run."
-        raise RunError(f"{what}; nothing is overwritten.", id="run-exists", where=path, hint=hint)
+    is_old = claim(path, command=config.command, data=getattr(config, "data", None), resume=resume)
     with exclusive(path / LOCK_FILE, what="run folder"):
-        folder = RunFolder(path, is_old, _read_record(path) if is_old else {})
+        folder = RunFolder(path, is_old, read_record(path) if is_old else {})
         if is_old:
             _check_same(folder, config, facts or {})
         _start(folder, config, seed, facts or {})
@@ -163,44 +148,6 @@ def open_run(
             raise
         ended = folder.record["status"] if folder.record["status"] != RUNNING else DONE
         folder.update(status=ended, ended_utc=_now())
-
-
-def _failed_at_once(path: Path) -> bool:
-    """Return whether an earlier run ended before its first checkpoint; a command may start it over."""
-    with contextlib.suppress(RunError):
-        status = read_json(path / RUN_FILE).get("status")
-        return status in (FAILED, INTERRUPTED) and find_last(path) is None
-    return False
-
-
-def _is_skeleton(path: Path) -> bool:
-    """Return whether a folder holds no more than what a run makes before its run.json: such a one is new."""
-    for entry in path.iterdir():
-        if entry.name in (SAMPLES, CHECKPOINTS):
-            if not entry.is_dir() or any(entry.iterdir()):
-                return False
-        elif entry.name not in (LOCK_FILE, f"{LOCK_FILE}.pid") and not _HALF_WRITTEN.fullmatch(entry.name):
-            return False
-    return True
-
-
-def _refuse_used(path: Path) -> None:
-    """Say that a run is going on here before anything else is said of the folder."""
-    if (path / LOCK_FILE).exists():
-        with exclusive(path / LOCK_FILE, what="run folder"):
-            pass
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path / RUN_FILE)
-    except RunError as error:
-        raise RunError(
-            f"The run cannot be carried on, for its {RUN_FILE} is damaged: {error.message}",
-            id=error.id,
-            where=path / RUN_FILE,
-            hint="Start a new run in another folder; the checkpoints here can still be used as weights.",
-        ) from error
 
 
 def how_it_ended(error: BaseException) -> tuple[str, str]:

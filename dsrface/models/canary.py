@@ -12,6 +12,10 @@ from dsrface.types import Preprocess
 
 # Two unlike images whose embeddings agree to this cosine: the network says nothing about its input.
 _MAX_COSINE = 0.9999
+_ON_CPU = (
+    "Its code names a GPU, where it was saved. Save it again with the network and its example on the CPU: "
+    "model.cpu(), then torch.jit.trace."
+)
 
 
 @torch.no_grad()
@@ -67,16 +71,19 @@ def _answer(model: nn.Module, images: Tensor, where: object) -> Tensor:
     try:
         return torch.as_tensor(model(images)).float()
     except Exception as error:
-        shape = list(images.shape)
-        raise _no_interface(f"given images as {shape} it stops with {error!r}", where) from error
+        # The last line is the reason; TorchScript puts its whole stack before it.
+        reason = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "")
+        problem = f"given images as {list(images.shape)} it stops with {type(error).__name__}: {reason}"
+        raise _no_interface(problem, where, hint=_ON_CPU if "cuda" in str(error).lower() else "") from error
 
 
-def _no_interface(problem: str, where: object) -> WeightsError:
+def _no_interface(problem: str, where: object, *, hint: str = "") -> WeightsError:
     return WeightsError(
-        f"The network cannot be used here: {problem}.",
+        f"The network cannot be used here: {problem.removesuffix('.')}.",
         id="network-interface",
         where=where,
-        hint="It takes floats [B, 3, H, W]; a recogniser gives [B, D], a super-resolution network images.",
+        hint=hint
+        or "It takes floats [B, 3, H, W]; a recogniser gives [B, D], a super-resolution network images.",
     )
 
 

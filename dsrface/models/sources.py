@@ -31,8 +31,12 @@ def is_name(source: Path) -> bool:
     return has_form and not source.exists()
 
 
-def resolve_source(source: Path) -> Path:
+def resolve_source(source: Path, kind: str = "") -> Path:
     """Return the weight file that a run folder, checkpoint folder or file stands for.
+
+    Args:
+        source: A path.
+        kind: What is wanted, as of `check_source`; runs of the other kind are not offered instead.
 
     Raises:
         WeightsError: nothing there, or a folder without weights.
@@ -40,7 +44,7 @@ def resolve_source(source: Path) -> Path:
     if source.is_file():
         return _pointed_at(source) if source.name in (BEST, LAST) else source
     if not source.exists():
-        raise _missing("There is no such file or folder.", source, _likely_runs(source))
+        raise _missing("There is no such file or folder.", source, _likely_runs(source, kind))
     if (source / MODEL_FILE).is_file():
         return source / MODEL_FILE
     for name in (BEST, LAST):
@@ -49,7 +53,7 @@ def resolve_source(source: Path) -> Path:
     raise _missing(
         "The folder holds no weights: neither model.safetensors nor best.json nor last.json.",
         source,
-        _runs_in(source) or ([source.parent] if _is_run(source.parent) else []),
+        _runs_in(source, kind) or ([source.parent] if is_run(source.parent) else []),
     )
 
 
@@ -65,12 +69,11 @@ def check_source(source: Path, kind: str) -> None:
     """
     if is_name(source):
         return
-    path = resolve_source(source)
-    found = _kind_of_run(source)
-    if kind and found and found != kind:
-        raise wrong_kind(found, kind, path, run=source)
-    if path.suffix not in _NOT_TENSORS:
-        is_safetensors(path)
+    path = resolve_source(source, kind)
+    for tell, place in ((_kind_of_run, source), (_kind_of_file, path)):
+        found = tell(place)
+        if kind and found and found != kind:
+            raise wrong_kind(found, kind, path, run=source)
 
 
 def is_safetensors(path: Path) -> bool:
@@ -81,14 +84,12 @@ def is_safetensors(path: Path) -> bool:
     """
     with path.open("rb") as handle:
         start = handle.read(16)
-        if start[8:9] == b"{":  # eight bytes of length, then the header, a JSON object
-            length = int.from_bytes(start[:8], "little")
-            handle.seek(8)
-            header = handle.read(min(length, _LARGEST_HEADER))
-            num_bytes, wanted = path.stat().st_size, 8 + length + _end_of_tensors(header)
-            if num_bytes < wanted:
-                raise damaged(path, f"its {num_bytes:,} bytes are not the {wanted:,} that its start tells of")
-            return True
+    if start[8:9] == b"{":  # eight bytes of length, then the header, a JSON object
+        length, header = _header(path)
+        num_bytes, wanted = path.stat().st_size, 8 + length + _end_of_tensors(header)
+        if num_bytes < wanted:
+            raise damaged(path, f"its {num_bytes:,} bytes are not the {wanted:,} that its start tells of")
+        return True
     if start[:2] == b"PK" and not zipfile.is_zipfile(path):
         raise damaged(path, "the end of its archive is missing")
     if start[:2] == b"PK" or start[:1] == b"\x80":  # torch's zip, or a bare pickle as torch wrote before 1.6
@@ -107,6 +108,28 @@ def damaged(path: Path, problem: str) -> WeightsError:
         where=path,
         hint="It may have been cut short while copying; compare its size and fetch it again.",
     )
+
+
+def _header(path: Path) -> tuple[int, bytes]:
+    """Return the length that a safetensors file gives to its header, and the header."""
+    with path.open("rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        return length, handle.read(min(length, _LARGEST_HEADER))
+
+
+def _kind_of_file(path: Path) -> str:
+    """Return which kind of network a file of dsrface holds; empty for files of others.
+
+    Raises:
+        WeightsError: as `is_safetensors`.
+    """
+    if path.suffix in _NOT_TENSORS or not is_safetensors(path):
+        return ""
+    try:
+        metadata: dict[str, str] = json.loads(_header(path)[1])["__metadata__"]
+        return metadata["kind"] if metadata["format"] == "dsrface" else ""
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
 
 
 def _end_of_tensors(header: bytes) -> int:
@@ -129,7 +152,7 @@ def wrong_kind(found: str, wanted: str, path: Path, *, run: Path | None = None) 
         path: The weight file.
         run: The run folder that was named, when it was one; runs next to it are looked through.
     """
-    others = [] if run is None else [item for item in _runs_in(run.parent) if _kind_of_run(item) == wanted]
+    others = [] if run is None else [item for item in _runs_in(run.parent, wanted) if _kind_of_run(item)]
     trains = next(command for command, kind in _TRAINED_BY.items() if kind == wanted)
     return WeightsError(
         f"This is a {_KIND_WORDS.get(found, found)}, where a {_KIND_WORDS[wanted]} is wanted.",
@@ -144,21 +167,24 @@ def _missing(message: str, source: Path, runs: list[Path]) -> WeightsError:
     return WeightsError(message, id="weights-missing", where=source, hint=hint)
 
 
-def _likely_runs(source: Path) -> list[Path]:
+def _likely_runs(source: Path, kind: str) -> list[Path]:
     """Return the run next to a path that is not there whose name is like it, else all runs there."""
-    runs = {run.name: run for run in _runs_in(source.parent)}
+    runs = {run.name: run for run in _runs_in(source.parent, kind)}
     near = difflib.get_close_matches(source.name, runs, n=1)
     return [runs[name] for name in near] or list(runs.values())
 
 
-def _runs_in(folder: Path) -> list[Path]:
+def _runs_in(folder: Path, kind: str) -> list[Path]:
+    """Return the runs in a folder, without those that are known to have trained the other kind."""
     try:
-        return sorted(entry for entry in folder.iterdir() if _is_run(entry))
+        runs = sorted(entry for entry in folder.iterdir() if is_run(entry))
     except OSError:
         return []
+    return [run for run in runs if not kind or _kind_of_run(run) in ("", kind)]
 
 
-def _is_run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is a run that has saved a checkpoint."""
     return any((folder / name).is_file() for name in (BEST, LAST))
 
 

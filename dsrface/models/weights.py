@@ -138,7 +138,7 @@ def _load_dsr(source: Path, high_size: int) -> LoadedModel:
     if foreign is not None:
         upscaler = Upscaler(foreign.model, size_px=high_size).eval()
         return replace(foreign, model=upscaler, config=foreign.config | {"high_size": high_size})
-    path = resolve_source(source)
+    path = resolve_source(source, "dsr")
     tensors, metadata = read_tensors(path)
     if "format" not in metadata:
         return load_spandrel(path, high_size)
@@ -180,7 +180,7 @@ def load_recogniser(source: Path, *, device: str | torch.device = "cpu") -> Load
 
 
 def _load_recogniser(source: Path) -> LoadedModel:
-    path = resolve_source(source)
+    path = resolve_source(source, "recogniser")
     tensors, metadata = read_tensors(path)
     if metadata.get("format") == FORMAT:
         _require_kind(metadata, "recogniser", path)

@@ -93,7 +93,6 @@ def test_what_is_not_there_is_said_before_torch_is_loaded(call, data, monkeypatc
         ("prepare", "empty", "out"),
         ("embed", "text.jpg", "--out", "e.npz"),
         ("enrol", "empty", "--out", "e.npz"),
-        ("identify", "text.jpg", "--gallery", "text.jpg"),
         ("verify", "face.png", "text.jpg"),
         ("verify", "face.png", "empty"),
     ):
@@ -185,11 +184,13 @@ def runs(data):
     for name, command in (("dsr", "train-dsr"), ("tuned", "finetune")):
         checkpoint = data / "runs" / name / "checkpoints" / "step_1"
         checkpoint.mkdir(parents=True)
-        (checkpoint / "model.safetensors").touch()
+        (checkpoint / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
         (data / "runs" / name / "best.json").write_text('{"checkpoint": "checkpoints/step_1"}')
         (data / "runs" / name / "run.json").write_text(json.dumps({"command": command}))
-    for folder in ("photos/anna", "data60/train/hr_images"):
+    for folder in ("photos/anna", "data60/train/hr_images", "data60/train/vlr_images_16x16"):
         (data / folder).mkdir(parents=True)
+    metadata = json.dumps({"__metadata__": {"format": "dsrface", "kind": "dsr"}}).encode()
+    (data / "dsr.safetensors").write_bytes(len(metadata).to_bytes(8, "little") + metadata)
     for file in ("photos.zip", "notes.txt"):
         (data / file).touch()
     return data
@@ -204,7 +205,19 @@ def runs(data):
         ("embed photos --weights runs/dsr --out e.npz", "Did you mean runs/tuned?"),
         ("export runs", "Did you mean runs/dsr or runs/tuned?"),
         ("export runs/dsr/checkpoints", "Did you mean runs/dsr?"),
-        ("evaluate data60 --vlr-size 16 --finetuned runs/x", "Did you mean runs/dsr or runs/tuned?"),
+        ("evaluate data60 --vlr-size 16 --finetuned runs/x", "to do  Did you mean runs/tuned?"),
+        ("evaluate data60 --vlr-size 16 --finetuned runs/dsrr", "to do  Did you mean runs/tuned?"),
+        ("embed photos --weights dsr.safetensors --out e.npz", "where a recogniser is wanted"),
+        ("train-dsr data60 --vlr-size 24", "Use --vlr-size 16."),
+        ("train-dsr data60 --vlr-size 16 --run runs/dsr", "--run runs/dsr --resume"),
+        ("finetune data60 --vlr-size 16 --no-dsr --run runs/dsr", "holds a run of train-dsr already"),
+        ("train-dsr data60 --vlr-size 16 --run runs/new --resume", "There is no run to resume here."),
+        ("evaluate data60 --vlr-size 32 --dsr runs/dsr", "`dsrface prepare PHOTOS DATA --vlr-sizes 16,32`"),
+        ("finetune data60 --vlr-size 16 --dsr-outputs runs/dsr", "--live runs/dsr"),
+        ("finetune data60 --vlr-size 16 --dsr-outputs data60/train", "the data set's own images"),
+        ("finetune data60 --vlr-size 16 --dsr-outputs photos", "neither a packed cache nor any image"),
+        ("identify photos --gallery notes.txt", "galleries are .npz files"),
+        ("cache ls photos", "There is no cache here or below."),
         ("precompute data60 --weights https://x.org/dsr.pth", "This is a web address"),
         ("train-dsr photos --vlr-size 16", "Did you mean data60?"),
         ("train-dsr data60/train --vlr-size 16", "Name the data set:"),

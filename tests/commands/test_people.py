@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from dsrface.commands import enrol, identify, verify
 from dsrface.commands.shared.people import faces as people_faces
-from dsrface.commands.shared.people.gallery import read_gallery
+from dsrface.commands.shared.people.gallery import check_gallery, read_gallery
 from dsrface.config.people import EnrolConfig, IdentifyConfig, VerifyConfig
 from dsrface.data.decode import read_image
-from dsrface.errors import DataError, RunError, UsageError
+from dsrface.errors import DataError, RunError, UsageError, WeightsError
 from dsrface.events import Note
 from dsrface.metrics.bootstrap import Estimate
 from dsrface.metrics.thresholds import StoredThresholds, Threshold
@@ -134,6 +134,21 @@ def test_identify__refuses_networks_that_have_changed(root, weights, tmp_path):
     assert caught.value.id == "stale"
 
 
+def test_gallery__finds_its_networks_from_any_folder(root, weights, tmp_path, monkeypatch):
+    shutil.copy(root / "dsr.safetensors", tmp_path / "dsr.safetensors")
+    monkeypatch.chdir(tmp_path)
+    run_enrol(root, weights, Path("p.npz"), dsr=Path("dsr.safetensors"), threshold=0.5)
+    monkeypatch.chdir(root / "known")
+    (tmp_path / "moved").mkdir()
+    for name in ("dsr.safetensors", "p.npz"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    assert len(run_identify(root / "small", tmp_path / "moved" / "p.npz").answers) == 6
+    (tmp_path / "moved" / "dsr.safetensors").unlink()
+    with pytest.raises(WeightsError) as caught:
+        check_gallery(tmp_path / "moved" / "p.npz")
+    assert caught.value.id == "weights-missing"
+
+
 def test_gallery__that_is_none(tmp_path, root):
     with pytest.raises(RunError) as caught:
         run_identify(root / "small", tmp_path / "none.npz")
@@ -201,6 +216,11 @@ def test_threshold__is_refused_where_there_is_none(root, weights, tmp_path):
     with pytest.raises(UsageError) as caught:
         run_enrol(root, weights, tmp_path / "p.npz", calibrate=root / "data")
     assert caught.value.id == "vlr-size-missing"
+    shutil.copytree(root / "data" / "val", tmp_path / "native" / "val")
+    (tmp_path / "native" / "dataset.json").write_text('{"schema_version": 1, "native": true}')
+    with pytest.raises(DataError) as caught:
+        run_enrol(root, weights, tmp_path / "p.npz", calibrate=tmp_path / "native", vlr_size=16)
+    assert caught.value.id == "no-twins"
 
 
 def test_photos__that_cannot_be_used_are_listed__and_doubtful_ones_told(root, weights, gallery, tmp_path):

@@ -276,6 +276,21 @@ def test_torchscript__runs_only_when_asked_for(tmp_path, nets):
     assert refused(f"torchscript:{tmp_path / 'bad.pt'}").id == "weights-damaged"
 
 
+class OfAGpu(torch.nn.Module):
+    """What a trace on a GPU leaves behind: a constant with its name."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image.mean([2, 3]) + torch.zeros(3, device=torch.device("cuda:7"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_torchscript__that_names_a_gpu_is_met_with_how_to_save_it(tmp_path):
+    torch.jit.script(OfAGpu()).save(str(tmp_path / "net.pt"))
+    error = refused(f"torchscript:{tmp_path / 'net.pt'}")
+    assert (error.id, "\n" in error.message) == ("network-interface", False)
+    assert "model.cpu()" in error.hint
+
+
 def test_timm__with_weights_from_a_file(tmp_path):
     import timm
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dsrface.config.cache import CacheConfig
 from dsrface.data.cache.damage import check_files
-from dsrface.data.cache.manifest import FORMAT, read_manifest
+from dsrface.data.cache.manifest import read_manifest
 from dsrface.data.cache.writer import garbage
 from dsrface.data.outputs import png_tree
+from dsrface.data.outputs.find import check_caches, find_caches
 from dsrface.data.outputs.verify import verify
-from dsrface.data.stored import LOCK, MANIFEST, PLAN, formats, is_finished
+from dsrface.data.stored import LOCK, MANIFEST, PLAN, is_finished
 from dsrface.errors import EXIT_ANSWER_IS_NO, RunError
 from dsrface.events import Emit, Progress
 from dsrface.runtime.command_line import quoted
@@ -84,14 +83,8 @@ def run(config: CacheConfig, *, emit: Emit) -> CacheResult:
     Raises:
         RunError: there is no cache here.
     """
-    folders = list(_find(config.path))
-    if not folders:
-        raise RunError(
-            "There is no cache here or below.",
-            id="no-cache",
-            where=config.path,
-            hint="Make one with `dsrface precompute`.",
-        )
+    check_caches(config.path)
+    folders = list(find_caches(config.path))
     if config.action == "ls":
         entries = [_look(folder) for folder in folders]
         total = sum(entry.num_bytes for entry in entries)
@@ -113,23 +106,6 @@ def run(config: CacheConfig, *, emit: Emit) -> CacheResult:
     lines = [f"{entry.folder}: {name}" for entry in entries for name in entry.deleted]
     lines += [f"{entry.folder}: left alone ({entry.state})" for entry in entries if entry.kind == "?"]
     return _result(config, f"{count_text(count, 'file')}, {size_text(freed)} {verb}.", entries, lines)
-
-
-def _find(path: Path) -> Iterator[Path]:
-    """Yield the folders that hold a cache or a PNG tree; the images of a PNG tree are not entered."""
-    for root, folders, files in os.walk(path):
-        folders.sort()
-        if (MANIFEST in files or PLAN in files) and _is_ours(Path(root), files):
-            yield Path(root)
-            folders.clear()
-
-
-def _is_ours(folder: Path, files: Sequence[str]) -> bool:
-    """Many programs write a manifest.json: dsrface's has its format or, when damaged, its files."""
-    try:
-        return bool(formats(folder) & {FORMAT, png_tree.FORMAT})
-    except RunError:
-        return png_tree.IMAGES in files or any(name.startswith("shard-") for name in files)
 
 
 def _look(folder: Path) -> CacheEntry:

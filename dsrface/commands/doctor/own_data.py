@@ -14,7 +14,7 @@ from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data import loaders
 from dsrface.data.datasets import Sample
 from dsrface.data.layout import FaceData, FaceSplit, open_data
-from dsrface.data.outputs.opening import is_cache
+from dsrface.data.outputs.given import is_cache
 from dsrface.data.outputs.rows import RowDataset
 from dsrface.errors import DataError
 from dsrface.runtime.command_line import quoted

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from dsrface.commands.shared.people.faces import FaceReader, read_faces, see
-from dsrface.commands.shared.people.gallery import Origin, gather_people, write_gallery
+from dsrface.commands.shared.people.gallery import Origin, gather_people, stored_place, write_gallery
 from dsrface.commands.shared.people.threshold import decide
 from dsrface.config.people import EnrolConfig
 from dsrface.data.photos.given import find_photos
@@ -83,9 +83,9 @@ def run(config: EnrolConfig, *, emit: Emit) -> EnrolResult:
     faces, skipped = read_faces(root, known, reader, on_bad_image=config.on_bad_image, emit=emit)
     seen = see(faces, recogniser, dsr, batch_size=config.batch_size, device=device)
     origin = Origin(
-        weights=str(weights),
+        weights=stored_place(weights, config.out),
         weights_sha256=recogniser.sha256,
-        dsr="" if config.dsr is None else str(config.dsr),
+        dsr="" if config.dsr is None else stored_place(config.dsr, config.out),
         dsr_sha256="" if dsr is None else dsr.sha256,
         threshold=decision.score,
         far=decision.far,

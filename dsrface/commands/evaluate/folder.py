@@ -10,7 +10,8 @@ from dsrface.commands.evaluate.result import Evaluation
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import to_toml
 from dsrface.data.layout import FaceSplit
-from dsrface.engine.run_folder import CONFIG_FILE, LOCK_FILE, new_run_path
+from dsrface.engine.run_claim import CONFIG_FILE, LOCK_FILE
+from dsrface.engine.run_folder import new_run_path
 from dsrface.errors import RunError
 from dsrface.runtime.command_line import joined
 from dsrface.runtime.files import TMP_SUFFIX, remove_half_written, write_json, write_text

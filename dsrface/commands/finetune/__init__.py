@@ -21,7 +21,7 @@ from dsrface.engine.checkpoint import find_last
 from dsrface.engine.context import Outcome, RunContext
 from dsrface.engine.loop import fit
 from dsrface.engine.recognition_task import RecognitionTask, input_maker
-from dsrface.engine.run_folder import INTERRUPTED
+from dsrface.engine.run_claim import INTERRUPTED
 from dsrface.engine.session import training_session
 from dsrface.engine.teacher import Teacher
 from dsrface.engine.validation_pairs import RecognitionImages

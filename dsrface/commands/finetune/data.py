@@ -14,7 +14,8 @@ from dsrface.config.finetune import FinetuneConfig
 from dsrface.data import draws
 from dsrface.data.layout import FaceData, FaceSplit
 from dsrface.data.loaders import make_loader
-from dsrface.data.outputs.opening import check_outputs, is_cache, make_order, open_outputs
+from dsrface.data.outputs.given import is_cache
+from dsrface.data.outputs.opening import check_outputs, make_order, open_outputs
 from dsrface.data.samplers import BatchSampler, EpochOrder, PersonSampler, RankedSampler, in_order
 from dsrface.engine.context import BatchSource, RunContext
 from dsrface.engine.inference import Images, gather

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dsrface.commands.shared.people.faces import FaceReader, Seen, read_faces, see
-from dsrface.commands.shared.people.gallery import Gallery, read_gallery
+from dsrface.commands.shared.people.gallery import Gallery, located, read_gallery
 from dsrface.commands.shared.people.sheet import Tile, write_sheet
 from dsrface.config.people import IdentifyConfig
 from dsrface.data.photos.given import find_photos
@@ -103,8 +103,11 @@ def run(config: IdentifyConfig, *, emit: Emit) -> IdentifyResult:
     gallery = read_gallery(config.gallery)
     root, names = find_photos(config.photos)
     device = choose_device(config.device)
-    recogniser = load_recogniser(Path(gallery.origin.weights), device=device.torch_name)
-    dsr = load_dsr(Path(gallery.origin.dsr), device=device.torch_name) if gallery.origin.dsr else None
+    weights, network = (
+        located(stored, config.gallery) for stored in (gallery.origin.weights, gallery.origin.dsr)
+    )
+    recogniser = load_recogniser(weights, device=device.torch_name)
+    dsr = load_dsr(network, device=device.torch_name) if gallery.origin.dsr else None
     _check_networks(config, gallery, recogniser, dsr)
     threshold = gallery.origin.threshold if config.threshold is None else config.threshold
     given = f"threshold {threshold:.3f}, as given"

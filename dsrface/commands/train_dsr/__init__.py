@@ -20,7 +20,7 @@ from dsrface.engine.context import Outcome, RunContext
 from dsrface.engine.dsr_task import DsrTask
 from dsrface.engine.inference import Images, gather
 from dsrface.engine.loop import fit
-from dsrface.engine.run_folder import INTERRUPTED
+from dsrface.engine.run_claim import INTERRUPTED
 from dsrface.engine.session import training_session
 from dsrface.events import Emit, Note
 from dsrface.models.dsr import build_dsr, count_parameters

@@ -14,22 +14,13 @@ from dsrface.data.cache.order import WindowOrder
 from dsrface.data.cache.reader import PackedReader
 from dsrface.data.cache.table import hash_inputs, stat_sha256
 from dsrface.data.datasets import PairDataset
-from dsrface.data.folders import PLAIN_OUTPUTS_FOLDER
 from dsrface.data.layout import FaceSplit
 from dsrface.data.loaders import Loader, make_loader
 from dsrface.data.native import NativeDataset
 from dsrface.data.outputs import png_tree
+from dsrface.data.outputs.given import check_holds, is_cache
 from dsrface.data.samplers import EpochOrder, RankedSampler
-from dsrface.data.stored import MANIFEST, PLAN, stale
-from dsrface.errors import RunError, UsageError
-
-_MAKE_THEM = "Make them: `dsrface precompute DATA --weights RUN`."
-
-
-def is_cache(outputs_dir: Path) -> bool:
-    """Return whether a folder holds a packed cache, finished or not; else it is a PNG tree."""
-    names = (MANIFEST, PLAN)
-    return any((outputs_dir / name).exists() for name in names) and not png_tree.is_tree_here(outputs_dir)
+from dsrface.data.stored import stale
 
 
 def make_order(split: FaceSplit, outputs_dir: Path, *, seed: int) -> EpochOrder:
@@ -132,36 +123,9 @@ def check_outputs(split: FaceSplit, outputs_dir: Path) -> None:
         RunError: no such folder.
         DataError: no cache, and images of the split are missing.
     """
-    if not outputs_dir.is_dir():
-        raise RunError(
-            "There are no DSR outputs here.",
-            id="no-cache",
-            where=outputs_dir,
-            hint=_MAKE_THEM,
-        )
-    own = (
-        split.high_dir,
-        split.hr_column_dir,
-        *(split.root / folder for folder in split.low_folders.values()),
-    )
-    if outputs_dir.resolve() in {folder.resolve() for folder in own}:
-        raise UsageError(
-            "This folder holds the data set's own images, not DSR outputs.",
-            id="not-outputs",
-            where=outputs_dir,
-            hint="Give what `dsrface precompute` wrote; to train without a DSR, use --no-dsr or --hr-only.",
-        )
-    if is_cache(outputs_dir):
-        return
-    if not any((outputs_dir / name).is_file() for name in split.names):
-        near = sorted(split.root.glob(f"{PLAIN_OUTPUTS_FOLDER}*"))
-        raise UsageError(
-            "The folder holds neither a packed cache nor any image of the data set's names.",
-            id="not-outputs",
-            where=outputs_dir,
-            hint=f"Did you mean {' or '.join(map(str, near))}?" if near else _MAKE_THEM,
-        )
-    split.check_twins(outputs_dir)
+    check_holds(outputs_dir, split.names, [split.root])
+    if not is_cache(outputs_dir):
+        split.check_twins(outputs_dir)
 
 
 def check_column_fresh(column: Column, split: FaceSplit, folder: Path | None, *, size_px: int) -> None:

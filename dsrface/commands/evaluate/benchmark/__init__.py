@@ -23,7 +23,7 @@ from dsrface.config.sources import to_toml
 from dsrface.data.benchmarks.benchmark import Benchmark
 from dsrface.data.benchmarks.verifications import read_bin
 from dsrface.data.formats.validation_set import BIN_SUFFIX
-from dsrface.engine.run_folder import CONFIG_FILE
+from dsrface.engine.run_claim import CONFIG_FILE
 from dsrface.errors import DataError
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import MIN_DRAWS, MIN_PERSONS

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrface.errors import RunError
+from dsrface.errors import RunError, WeightsError
+from dsrface.models.sources import is_name
 from dsrface.runtime.files import atomic_writer, remove_half_written
 
 _SCHEMA = 1
+_COLUMNS = ("schema", "persons", "counts", "embeddings", "faces", "origin")
+_MAKE_IT = "Make one of photos of known people: dsrface enrol KNOWN --weights RECOGNISER --out people.npz"
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,9 @@ class Origin:
     """How a gallery was made, and how it is to be asked.
 
     Args:
-        weights: Recogniser, as it was named.
+        weights: Recogniser, its path from the gallery's folder or its name.
         weights_sha256: Of its file.
-        dsr: Super-resolution network, as it was named; empty without one.
+        dsr: Super-resolution network, likewise; empty without one.
         dsr_sha256: Of its file; empty without one.
         threshold: Cosine from which on a match counts.
         far: Share of strangers that it accepts from one person; None when unknown.
@@ -98,33 +102,77 @@ def write_gallery(path: Path, gallery: Gallery) -> None:
         )
 
 
+def check_gallery(path: Path) -> None:
+    """Make sure that a file is a gallery, and that the networks which made it are there.
+
+    Raises:
+        RunError: missing (`file-missing`) or no such file (`file-damaged`).
+        WeightsError: a network is not where it was (`weights-missing`).
+    """
+    origin = _origin(_read(path, ["origin"]))
+    for stored in filter(None, (origin.weights, origin.dsr)):
+        network = located(stored, path)
+        if not is_name(network) and not network.exists():
+            raise WeightsError(
+                f"A network that {path.name} was made with is not there.",
+                id="weights-missing",
+                where=network,
+                hint="Put it back, or enrol with another one: embeddings of two cannot be compared. "
+                + _MAKE_IT,
+            )
+
+
+def stored_place(network: Path, gallery: Path) -> str:
+    """Return what a gallery keeps of a network: its path from the gallery's folder, or a name as it is."""
+    if is_name(network):
+        return str(network)
+    try:
+        return os.path.relpath(network.resolve(), gallery.parent.resolve())
+    except ValueError:  # another drive of Windows
+        return str(network.resolve())
+
+
+def located(stored: str, gallery: Path) -> Path:
+    """Return where a network is that `stored_place` wrote down; earlier galleries have it as it was named."""
+    beside = gallery.parent / stored
+    return beside if beside.exists() else Path(stored)
+
+
 def read_gallery(path: Path) -> Gallery:
     """Return what `write_gallery` wrote.
 
     Raises:
-        RunError: missing (`file-missing`) or no such file (`file-damaged`).
+        RunError: missing (`file-missing`), or not to be read (`file-damaged`).
     """
+    values = _read(path, _COLUMNS)
+    try:
+        return _gallery(values)
+    except (ValueError, TypeError) as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _read(path: Path, names: Sequence[str]) -> dict[str, Any]:
     if not path.is_file():
-        raise RunError(
-            "There is no such gallery.", id="file-missing", where=path, hint="dsrface enrol PHOTOS --out FILE"
-        )
+        message = "This is a folder, not a gallery." if path.is_dir() else "There is no such gallery."
+        raise RunError(message, id="file-missing", where=path, hint=_MAKE_IT)
     if not zipfile.is_zipfile(path):
-        raise RunError(
-            "This is no gallery: galleries are .npz files.",
-            id="file-damaged",
-            where=path,
-            hint="dsrface enrol PHOTOS --out FILE",
-        )
+        raise _damaged(path, "galleries are .npz files")
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return _gallery({name: stored[name] for name in stored.files})
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(
-            f"The gallery cannot be read: {error}.",
-            id="file-damaged",
-            where=path,
-            hint="Make it again with dsrface enrol.",
-        ) from None
+            missing = [name for name in _COLUMNS if name not in stored.files]
+            if missing:
+                raise _damaged(path, f"it lacks {', '.join(missing)}")
+            return {name: stored[name] for name in names}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _damaged(path: Path, problem: str) -> RunError:
+    return RunError(f"This is no gallery: {problem}.", id="file-damaged", where=path, hint=_MAKE_IT)
+
+
+def _origin(values: Mapping[str, Any]) -> Origin:
+    return Origin(**json.loads(str(values["origin"])))
 
 
 def _gallery(values: Mapping[str, Any]) -> Gallery:
@@ -134,4 +182,4 @@ def _gallery(values: Mapping[str, Any]) -> Gallery:
     counts, embeddings, faces = (values[name] for name in ("counts", "embeddings", "faces"))
     if not persons or any(len(column) != len(persons) for column in (counts, embeddings, faces)):
         raise ValueError("its columns are of different lengths")
-    return Gallery(persons, counts, embeddings, faces, Origin(**json.loads(str(values["origin"]))))
+    return Gallery(persons, counts, embeddings, faces, _origin(values))

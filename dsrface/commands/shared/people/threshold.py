@@ -112,7 +112,9 @@ def _calibrated(
             id="vlr-size-missing",
             hint="For example --vlr-size 16.",
         )
-    split = open_data(config.calibrate).split("val")
+    data = open_data(config.calibrate)
+    data.require_twins()
+    split = data.split("val")
     dataset = PairDataset(split, inputs=split.low_dir(vlr_size))
     order = in_order(len(split), batch_size=config.batch_size)
     with contextlib.closing(make_loader(dataset, order, num_workers=0)) as loader:

@@ -1,0 +1,83 @@
+"""A folder of DSR outputs as a command is given it, looked at before anything is read; free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from dsrface.data.decode import walk_images
+from dsrface.data.folders import HR_CACHE_FOLDER, PLAIN_OUTPUTS_FOLDER, is_data_folder, split_roots
+from dsrface.data.outputs import png_tree
+from dsrface.data.stored import MANIFEST, PLAN
+from dsrface.errors import RunError, UsageError
+from dsrface.runtime.command_line import quoted
+from dsrface.types import SPLITS
+
+
+def is_cache(outputs_dir: Path) -> bool:
+    """Return whether a folder holds a packed cache, finished or not; else it is a PNG tree."""
+    names = (MANIFEST, PLAN)
+    return any((outputs_dir / name).exists() for name in names) and not png_tree.is_tree_here(outputs_dir)
+
+
+def check_given_outputs(outputs_dir: Path, data: Path) -> None:
+    """Make sure that a folder can be DSR outputs of a data set, of whichever split.
+
+    Args:
+        outputs_dir: What the user named: a split's folder, one with a folder a split, or one for all images.
+        data: The data set's folder.
+
+    Raises:
+        UsageError, RunError: as `check_holds`.
+    """
+    roots = list(split_roots(data).values())
+    parts = [outputs_dir / name for name in SPLITS if (outputs_dir / name).is_dir()]
+    for folder in parts or [outputs_dir]:
+        check_holds(folder, _names(roots), roots)
+
+
+def check_holds(outputs_dir: Path, names: Iterable[str], roots: Sequence[Path]) -> None:
+    """Make sure that a folder holds a cache, or an image of one of some names.
+
+    Args:
+        outputs_dir: The folder.
+        names: Relative names, any of which will do.
+        roots: Folders of the splits that have these images.
+
+    Raises:
+        UsageError: the folder is one of the data set's own, or holds neither.
+        RunError: no such folder.
+    """
+    made = [folder for root in roots for folder in sorted(root.glob(f"{PLAIN_OUTPUTS_FOLDER}*"))]
+    question = f"Did you mean {' or '.join(quoted(folder) for folder in made)}?"
+    hint = question if made else "Make them: `dsrface precompute DATA --weights RUN`."
+    if not outputs_dir.is_dir():
+        raise RunError("There are no DSR outputs here.", id="no-cache", where=outputs_dir, hint=hint)
+    own = [folder for root in roots for folder in (root, root / HR_CACHE_FOLDER, *_own_images(root))]
+    if outputs_dir.resolve() in {folder.resolve() for folder in own}:
+        raise UsageError(
+            "This folder holds the data set's own images, not DSR outputs.",
+            id="not-outputs",
+            where=outputs_dir,
+            hint=f"{hint}\nTo train without a DSR, use --no-dsr or --hr-only.",
+        )
+    if not is_cache(outputs_dir) and not any((outputs_dir / name).is_file() for name in names):
+        raise UsageError(
+            "The folder holds neither a packed cache nor any image of the data set's names.",
+            id="not-outputs",
+            where=outputs_dir,
+            hint=hint,
+        )
+
+
+def _names(roots: Iterable[Path]) -> Iterator[str]:
+    for root in roots:
+        for folder in _own_images(root):
+            yield from walk_images(folder)
+
+
+def _own_images(root: Path) -> Iterator[Path]:
+    """Yield the folders of a split's own images."""
+    for entry in sorted(root.iterdir()):
+        if is_data_folder(entry.name) and not entry.name.startswith(PLAIN_OUTPUTS_FOLDER):
+            yield entry
