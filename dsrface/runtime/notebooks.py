@@ -40,7 +40,7 @@ def run(path: Path, *, until: str = "") -> ModuleType:
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    for number, text in _cells(path):
+    for number, text in code_cells(path):
         name = f"{path.resolve()} cell {number}"
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
         tree = ast.parse(text, name)
@@ -50,8 +50,8 @@ def run(path: Path, *, until: str = "") -> ModuleType:
     return module
 
 
-def _cells(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the number and the text of each code cell, counted from 1.
+def code_cells(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number and the text of each code cell, counted from 1, without what is no Python.
 
     Raises:
         UsageError: it is no notebook.

@@ -53,6 +53,7 @@ FAULTS = {
         dataset("def f(x): return x\n        self.t = f"),
     ],
     "scan.local-class": ["def make():" + textwrap.indent(dataset(), "    ") + "    return Data('')"],
+    "scan.cell-class": [dataset() + "loader = DataLoader(Data(''), num_workers=2)"],
     "scan.lock": [dataset("self.lock = threading.Lock()")],
     "scan.generator": [
         dataset("self.rng = np.random.default_rng(0)", "return self.rng.random()"),
@@ -100,13 +101,21 @@ CLEAN = [
 ]
 
 
+def notebook(file, *cells):
+    parts = [{"cell_type": "code", "source": text.splitlines(keepends=True)} for text in cells]
+    file.write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": "# Data"}, *parts]}))
+    return file
+
+
 @pytest.fixture
 def found(tmp_path):
     """Scan a text and return the rules that fired."""
 
-    def found(text):
+    def found(text, *, is_notebook=False):
         file = tmp_path / "data.py"
         file.write_text(HEAD + text, encoding="utf-8")
+        if is_notebook:
+            file = notebook(tmp_path / "data.ipynb", HEAD, text)
         return [finding.rule for finding in scan([file]).findings]
 
     return found
@@ -114,7 +123,7 @@ def found(tmp_path):
 
 @pytest.mark.parametrize(("rule", "text"), [(rule, text) for rule, texts in FAULTS.items() for text in texts])
 def test_a_fault_is_found_by_its_rule_alone(found, rule, text):
-    assert found(text) == [rule]
+    assert found(text, is_notebook=rule == "scan.cell-class") == [rule]
 
 
 @pytest.mark.parametrize("text", CLEAN)
@@ -161,6 +170,22 @@ def test_the_command_prints_places_and_fails(tmp_path, capsys):
     assert "data.py:9:21: error scan.open-handle: Data.file is a file opened in __init__" in out
     assert "1 error, 0 warnings, 0 notes in 2 files, 1 could not be parsed" in out
     assert json.loads(sarif.read_text(encoding="utf-8"))["version"] == "2.1.0"
+
+
+def test_a_notebook_is_read_by_cells(tmp_path, capsys):
+    opened = dataset("self.file = open(path, 'rb')")
+    loop = "!pip install torch\nfor x in DataLoader(Data(''), num_workers=0): pass"
+    file = notebook(tmp_path / "train.ipynb", "%matplotlib inline\n" + HEAD, "what is (this", opened, loop)
+    report = scan([tmp_path])
+    [finding] = report.findings
+    assert (finding.rule, finding.cell, finding.line) == ("scan.open-handle", 3, 4)
+    assert finding.place.endswith("train.ipynb cell 3:4:21")
+    assert "cell 2" in report.unreadable[0]
+    [result] = to_sarif(report)["runs"][0]["results"]
+    assert result["message"]["text"].startswith("cell 3, line 4: Data.file")
+    file.write_text("no DataLoader, and no notebook", encoding="utf-8")
+    assert run(["doctor", "--scan", str(file)]) == 0
+    assert "1 could not be parsed" in capsys.readouterr().out
 
 
 def test_strict_fails_on_warnings(tmp_path):

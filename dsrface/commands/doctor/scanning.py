@@ -56,8 +56,7 @@ class ScanResult:
     def lines(self) -> Iterator[str]:
         """Yield the findings as text: a line as compilers print it, then the fix."""
         for finding in self.report.findings:
-            place = f"{finding.path}:{finding.line}:{finding.column}"
-            yield f"{place}: {finding.level} {finding.rule}: {finding.message}"
+            yield f"{finding.place}: {finding.level} {finding.rule}: {finding.message}"
             yield f"    fix: {RULES[finding.rule].fix}"
         for problem in self.report.unreadable:
             yield f"not parsed: {problem}"

@@ -73,9 +73,10 @@ class Finding:
         rule: Id of the rule.
         level: Of that rule.
         path: File, with forward slashes.
-        line: From 1.
+        line: From 1; in a notebook, within the cell.
         column: From 1.
         message: What is there.
+        cell: Of a notebook, counted among its code cells from 1; 0 in other files.
     """
 
     rule: str
@@ -84,6 +85,13 @@ class Finding:
     line: int
     column: int
     message: str
+    cell: int = 0
+
+    @property
+    def place(self) -> str:
+        """Where it is, as compilers print it."""
+        cell = f" cell {self.cell}" if self.cell else ""
+        return f"{self.path}{cell}:{self.line}:{self.column}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding, JSON-able."""

@@ -38,9 +38,12 @@ def _result(finding: Finding) -> dict[str, Any]:
     path = Path(finding.path)
     uri = path.absolute().as_uri() if path.is_absolute() else finding.path
     region = {"startLine": finding.line, "startColumn": finding.column}
+    message = finding.message
+    if finding.cell:  # SARIF knows lines of the file only, which is JSON
+        region, message = {"startLine": 1}, f"cell {finding.cell}, line {finding.line}: {message}"
     return {
         "ruleId": finding.rule,
         "level": finding.level,
-        "message": {"text": finding.message},
+        "message": {"text": message},
         "locations": [{"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}],
     }

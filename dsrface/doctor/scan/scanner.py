@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrface import __version__
+from dsrface.doctor.scan.notebook import SUFFIX, Notebook
 from dsrface.doctor.scan.rule import Finding
 from dsrface.doctor.scan.rules import RULES
 from dsrface.doctor.scan.source import Source
@@ -17,8 +18,8 @@ from dsrface.errors import UsageError
 from dsrface.runtime.text import count_text
 
 _LEFT_OUT = {"__pycache__", "node_modules", "venv", "build", "dist", "site-packages"}
-_WHAT_TO_GIVE = "Give .py files, or folders that have some."
-_SOURCES = (".py", ".pyw", "")
+_WHAT_TO_GIVE = "Give .py or .ipynb files, or folders that have some."
+_SOURCES = (".py", ".pyw", SUFFIX, "")
 _CONCERNS = re.compile(r"\bDataLoader\b|Dataset\b")
 _SUPPRESSED = re.compile(r"#\s*doctor:\s*ignore(?:\[([\w.,\s-]+)\])?")
 
@@ -85,11 +86,17 @@ def scan(paths: Sequence[Path], *, is_strict: bool = False) -> ScanReport:
         num_files += 1
         try:
             text = path.read_text(encoding="utf-8-sig", errors="replace")
-            if _CONCERNS.search(text):
+            if not _CONCERNS.search(text):
+                continue
+            if path.suffix == SUFFIX:
+                notebook = Notebook.read(path)
+                unreadable += notebook.unreadable
+                findings += map(notebook.placed, _findings(Source.parse(path, notebook.text)))
+            else:
                 findings += _findings(Source.parse(path, text))
-        except (OSError, SyntaxError, ValueError, RecursionError) as error:
+        except (OSError, SyntaxError, ValueError, RecursionError, UsageError) as error:
             unreadable.append(f"{path}: {error}")
-    findings.sort(key=lambda finding: (finding.path, finding.line, finding.column, finding.rule))
+    findings.sort(key=lambda found: (found.path, found.cell, found.line, found.column, found.rule))
     return ScanReport(tuple(findings), num_files, tuple(unreadable), is_strict)
 
 
@@ -115,16 +122,14 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
                 folders[:] = sorted(
                     name for name in folders if name not in _LEFT_OUT and not name.startswith(".")
                 )
-                yield from (Path(folder, name) for name in sorted(names) if name.endswith(".py"))
+                yield from (Path(folder, name) for name in sorted(names) if name.endswith((".py", SUFFIX)))
         elif path.is_file():
             if path.suffix not in _SOURCES:
                 raise UsageError(
                     "This is no Python source.",
                     id="no-such-path",
                     where=path,
-                    hint=f"Convert it first: jupyter nbconvert --to script {path}"
-                    if path.suffix == ".ipynb"
-                    else _WHAT_TO_GIVE,
+                    hint=_WHAT_TO_GIVE,
                 )
             yield path
         else:

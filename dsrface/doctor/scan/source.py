@@ -92,6 +92,11 @@ class Source:
                 source._parents[child] = parent
         return source
 
+    @property
+    def is_notebook(self) -> bool:
+        """Whether its classes are in cells, so that `__main__` is no file that workers could import."""
+        return self.path.suffix == ".ipynb"
+
     @cached_property
     def imports(self) -> dict[str, str]:
         """Local name -> what it stands for, such as `np` -> `numpy`."""

@@ -13,6 +13,7 @@ RULES: Mapping[str, Rule] = {
         members.HANDLE,
         members.LAMBDA,
         members.LOCAL_CLASS,
+        members.CELL_CLASS,
         members.LOCK,
         members.GENERATOR,
         members.PATH_LIST,

@@ -16,6 +16,8 @@ _PLATFORM = ("platform", "name", "system", "fork", "get_all_start_methods")
 
 
 def _main_guard(source: Source) -> Iterator[Hit]:
+    if source.is_notebook:
+        return  # workers do not import it
     loaders: set[str] = set()
     for node in run_on_import(source.tree.body):
         if isinstance(node, ast.Assign) and any(has_workers(call) for call in source.loaders(node.value)):

@@ -155,6 +155,13 @@ def _local_classes(source: Source) -> Iterator[Hit]:
             yield dataset.node, f"the data set class {dataset.node.name} is defined in {function.name}()"
 
 
+def _cell_classes(source: Source) -> Iterator[Hit]:
+    if source.is_notebook and any(has_workers(loader) for loader in source.loaders()):
+        for dataset in source.datasets:
+            if source.function_around(dataset.node) is None:
+                yield dataset.node, f"the data set class {dataset.node.name} is defined in a cell"
+
+
 def _locks(source: Source) -> Iterator[Hit]:
     for dataset, init, name, value in _kept(source):
         called = source.name_of(value.func) if isinstance(value, ast.Call) else ""
@@ -220,6 +227,16 @@ LOCAL_CLASS = Rule(
     "Move the class to the top of its module and pass it what it needs.",
     "def main():\n    class Data(Dataset): ...",
     _local_classes,
+)
+CELL_CLASS = Rule(
+    "scan.cell-class",
+    "warning",
+    "a notebook with workers defines its Dataset class in a cell",
+    "Spawned workers (Windows, macOS) and those of a fork server (Linux from Python 3.14 on) cannot import "
+    'it: they end or hang with "Can\'t get attribute".',
+    "Write the class to a file, `%%writefile photos.py` at the top of its cell, and import it from there.",
+    "class Photos(Dataset): ...\nloader = DataLoader(Photos(), num_workers=2)",
+    _cell_classes,
 )
 LOCK = Rule(
     "scan.lock",
