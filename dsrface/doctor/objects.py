@@ -73,7 +73,7 @@ def _run(target: Target, request: Mapping[str, Any], report: Reporter) -> None:
     try:
         stages.run(request, report, target)
     except Exception as error:  # noqa: BLE001 - the examination decides
-        report("crash", error=f"{type(error).__name__}: {error}")
+        report.crash(error)
     report("done")
 
 
@@ -119,7 +119,12 @@ def _child(run: Callable[[Reporter], None], reading: int, writing: int, log: int
         os.dup2(log, 2)
         torch.set_num_threads(1)  # as in a worker: the threads of OpenMP are gone
         with contextlib.suppress(BaseException), os.fdopen(writing, "w", encoding="utf-8") as out:
-            run(Reporter(out))
+            report = Reporter(out)
+            try:
+                run(report)
+            except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt: nobody presses keys here
+                report.crash(error)
+                report("done")
         os._exit(0)
     os.close(writing)
     with contextlib.suppress(OSError):

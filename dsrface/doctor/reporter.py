@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import traceback
 from typing import Any, TextIO
 
 from dsrface.doctor.report import Finding
+from dsrface.runtime.user_code import innermost, raised_by_us
 
 
 class Reporter:
@@ -26,3 +28,14 @@ class Reporter:
     def check(self, check: Finding) -> None:
         """Report the outcome of a check."""
         self("check", **check.to_dict())
+
+    def crash(self, error: BaseException) -> None:
+        """Report what ended a stage, and whose line raised it."""
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        self(
+            "crash",
+            error=f"{type(error).__name__}: {error}",
+            traceback=trace[-4000:],
+            ours=raised_by_us(error),
+            where=innermost(error),
+        )

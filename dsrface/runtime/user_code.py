@@ -10,7 +10,7 @@ import sysconfig
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from types import FunctionType
+from types import FrameType, FunctionType
 
 _INSTALLED = re.compile(r"[/\\](?:site-packages|dist-packages|lib(?:64)?[/\\]python\d+\.\d+)[/\\]")
 _STANDARD_LIBRARY = str(Path(sysconfig.get_path("stdlib")))  # on Windows its name says nothing
@@ -112,6 +112,21 @@ def innermost_in(text: str) -> str:
     dumped = [frame for frame in own if not frame[2]]
     chosen = dumped[:1] or own[-1:]
     return "".join(f"{short_path(file)}:{line} in {function}" for file, line, _, function in chosen)
+
+
+def users_line(depth: int) -> str:
+    """Return `file:line` of the innermost frame in the user's own files, or of the first one.
+
+    Args:
+        depth: Frames to pass over; 0 begins with the caller.
+    """
+    first = sys._getframe(depth + 1)  # noqa: SLF001 - inspect.stack reads every source file
+    frame: FrameType | None = first
+    while frame is not None:
+        if is_users(frame.f_code.co_filename):
+            return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return f"{short_path(first.f_code.co_filename)}:{first.f_lineno}"
 
 
 def _place(frame: traceback.FrameSummary) -> str:

@@ -217,6 +217,28 @@ class OneFileFixed(OneFileFault):
         return torch.tensor([index])
 
 
+class SharedFileFault(Base):
+    """Statistics that whoever comes first computes and stores."""
+
+    def __init__(self):
+        self.file = Path(tempfile.mkdtemp(), "mean.npy")
+
+    def __getitem__(self, index):
+        if not self.file.exists():
+            self.make()
+        return torch.from_numpy(np.load(self.file)) + index
+
+    def make(self):
+        np.save(self.file, np.ones(4))
+
+
+class SharedFileFixed(SharedFileFault):
+    def make(self):
+        part = self.file.with_suffix(f".{os.getpid()}.npy")
+        np.save(part, np.ones(4))
+        os.replace(part, self.file)
+
+
 class DescriptorsFault(Base):
     def __init__(self):
         self.kept = []

@@ -9,15 +9,23 @@ import types
 from typing import Any
 
 import pytest
+import torch
 
 from dsrface.doctor.checks.handles import HANDLES
-from dsrface.doctor.checks.members import UNPICKLABLE
+from dsrface.doctor.checks.members import CUDA_MEMBER, UNPICKLABLE
 from dsrface.doctor.checks.resources import files_check
+from dsrface.doctor.checks.startup import network_in
 from dsrface.doctor.examination.endings import survey_failed
 from dsrface.doctor.process.probe import Outcome
-from dsrface.doctor.proof.causes import cause_of_wrong_items
-from dsrface.doctor.survey.code_facts import epoch_setters, held_by_classes, keyed_by_process
+from dsrface.doctor.proof.causes import cause_of_exception, cause_of_wrong_items
+from dsrface.doctor.survey.code_facts import (
+    epoch_setters,
+    held_by_classes,
+    keyed_by_process,
+    mentions_device,
+)
 from dsrface.doctor.trace.members import Member, Trace
+from dsrface.doctor.trace.pickling import trace
 
 LOG = sqlite3.connect(":memory:")  # nothing that loads an item reads it
 ROWS = sqlite3.connect(":memory:")
@@ -71,9 +79,9 @@ def test_a_connection_that_each_process_makes_for_itself_is_no_finding():
     handles = [Member("dataset.rows", "Connection", kind="sqlite"), Member("dataset.f", "File", kind="file")]
     assert keyed_by_process(handles, {"dataset": ByProcess()}) == handles[:1]
     assert keyed_by_process(handles, {"dataset": ByModule()}) == []
-    trace = Trace(unpicklable=handles[:1], keyed=handles[:1])
+    found = Trace(unpicklable=handles[:1], keyed=handles[:1])
     for pickles, status in (([], "pass"), (["spawn"], "fail")):
-        subject = types.SimpleNamespace(trace=trace, pickles=pickles)
+        subject = types.SimpleNamespace(trace=found, pickles=pickles)
         assert UNPICKLABLE.runs["members"](UNPICKLABLE, subject).status == status
 
 
@@ -108,3 +116,50 @@ def test_items_that_are_slow_to_load_again_are_no_failure(is_silent, status):
     outcome = Outcome(ending="timeout", stage="load items again", is_silent=is_silent)
     [finding] = survey_failed(outcome)
     assert (finding.id, finding.status) == ("ds.items", status)
+
+
+def test_an_interrupt_that_an_item_raises_is_said_with_its_line():
+    outcome = Outcome(ending="died", code=9, stage="load items")
+    outcome.events += [
+        {"event": "item", "index": "3"},
+        {"event": "crash", "error": "KeyboardInterrupt: ", "ours": False, "where": "data.py:7 in load"},
+    ]
+    [finding] = survey_failed(outcome)
+    assert finding.summary == "loading item 3: the process was ended by KeyboardInterrupt"
+    assert finding.where == "data.py:7 in load"
+
+
+def test_an_error_next_to_a_file_that_an_item_makes_is_laid_to_it():
+    error = {"type": "EOFError", "text": "", "traceback": ""}
+    cause = cause_of_exception(error, "fork", num_moved=0, made=["/data/mean.npy"])
+    assert "mean.npy" in cause.matters
+    assert "os.replace()" in cause.fix
+
+
+class OnDevice:
+    def __init__(self, device):
+        self.net = torch.nn.Linear(1, 1).to(device)
+
+    def __getitem__(self, index):
+        return index
+
+
+class Transformed(ByModule):
+    def __init__(self, transform):
+        self.transform = transform
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (OnDevice("cpu"), "warn"),
+        (Transformed(torch.nn.Linear(1, 1)), "info"),
+        (Transformed(torch.nn.BatchNorm1d(4, affine=False)), "pass"),  # constants only, as a spectrogram has
+    ],
+)
+def test_a_network_on_the_cpu_is_a_warning_only_where_the_code_names_a_device(data, status):
+    found = trace({"dataset": data})
+    found.mentions_device = mentions_device({"dataset": data})
+    subject = types.SimpleNamespace(trace=found, methods=["fork"])
+    assert CUDA_MEMBER.runs["members"](CUDA_MEMBER, subject).status == status
+    assert (network_in(found) is not None) == (status == "warn")

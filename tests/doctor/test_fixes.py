@@ -22,6 +22,7 @@ SURVEYED = [
     ("Cache", "ds.state", "bound it"),
     ("Files", "ds.state", "TemporaryFile"),
     ("OneFile", "ds.state", "main process"),
+    ("SharedFile", "ds.state", "os.replace()"),
     ("Buffer", "ds.output", "copy"),
     ("None", "ds.output", "return a sample"),
     ("Sample", "ds.items", "leave out"),

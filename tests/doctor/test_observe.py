@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 import queue
 import sys
 import threading
+import time
 import types
 from unittest.mock import MagicMock
 
@@ -14,8 +16,10 @@ import pytest
 import torch
 
 from dsrface.doctor.proof.seeding import reachable
+from dsrface.doctor.survey import files as survey_files
 from dsrface.doctor.survey import observe
-from dsrface.doctor.survey.observe import WrittenFiles, changed_contents, changed_scalars, read_state
+from dsrface.doctor.survey.files import ItemFiles
+from dsrface.doctor.survey.observe import changed_contents, changed_scalars, read_state
 from dsrface.doctor.trace.pickling import trace
 
 
@@ -62,7 +66,7 @@ def test_a_row_changed_in_place_is_seen_in_a_long_array_and_in_a_file_mapped_for
 
 
 def test_only_files_written_while_it_listens_are_counted(tmp_path):
-    files, other = WrittenFiles(), WrittenFiles()
+    files, other = ItemFiles(), ItemFiles()
     with files.listen(), other.listen():
         (tmp_path / "a").write_text("a")
         (tmp_path / "a").read_text()
@@ -70,14 +74,58 @@ def test_only_files_written_while_it_listens_are_counted(tmp_path):
     assert files.counts == other.counts == {str(tmp_path / "a"): 1}
 
 
+def write_in_place(path):
+    path.write_bytes(b"1")
+
+
+def write_by_library(path):
+    torch.save(torch.ones(1), path)
+
+
+def write_and_rename(path):
+    path.with_suffix(".part").write_bytes(b"1")
+    path.with_suffix(".part").replace(path)
+
+
+def write_locked(path):
+    fcntl = pytest.importorskip("fcntl")
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        path.write_bytes(b"1")
+
+
+@pytest.mark.parametrize(
+    ("write", "is_found"),
+    [(write_in_place, True), (write_by_library, True), (write_and_rename, False), (write_locked, False)],
+)
+def test_a_file_that_one_item_makes_for_others_is_found_unless_made_safely(tmp_path, write, is_found):
+    (tmp_path / "before").write_bytes(b"1")
+    os.utime(tmp_path / "before", (1, 1))
+    files, cache = ItemFiles(), tmp_path / "cache"
+    time.sleep(0.02)  # a file's time is some milliseconds late
+    with files.listen():
+        for files.item in range(3):
+            if not cache.exists():
+                write(cache)
+            (tmp_path / "before").read_bytes()
+            cache.read_bytes()
+            (tmp_path / str(files.item)).write_bytes(b"1")
+            (tmp_path / str(files.item)).read_bytes()
+    found = files.made_for_all()
+    assert list(found) == ([str(cache)] if is_found else [])
+    assert all("test_observe.py:" in line for line in found.values())
+
+
 def test_one_audit_hook_serves_all_examinations_of_a_process(monkeypatch):
     hooks = []
     monkeypatch.setattr(sys, "addaudithook", hooks.append)
-    monkeypatch.setattr(observe, "_install_hook", functools.cache(observe._install_hook.__wrapped__))
+    monkeypatch.setattr(
+        survey_files, "_install_hook", functools.cache(survey_files._install_hook.__wrapped__)
+    )
     for _ in range(3):
-        with WrittenFiles().listen():
+        with ItemFiles().listen():
             pass
-    assert hooks == [WrittenFiles.hear]
+    assert hooks == [ItemFiles.hear]
 
 
 class Claims:

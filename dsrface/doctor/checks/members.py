@@ -145,17 +145,20 @@ def _cuda(trace: Trace, methods: Sequence[str]) -> Finding:
             fix=_NO_NETWORK_FIX if gpu_modules else _NO_CUDA_FIX,
             data=data,
         )
-    networks = [module for module in trace.modules if module.bytes]
-    if networks:
-        first = networks[0]
+    if trace.networks:
+        first = trace.networks[0]
+        matters = "It runs on one item at a time, in every worker; its time is in that of an item."
+        if trace.mentions_device:
+            matters += " The code names a device: where that is CUDA, workers cannot use it."
         return CUDA_MEMBER.finding(
-            "warn",
-            f"{first.path} is a network ({size_text(first.bytes)}) that lives in the data set",
-            where=places(networks),
-            matters="It is on the CPU here; where it is moved to CUDA, workers cannot use it. "
-            "Even on the CPU it runs on one image at a time.",
-            fix="Run it once and store what it gives, or on the batch in the training step; see below.",
-            data={"members": [member.to_dict() for member in networks]},
+            "warn" if trace.mentions_device else "info",
+            f"{first.path} is a network ({size_text(first.bytes)}) on the CPU{more(trace.networks)}",
+            where=places(trace.networks),
+            matters=matters,
+            fix=_NO_NETWORK_FIX
+            if trace.mentions_device
+            else "Where it takes most of an item's time, run it on the batch in the training step.",
+            data={"members": [member.to_dict() for member in trace.networks]},
         )
     return CUDA_MEMBER.finding("pass", "no tensor on a GPU, no network in the data set", data=data)
 

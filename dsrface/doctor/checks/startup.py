@@ -43,8 +43,8 @@ def network_in(found: Trace) -> Network | None:
     on_gpu = [member for member in [*found.modules, *found.device] if member.is_on_gpu]
     if on_gpu:
         return Network(on_gpu[0].path, on_gpu[0].device, is_on_gpu=True)
-    if found.modules and found.modules[0].bytes:
-        return Network(found.modules[0].path, "cuda:0", is_on_gpu=False)
+    if found.networks and found.mentions_device:
+        return Network(found.networks[0].path, "cuda:0", is_on_gpu=False)
     return None
 
 

@@ -147,6 +147,17 @@ def _files(passes: Passes, num_items: int | None) -> Finding | None:
             fix="Give each worker a name of its own (torch.utils.data.get_worker_info().id), or write in the "
             "main process.",
         )
+    if passes.made:
+        first = next(iter(passes.made))
+        return STATE.finding(
+            "warn",
+            f"an item makes {first} for others to read, in place: workers that start together all do",
+            where="\n".join(f"{line}: {path}" for path, line in list(passes.made.items())[:_SHOWN]),
+            matters="A worker can read what another has written half: an error that is gone when the job is "
+            "started again, or wrong data. The file is there now: workers that start later read it whole.",
+            fix="Make it before the loader, in __init__ or in the main program; or write to a temporary name "
+            "in the same folder and os.replace() it.",
+        )
     if len(passes.left) >= 0.5 * passes.num_items > 1:
         first, size = next(iter(passes.left)), sum(passes.left.values()) / len(passes.left)
         epoch = size * (num_items or passes.num_items)

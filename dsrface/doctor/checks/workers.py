@@ -51,7 +51,8 @@ def _raised(check: Check, start: Start, proof: Proof) -> Finding:
     error = start.evidence.error
     assert error is not None
     said = f"{error['type']}: {error['text']}".strip()
-    cause = cause_of_exception(error, proof.method, num_moved=len(start.evidence.moved))
+    made = proof.survey.get("made", ())
+    cause = cause_of_exception(error, proof.method, num_moved=len(start.evidence.moved), made=made)
     summary = f"an item that loads here raises in a {proof.method} worker: {said.splitlines()[0]}"
     if not error["travels"]:
         summary += "; and that exception cannot be pickled, so the loader waits for ever"

@@ -190,7 +190,12 @@ _START_FIXES = {
 
 
 def place(outcome: Outcome) -> str:
-    """Return the user's innermost line where processes stood or died, or the last line they wrote."""
+    """Return the user's innermost line that raised, or where processes stood or died, or the last line they
+    wrote.
+    """
+    crash = outcome.last("crash")
+    if crash is not None and crash.get("where"):
+        return str(crash["where"])
     stacks = outcome.stacks
     if not stacks and (at := outcome.log.rfind(_CRASH)) >= 0:
         stacks = outcome.log[at:]

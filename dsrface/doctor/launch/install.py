@@ -6,7 +6,8 @@ import json
 import os
 from typing import Any
 
-from dsrface.doctor.launch.watch import MADE_AT, Watch, users_line
+from dsrface.doctor.launch.watch import MADE_AT, Watch
+from dsrface.runtime.user_code import users_line
 
 
 def install(loader_class: Any) -> None:
@@ -27,7 +28,7 @@ def install(loader_class: Any) -> None:
         for part in cls.__mro__[: cls.__mro__.index(loader_class)]:
             watch.wrap(part)
         loader = super(loader_class, cls).__new__(cls)
-        loader.__dict__[MADE_AT] = users_line()
+        loader.__dict__[MADE_AT] = users_line(1)
         return loader
 
     loader_class.__new__ = staticmethod(new)

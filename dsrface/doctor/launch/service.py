@@ -16,7 +16,6 @@ from typing import Any
 from dsrface.doctor.launch.timing import StepTimes
 from dsrface.doctor.reporter import Reporter
 from dsrface.runtime.start_methods import default_start_method, effective_start_method
-from dsrface.runtime.user_code import innermost, raised_by_us
 
 
 class Doctor:
@@ -52,15 +51,9 @@ class Doctor:
                 return bool(request["stop"])
             try:
                 stages.run(request, self.report, target)
-            except Exception as error:  # noqa: BLE001 - reported; the doctor decides
+            except BaseException as error:  # noqa: BLE001 - reported; the doctor decides
                 traceback.print_exc()
-                self.report(
-                    "crash",
-                    error=f"{type(error).__name__}: {error}",
-                    traceback=traceback.format_exc()[-4000:],
-                    ours=raised_by_us(error),
-                    where=innermost(error),
-                )
+                self.report.crash(error)
             self.report("done")
         return True  # the doctor is gone
 

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from dsrface.doctor.launch.timing import Backwards, StepTimes
-from dsrface.runtime.user_code import is_users, short_path
 
 MADE_AT = "_dsrface_made_at"
 _EXAMINED = "_dsrface_examined"
@@ -232,14 +231,3 @@ def rank() -> int:
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
     return 0
-
-
-def users_line() -> str:
-    """Return `file:line` of the innermost frame in the user's own files, or of the caller."""
-    frame: Any = sys._getframe(2)  # noqa: SLF001 - inspect.stack reads every source file
-    first = frame
-    while frame is not None:
-        if is_users(frame.f_code.co_filename):
-            return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
-        frame = frame.f_back
-    return f"{short_path(first.f_code.co_filename)}:{first.f_lineno}"

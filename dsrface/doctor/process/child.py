@@ -16,7 +16,6 @@ import time
 import traceback
 
 from dsrface.doctor.reporter import Reporter
-from dsrface.runtime.user_code import innermost, raised_by_us
 
 
 def main() -> None:
@@ -34,13 +33,7 @@ def main() -> None:
         stages.run(request, report)
     except BaseException as error:  # noqa: BLE001 - reported, then the exit code tells
         traceback.print_exc()
-        report(
-            "crash",
-            error=f"{type(error).__name__}: {error}",
-            traceback=traceback.format_exc()[-4000:],
-            ours=raised_by_us(error),
-            where=innermost(error),
-        )
+        report.crash(error)
         sys.stderr.flush()
         os._exit(9)
     report("done")

@@ -70,6 +70,9 @@ class Outcome:
             return "was stopped before it took all memory"
         if self.ending == "timeout":
             return "did not finish in time"
+        crash = self.last("crash")
+        if crash is not None:  # its exit code is the doctor's own
+            return f"was ended by {crash['error'].removesuffix(': ')}"
         if self.code is None:  # the process that watches it ended too
             return "ended without saying how"
         if self.code < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,13 +36,16 @@ class Cause:
     where: str = ""
 
 
-def cause_of_exception(error: Mapping[str, Any], method: str, *, num_moved: int) -> Cause:
+def cause_of_exception(
+    error: Mapping[str, Any], method: str, *, num_moved: int, made: Sequence[str] = ()
+) -> Cause:
     """Return why a worker raised on an item that loads here.
 
     Args:
         error: What the worker wrote: type, text, traceback.
         method: Start method.
         num_moved: Shared positions that workers moved.
+        made: Files that one item makes in place for others to read.
     """
     text = f"{error['type']}: {error['text']}"
     if "daemonic processes are not allowed" in text:
@@ -83,6 +87,15 @@ def cause_of_exception(error: Mapping[str, Any], method: str, *, num_moved: int)
             "",
             "The stream has fewer shards than there are workers.",
             "Use at most as many workers as there are shards, or cut the data into more shards.",
+        )
+    if made:
+        return Cause(
+            "file",
+            "",
+            f"Workers that start together write {os.path.basename(made[0])} at the same time, and read it "
+            "half written.",
+            "See ds.state. Make the file before the loader; or write to a temporary name in the same folder "
+            "and os.replace() it.",
         )
     return _cause_by_method(method)
 

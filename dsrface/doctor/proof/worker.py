@@ -138,7 +138,7 @@ class Fetches:
             if keys is not None:  # a stream ends like this, an item must not
                 self.raised(stop)
             raise
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             self.raised(error)
             raise
         self.record("sent", digest=fingerprint(batch), moved=self.moved())

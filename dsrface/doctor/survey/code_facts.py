@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dis
+import inspect
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from types import FunctionType
@@ -16,6 +18,7 @@ from dsrface.runtime.user_code import is_ordinary, is_users_definition
 _READERS = ("__getitem__", "__getitems__", "__iter__", "__next__", "__call__", "forward")
 _MAKERS = ("__init__", "__new__", "__setstate__", "__post_init__", "setup", *_READERS)
 _DESTROYS = {"rmtree", "unlink", "remove", "rmdir", "removedirs", "cleanup", "truncate", "rename", "replace"}
+_DEVICE = re.compile(r"cuda|device|accelerator")
 _MOST_OBJECTS = 2000
 
 
@@ -88,6 +91,19 @@ def held_by_classes(roots: Mapping[str, Any]) -> list[Member]:
                     id(value), Member(place, type(value).__qualname__, source, kind=kind, is_hidden=True)
                 )
     return list(found.values())
+
+
+def mentions_device(roots: Mapping[str, Any]) -> bool:
+    """Return whether the user's classes name a device, to which they may move what they hold."""
+    owners = (type(owner) for _, owner in _objects(roots) if is_users_definition(type(owner)))
+    return any(_DEVICE.search(_text_of(cls)) for cls in owners)
+
+
+def _text_of(cls: type) -> str:
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):
+        return ""
 
 
 def finalizers(roots: Mapping[str, Any]) -> tuple[list[str], list[str]]:

@@ -53,6 +53,7 @@ class SurveyFacts:
         failing: Keys whose items raised, as text.
         finalizers: Members whose class has `__del__`.
         removing: Those of them that remove files.
+        made: Files that one item makes in place for others to read.
         shards: For a stream: the most workers that all get something; None when unknown.
         startup_s: Seconds until the first batch of real workers; 0 before any were started.
         worker_bytes: Memory of a worker's own; assumed before any were started.
@@ -81,6 +82,7 @@ class SurveyFacts:
     failing: list[str] = field(default_factory=list)
     finalizers: list[str] = field(default_factory=list)
     removing: list[str] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
     shards: int | None = None
     startup_s: float = 0.0
     worker_bytes: int = ASSUMED_WORKER_BYTES
@@ -92,7 +94,7 @@ class SurveyFacts:
 
     def for_proof(self) -> dict[str, Any]:
         """Return what the proof with workers needs of the survey."""
-        names = ("handles", "rngs", "states", "counters", "epoch_setters", "failing", "finalizers")
+        names = ("handles", "rngs", "states", "counters", "epoch_setters", "failing", "finalizers", "made")
         return {name: getattr(self, name) for name in names}
 
     def to_dict(self) -> dict[str, Any]:

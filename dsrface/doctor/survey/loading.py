@@ -26,7 +26,8 @@ from dsrface.doctor.sizing.measure import ItemCost, at_least, measure_items, spr
 from dsrface.doctor.sizing.memory import tensor_sizes
 from dsrface.doctor.sizing.parts import Parts, parts_of
 from dsrface.doctor.survey.facts import SurveyFacts
-from dsrface.doctor.survey.observe import WrittenFiles, read_state
+from dsrface.doctor.survey.files import ItemFiles
+from dsrface.doctor.survey.observe import read_state
 from dsrface.doctor.survey.passes import Passes, judge_state
 from dsrface.doctor.survey.subject import Subject
 from dsrface.doctor.targets import Target
@@ -112,10 +113,10 @@ class _Stage:
         self.roots = {"dataset": self.target.dataset, "collate_fn": self.target.collate_fn}
         self.seen = Loading(self.target, subject.num_workers, subject.memory_bytes, facts.batch_size)
         self.good_keys: list[Any] = []
+        self.files = ItemFiles()
 
     def run(self) -> SurveyFacts:
-        seen, report = self.seen, self.report
-        files = WrittenFiles()
+        seen, report, files = self.seen, self.report, self.files
         report("stage", name="load items")
         before = read_state(self.roots)
         begin = time.perf_counter()
@@ -126,6 +127,7 @@ class _Stage:
             left = {path: os.path.getsize(path) for path in files.counts if os.path.isfile(path)}
             after = read_state(self.roots)
             seen.passes = Passes(before, after, num_items=len(items), written=dict(files.counts), left=left)
+            seen.passes.made = files.made_for_all()
             self._collate(items)
             report("stage", name="load items again")
             with files.listen():
@@ -152,6 +154,7 @@ class _Stage:
             rngs=passes.drawn,
             states=passes.states or passes.before.iterators,
             counters=passes.counters,
+            made=list(passes.made),
             failing=[failure["key"] for failure in seen.failures],
         )
 
@@ -164,6 +167,7 @@ class _Stage:
                 first, digest = item, fingerprint(item)
             elif number in (1, 2) and not self.seen.shared and fingerprint(first) != digest:
                 self.seen.shared = f"item {number} changed the item that was loaded first"
+            self.files.item += 1
             yield item
             if time.perf_counter() - begin > self.request["load_s"] and number >= 1:
                 return

@@ -7,9 +7,7 @@ cache.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import functools
 import hashlib
 import os
 import sys
@@ -18,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -211,47 +209,6 @@ def entry_bytes(place: Place) -> int:
     if not entries:
         return 0
     return sum(max(tensor_sizes(entry)[0], sys.getsizeof(entry)) for entry in entries) // len(entries)
-
-
-class WrittenFiles:
-    """Counts the files that are opened for writing while it listens."""
-
-    _listening: ClassVar[list[WrittenFiles]] = []
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-
-    @contextlib.contextmanager
-    def listen(self) -> Iterator[None]:
-        """Count what is opened in here."""
-        _install_hook()
-        self._listening.append(self)
-        try:
-            yield
-        finally:
-            self._listening.remove(self)
-
-    @classmethod
-    def hear(cls, event: str, args: tuple[Any, ...]) -> None:
-        """Count an event of the interpreter for everyone who listens."""
-        if event != "open" or not cls._listening or not isinstance(args[0], (str, bytes)):
-            return
-        path, mode, flags = args
-        writes = (
-            any(letter in (mode or "") for letter in "wax+")
-            if mode
-            else bool(flags & (os.O_WRONLY | os.O_RDWR))
-        )
-        name = os.fsdecode(path)
-        is_file = not name.startswith(("/dev/", "/proc/")) and not name.endswith(".pyc")
-        if writes and is_file and not os.path.isdir(name):  # a nameless file is opened by its folder's name
-            for files in cls._listening:
-                files.counts[name] = files.counts.get(name, 0) + 1
-
-
-@functools.cache  # an audit hook cannot be removed, and each one slows every id() down
-def _install_hook() -> None:
-    sys.addaudithook(WrittenFiles.hear)
 
 
 def _is_array(value: Any) -> bool:

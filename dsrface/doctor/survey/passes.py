@@ -33,6 +33,7 @@ class Passes:
         states: The same where it is no plain count, such as a generator of one's own.
         written: Files that items open for writing, with how often.
         left: Those of them that are still there, with their bytes.
+        made: Files that one item makes in place and others read, each with the line that opened it.
         leaves_more: The same items have left further files when they were loaded again.
     """
 
@@ -45,6 +46,7 @@ class Passes:
     states: list[str] = field(default_factory=list)
     written: Mapping[str, int] = field(default_factory=dict)
     left: Mapping[str, int] = field(default_factory=dict)
+    made: Mapping[str, str] = field(default_factory=dict)
     leaves_more: bool = False
 
     @property

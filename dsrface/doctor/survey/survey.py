@@ -30,6 +30,7 @@ from dsrface.doctor.survey.code_facts import (
     finalizers,
     held_by_classes,
     keyed_by_process,
+    mentions_device,
     read_by_items,
 )
 from dsrface.doctor.survey.facts import SurveyFacts
@@ -79,6 +80,7 @@ def survey(request: Mapping[str, Any], report: Reporter, target: Target | None =
     having, removing = finalizers(roots)
     found = trace({**roots, "worker_init_fn": target.worker_init_fn}, device_of=device_of)
     found.handles += held_by_classes(roots)
+    found.mentions_device = mentions_device(roots)
     found.keyed = keyed_by_process(found.handles, roots)
     found.handles = without(found.handles, found.keyed)
     subject = Subject(

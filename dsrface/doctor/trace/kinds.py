@@ -148,6 +148,11 @@ def held_kind(held: Any, error: str) -> str:
     return "other" if kind in ("local", "weakref") else kind  # those are the library's own affair
 
 
+def module_kind(module: Any) -> str:
+    """Return `network`, or `module` for one without weights: a transform with its constants."""
+    return "network" if any(True for _ in module.parameters()) else "module"
+
+
 def _is_pipe(handle: io.IOBase) -> bool:
     try:
         return stat.S_ISFIFO(os.fstat(handle.fileno()).st_mode)

@@ -60,9 +60,15 @@ class Trace:
     contributors: list[Member] = field(default_factory=list)
     pickle_bytes: int = 0
     num_objects: int = 0
+    mentions_device: bool = False  # the code that holds them may move networks to a GPU
     is_sampled: bool = False
     is_truncated: bool = False
     duration_s: float = 0.0
+
+    @property
+    def networks(self) -> list[Member]:
+        """Modules with weights."""
+        return [member for member in self.modules if member.kind == "network" and member.bytes]
 
     def blocks(self, method: str) -> list[Member]:
         """Return the members that keep a worker of this start method from starting.

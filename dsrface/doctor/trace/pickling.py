@@ -26,7 +26,13 @@ import torch
 import torch.multiprocessing
 
 from dsrface.doctor.sizing.memory import tensor_bytes
-from dsrface.doctor.trace.kinds import fault_kind, handle_kind, held_kind, repeats_in_workers
+from dsrface.doctor.trace.kinds import (
+    fault_kind,
+    handle_kind,
+    held_kind,
+    module_kind,
+    repeats_in_workers,
+)
 from dsrface.doctor.trace.members import Member, Trace
 from dsrface.doctor.trace.paths import down_to_held, locate, render
 
@@ -216,7 +222,7 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
         size = sum(map(tensor_bytes, tensors))
         if tensors:
             self.result.modules.append(
-                self._member(module, kind="module", bytes=size, device=", ".join(devices))
+                self._member(module, kind=module_kind(module), bytes=size, device=", ".join(devices))
             )
 
     def _note_fault(self, obj: Any, error: BaseException) -> None:
@@ -253,7 +259,7 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
         member.device = ", ".join(sorted({self._device_of(tensor) for tensor in tensors}))
         member.bytes = sum(map(tensor_bytes, tensors))
         if isinstance(value, torch.nn.Module) and tensors:
-            member.kind = "module"
+            member.kind = module_kind(value)
             self.result.modules.append(member)
         if member.is_on_gpu:
             self.result.device.append(member)
