@@ -140,7 +140,7 @@ def execute(name: str, output: Output, sources: Sources, *, render: Render | Non
         error.hint = error.hint or missing_hint(error, name, sources.flags, sources.example)
         raise
     look_first(resolved.config)
-    with _spinner(output, "loading torch"):
+    with _spinner(output, "loading"):
         module = import_command(name.replace("-", "_"))
     with _stdout_for_results(output), _events(output) as emit:
         result = module.run(resolved.config, emit=emit)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsrface.errors import DataError, DsrfaceError, RunError, UsageError
-from dsrface.runtime.command_line import quoted, resume_command
+from dsrface.runtime.command_line import joined, quoted, resume_command
 
 if TYPE_CHECKING:
     from dsrface.config.sources import Config
@@ -35,10 +35,11 @@ def look_first(config: Config) -> None:
 
     for key, id in config.reads.items():
         for path in _paths(config, key):
-            _check_input(path, id, has_other_layout=getattr(config, "protocol", None) is not None)
+            has_other_layout = getattr(config, "protocol", None) is not None
+            _check_input(path, id, config.command, has_other_layout=has_other_layout)
     for key, kind in config.networks.items():
         for path in _paths(config, key):
-            _check_network(path, kind)
+            _check_network(path, kind, None if key == "matrix" else getattr(config, "vlr_size", None))
     for key, look in config.looks.items():
         for path in _paths(config, key):
             load(look)(path)
@@ -62,7 +63,7 @@ def _paths(config: Config, key: str) -> Iterator[Path]:
         yield value
 
 
-def _check_input(path: Path, id: str, *, has_other_layout: bool) -> None:
+def _check_input(path: Path, id: str, command: str, *, has_other_layout: bool) -> None:
     from dsrface.runtime.error_texts import error_texts
 
     text = error_texts()[id]
@@ -73,7 +74,7 @@ def _check_input(path: Path, id: str, *, has_other_layout: bool) -> None:
     if path.suffix in _ARCHIVES and path.is_file():
         unpack = _ARCHIVES[path.suffix].format(quoted(path), quoted(path.with_suffix("")))
         raise family("This is an archive, not a folder.", id=id, where=path, hint=f"Unpack it: {unpack}")
-    if id == "no-data-set" and (resume := resume_hint(path)):
+    if id == "no-data-set" and (resume := resume_hint(path, command)):
         raise DataError("This is a run folder, not a data set.", id=id, where=path, hint=resume)
     if id == "no-data-set" and not has_other_layout and not path.is_file():
         from dsrface.data.folders import check_root
@@ -81,16 +82,22 @@ def _check_input(path: Path, id: str, *, has_other_layout: bool) -> None:
         check_root(path)
 
 
-def resume_hint(path: Path) -> str:
-    """Return what a run whose folder was given for the data set was trained on; empty for no run."""
+def resume_hint(path: Path, command: str) -> str:
+    """Return what to give instead of a run's folder where a data set is wanted; empty for no run.
+
+    Args:
+        path: What was given.
+        command: Which wants the data set.
+    """
     from dsrface.runtime.files import read_json
 
     try:
         record = read_json(path / "run.json")
-        command, data = record["command"], record["config"]["data"]
+        trained_by, data = record["command"], record["config"]["data"]
     except (RunError, KeyError, TypeError):
         return ""
-    return f"It was trained on {data}; to go on with it:\n{resume_command(command, data, path)}"
+    instead = joined(["dsrface", command, str(data)])
+    return f"It was trained on {data}: {instead} ...\nTo train on: {resume_command(trained_by, data, path)}"
 
 
 def _check_run(config: Any) -> None:
@@ -117,16 +124,18 @@ def _check_outputs(config: Any) -> None:
             where=outputs_dir,
             hint=f"To run its network on every batch: {flag} {quoted(outputs_dir)}",
         )
-    check_given_outputs(outputs_dir, config.data)
+    check_given_outputs(outputs_dir, config.data, config.vlr_size)
 
 
-def _check_network(source: Path, kind: str) -> None:
+def _check_network(source: Path, kind: str, vlr_size: int | None) -> None:
+    from dsrface.data.outputs.given import is_cache
     from dsrface.models.sources import check_source
 
     try:
-        check_source(source, kind)
+        check_source(source, kind, vlr_size)
     except DsrfaceError as error:
-        error.hint = "\n".join(filter(None, [_kind_hint(source), error.hint]))
+        outputs = f"This holds DSR outputs: --dsr-outputs {quoted(source)}" if is_cache(source) else ""
+        error.hint = "\n".join(filter(None, [_kind_hint(source), outputs, error.hint]))
         raise
 
 

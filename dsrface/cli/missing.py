@@ -59,7 +59,7 @@ def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], e
         example: A command line that is complete.
     """
     data = flags.get("data")
-    if isinstance(data, Path) and (resume := resume_hint(data)):
+    if isinstance(data, Path) and (resume := resume_hint(data, command)):
         return f"{data} is a run folder, not a data set. {resume}"
     if isinstance(data, Path) and "--vlr-size" in error.message:
         info = _dataset_info(data)

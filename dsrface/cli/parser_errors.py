@@ -45,7 +45,7 @@ def _explained(error: Exception, command: Any, arguments: list[str]) -> tuple[st
     option = getattr(error, "param", None)
     if option is not None and getattr(option, "opts", None) and "Input should" in message:
         return _wrong_value(str(error), option, arguments)
-    if message == "Missing command.":
+    if message == "Missing command." or (message.startswith("No such command") and "mean" not in message):
         return message, f"Choose one of: {', '.join(getattr(command, 'commands', {}))}."
     return message or "The command line is incomplete.", ""
 

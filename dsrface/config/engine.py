@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dsrface.config.fields import Amp, Device, VlrSize, Workers
 from dsrface.config.sources import Config
@@ -95,3 +95,9 @@ class TrainingConfig(Config):
     amp: Amp = Field("auto", description="Mixed-precision dtype of the forward passes.")
     loader: LoaderConfig = LoaderConfig()
     engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _check_resume(self) -> Self:
+        if self.resume and self.run is None:
+            raise ValueError("--resume goes with --run, the folder of the run that is to go on")
+        return self

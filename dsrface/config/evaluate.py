@@ -19,9 +19,9 @@ class EvaluateConfig(Config):
     command: ClassVar[str] = "evaluate"
     reads: ClassVar[Mapping[str, str]] = {
         "data": "no-data-set",
-        "dsr_outputs": "no-cache",
         "pairs": "bad-pairs",
     }
+    looks: ClassVar[Mapping[str, str]] = {"pairs": "dsrface.data.formats.pair_lists:check_pair_list"}
     networks: ClassVar[Mapping[str, str]] = {
         "dsr": "dsr",
         "matrix": "dsr",

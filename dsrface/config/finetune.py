@@ -105,7 +105,6 @@ class FinetuneConfig(TrainingConfig):
     """Fine-tune an EdgeFace recogniser on super-resolved faces."""
 
     command: ClassVar[str] = "finetune"
-    reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set", "dsr_outputs": "no-cache"}
     networks: ClassVar[Mapping[str, str]] = {
         "live": "dsr",
         "backbone_weights": "recogniser",

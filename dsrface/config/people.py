@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from dsrface.config.fields import ONE_PHOTO, PHOTOS, Device
 from dsrface.config.sources import Config
+
+
+def _png(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() != ".png":
+        raise ValueError("must end in .png")
+    return path
+
+
+Sheet = Annotated[Path | None, AfterValidator(_png)]
 
 
 class _FacesConfig(Config):
@@ -113,7 +122,7 @@ class IdentifyConfig(_FacesConfig):
         None, ge=-1, le=1, description="Cosine from which on a match counts; by default the gallery's."
     )
     top: int = Field(3, ge=1, le=20, description="Best matches to list for each photo.")
-    sheet: Path | None = Field(
+    sheet: Sheet = Field(
         None, description="PNG to write: photo, what the network saw, and the best matches with scores."
     )
 
@@ -137,6 +146,4 @@ class VerifyConfig(_NetworksConfig):
 
     first: Path = Field(description="A photo.")
     second: Path = Field(description="Another one.")
-    sheet: Path | None = Field(
-        None, description="PNG to write: both photos and what the network saw of them."
-    )
+    sheet: Sheet = Field(None, description="PNG to write: both photos and what the network saw of them.")

@@ -1,9 +1,10 @@
-"""The folders of a data set; free of torch, for the worker processes of `prepare` and for a first look."""
+"""The folders of a data set and the names in them; free of torch, for `prepare` and for a first look."""
 
 from __future__ import annotations
 
 import fnmatch
 import itertools
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,8 @@ from dsrface.runtime.files import read_json
 from dsrface.types import SPLITS
 
 DATASET_FILE = "dataset.json"
+SCHEMA_VERSION = 1  # of that file
+NATIVE_FILE = "native_faces.csv"  # of a native data set: each face, its size in the photo, its conditions
 HIGH_FOLDER = "hr_images"
 HR_CACHE_FOLDER = "hr_cache"  # where a packed cache keeps the HR faces
 # Without a size in the name: how data sets that people already have name them.
@@ -23,6 +26,12 @@ PLAIN_OUTPUTS_FOLDER = "dsr_outputs"
 _LOOKED_AT = 5000  # entries of an unknown folder; a benchmark may have millions
 _LOW = re.compile(rf"{PLAIN_LOW_FOLDER}_(\d+)x\1")
 _ANY = re.compile(rf"{HIGH_FOLDER}|({PLAIN_LOW_FOLDER}|{PLAIN_OUTPUTS_FOLDER})(_\d+x\d+)?")
+
+
+def person_of(name: str) -> str:
+    """Return the person of a relative name: its first folder, or the text before the first underscore."""
+    head, slash, _ = name.partition("/")
+    return head if slash else os.path.splitext(head)[0].partition("_")[0]
 
 
 def low_folder(size_px: int) -> str:
@@ -141,12 +150,13 @@ def check_root(path: Path) -> None:
     if not has_images and not (path / DATASET_FILE).exists():
         near = sorted(file.parent for file in path.parent.glob(f"*/{DATASET_FILE}"))[:4]
         question = f"Did you mean {' or '.join(map(str, near))}?" if near else ""
-        likely = published_command(path) or question
+        photos = (
+            f"Photos in folders per person become a data set with `dsrface prepare {quoted(path)} DATA`; a "
+            "published benchmark is measured with `dsrface evaluate --protocol`."
+        )
         raise DataError(
             f"There is no {HIGH_FOLDER} folder here or in train.",
             id="no-data-set",
             where=path,
-            hint=likely + "\n" * bool(likely) + "Photos in folders per person become a data set with "
-            "`dsrface prepare PHOTOS DATA`; a published benchmark is measured with `dsrface evaluate "
-            "--protocol`.",
+            hint="\n".join(filter(None, [published_command(path) or question, photos])),
         )

@@ -25,10 +25,12 @@ from dsrface.data.folders import (
     HR_CACHE_FOLDER,
     PLAIN_LOW_FOLDER,
     PLAIN_OUTPUTS_FOLDER,
+    SCHEMA_VERSION,
     check_root,
     low_size_px,
     no_such_vlr_size,
     outputs_folder,
+    person_of,
 )
 from dsrface.data.names import PackedStrings
 from dsrface.data.splits import doubts_of_flat_names, split_persons
@@ -36,9 +38,6 @@ from dsrface.errors import DataError
 from dsrface.runtime.files import read_json
 from dsrface.runtime.text import count_text
 from dsrface.types import HIGH_SIZE_PX, SPLITS
-
-NATIVE_FILE = "native_faces.csv"  # of a native data set: each face, its size in the photo, its conditions
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -276,12 +275,6 @@ def open_data(path: Path, *, high_sizes: Sequence[int] = (HIGH_SIZE_PX,)) -> Fac
         notes += doubts_of_flat_names(name for split in splits.values() for name in split.names)
     ordered = {name: replace(splits[name], high_px=high_px) for name in SPLITS if name in splits}
     return FaceData(path, ordered, info, tuple(notes))
-
-
-def person_of(name: str) -> str:
-    """Return the person of a relative name: its first folder, or the text before the first underscore."""
-    head, slash, _ = name.partition("/")
-    return head if slash else os.path.splitext(head)[0].partition("_")[0]
 
 
 def person_labels(names: Iterable[str]) -> tuple[Tensor, PackedStrings]:

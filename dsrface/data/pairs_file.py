@@ -6,9 +6,10 @@ import os
 import re
 from pathlib import Path
 
+from dsrface.data.folders import person_of
 from dsrface.data.formats.lists import FileTable
 from dsrface.data.formats.pair_lists import Key, read_pair_list
-from dsrface.data.layout import FaceSplit, person_of
+from dsrface.data.layout import FaceSplit
 from dsrface.data.pairs import Pairs, folded
 
 _NUMBER = re.compile(r"(\d+)$")

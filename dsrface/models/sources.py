@@ -8,8 +8,8 @@ import re
 import zipfile
 from pathlib import Path
 
-from dsrface.config.catalogue import TIMM
-from dsrface.errors import RunError, WeightsError
+from dsrface.config.catalogue import DSR_NETWORKS, RECOGNISERS, TIMM
+from dsrface.errors import RunError, UsageError, WeightsError
 from dsrface.runtime.files import read_json
 
 MODEL_FILE = "model.safetensors"
@@ -21,6 +21,7 @@ _KIND_WORDS = {"dsr": "super-resolution network (DSR)", "recogniser": "recognise
 _TRAINED_BY = {"train-dsr": "dsr", "finetune": "recogniser"}
 _LARGEST_HEADER = 100_000_000  # bytes; safetensors reads none that is larger
 _NOT_TENSORS = {".onnx", ".json", ".py"}  # read by others
+_CUT_SHORT = "It may have been cut short while copying; compare its size and fetch it again."
 _WHAT_TO_GIVE = "Give a run folder that has saved a checkpoint, a checkpoint folder, or a weight file."
 
 
@@ -57,15 +58,17 @@ def resolve_source(source: Path, kind: str = "") -> Path:
     )
 
 
-def check_source(source: Path, kind: str) -> None:
+def check_source(source: Path, kind: str, vlr_size: int | None = None) -> None:
     """Make sure that weights are there, and that a run's are of the kind that is wanted.
 
     Args:
         source: A path; what a name stands for is not looked at.
         kind: `"dsr"`, `"recogniser"`, or an empty text for either.
+        vlr_size: Side of the images that a DSR must take, in pixels; None takes any.
 
     Raises:
         WeightsError: no weights, damaged ones, or the run trained the other kind of network.
+        UsageError: a DSR that was trained for images of another size (`wrong-vlr-size`).
     """
     if is_name(source):
         return
@@ -74,6 +77,9 @@ def check_source(source: Path, kind: str) -> None:
         found = tell(place)
         if kind and found and found != kind:
             raise wrong_kind(found, kind, path, run=source)
+    trained_for = _vlr_size_of_file(path) if kind == "dsr" else None
+    if vlr_size is not None and trained_for is not None and vlr_size != trained_for:
+        raise wrong_vlr_size(trained_for, vlr_size, path)
 
 
 def is_safetensors(path: Path) -> bool:
@@ -94,19 +100,17 @@ def is_safetensors(path: Path) -> bool:
         raise damaged(path, "the end of its archive is missing")
     if start[:2] == b"PK" or start[:1] == b"\x80":  # torch's zip, or a bare pickle as torch wrote before 1.6
         return False
-    looks = (
-        "a web page, perhaps of a failed download" if start.lstrip().startswith(b"<") else "something else"
-    )
-    raise damaged(path, f"it is neither a safetensors nor a torch file but {looks if start else 'empty'}")
+    what = "something else" if start else "empty"
+    if start.lstrip().startswith(b"<"):
+        what = "a web page, perhaps of a failed download"
+    hint = _WHAT_TO_GIVE if what == "something else" else _CUT_SHORT
+    raise damaged(path, f"it is neither a safetensors nor a torch file but {what}", hint=hint)
 
 
-def damaged(path: Path, problem: str) -> WeightsError:
+def damaged(path: Path, problem: str, *, hint: str = _CUT_SHORT) -> WeightsError:
     """Return the error of a weight file that cannot be read."""
     return WeightsError(
-        f"The weight file is damaged: {problem}.",
-        id="weights-damaged",
-        where=path,
-        hint="It may have been cut short while copying; compare its size and fetch it again.",
+        f"The weight file is damaged: {problem}.", id="weights-damaged", where=path, hint=hint
     )
 
 
@@ -118,18 +122,32 @@ def _header(path: Path) -> tuple[int, bytes]:
 
 
 def _kind_of_file(path: Path) -> str:
-    """Return which kind of network a file of dsrface holds; empty for files of others.
+    """Return which kind of network a file of dsrface holds; empty for files of others."""
+    return _metadata(path).get("kind", "")
+
+
+def _vlr_size_of_file(path: Path) -> int | None:
+    """Return the size that the DSR of a file was trained for; None where it takes any, or does not tell."""
+    try:
+        config = json.loads(_metadata(path)["config"])
+        return None if DSR_NETWORKS[config["arch"]].takes_any_size else int(config["vlr_size"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """Return what a file of dsrface says of itself; nothing for files of others.
 
     Raises:
         WeightsError: as `is_safetensors`.
     """
     if path.suffix in _NOT_TENSORS or not is_safetensors(path):
-        return ""
+        return {}
     try:
         metadata: dict[str, str] = json.loads(_header(path)[1])["__metadata__"]
-        return metadata["kind"] if metadata["format"] == "dsrface" else ""
+        return metadata if metadata["format"] == "dsrface" else {}
     except (ValueError, KeyError, TypeError, RecursionError):
-        return ""
+        return {}
 
 
 def _end_of_tensors(header: bytes) -> int:
@@ -162,8 +180,26 @@ def wrong_kind(found: str, wanted: str, path: Path, *, run: Path | None = None) 
     )
 
 
+def wrong_vlr_size(found: int, wanted: int, path: Path) -> UsageError:
+    """Return the error of a DSR that takes images of another size.
+
+    Args:
+        found: Side of its images, in pixels.
+        wanted: Side of those that it would get.
+        path: The weight file.
+    """
+    return UsageError(
+        f"The DSR was trained for {found} px, not for {wanted} px.",
+        id="wrong-vlr-size",
+        where=path,
+        hint=f"Use --vlr-size {found}, or a DSR of the size you mean.",
+    )
+
+
 def _missing(message: str, source: Path, runs: list[Path]) -> WeightsError:
-    hint = "\n".join(filter(None, [_did_you_mean(runs), _WHAT_TO_GIVE]))
+    is_architecture = str(source) in RECOGNISERS
+    named = f"{source} is an architecture; give the file of its weights, such as {source}.pt."
+    hint = "\n".join(filter(None, [_did_you_mean(runs), named if is_architecture else _WHAT_TO_GIVE]))
     return WeightsError(message, id="weights-missing", where=source, hint=hint)
 
 

@@ -33,7 +33,7 @@ from dsrface.models.foreign import open_foreign
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.preprocess import read_preprocess
 from dsrface.models.recognisers import build_recogniser, is_known, load_recogniser_state
-from dsrface.models.sources import resolve_source, wrong_kind
+from dsrface.models.sources import resolve_source, wrong_kind, wrong_vlr_size
 from dsrface.models.strict import load_strictly, plain_name, require_shapes, shapes_of
 from dsrface.models.upscaler import Upscaler, load_spandrel
 from dsrface.models.weight_files import read_tensors
@@ -113,14 +113,12 @@ def load_dsr(
     """
     loaded = _load_dsr(source, high_size)
     if vlr_size is not None and loaded.vlr_size not in (None, vlr_size):
-        raise UsageError(
-            f"The DSR was trained for {loaded.vlr_size} px, not for {vlr_size} px.",
-            id="wrong-vlr-size",
-            where=loaded.path,
-            hint=f"Use --vlr-size {loaded.vlr_size}, or a DSR of the size you mean."
-            if loaded.vlr_size != loaded.high_size
-            else "A network whose output is not larger than its input is no DSR, but may be a recogniser.",
-        )
+        error = wrong_vlr_size(loaded.vlr_size, vlr_size, loaded.path)
+        if loaded.vlr_size == loaded.high_size:
+            error.hint = (
+                "A network whose output is not larger than its input is no DSR, but may be a recogniser."
+            )
+        raise error
     if loaded.high_size != high_size:
         raise UsageError(
             f"The DSR gives faces of {loaded.high_size} px; {high_size} px are wanted here.",

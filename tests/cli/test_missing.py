@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +150,36 @@ def test_a_run_in_the_place_of_the_data_set_is_met_with_how_to_go_on(call, data)
         assert resume in shown
 
 
+@pytest.fixture
+def flat(data):
+    """Photos whose names have no underscore."""
+    (data / "flat").mkdir()
+    for level, name in enumerate(("anna-1", "anna-2", "bo (1)", "bo (2)", "c3po 1")):
+        (data / "flat" / f"{name}.png").write_bytes(encode_png(np.full((112, 112, 3), level, np.uint8)))
+    return data
+
+
+def test_a_pattern_that_fits_the_names_is_offered_and_works(call, flat):
+    said = call("prepare", "flat", "out").err
+    assert "there are 3, such as anna, bo, c3po: --persons" in " ".join(said.split())
+    (option,) = (line.partition("--persons ")[2] for line in said.splitlines() if "(?P<" in line)
+    assert call("prepare", "flat", "out", "--persons", shlex.split(option)[0], "--vlr-sizes", "16").code == 0
+
+
+def test_the_folder_above_is_offered_for_one_persons_photos_alone(call, flat):
+    for person in ("anna", "bo", "cy"):
+        shutil.copytree(flat / "flat", flat / "all" / person)
+    one = call("prepare", str(Path("all", "anna")), "out", "--persons", "(?P<person>a)nna").err
+    assert "dsrface prepare all out" in one
+    shutil.move(flat / "all" / "bo", flat / "cy" / "bo")
+    assert "did you mean" not in call("prepare", "cy", "out").err
+
+
+def test_prepare_needs_no_torch():
+    code = "import sys, dsrface.commands.prepare; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_ways_out_are_named(call, data):
     assert "--vlr-sizes 16,24,32" in call("prepare", "data60", "out", "--vlr-sizes", "16px").err
     (data / "lfw.bin").write_bytes(b"")
@@ -189,8 +223,12 @@ def runs(data):
         (data / "runs" / name / "run.json").write_text(json.dumps({"command": command}))
     for folder in ("photos/anna", "data60/train/hr_images", "data60/train/vlr_images_16x16"):
         (data / folder).mkdir(parents=True)
-    metadata = json.dumps({"__metadata__": {"format": "dsrface", "kind": "dsr"}}).encode()
-    (data / "dsr.safetensors").write_bytes(len(metadata).to_bytes(8, "little") + metadata)
+    trained_for = json.dumps({"arch": "residual", "vlr_size": 24})
+    stored = {"__metadata__": {"format": "dsrface", "kind": "dsr", "config": trained_for}}
+    header = json.dumps(stored).encode()
+    (data / "dsr.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    (data / "outputs").mkdir()
+    (data / "outputs" / "manifest.json").write_text('{"key": {"vlr_size": 24}}')
     for file in ("photos.zip", "notes.txt"):
         (data / file).touch()
     return data
@@ -216,6 +254,15 @@ def runs(data):
         ("finetune data60 --vlr-size 16 --dsr-outputs runs/dsr", "--live runs/dsr"),
         ("finetune data60 --vlr-size 16 --dsr-outputs data60/train", "the data set's own images"),
         ("finetune data60 --vlr-size 16 --dsr-outputs photos", "neither a packed cache nor any image"),
+        ("finetune data60 --vlr-size 16 --dsr-outputs outputs", "Use --vlr-size 24, or outputs"),
+        ("finetune data60 --vlr-size 16 --live outputs", "--dsr-outputs outputs"),
+        ("evaluate data60 --vlr-size 16 --dsr dsr.safetensors", "Use --vlr-size 24, or a DSR"),
+        ("evaluate data60 --vlr-size 16 --pairs notes.txt", "The pairs file is empty."),
+        ("train-dsr data60 --vlr-size 16 --resume", "--resume goes with --run"),
+        ("embed photos --weights edgeface_xxs --out e.npz", "give the file of its weights"),
+        ("embed photos --weights notes.txt --out e.npz", "neither a safetensors nor a torch file"),
+        ("cache rm data60", "Choose one of: ls, verify, gc."),
+        ("identify photos --gallery p.npz --sheet s.jpg", "--sheet s.jpg: must end in .png"),
         ("identify photos --gallery notes.txt", "galleries are .npz files"),
         ("cache ls photos", "There is no cache here or below."),
         ("precompute data60 --weights https://x.org/dsr.pth", "This is a web address"),

@@ -23,7 +23,8 @@ from dsrface.config.prepare import PrepareConfig
 from dsrface.data import draws
 from dsrface.data.decode import read_image, walk_images, write_png
 from dsrface.data.degrade import degrade
-from dsrface.data.layout import open_data, person_of
+from dsrface.data.folders import person_of
+from dsrface.data.layout import open_data
 from dsrface.data.photos import detect
 from dsrface.data.synthetic.photo_folder import draw_dataset
 from dsrface.errors import DataError, ImageError, RunError, UsageError, WorkerError

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrface.data.layout import FaceData, open_data, person_of
+from dsrface.data.folders import person_of
+from dsrface.data.layout import FaceData, open_data
 from dsrface.data.splits import split_persons
 from dsrface.errors import DataError
 from dsrface.runtime.files import write_json

@@ -138,7 +138,7 @@ def _face(root: Path, name: str, reader: FaceReader | None) -> Face | ImageError
             return reader.read(root / name, name)
         return Face(name, read_sized(root / name, HIGH_SIZE_PX), HIGH_SIZE_PX)
     except ImageError as error:
-        if error.id != "wrong-size":
+        if error.id != "wrong-size" or reader is not None:
             return error
         hint = "--dsr RUN takes faces of any size: small ones go through that network, others are resized."
         return ImageError(error.message, id=error.id, where=error.where, hint=f"{hint} {error.hint}")

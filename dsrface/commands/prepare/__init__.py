@@ -29,8 +29,7 @@ from dsrface.commands.prepare.folder import (
 from dsrface.commands.prepare.records import escape_name
 from dsrface.config.prepare import PrepareConfig
 from dsrface.data.decode import walk_images
-from dsrface.data.folders import DATASET_FILE, HIGH_FOLDER
-from dsrface.data.layout import NATIVE_FILE, SCHEMA_VERSION, person_of
+from dsrface.data.folders import DATASET_FILE, HIGH_FOLDER, NATIVE_FILE, SCHEMA_VERSION, person_of
 from dsrface.data.photos.found_lists import options_from_lists
 from dsrface.data.photos.scan import Scan, record_source, scan_photos
 from dsrface.data.synthetic.photo_folder import DRAWN_MARK

@@ -15,6 +15,7 @@ from dsrface.commands.prepare.folder import BAD_IMAGES_FILE
 from dsrface.commands.prepare.records import escape_name
 from dsrface.commands.shared.workers import announced
 from dsrface.config.prepare import PrepareConfig
+from dsrface.data.decode import has_image_suffix
 from dsrface.data.degrade import Degradation
 from dsrface.data.folders import HIGH_FOLDER, low_folder
 from dsrface.data.photos.duplicates import equal_across_persons
@@ -112,7 +113,8 @@ def check_persons(config: PrepareConfig, persons: Collection[str], bad: Sequence
 def _level_hint(config: PrepareConfig) -> str:
     """Return the command for the folder above, where the source is one person's folder of several there."""
     above = config.source.resolve().parent
-    persons = [entry for entry in above.iterdir() if entry.is_dir()] if config.source.is_dir() else []
+    is_person = config.source.is_dir() and any(has_image_suffix(name) for name in os.listdir(config.source))
+    persons = [entry for entry in above.iterdir() if entry.is_dir()] if is_person else []
     if len(persons) < len(SPLITS):
         return ""
     again = joined(["dsrface", "prepare", os.path.relpath(above), str(config.data)])

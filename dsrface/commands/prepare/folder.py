@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrface.data.decode import walk_images
-from dsrface.data.folders import DATASET_FILE, HIGH_FOLDER, low_folder
-from dsrface.data.layout import NATIVE_FILE, SCHEMA_VERSION
+from dsrface.data.folders import DATASET_FILE, HIGH_FOLDER, NATIVE_FILE, SCHEMA_VERSION, low_folder
 from dsrface.errors import RunError
 from dsrface.events import Emit, Progress
 from dsrface.runtime.files import TMP_SUFFIX, disk_error, read_json, remove_half_written, replace, sha256_file

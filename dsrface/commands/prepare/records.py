@@ -14,7 +14,7 @@ from dsrface.commands.prepare.folder import (
     SEVERAL_FACES_FILE,
 )
 from dsrface.data.decode import encode_png
-from dsrface.data.layout import NATIVE_FILE
+from dsrface.data.folders import NATIVE_FILE
 from dsrface.data.photos.duplicates import near_across_persons
 from dsrface.data.photos.faces import THUMB_PX, FaceDone
 from dsrface.data.photos.preview import preview_sheet

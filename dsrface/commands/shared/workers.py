@@ -1,14 +1,16 @@
-"""`--workers auto|N`: how many worker processes, and why."""
+"""`--workers auto|N`: how many worker processes, and why; `prepare` imports it, so free of torch."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dsrface.doctor.sizing.loader_model import WorkerChoice
 from dsrface.doctor.sizing.recommend import auto_workers
-from dsrface.engine.distributed import Ranks
 from dsrface.events import Emit, Note
-from dsrface.runtime.devices import Device
+
+if TYPE_CHECKING:
+    from dsrface.engine.distributed import Ranks
+    from dsrface.runtime.devices import Device
 
 
 def choose_workers(

@@ -68,7 +68,9 @@ def run(config: VerifyConfig, *, emit: Emit) -> VerifyResult:
     device = choose_device(config.device)
     weights = config.weights or judge_by_default("--weights")
     recogniser = load_recogniser(weights, device=device.torch_name)
-    dsr = None if config.dsr is None else load_dsr(config.dsr, device=device.torch_name)
+    dsr = None
+    if config.dsr is not None:
+        dsr = load_dsr(config.dsr, vlr_size=config.vlr_size, device=device.torch_name)
     decision = decide(config, recogniser, dsr, device, emit)
     emit(Note(decision.text))
     reader = FaceReader(dsr, align=config.align)

@@ -9,8 +9,8 @@ import numpy as np
 
 from dsrface.data.benchmarks.benchmark import Benchmark, Face, GallerySearch, PairTest
 from dsrface.data.decode import walk_images
-from dsrface.data.folders import HIGH_FOLDER
-from dsrface.data.layout import NATIVE_FILE, FaceData, FaceSplit, person_of
+from dsrface.data.folders import HIGH_FOLDER, NATIVE_FILE, person_of
+from dsrface.data.layout import FaceData, FaceSplit
 from dsrface.data.pairs import Pairs, all_pairs
 from dsrface.errors import DataError
 

@@ -36,7 +36,8 @@ def read_lfw(root: Path, pairs: Path | None, *, name: str = "lfw") -> Benchmark:
         Huang, Ramesh, Berg, Learned-Miller 2007; Knoche, Hoermann, Rigoll 2021 (XQLFW).
     """
     pattern = "*pairs.txt" if parts_below(root, "*pairs.txt") else "*pairs.csv"
-    listing = pairs or only_part(root, pattern, hint="Name the list with --pairs.")
+    hint = "The list is called *pairs.txt or *pairs.csv; name another one with --pairs FILE."
+    listing = pairs or only_part(root, pattern, hint=hint)
     files = _by_person_and_name(root)
     split = make_split("test", root, files, low_folders={})
     found = read_pairs(listing, split)

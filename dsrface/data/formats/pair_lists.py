@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsrface.data.formats.text import fields_of, read_list_text
+from dsrface.data.formats.validation_set import BIN_SUFFIX
 from dsrface.errors import DataError
 
 Key = tuple[str, int] | str
@@ -80,6 +81,12 @@ def read_pair_list(path: Path) -> PairList:
         where=f"{path}, line {lines[0][0]}",
         hint=_FORMS,
     )
+
+
+def check_pair_list(path: Path) -> None:
+    """Refuse what `read_pair_list` refuses; a `.bin` file, which holds its own images, is not looked at."""
+    if path.suffix.lower() != BIN_SUFFIX:
+        read_pair_list(path)
 
 
 def _lines(path: Path) -> _Lines:

@@ -11,6 +11,7 @@ from dsrface.data.outputs import png_tree
 from dsrface.data.stored import MANIFEST, PLAN
 from dsrface.errors import RunError, UsageError
 from dsrface.runtime.command_line import quoted
+from dsrface.runtime.files import read_json
 from dsrface.types import SPLITS
 
 
@@ -20,20 +21,29 @@ def is_cache(outputs_dir: Path) -> bool:
     return any((outputs_dir / name).exists() for name in names) and not png_tree.is_tree_here(outputs_dir)
 
 
-def check_given_outputs(outputs_dir: Path, data: Path) -> None:
+def check_given_outputs(outputs_dir: Path, data: Path, size_px: int) -> None:
     """Make sure that a folder can be DSR outputs of a data set, of whichever split.
 
     Args:
         outputs_dir: What the user named: a split's folder, one with a folder a split, or one for all images.
         data: The data set's folder.
+        size_px: Side of the VLR faces that they should have been made from.
 
     Raises:
-        UsageError, RunError: as `check_holds`.
+        UsageError, RunError: as `check_holds`, or they were made from faces of another size.
     """
     roots = list(split_roots(data).values())
     parts = [outputs_dir / name for name in SPLITS if (outputs_dir / name).is_dir()]
     for folder in parts or [outputs_dir]:
         check_holds(folder, _names(roots), roots)
+        made_from = _made_from_px(folder)
+        if made_from not in (None, size_px):
+            raise UsageError(
+                f"These outputs were made from faces of {made_from} px, not of {size_px} px.",
+                id="wrong-vlr-size",
+                where=folder,
+                hint=f"Use --vlr-size {made_from}, or outputs of a DSR for {size_px} px.",
+            )
 
 
 def check_holds(outputs_dir: Path, names: Iterable[str], roots: Sequence[Path]) -> None:
@@ -48,7 +58,7 @@ def check_holds(outputs_dir: Path, names: Iterable[str], roots: Sequence[Path]) 
         UsageError: the folder is one of the data set's own, or holds neither.
         RunError: no such folder.
     """
-    made = [folder for root in roots for folder in sorted(root.glob(f"{PLAIN_OUTPUTS_FOLDER}*"))]
+    made = next(filter(None, (sorted(root.glob(f"{PLAIN_OUTPUTS_FOLDER}*")) for root in roots)), [])
     question = f"Did you mean {' or '.join(quoted(folder) for folder in made)}?"
     hint = question if made else "Make them: `dsrface precompute DATA --weights RUN`."
     if not outputs_dir.is_dir():
@@ -68,6 +78,15 @@ def check_holds(outputs_dir: Path, names: Iterable[str], roots: Sequence[Path]) 
             where=outputs_dir,
             hint=hint,
         )
+
+
+def _made_from_px(folder: Path) -> int | None:
+    """Return the VLR size that outputs were made from; None where that is not known."""
+    try:
+        key = read_json(folder / MANIFEST)["key"]
+        return int(key["vlr_size"])
+    except (RunError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _names(roots: Iterable[Path]) -> Iterator[str]:

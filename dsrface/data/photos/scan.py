@@ -25,11 +25,12 @@ from dsrface.data.photos.persons import (
 from dsrface.data.photos.source import is_record_file, open_source, record_name
 from dsrface.data.splits import doubts_of_flat_names
 from dsrface.errors import DataError, UsageError
-from dsrface.runtime.command_line import quoted
+from dsrface.runtime.command_line import joined, quoted
 from dsrface.runtime.names import original_name, portable_name, same_file_key
 
 _NAMING = "Put them in one folder per person, or name them <person>_<rest>.png."
 _NAMED = 3  # files in a message
+_BEFORE_NUMBER = r"(?P<person>[^/]+?)[-. (]*\d+\)?\.\w+$"  # anna-1.jpg, anna (2).jpg
 _SIZES_LOOKED_AT = 2000  # to tell aligned faces from photos
 
 
@@ -110,6 +111,7 @@ def scan_photos(source: Path, *, persons: str = "auto", split_from: str = "auto"
             id="no-person",
             where=source,
             hint=_list_hint(source, files)
+            + _pattern_hint(files)
             + f"{_NAMING} --persons takes a folder level, a pattern or a list file.",
         )
     strays += [_unread(name) for name in unread_images(source)]
@@ -204,6 +206,17 @@ class _Owned:
 def _list_hint(source: Path, files: list[str]) -> str:
     found = options_from_lists(source, files).get("--persons")
     return f"{found.name} says it: --persons {quoted(found)}. " if found else ""
+
+
+def _pattern_hint(files: Sequence[str]) -> str:
+    """Return the option that takes what stands before the last number of a name, where that makes sense."""
+    tell = choose_person_rule(_BEFORE_NUMBER, files).tell
+    persons = Counter(found.person for file in files if (found := tell(file)) is not None)
+    if not 1 < len(persons) < persons.total() == len(files):
+        return ""
+    shown = ", ".join(sorted(persons)[:_NAMED])
+    option = joined(["--persons", _BEFORE_NUMBER])
+    return f"By the text before the last number there are {len(persons)}, such as {shown}: {option}\n"
 
 
 def _file_hint(source: Path) -> str:

@@ -73,6 +73,7 @@ class FaceReader:
 
     def __init__(self, dsr: LoadedModel | None, *, align: str) -> None:
         self._dsr = dsr
+        self._align = align
         self._detector = detect.Detector() if align == "auto" and detect.is_available() else None
 
     def read(self, path: Path, name: str) -> Face:
@@ -92,11 +93,15 @@ class FaceReader:
                 if error.id != "no-face" or not is_crop:
                     raise ImageError(error.message, id=error.id, where=path, hint=error.hint) from None
         if points is None and not is_crop:
+            is_searched = self._align == "auto"
+            no_detector = ", and there is no detector" if is_searched else ""
             raise ImageError(
-                f"The photo is {width}x{height}, no aligned face, and there is no detector.",
+                f"The photo is {width}x{height}, no aligned face{no_detector}.",
                 id="wrong-size",
                 where=path,
-                hint="Install the extra `detect`, or crop the faces to squares.",
+                hint="Install the extra `detect`, or crop the faces to squares."
+                if is_searched
+                else "Crop the faces to squares.",
             )
         face, native_px = nearest_face(image, points, sizes_taken(self._dsr))
         is_assumed = points is None and width > _LARGEST_CROP_PX and width != HIGH_SIZE_PX
