@@ -122,7 +122,7 @@ def _child(run: Callable[[Reporter], None], reading: int, writing: int, log: int
             report = Reporter(out)
             try:
                 run(report)
-            except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt: nobody presses keys here
+            except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt: it is no key press here
                 report.crash(error)
                 report("done")
         os._exit(0)
