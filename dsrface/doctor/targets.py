@@ -59,6 +59,12 @@ class Target:
         return self.loader is None or self.loader.batch_sampler is not None
 
     @property
+    def dropped(self) -> int:
+        """The most items that each worker of a stream leaves out for `drop_last`."""
+        is_dropping = self.is_iterable and self.is_batched and getattr(self.loader, "drop_last", False)
+        return (self.batch_size or 1) - 1 if is_dropping else 0
+
+    @property
     def batch_sampler(self) -> Any:
         """The loader's batch sampler, or None."""
         return None if self.loader is None or self.is_iterable else self.loader.batch_sampler

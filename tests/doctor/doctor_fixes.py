@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from judgment import OwnGenerator
-from torch.utils.data import Dataset, IterableDataset, Subset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, get_worker_info
 
 NUM = 200
 STREAM = 60  # short enough to be read whole on a busy machine
@@ -63,6 +63,24 @@ class InPlaceFault(Base):
 class InPlaceFixed(InPlaceFault):
     def __getitem__(self, index):
         return self.images[index].clone() + 1
+
+
+class MappedFault(Base):
+    """Normalised where it is kept, and that is a file."""
+
+    def __init__(self):
+        self.images = np.memmap(Path(tempfile.mkdtemp(), "x"), np.float32, "w+", shape=(NUM, 4))
+        self.images[:] = 1
+
+    def __getitem__(self, index):
+        image = self.images[index]
+        image *= 0.5
+        return torch.from_numpy(image.copy())
+
+
+class MappedFixed(MappedFault):
+    def __getitem__(self, index):
+        return torch.from_numpy(self.images[index].copy() * 0.5)
 
 
 class WorkListFault(Base):
@@ -500,6 +518,37 @@ class PidFault(Base):
 
 
 PidFixed = Base
+
+
+class OrdersFault(IterableDataset):
+    """Each worker shuffles the parts by itself, and takes every n-th of its own order."""
+
+    def parts(self):
+        return torch.randperm(STREAM)
+
+    def __iter__(self):
+        info, parts = get_worker_info(), self.parts()
+        return iter(parts if info is None else parts[info.id :: info.num_workers])
+
+
+class OrdersFixed(OrdersFault):
+    def parts(self):
+        return torch.randperm(STREAM, generator=torch.Generator().manual_seed(0))
+
+
+class Dropping(IterableDataset):
+    def __iter__(self):
+        info = get_worker_info()
+        at = (0, 1) if info is None else (info.id, info.num_workers)
+        return iter(torch.arange(STREAM)[at[0] :: at[1]])
+
+
+def DroppedFault():
+    return DataLoader(Dropping(), batch_size=16, num_workers=4, drop_last=True)
+
+
+def DroppedFixed():
+    return DataLoader(Dropping(), batch_size=16, num_workers=4, drop_last=False)
 
 
 class ClosureFault(Base):

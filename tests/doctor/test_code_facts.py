@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 import types
 from typing import Any
 
+import judgment
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof.causes import cause_of_exception, cause_of_wrong_items
 from dsrface.doctor.survey.code_facts import (
     epoch_setters,
-    held_by_classes,
+    held_by_code,
     keyed_by_process,
     mentions_device,
 )
@@ -58,12 +60,75 @@ def test_a_class_attribute_that_a_method_sets_is_set_between_epochs():
 def test_connections_of_a_class_and_of_a_module_are_found_where_items_use_them(monkeypatch):
     with contextlib.closing(sqlite3.connect(":memory:")) as rows:
         monkeypatch.setattr(ByClass, "rows", rows)
-        found = held_by_classes({"dataset": ByClass(), "collate_fn": ByModule()})
+        found = held_by_code({"dataset": ByClass(), "collate_fn": ByModule()})
     assert [(member.path, member.kind, member.is_hidden) for member in found] == [
         ("dataset.rows", "sqlite", True),
         (f"{__name__}.ROWS", "sqlite", True),
     ]
     assert all("test_code_facts.py:" in member.source for member in found)
+
+
+def rows():
+    return ROWS
+
+
+@functools.lru_cache(maxsize=4)
+def opened(name):
+    return sqlite3.connect(name)
+
+
+class Store:
+    def __init__(self):
+        self.parts = {"rows": ROWS}
+
+    def fetch(self):
+        return self.parts
+
+
+STORE = Store()
+
+
+class ByFunction:
+    def __getitem__(self, index):
+        return rows()
+
+
+class ByCache:
+    def __getitem__(self, index):
+        return opened(":memory:")
+
+
+class ByObject:
+    def __getitem__(self, index):
+        return STORE.fetch()
+
+
+class ByOtherModule:
+    def __getitem__(self, index):
+        return judgment.ROWS
+
+
+def collate_by_function(items):
+    return rows()
+
+
+@pytest.mark.parametrize(
+    ("roots", "path"),
+    [
+        ({"dataset": ByFunction()}, f"{__name__}.ROWS"),
+        ({"dataset": ByCache()}, f"{__name__}.opened (its cache)"),
+        ({"dataset": ByObject()}, f"{__name__}.STORE.parts['rows']"),
+        ({"dataset": ByOtherModule()}, "judgment.ROWS"),
+        ({"dataset": [], "collate_fn": collate_by_function}, f"{__name__}.ROWS"),
+    ],
+)
+def test_a_connection_is_found_through_functions_objects_and_other_modules(roots, path, monkeypatch):
+    monkeypatch.setattr(judgment, "ROWS", ROWS, raising=False)
+    opened(":memory:")
+    [member] = held_by_code(roots)
+    assert member.path.startswith(path)
+    assert (member.kind, member.is_hidden) == ("sqlite", True)
+    assert "test_code_facts.py:" in member.source
 
 
 class ByProcess:

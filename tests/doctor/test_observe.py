@@ -65,6 +65,20 @@ def test_a_row_changed_in_place_is_seen_in_a_long_array_and_in_a_file_mapped_for
     assert changed_contents(before, read_state({"dataset": data})) == ["dataset.rows", "dataset.file"]
 
 
+class Slotted:
+    __slots__ = ("count", "unset")
+
+    def __init__(self):
+        self.count = 0
+
+
+def test_attributes_in_slots_are_read():
+    data = Slotted()
+    before = read_state({"dataset": data})
+    data.count += 1
+    assert changed_scalars(before, read_state({"dataset": data})) == ["dataset.count"]
+
+
 def test_only_files_written_while_it_listens_are_counted(tmp_path):
     files, other = ItemFiles(), ItemFiles()
     with files.listen(), other.listen():

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 from dsrface.doctor.checks.check import Check
 from dsrface.doctor.report import Finding
 from dsrface.runtime.start_methods import METHODS
+from dsrface.runtime.text import count_text
 
 if TYPE_CHECKING:
     from dsrface.doctor.proof.prove import Proof
 
 
 _A_FEW = 0.02
+_ALL = 0.9  # share of repeated items from which on every worker reads everything
+_DROPPED = 0.1  # share of the items that may be left out for `drop_last`
 _FIX = (
     "In __iter__ take every n-th item: info = torch.utils.data.get_worker_info(); "
     "itertools.islice(items, info.id, None, info.num_workers) when info is not None."
@@ -60,6 +63,16 @@ def _shards(proof: Proof) -> Finding | None:
             fix=_FIX,
             data=data,
         )
+    if num_workers > 1 and found.num_alone and 0.25 <= found.repeated < _ALL:
+        return SHARDS.finding(
+            "fail",
+            f"{found.repeated:.0%} of the first items come from two workers, and others from none",
+            matters="Each worker takes its share of another order: an epoch has the right length and the "
+            "wrong items.",
+            fix="Shuffle before dividing with the same seed in all workers (one of your own and the epoch), "
+            "or divide first and shuffle each share.",
+            data={**data, "blocks": METHODS},
+        )
     if num_workers > 1 and found.repeated >= 0.25:
         return SHARDS.finding(
             "fail",
@@ -78,6 +91,19 @@ def _shards(proof: Proof) -> Finding | None:
             fix="Let __len__ return the number of items that __iter__ yields, or leave it out.",
             data=data,
         )
+    total, dropped = found.num_alone or stated or 0, proof.target.dropped
+    if total and dropped:
+        data["most_workers"] = most = max(1, int(_DROPPED * total / dropped))
+        launched = proof.target.loader.num_workers
+        if launched > most:
+            return SHARDS.finding(
+                "warn",
+                f"drop_last may leave out {min(total, launched * dropped)} of {total} items with {launched} "
+                "workers",
+                matters="Each worker makes batches of its own share of the stream, and drops the rest of it.",
+                fix=f"Use at most {count_text(most, 'worker')}, smaller batches, or drop_last=False.",
+                data=data,
+            )
     return SHARDS.finding("pass", f"{items} items from {num_workers} workers, none twice", data=data)
 
 

@@ -50,8 +50,7 @@ def _state(items: Loading) -> Finding | None:
             "fail",
             f"items depend on {first}, which every item changes{values}",
             where="\n".join(passes.counters[:_SHOWN]),
-            matters="Each worker changes a copy of its own, from the same start: items differ from those of "
-            "num_workers=0, and repeat.",
+            matters=_what_workers_change(passes, first),
             fix=_fix(passes, first),
             data={**data, "blocks": list(METHODS)},
         )
@@ -70,6 +69,18 @@ def _state(items: Loading) -> Finding | None:
             data=data,
         )
     return STATE.finding("pass", f"{count_text(passes.num_items, 'item')} leave nothing behind", data=data)
+
+
+def _what_workers_change(passes: Passes, path: str) -> str:
+    value: Any = passes.once.places[path].get() if path in passes.once.places else None
+    if getattr(value, "mode", "") in ("r+", "w+") and hasattr(value, "filename"):  # numpy.memmap
+        return f"It is mapped from {value.filename}: each item that is loaded changes that file, for ever."
+    if getattr(value, "is_shared", bool)():  # a tensor in shared memory
+        return "All workers change the same memory: an item depends on how often it was loaded before."
+    return (
+        "Each worker changes a copy of its own, from the same start: items differ from those of "
+        "num_workers=0, and repeat."
+    )
 
 
 def _fix(passes: Passes, path: str) -> str:

@@ -116,6 +116,9 @@ class Number:
             caps["unsharded stream"] = 1
         if found.shards is not None:
             caps["shards"] = found.shards
+        sharing = self.findings.get("ds.iterable_shard")
+        if sharing is not None and "most_workers" in sharing.data:
+            caps["drop_last"] = sharing.data["most_workers"]
         proof = self.findings.get(f"worker.{self.launching.method}")
         if self.config.probe and proof is not None and proof.status == "skip":
             caps[_NOT_PROVED] = 0 if self.launching.is_suspect else self.cores.effective

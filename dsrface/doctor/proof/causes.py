@@ -64,6 +64,14 @@ def cause_of_exception(
             "See ds.open_handles, which names the file. Open it at first use in __getitem__, keyed by "
             "os.getpid().",
         )
+    if error["type"] == "KeyboardInterrupt":
+        return Cause(
+            "interrupt",
+            "",
+            "A worker that is interrupted ends without a word: 'DataLoader worker (pid ...) exited "
+            "unexpectedly'.",
+            "Raise RuntimeError instead, and send no SIGINT to workers.",
+        )
     if "requires grad" in text or "requires_grad" in text:
         return Cause(
             "gradient",

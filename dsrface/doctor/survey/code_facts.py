@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import dis
+import functools
+import gc
 import inspect
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
-from types import FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from dsrface.doctor.trace.kinds import CONTRACTS, handle_kind
+from dsrface.doctor.trace.kinds import CONTRACTS
 from dsrface.doctor.trace.members import Member
 from dsrface.doctor.trace.paths import class_line, locate
-from dsrface.runtime.user_code import is_ordinary, is_users_definition
+from dsrface.doctor.trace.pickling import trace
+from dsrface.runtime.user_code import is_ordinary, is_users_definition, is_users_module
 
 _READERS = ("__getitem__", "__getitems__", "__iter__", "__next__", "__call__", "forward")
 _MAKERS = ("__init__", "__new__", "__setstate__", "__post_init__", "setup", *_READERS)
 _DESTROYS = {"rmtree", "unlink", "remove", "rmdir", "removedirs", "cleanup", "truncate", "rename", "replace"}
 _DEVICE = re.compile(r"cuda|device|accelerator")
 _MOST_OBJECTS = 2000
+_WALK_S = 1.0  # for what module variables hold
+_CACHED = " (its cache)"
+_CACHE = type(functools.lru_cache(lambda: None))
 
 
 def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
@@ -48,9 +54,9 @@ def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
 
 
 def read_by_items(roots: Mapping[str, Any]) -> set[str]:
-    """Return the names of the attributes that loading an item reads, as far as the user's classes show it."""
-    owners = (owner for _, owner in _objects(roots) if is_users_definition(type(owner)))
-    return {name for owner in owners for name in _reached(type(owner), _READERS)[0]}
+    """Return the names of the attributes that loading an item reads, as far as the user's code shows it."""
+    found = {name for cls in _users_classes(roots) for name in _reached(cls, _READERS)[0]}
+    return found.union(*map(_attributes_of, _code_of_items(roots)))
 
 
 def keyed_by_process(handles: list[Member], roots: Mapping[str, Any]) -> list[Member]:
@@ -62,41 +68,82 @@ def keyed_by_process(handles: list[Member], roots: Mapping[str, Any]) -> list[Me
     return [member for member in handles if is_keyed and member.kind in CONTRACTS]
 
 
-def held_by_classes(roots: Mapping[str, Any]) -> list[Member]:
-    """Return the handles that loading an item uses from a class or from its module, and no fork may carry.
+def held_by_code(roots: Mapping[str, Any]) -> list[Member]:
+    """Return the handles that loading an item uses from a class or from a module, and no fork may carry.
 
     They are no members of the data set: the pickler passes them by, and a forked worker inherits them.
     """
-    found: dict[int, Member] = {}
+    held: dict[str, tuple[Any, str]] = {}  # by path: the value, and where it is set or used
     for path, owner in _objects(roots):
         cls = type(owner)
-        if not is_users_definition(cls):
+        if is_users_definition(cls):
+            read, _ = _reached(cls, _READERS)
+            for name, value in _class_values(cls).items():
+                if name in read and name not in vars(owner):
+                    held[f"{path}.{name}"] = value, class_line(cls, name)
+    for function in _code_of_items(roots):
+        for path, value in _variables(function):
+            held.setdefault(path, (value, locate(function, "", function)))
+    plain = (type, FunctionType, ModuleType)
+    values = {
+        path: value
+        for path, (value, _) in held.items()
+        if is_ordinary(value) and not isinstance(value, plain)
+    }
+    found = [member for member in trace(values, deadline_s=_WALK_S).handles if member.kind in CONTRACTS]
+    for member in found:
+        path = max((path for path in values if member.path.startswith(path)), key=len)
+        member.source, member.is_hidden = member.source or held[path][1], True
+        member.path = path if path.endswith(_CACHED) else member.path
+    return found
+
+
+def _users_classes(roots: Mapping[str, Any]) -> list[type]:
+    """Return the user's classes among the data set and what it holds."""
+    return [type(owner) for _, owner in _objects(roots) if is_users_definition(type(owner))]
+
+
+def _code_of_items(roots: Mapping[str, Any]) -> list[FunctionType]:
+    """Return the user's functions that loading an item runs: methods, and functions and methods that these
+    name, in other modules of the user's too.
+    """
+    todo = [root for root in roots.values() if isinstance(root, FunctionType)]
+    for cls in _users_classes(roots):
+        todo += filter(None, (_function(cls, name) for name in _reached(cls, _READERS)[1]))
+    found: dict[CodeType, FunctionType] = {}
+    while todo and len(found) < _MOST_OBJECTS:
+        function = todo.pop()
+        if function.__code__ in found or not is_users_definition(function):
             continue
-        read, called = _reached(cls, _READERS)
-        held = [
-            (f"{path}.{name}", class_line(cls, name), value)
-            for name, value in _class_values(cls).items()
-            if name in read and name not in vars(owner)
-        ]
-        for function in filter(None, (_function(cls, name) for name in called)):
-            held += [
-                (f"{function.__module__}.{name}", locate(owner, "", function), function.__globals__[name])
-                for name in _globals_of(function)
-                if name in function.__globals__
-            ]
-        for place, source, value in held:
-            kind = handle_kind(value) if is_ordinary(value) else ""
-            if kind in CONTRACTS:
-                found.setdefault(
-                    id(value), Member(place, type(value).__qualname__, source, kind=kind, is_hidden=True)
-                )
+        found[function.__code__] = function
+        for _, value in _variables(function):
+            if isinstance(value, FunctionType):
+                todo.append(value)
+            elif is_ordinary(value) and is_users_definition(type(value)):
+                todo += filter(None, (_function(type(value), name) for name in _attributes_of(function)))
     return list(found.values())
+
+
+def _variables(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield path and value of the module variables that a function names; of one whose results are kept
+    (`lru_cache`), the results too.
+    """
+    for name in _globals_of(function):
+        value = function.__globals__.get(name)
+        if isinstance(value, ModuleType) and is_users_module(value):
+            names = _attributes_of(function) & vars(value).keys()
+            found = [(f"{value.__name__}.{part}", vars(value)[part]) for part in names]
+        else:
+            found = [(f"{function.__module__}.{name}", value)]
+        for path, variable in found:
+            yield path, inspect.unwrap(variable) if isinstance(variable, _CACHE) else variable
+            if isinstance(variable, _CACHE):
+                yield f"{path}{_CACHED}", _results_of(variable)
 
 
 def mentions_device(roots: Mapping[str, Any]) -> bool:
     """Return whether the user's classes name a device, to which they may move what they hold."""
-    owners = (type(owner) for _, owner in _objects(roots) if is_users_definition(type(owner)))
-    return any(_DEVICE.search(_text_of(cls)) for cls in owners)
+    return any(_DEVICE.search(_text_of(cls)) for cls in _users_classes(roots))
 
 
 def _text_of(cls: type) -> str:
@@ -165,6 +212,18 @@ def _globals_of(function: FunctionType) -> set[str]:
     """Return the names of the module's variables that a function reads."""
     instructions = dis.get_instructions(function.__code__)
     return {str(i.argval) for i in instructions if i.opname == "LOAD_GLOBAL"}
+
+
+def _results_of(cached: Any) -> list[Any]:
+    """Return what a function with `lru_cache` keeps."""
+    parts = gc.get_referents(cached)
+    return [*parts, *(value for part in parts if type(part) is dict for value in part.values())]
+
+
+def _attributes_of(function: FunctionType) -> set[str]:
+    """Return the names of the attributes that a function reads, of whatever."""
+    instructions = dis.get_instructions(function.__code__)
+    return {str(i.argval) for i in instructions if i.opname in ("LOAD_ATTR", "LOAD_METHOD")}
 
 
 def _class_values(cls: type) -> dict[str, Any]:

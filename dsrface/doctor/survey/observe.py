@@ -25,7 +25,8 @@ from dsrface.doctor.proof.handles import open_descriptors
 from dsrface.doctor.proof.seeding import is_generator, users_modules
 from dsrface.doctor.sizing.measure import spread_indices
 from dsrface.doctor.sizing.memory import tensor_sizes
-from dsrface.runtime.user_code import is_ordinary, is_users_module
+from dsrface.doctor.trace.paths import slots_of
+from dsrface.runtime.user_code import is_ordinary, is_users_definition, is_users_module
 
 _MOST_PATHS = 4000
 _DEEPEST = 5
@@ -306,6 +307,9 @@ def _entries(owner: Any) -> Iterator[tuple[str, Place, Any]]:
     elif not isinstance(owner, (type, torch.Tensor)):
         for name, value in list((getattr(owner, "__dict__", None) or {}).items()):
             yield f".{name}", Place(owner, name), value
+        for name in slots_of(type(owner)) if is_users_definition(type(owner)) else ():
+            if hasattr(owner, name):
+                yield f".{name}", Place(owner, name), getattr(owner, name)
 
 
 def _class_entries(owner: Any) -> Iterator[tuple[str, Any]]:

@@ -28,7 +28,7 @@ from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.survey.code_facts import (
     epoch_setters,
     finalizers,
-    held_by_classes,
+    held_by_code,
     keyed_by_process,
     mentions_device,
     read_by_items,
@@ -79,7 +79,7 @@ def survey(request: Mapping[str, Any], report: Reporter, target: Target | None =
     roots = {"dataset": target.dataset, "collate_fn": target.collate_fn}
     having, removing = finalizers(roots)
     found = trace({**roots, "worker_init_fn": target.worker_init_fn}, device_of=device_of)
-    found.handles += held_by_classes(roots)
+    found.handles += held_by_code(roots)
     found.mentions_device = mentions_device(roots)
     found.keyed = keyed_by_process(found.handles, roots)
     found.handles = without(found.handles, found.keyed)

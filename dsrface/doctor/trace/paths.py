@@ -118,7 +118,7 @@ def step_to(owner: Any, obj: Any) -> str | None:
         for key, value in own.items():
             if value is obj:
                 return f".{key}"
-    for attribute in (*_slots(type(owner)), *_parts(owner)):
+    for attribute in (*slots_of(type(owner)), *_parts(owner)):
         if _quiet_getattr(owner, attribute) is obj:
             return f".{attribute}"
     return None
@@ -129,7 +129,8 @@ def _parts(owner: Any) -> tuple[str, ...]:
     return _FUNCTION_PARTS if is_wrapper else ()
 
 
-def _slots(cls: type) -> list[str]:
+def slots_of(cls: type) -> list[str]:
+    """Return the names of the attributes that a class keeps in slots."""
     names: list[str] = []
     for base in cls.__mro__:
         slots = base.__dict__.get("__slots__", ())
