@@ -228,3 +228,13 @@ def test_a_network_on_the_cpu_is_a_warning_only_where_the_code_names_a_device(da
     subject = types.SimpleNamespace(trace=found, methods=["fork"])
     assert CUDA_MEMBER.runs["members"](CUDA_MEMBER, subject).status == status
     assert (network_in(found) is not None) == (status == "warn")
+
+
+@pytest.mark.parametrize("stage", ["import torch", "build the data set"])
+def test_what_is_slow_to_begin_is_no_failure(stage):
+    [finding] = survey_failed(Outcome(ending="timeout", stage=stage))
+    assert finding.status == "warn"
+    assert "still being" in finding.summary
+    assert "--budget" in finding.fix
+    [waits] = survey_failed(Outcome(ending="timeout", stage=stage, is_silent=True))
+    assert waits.status == "fail"

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dsrface.doctor.process import guardian
 from dsrface.doctor.process.probe import run_stage
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and /dev/shm are POSIX")
@@ -157,3 +158,11 @@ def test_prints_of_the_examined_code_stay_out_of_the_json(mark):
     assert report["tool"] == "dsrface doctor"
     assert {check["id"]: check["status"] for check in report["checks"]}["ds.items"] == "pass"
     assert done.returncode == 0
+
+
+def test_processes_that_cannot_be_listed_do_not_end_the_guardian(monkeypatch):
+    def refuse(*_, **__):
+        raise psutil.AccessDenied(1)
+
+    monkeypatch.setattr(psutil.Process, "children", refuse)
+    assert guardian._children() == []

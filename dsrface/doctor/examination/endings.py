@@ -43,6 +43,10 @@ _STEPS = {
     ),
 }
 _AFTER_LOADING = ("load items again", "measure items")  # the items did load: slow is no failure
+_UNFINISHED = {  # slow, as long as it uses the processor
+    "import torch": "torch was still being imported",
+    "build the data set": "the data set was still being built",
+}
 _STATUSES = {"ds.unpicklable": "error", "ds.threads": "info"}
 
 
@@ -54,6 +58,9 @@ def survey_failed(outcome: Outcome) -> list[Finding]:
     id, what, fix = _STEPS.get(outcome.stage, ("ds.unpicklable", "looking at the members", ""))
     if outcome.ending == "timeout" and not outcome.is_silent and outcome.stage in _AFTER_LOADING:
         return [Finding(id, "skip", f"{what} was not done within --budget", data=OUT_OF_BUDGET)]
+    if outcome.ending == "timeout" and not outcome.is_silent and outcome.stage in _UNFINISHED:
+        summary = f"{_UNFINISHED[outcome.stage]} when --budget ran out"
+        return [Finding(id, "warn", summary, where=place(outcome), fix="Give a longer --budget.")]
     item = outcome.last("item")
     if item is not None and outcome.stage == "load items":
         what, fix = f"loading item {item['index']}", f"Try dataset[{item['index']}] in a Python prompt."

@@ -98,11 +98,9 @@ def _dump_stacks() -> None:
 def _end_all(child: subprocess.Popen[bytes], pids: set[int], token: str) -> None:
     """Kill every process of the session except this one, then remove what they left in shared memory."""
     if os.name == "nt":
-        import psutil
-
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        for pid in _session():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGTERM)  # TerminateProcess
         child.wait()
         return
     deadline = time.monotonic() + 5
@@ -139,9 +137,7 @@ def _session() -> list[int]:
     own, session = os.getpid(), os.getsid(0) if hasattr(os, "getsid") else 0
     table: dict[int, tuple[int, int]] = {}
     if not Path("/proc/self/stat").exists():
-        import psutil
-
-        return [process.pid for process in psutil.Process().children(recursive=True)]
+        return _children()
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
@@ -156,6 +152,15 @@ def _session() -> list[int]:
         found |= more
         grown = bool(more)
     return sorted(found - {own})
+
+
+def _children() -> list[int]:
+    """Return all descendants where there is no /proc; none while the system cannot tell."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError):  # processes come and go while they are listed
+        return [process.pid for process in psutil.Process().children(recursive=True)]
+    return []
 
 
 def _command_line(pid: int) -> str:
