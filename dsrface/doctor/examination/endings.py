@@ -43,10 +43,6 @@ _STEPS = {
     ),
 }
 _AFTER_LOADING = ("load items again", "measure items")  # the items did load: slow is no failure
-_UNFINISHED = {  # slow, as long as it uses the processor
-    "import torch": "torch was still being imported",
-    "build the data set": "the data set was still being built",
-}
 _STATUSES = {"ds.unpicklable": "error", "ds.threads": "info"}
 
 
@@ -58,8 +54,8 @@ def survey_failed(outcome: Outcome) -> list[Finding]:
     id, what, fix = _STEPS.get(outcome.stage, ("ds.unpicklable", "looking at the members", ""))
     if outcome.ending == "timeout" and not outcome.is_silent and outcome.stage in _AFTER_LOADING:
         return [Finding(id, "skip", f"{what} was not done within --budget", data=OUT_OF_BUDGET)]
-    if outcome.ending == "timeout" and not outcome.is_silent and outcome.stage in _UNFINISHED:
-        summary = f"{_UNFINISHED[outcome.stage]} when --budget ran out"
+    if outcome.ending == "timeout" and (slow := _slow_to_begin(outcome)):
+        summary = f"{slow} when --budget ran out"
         return [Finding(id, "warn", summary, where=place(outcome), fix="Give a longer --budget.")]
     item = outcome.last("item")
     if item is not None and outcome.stage == "load items":
@@ -75,6 +71,15 @@ def survey_failed(outcome: Outcome) -> list[Finding]:
         matters="Where it stood is in the report (--json: data.stacks)." if outcome.stacks else "",
         fix=fix,
     )
+
+
+def _slow_to_begin(outcome: Outcome) -> str:
+    """Return what took all the time and is no hang: its own reading of files, or work on the processor."""
+    if outcome.stage == "import torch":
+        return "torch was still being imported"
+    if outcome.stage == "build the data set" and not outcome.is_silent:
+        return "the data set was still being built"
+    return ""
 
 
 def proof_failed(outcome: Outcome, method: str, num_workers: int, folder: str) -> list[Finding]:
