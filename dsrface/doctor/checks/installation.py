@@ -203,7 +203,7 @@ def worker_threads_check(
     if crowded:
         return THREADS.finding(
             "warn",
-            f"each worker runs {max(note.get('cv2_threads') or 1 for note in crowded)} threads of its own",
+            f"each worker runs {max(map(_threads_in, crowded))} threads of its own",
             matters="Workers times threads fight over the cores.",
             fix="cv2.setNumThreads(0) and torch.set_num_threads(1) in worker_init_fn; OMP_NUM_THREADS=1.",
             data={"workers": list(notes)},
@@ -217,6 +217,10 @@ def worker_threads_check(
             data={"workers": list(notes)},
         )
     return None
+
+
+def _threads_in(note: Mapping[str, Any]) -> int:
+    return max(note.get("cv2_threads") or 1, note.get("torch_threads") or 1)
 
 
 TORCH = Check(

@@ -11,6 +11,7 @@ from dsrface.doctor.checks.check import Check
 from dsrface.doctor.checks.members import GENERATOR_FIX, more, places, told_by, without
 from dsrface.doctor.report import Finding
 from dsrface.doctor.trace.kinds import repeats_in_workers
+from dsrface.doctor.trace.paths import locate
 from dsrface.runtime.start_methods import METHODS
 from dsrface.runtime.text import count_text
 from dsrface.runtime.user_code import is_ordinary, is_users_module, short_path
@@ -28,6 +29,8 @@ _SEED_FIX = (
     "between workers and epochs: np.random.seed(torch.initial_seed() % 2**32)."
 )
 
+_SEEDERS = {"manual_seed", "seed", "seed_everything", "set_seed"}
+_LOADED = 2
 _MEMORY_FIX = "Where an item depends on those that were loaded before it, let it follow from its index alone."
 
 
@@ -111,6 +114,8 @@ def _repeats(draws: Draws, target: Target, survey: Mapping[str, Any], data: Mapp
         where = f"worker_init_fn {name} ({place})"
     elif paths:
         who, where = f"{paths[0]} has the same state", "\n".join(paths[:_SHOWN])
+    elif lines := _seeding_code(target):
+        who, where = "items seed a generator themselves and draw the same numbers", "\n".join(lines[:_SHOWN])
     else:
         who, where = "the items draw the same numbers", ""
     when = "in every worker" if draws.equal_workers else "in every epoch"
@@ -128,11 +133,31 @@ def _repeats(draws: Draws, target: Target, survey: Mapping[str, Any], data: Mapp
 
 
 def _hidden_generator(target: Target) -> list[str]:
-    """Return the path of a generator that is no member: in a closure, in an object of another library."""
-    from dsrface.doctor.proof.owners import find
+    """Return the path of a generator that is no member: in a closure, in an object of another library.
 
-    way = find({"dataset": target.dataset, "collate_fn": target.collate_fn}, repeats_in_workers)
+    Of several it is the one that moves while an item is loaded.
+    """
+    from dsrface.doctor.proof.owners import find
+    from dsrface.doctor.proof.seeding import generators_in
+    from dsrface.doctor.survey.observe import generator_state
+
+    roots = {"dataset": target.dataset, "collate_fn": target.collate_fn}
+    known = [generator for generator in generators_in(roots.values()) if repeats_in_workers(generator)]
+    before = [generator_state(generator) for generator in known]
+    for key in target.first_keys(_LOADED):
+        target.load(key)
+    drawn = [id(generator) for generator, state in zip(known, before) if generator_state(generator) != state]
+    way = find(roots, lambda value: id(value) in drawn)
     return [way[-1][0]] if way else []
+
+
+def _seeding_code(target: Target) -> list[str]:
+    """Return the functions that loading an item runs and that seed a generator."""
+    from dsrface.doctor.survey.code_facts import attributes_of, code_of_items
+
+    functions = code_of_items({"dataset": target.dataset, "collate_fn": target.collate_fn})
+    seeding = [function for function in functions if attributes_of(function) & _SEEDERS]
+    return [f"{locate(function, '', function)} in {function.__name__}" for function in seeding]
 
 
 def _natural(starts: list[Start]) -> str:

@@ -153,20 +153,23 @@ def _look_into(
     time.sleep(_A_CLOCK_S)
     later = [_again(reference, suspect) for suspect in chosen]
     judged: list[_Suspect] = []
-    varying = clock = 0
+    varying = 0
+    timed: list[_Suspect] = []
     for suspect, second, third in zip(chosen, soon, later):
         if second not in suspect.here or third not in suspect.here:
             varying += 1
             now = {_again(reference, suspect) for _ in range(_AT_ONCE)}
-            clock += second != third and len(now) == 1
+            if second != third and len(now) == 1:
+                timed.append(suspect)
         else:
             judged.append(suspect)
     rounded = [suspect for suspect in judged if _is_rounding(suspect, starts, reference)]
     wrong = [suspect for suspect in judged if suspect not in rounded]
     scale = len(suspects) / max(1, len(chosen))
     found.varying = round(varying * scale)
-    if 2 * clock >= varying:  # a few may agree by chance, such as the times that loading took
-        found.by_clock = round(clock * scale)
+    # A few may agree by chance, such as the times that loading took.
+    if timed and 2 * len(timed) >= varying and _varies_by_itself(reference, timed[0]):
+        found.by_clock = round(len(timed) * scale)
     found.rounded = round(len(rounded) * scale)
     in_starts = {number for suspect in wrong for number in suspect.workers}
     keys = [_key(suspect) for suspect in wrong]
@@ -184,6 +187,13 @@ def _again(reference: Reference, suspect: _Suspect) -> str:
         return reference.digests(suspect.keys)[suspect.row]
     except Exception as error:  # noqa: BLE001 - an item that raises now varies
         return f"raised {type(error).__name__}"
+
+
+def _varies_by_itself(reference: Reference, suspect: _Suspect) -> bool:
+    """Return whether an item is another after a second in which nothing is loaded that it may depend on."""
+    before = _again(reference, suspect)
+    time.sleep(_A_CLOCK_S)
+    return _again(reference, suspect) != before
 
 
 def _is_rounding(suspect: _Suspect, starts: list[Start], reference: Reference) -> bool:

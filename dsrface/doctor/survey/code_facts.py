@@ -56,7 +56,7 @@ def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
 def read_by_items(roots: Mapping[str, Any]) -> set[str]:
     """Return the names of the attributes that loading an item reads, as far as the user's code shows it."""
     found = {name for cls in _users_classes(roots) for name in _reached(cls, _READERS)[0]}
-    return found.union(*map(_attributes_of, _code_of_items(roots)))
+    return found.union(*map(attributes_of, code_of_items(roots)))
 
 
 def keyed_by_process(handles: list[Member], roots: Mapping[str, Any]) -> list[Member]:
@@ -81,7 +81,7 @@ def held_by_code(roots: Mapping[str, Any]) -> list[Member]:
             for name, value in _class_values(cls).items():
                 if name in read and name not in vars(owner):
                     held[f"{path}.{name}"] = value, class_line(cls, name)
-    for function in _code_of_items(roots):
+    for function in code_of_items(roots):
         for path, value in _variables(function):
             held.setdefault(path, (value, locate(function, "", function)))
     plain = (type, FunctionType, ModuleType)
@@ -103,7 +103,7 @@ def _users_classes(roots: Mapping[str, Any]) -> list[type]:
     return [type(owner) for _, owner in _objects(roots) if is_users_definition(type(owner))]
 
 
-def _code_of_items(roots: Mapping[str, Any]) -> list[FunctionType]:
+def code_of_items(roots: Mapping[str, Any]) -> list[FunctionType]:
     """Return the user's functions that loading an item runs: methods, and functions and methods that these
     name, in other modules of the user's too.
     """
@@ -120,7 +120,7 @@ def _code_of_items(roots: Mapping[str, Any]) -> list[FunctionType]:
             if isinstance(value, FunctionType):
                 todo.append(value)
             elif is_ordinary(value) and is_users_definition(type(value)):
-                todo += filter(None, (_function(type(value), name) for name in _attributes_of(function)))
+                todo += filter(None, (_function(type(value), name) for name in attributes_of(function)))
     return list(found.values())
 
 
@@ -131,7 +131,7 @@ def _variables(function: FunctionType) -> Iterator[tuple[str, Any]]:
     for name in _globals_of(function):
         value = function.__globals__.get(name)
         if isinstance(value, ModuleType) and is_users_module(value):
-            names = _attributes_of(function) & vars(value).keys()
+            names = attributes_of(function) & vars(value).keys()
             found = [(f"{value.__name__}.{part}", vars(value)[part]) for part in names]
         else:
             found = [(f"{function.__module__}.{name}", value)]
@@ -220,7 +220,7 @@ def _results_of(cached: Any) -> list[Any]:
     return [*parts, *(value for part in parts if type(part) is dict for value in part.values())]
 
 
-def _attributes_of(function: FunctionType) -> set[str]:
+def attributes_of(function: FunctionType) -> set[str]:
     """Return the names of the attributes that a function reads, of whatever."""
     instructions = dis.get_instructions(function.__code__)
     return {str(i.argval) for i in instructions if i.opname in ("LOAD_ATTR", "LOAD_METHOD")}

@@ -144,7 +144,7 @@ def read_state(roots: Mapping[str, Any]) -> Reading:
                 entries = list(map(id, value))
                 reading.orders[path] = hash(tuple(entries)), hash(tuple(sorted(entries)))
         elif is_generator(value):
-            reading.generators[path] = _state(value)
+            reading.generators[path] = generator_state(value)
         elif callable(getattr(value, "cache_info", None)):
             reading.lengths[f"{path} (its cache)"] = value.cache_info().currsize
             if value.cache_info().maxsize is None:
@@ -326,7 +326,8 @@ def _class_entries(owner: Any) -> Iterator[tuple[str, Any]]:
                 yield name, value
 
 
-def _state(generator: Any) -> str:
+def generator_state(generator: Any) -> str:
+    """Return a hash of a random generator's state."""
     if isinstance(generator, torch.Generator):
         raw = generator.get_state().numpy().tobytes()
     elif hasattr(generator, "bit_generator"):

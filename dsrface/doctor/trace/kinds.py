@@ -92,7 +92,7 @@ def handle_kind(obj: Any) -> str:
     if isinstance(obj, type):
         return ""
     if isinstance(obj, io.IOBase):
-        if obj in (sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__):
+        if _is_standard(obj):
             return ""
         if isinstance(obj, (io.BytesIO, io.StringIO)) or _is_closed(obj):
             return ""
@@ -142,10 +142,11 @@ def fault_kind(obj: Any, error: str) -> str:
     return next((kind for needles, kind in _FAULTS if any(needle in error for needle in needles)), "other")
 
 
-def held_kind(held: Any, error: str) -> str:
+def held_kind(held: Any, inner: Any, error: str) -> str:
     """Return the word that selects the advice for a library's object that holds what cannot be pickled."""
     kind = fault_kind(held, error)
-    return "other" if kind in ("local", "weakref") else kind  # those are the library's own affair
+    is_own = kind in ("local", "weakref") or _is_standard(inner)  # those are the library's own affair
+    return "other" if is_own else kind
 
 
 def module_kind(module: Any) -> str:
@@ -158,6 +159,11 @@ def _is_pipe(handle: io.IOBase) -> bool:
         return stat.S_ISFIFO(os.fstat(handle.fileno()).st_mode)
     except (OSError, ValueError):
         return False
+
+
+def _is_standard(obj: Any) -> bool:
+    streams = (sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__)
+    return any(obj is stream for stream in streams)
 
 
 def _is_closed(handle: io.IOBase) -> bool:

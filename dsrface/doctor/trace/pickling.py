@@ -230,7 +230,7 @@ class _Tracer(_PurePickler):  # type: ignore[misc]
             return
         text = f"{type(error).__name__}: {error}"
         stack = down_to_held(self._stack)
-        kind = fault_kind(obj, text) if stack[-1] is obj else held_kind(stack[-1], text)
+        kind = fault_kind(obj, text) if stack[-1] is obj else held_kind(stack[-1], obj, text)
         path, owner, name = render(self._root, stack)
         if any(path == member.path for member in self.result.unpicklable):
             return
