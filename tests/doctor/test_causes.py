@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 import sys
 import types
 
@@ -13,8 +14,10 @@ import torch
 from dsrface.doctor.checks.installation import worker_threads_check
 from dsrface.doctor.checks.randomness import _hidden_generator, _seeding_code
 from dsrface.doctor.proof import compare
+from dsrface.doctor.proof.owners import owner_of_descriptor
+from dsrface.doctor.survey.files import ItemFiles
 from dsrface.doctor.targets import Target
-from dsrface.doctor.trace.kinds import held_kind
+from dsrface.doctor.trace.kinds import ADVICE, CONTRACTS, handle_kind, held_kind
 
 NEVER_DRAWN = [np.random.default_rng(0)]
 
@@ -85,3 +88,44 @@ def test_an_object_that_prints_is_not_answered_with_opening_a_path():
     error = "TypeError: cannot pickle '_io.TextIOWrapper' object"
     assert held_kind(object(), sys.__stderr__, error) == "other"
     assert held_kind(object(), object(), error) == "file"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "kind"),
+    [
+        ("_duckdb", "DuckDBPyConnection", "duckdb"),
+        ("av.container.input", "InputContainer", "video"),
+        ("decord.video_reader", "VideoReader", "video"),
+    ],
+)
+def test_what_no_fork_may_carry_is_known_by_its_type(module, name, kind):
+    held = type(name, (), {"__module__": module})()
+    assert handle_kind(held) == kind
+    assert {kind} <= CONTRACTS.keys() & ADVICE.keys()
+
+
+class Reader:
+    """A library's reader in C: no Python object in it has the descriptor."""
+
+    def __init__(self, file):
+        self.name = file
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seen through /proc")
+def test_a_descriptor_of_a_c_library_is_named_by_the_object_that_reads_its_file(tmp_path):
+    file = tmp_path / "a.tif"
+    file.write_bytes(b"1")
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        owner = owner_of_descriptor(descriptor, {"dataset": types.SimpleNamespace(image=Reader(str(file)))})
+    finally:
+        os.close(descriptor)
+    assert (owner.path, owner.kind) == ("dataset.image", "file")
+
+
+def test_a_file_that_items_write_under_a_lock_is_no_finding(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    files = ItemFiles()
+    with files.listen(), open(tmp_path / "log", "a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+    assert files.is_locked

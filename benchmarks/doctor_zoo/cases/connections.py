@@ -220,3 +220,29 @@ class LazySqlite(Sqlite):
 def sqlite_at_first_use():
     """The repaired one."""
     return LazySqlite()
+
+
+class Duck(Rows):
+    def __init__(self):
+        import duckdb
+
+        self.base = duckdb.connect()
+        self.base.execute("create table rows as select range as id, range * 3 as value from range(3000000)")
+
+    def __getitem__(self, index):
+        found = self.base.execute("select sum(value) from rows where id % 1000 < ?", [index + 1]).fetchone()
+        return torch.tensor(int(found[0])), index
+
+
+@fault(
+    "ds.open_handles",
+    methods=FORK,
+    where=r"dataset\.base",
+    fix=LAZY,
+    most_workers=0,
+    plain="equal raises hangs",
+    needs=("duckdb",),
+)
+def duckdb_member():
+    """A connection whose threads no forked worker has. duckdb/duckdb-python#292"""
+    return Duck()

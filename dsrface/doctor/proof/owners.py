@@ -6,9 +6,11 @@ Members are found, and so are module variables, class attributes, closures and t
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import gc
 import io
+import os
 import re
 import socket
 from collections.abc import Callable, Mapping
@@ -37,7 +39,7 @@ def owner_of_descriptor(fd: int, roots: Mapping[str, Any]) -> Owner | None:
     chain = find(roots, lambda value: _fileno(value) == fd)
     if chain is not None:
         return _named(chain)
-    return _bare_number(fd, roots)
+    return _bare_number(fd, roots) or _holder_of_file(fd, roots)
 
 
 def find(roots: Mapping[str, Any], is_it: Callable[[Any], bool]) -> list[tuple[str, Any]] | None:
@@ -112,6 +114,27 @@ def _bare_number(fd: int, roots: Mapping[str, Any]) -> Owner | None:
                 found.append(Owner(f"{path}.{name}", source, "descriptor"))
     likely = [owner for owner in found if _NAMED_FOR_IT.search(owner.path.rpartition(".")[2])]
     return (likely or found or [None])[0]  # type: ignore[list-item]
+
+
+def _holder_of_file(fd: int, roots: Mapping[str, Any]) -> Owner | None:
+    """Find a library's object that says that it reads the descriptor's file."""
+    try:
+        file = os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return None
+    chain = find(roots, lambda value: file in _files_of(value))
+    return _named(chain) if chain is not None else None
+
+
+def _files_of(value: Any) -> list[Any]:
+    """Return what an object says of its file."""
+    if type(type(value)) is not type or isinstance(value, (dict, list, tuple, FunctionType, type)):
+        return []
+    found = []
+    for name in ("name", "filename"):
+        with contextlib.suppress(Exception):  # a property may raise anything
+            found.append(getattr(value, name, None))
+    return [file for file in found if type(file) is str]
 
 
 def _fileno(value: Any) -> int:

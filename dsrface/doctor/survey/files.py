@@ -31,7 +31,7 @@ class ItemFiles:
         self._readers: dict[str, set[int]] = {}
         self._places: dict[str, str] = {}
         self._renamed: set[str] = set()
-        self._is_locked = False
+        self.is_locked = False  # an item took the lock of a file
 
     @contextlib.contextmanager
     def listen(self) -> Iterator[None]:
@@ -48,7 +48,7 @@ class ItemFiles:
 
         Each with the user's line that opened it first.
         """
-        if self._is_locked:
+        if self.is_locked:
             return {}
         shared = [
             path for path, items in self._readers.items() if len(items) > 1 and path not in self._renamed
@@ -65,7 +65,7 @@ class ItemFiles:
     def take(self, event: str, args: tuple[Any, ...]) -> None:
         """Take an event: a file is opened, renamed or locked."""
         if event in _LOCKS:
-            self._is_locked = True
+            self.is_locked = True
         elif event == "os.rename":
             self._renamed.add(os.fsdecode(args[1]))
         elif isinstance(args[0], (str, bytes)):

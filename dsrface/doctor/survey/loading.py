@@ -126,7 +126,8 @@ class _Stage:
         if items:
             left = {path: os.path.getsize(path) for path in files.counts if os.path.isfile(path)}
             after = read_state(self.roots)
-            seen.passes = Passes(before, after, num_items=len(items), written=dict(files.counts), left=left)
+            written = {} if files.is_locked else dict(files.counts)
+            seen.passes = Passes(before, after, num_items=len(items), written=written, left=left)
             seen.passes.made = files.made_for_all()
             self._collate(items)
             report("stage", name="load items again")

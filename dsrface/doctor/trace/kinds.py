@@ -31,6 +31,10 @@ _HANDLES: Mapping[tuple[str, str], str] = {
     ("multiprocessing", "PipeConnection"): "pipe",
     ("mmap", "mmap"): "mmap",
     ("cv2", "VideoCapture"): "video",
+    ("av", "InputContainer"): "video",  # FFmpeg reads it through one descriptor
+    ("decord", "VideoReader"): "video",  # dmlc/decord issue 294
+    ("torchcodec", "VideoDecoder"): "video",  # huggingface/lerobot issue 2488
+    ("duckdb", "DuckDBPyConnection"): "duckdb",
     ("asyncio", "BaseEventLoop"): "event loop",
 }
 
@@ -52,6 +56,8 @@ _FAULTS: tuple[tuple[tuple[str, ...], str], ...] = (
 # Handles that their makers forbid to carry across a fork, whatever a trial shows.
 CONTRACTS: Mapping[str, str] = {
     "sqlite": "SQLite: a connection must not be carried across a fork (sqlite.org/howtocorrupt.html, 2.6).",
+    "duckdb": "DuckDB works with threads that a forked process does not have, and waits for them for ever "
+    "(duckdb/duckdb-python issue 292).",
     "socket": "Two processes on one connection read each other's answers.",
     "process": "Two processes on one pipe read each other's answers.",
     "pipe": "Two processes on one pipe read each other's answers.",
@@ -68,6 +74,7 @@ ADVICE: Mapping[str, str] = {
     "h5py": "Keep the path and open the HDF5 file at first use in __getitem__, keyed by os.getpid().",
     "lmdb": "Keep the path and open the environment at first use in __getitem__, keyed by os.getpid().",
     "sqlite": "Keep the path and connect at first use in __getitem__, keyed by os.getpid().",
+    "duckdb": "Keep the path and connect at first use in __getitem__, keyed by os.getpid().",
     "descriptor": "Use os.pread(fd, size, offset), which has no position; or open at first use in "
     "__getitem__, keyed by os.getpid().",
     "socket": "Connect at first use in the worker, keyed by os.getpid().",
