@@ -20,7 +20,7 @@ HIGH_SIZES_PX = (112, 128)  # 128: published tables of face super-resolution
 MAX_SIZE_PX = 4096
 VLR_SIZES_PX = (16, 24, 32)
 ANY_SIZES_PX = range(8, 49)  # what a DSR for many sizes is trained on and given
-EMBEDDING_DIM = 512  # of every recogniser that is trained here
+EMBEDDING_DIM = 512  # of a recogniser, unless its entry in the catalogue says otherwise
 SPLITS = ("train", "val", "test")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dsrface.config.dsr_networks import AnySizeTable, DsrTable, HybridTable, ResidualTable
-from dsrface.types import HIGH_SIZE_PX, Preprocess
+from dsrface.types import EMBEDDING_DIM, HIGH_SIZE_PX, Preprocess
 
 _HALF = (0.5, 0.5, 0.5)
 _RGB, _BGR = (Preprocess(HIGH_SIZE_PX, _HALF, _HALF, colour) for colour in ("RGB", "BGR"))
@@ -29,6 +29,7 @@ class Recogniser:
         preprocess: How its published weights want images.
         root: Prefix of all its tensors that a file may lack.
         has_layer_scale: Whether `build` takes `layer_scale` as well.
+        embedding_dim: Length of its embeddings.
     """
 
     meaning: str
@@ -37,6 +38,7 @@ class Recogniser:
     preprocess: Preprocess = _RGB
     root: str = ""
     has_layer_scale: bool = False
+    embedding_dim: int = EMBEDDING_DIM
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,11 @@ RECOGNISERS: dict[str, Recogniser] = {
     "adaface_ir50": _adaface("IR network of AdaFace, 50 layers", 3, 4, 14, 3),
     "adaface_ir101": _adaface("IR network of AdaFace, 101 layers", 3, 13, 30, 3),
     "mobilefacenet": Recogniser("MobileFaceNet", "dsrface.models.mobilefacenet:MobileFaceNet"),
+    "mobilefacenet_tfjs": Recogniser(
+        "slim MobileFaceNet of TensorFlow.js, 0.55 M weights",
+        "dsrface.models.mobilefacenet_tfjs:MobileFaceNetTfjs",
+        embedding_dim=256,
+    ),
 }
 
 DSR_NETWORKS: dict[str, DsrNetwork] = {

@@ -55,7 +55,7 @@ class AnchorConfig(Config):
 
 
 class BackboneOptions(Config):
-    """How the EdgeFace backbone starts."""
+    """How the backbone starts and learns."""
 
     lr_fraction: float = Field(
         0.1, ge=0, le=1, description="Backbone's learning rate in stage 2, as a fraction of the head's."
@@ -102,7 +102,7 @@ class RecogEvalConfig(Config):
 
 
 class FinetuneConfig(TrainingConfig):
-    """Fine-tune an EdgeFace recogniser on super-resolved faces."""
+    """Fine-tune a recogniser on super-resolved faces."""
 
     command: ClassVar[str] = "finetune"
     networks: ClassVar[Mapping[str, str]] = {

@@ -66,7 +66,7 @@ class RecognitionTask(Task):
     """A backbone, its head, and the images that judge it.
 
     Args:
-        backbone: EdgeFace, on the device.
+        backbone: The recogniser, on the device.
         head: Margin head, on the device.
         config: The command's configuration.
         preprocess: How the backbone wants its images.

@@ -19,9 +19,12 @@ class Teacher(nn.Module):
     Args:
         recogniser: On the device; frozen in place. It needs no gradient.
         preprocess: How it wants its images.
+        embedding_dim: Length of the embeddings that learn from it.
     """
 
-    def __init__(self, recogniser: nn.Module, preprocess: Preprocess) -> None:
+    def __init__(
+        self, recogniser: nn.Module, preprocess: Preprocess, *, embedding_dim: int = EMBEDDING_DIM
+    ) -> None:
         super().__init__()
         # In a tuple, so that torch does not take it for a part of what is trained and saved.
         self._frozen = (recogniser.requires_grad_(False).eval(),)
@@ -29,12 +32,10 @@ class Teacher(nn.Module):
         weight = next(iter(recogniser.parameters()), torch.zeros(0))
         dim = self._embed(canary_images(preprocess.size_px).to(weight.device)).shape[1]
         self.projection: nn.Module = nn.Identity()
-        if dim != EMBEDDING_DIM:
-            self.projection = nn.Linear(EMBEDDING_DIM, dim, bias=False).to(weight.device)
+        if dim != embedding_dim:
+            self.projection = nn.Linear(embedding_dim, dim, bias=False).to(weight.device)
 
-    def forward(
-        self, embeddings: Float[Tensor, "b 512"], high: Float[Tensor, "b 3 h w"]
-    ) -> Float[Tensor, ""]:
+    def forward(self, embeddings: Float[Tensor, "b d"], high: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
         """Return the mean of 1 - cosine to the teacher's embeddings of HR faces, in [0, 2].
 
         Args:

@@ -14,7 +14,7 @@ from dsrface.errors import UsageError
 from dsrface.models.checkpoints import Layout, find_network
 from dsrface.models.foreign import RECOGNISER_INPUT, build_timm
 from dsrface.models.strict import shapes_of
-from dsrface.types import Preprocess
+from dsrface.types import EMBEDDING_DIM, Preprocess
 
 
 def build_recogniser(name: str, *, layer_scale: float | None = None) -> nn.Module:
@@ -44,6 +44,11 @@ def build_recogniser(name: str, *, layer_scale: float | None = None) -> nn.Modul
 def input_of(name: str) -> Preprocess:
     """Return how a recogniser that `build_recogniser` knows wants its images."""
     return RECOGNISERS[name].preprocess if name in RECOGNISERS else RECOGNISER_INPUT
+
+
+def embedding_dim_of(name: str) -> int:
+    """Return the length of the embeddings of a recogniser that `build_recogniser` knows."""
+    return RECOGNISERS[name].embedding_dim if name in RECOGNISERS else EMBEDDING_DIM
 
 
 def is_known(name: object) -> TypeGuard[str]:

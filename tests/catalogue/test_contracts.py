@@ -24,9 +24,9 @@ from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.errors import DataError, UsageError
 from dsrface.models.dsr import build_dsr
 from dsrface.models.heads import MarginHead, build_head
-from dsrface.models.recognisers import build_recogniser
+from dsrface.models.recognisers import build_recogniser, embedding_dim_of
 from dsrface.models.weights import load_dsr, load_recogniser, save_model
-from dsrface.types import EMBEDDING_DIM, Preprocess
+from dsrface.types import Preprocess
 
 NEEDED = {"data": "DATA", "vlr_size": 16}
 # One of each build: larger siblings differ in their options alone.
@@ -68,7 +68,7 @@ def test_a_recogniser_gives_embeddings_and_survives_a_weight_file(name, tmp_path
     faces = torch.rand(2, 3, preprocess.size_px, preprocess.size_px)
     with torch.inference_mode():
         before = model(faces)
-        assert before.shape == (2, EMBEDDING_DIM)
+        assert before.shape == (2, embedding_dim_of(name))
         path = tmp_path / "model.safetensors"
         save_model(path, model, kind="recogniser", config={"variant": name}, preprocess=preprocess)
         loaded = load_recogniser(path)

@@ -34,6 +34,7 @@ from dsrface.models.recognisers import build_recogniser
 from dsrface.models.weights import load_recogniser, save_model
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
+from dsrface.types import Preprocess
 from tests.commands.conftest import make_data
 from tests.commands.networks import write_dsr
 from tests.commands.test_train_dsr import assert_equal, last_weights, spawn
@@ -215,6 +216,29 @@ def test_a_frozen_backbone_keeps_the_statistics_of_its_batch_norm(tiny_data, tmp
     after = load_file(find_last(tmp_path / "run") / "model.safetensors")
     assert "running_mean" in " ".join(after)
     assert_equal(load_file(weights), after)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_recogniser_of_shorter_embeddings_is_tuned_with_itself_as_teacher(rank, tiny_data, tmp_path):
+    torch.manual_seed(0)
+    name = "mobilefacenet_tfjs"
+    model, preprocess = build_recogniser(name), Preprocess(112, (0.5,) * 3, (0.502,) * 3)
+    weights = tmp_path / "start.safetensors"
+    save_model(weights, model, kind="recogniser", config={"variant": name}, preprocess=preprocess)
+    _, events = run_quietly(
+        tiny_data,
+        tmp_path / "run",
+        no_dsr=True,
+        backbone=name,
+        backbone_weights=weights,
+        **{"backbone_options.adapter_rank": rank},
+    )
+    assert any("loss/anchor" in event.metrics for event in events if isinstance(event, StepDone))
+    tuned = load_recogniser(find_last(tmp_path / "run"))
+    assert tuned.preprocess == preprocess
+    before = model.state_dict()
+    after = {key.replace(".base.", "."): value for key, value in tuned.model.state_dict().items()}
+    assert all(torch.equal(before[key], after[key]) for key in before) == (rank > 0)
 
 
 def test_stage_two_moves_the_backbone_with_a_lower_rate(tiny_data, started, tmp_path):

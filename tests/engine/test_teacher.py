@@ -31,6 +31,12 @@ def test_loss__is_one_minus_the_cosine_in_the_teachers_own_input():
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+def test_equal_lengths__need_no_map():
+    assert list(Teacher(recogniser(256), BGR, embedding_dim=256).parameters()) == []
+    [weight] = Teacher(recogniser(512), BGR, embedding_dim=256).parameters()
+    assert weight.shape == (512, 256)
+
+
 @pytest.mark.parametrize("dim", [128, 256])
 def test_other_lengths__are_met_through_a_map_that_learns(dim):
     network = recogniser(dim)

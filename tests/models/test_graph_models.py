@@ -16,6 +16,7 @@ from dsrface.errors import UsageError, WeightsError
 from dsrface.models.losses import IdentityLoss
 from dsrface.models.mobilefacenet_tfjs import MobileFaceNetTfjs
 from dsrface.models.preprocess import network_input
+from dsrface.models.recognisers import embedding_dim_of
 from dsrface.models.weights import load_dsr, load_recogniser
 
 ORIGINAL = Path(os.environ.get("DSRFACE_MOBILEFACE", "mobileface.json"))
@@ -101,6 +102,7 @@ def test_it_computes_what_the_graph_computes(model, arrays):
     wanted = by_hand(arrays, images * 255)
     assert float((found - wanted).abs().max() / wanted.abs().max()) < 1e-4
     assert loaded.name == "mobilefacenet_tfjs"
+    assert found.shape[1] == embedding_dim_of(loaded.name)
 
 
 def test_it_can_be_learnt_from(model):

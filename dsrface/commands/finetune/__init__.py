@@ -30,7 +30,7 @@ from dsrface.events import Emit, Note
 from dsrface.models.adapters import adapter_parameters, add_adapters
 from dsrface.models.heads import MarginHead, build_head, reachable_probability
 from dsrface.models.loaded import LoadedModel
-from dsrface.models.recognisers import build_recogniser, input_of
+from dsrface.models.recognisers import build_recogniser, embedding_dim_of, input_of
 from dsrface.models.sources import JUDGE
 from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.command_line import quoted
@@ -132,8 +132,10 @@ def _teacher(config: FinetuneConfig, start: _Start, context: RunContext) -> Teac
     """Return the recogniser that is named, else the starting one as it is now; None without an anchor."""
     if config.anchor.weight == 0:
         return None
+    dim = embedding_dim_of(config.backbone)
     if config.teacher is None:
-        return None if start.is_from_scratch else Teacher(copy.deepcopy(start.backbone), start.preprocess)
+        own = copy.deepcopy(start.backbone)
+        return None if start.is_from_scratch else Teacher(own, start.preprocess, embedding_dim=dim)
     if config.teacher == Path(JUDGE):
         raise UsageError(
             "The judge judges and is never learnt from: its figures would mean nothing afterwards.",
@@ -143,7 +145,7 @@ def _teacher(config: FinetuneConfig, start: _Start, context: RunContext) -> Teac
     loaded = load_recogniser(config.teacher, device=context.device.torch_name)
     context.folder.pin("teacher", loaded.sha256)
     context.emit(Note(f"teacher: {loaded.name}, weight {config.anchor.weight:g}"))
-    return Teacher(loaded.model, loaded.preprocess)
+    return Teacher(loaded.model, loaded.preprocess, embedding_dim=dim)
 
 
 def _conditions(config: FinetuneConfig, faces: RecogniserData, dsr: LoadedModel | None) -> dict[str, Any]:
@@ -212,6 +214,7 @@ def _head(config: FinetuneConfig, num_classes: int, context: RunContext) -> Marg
     return build_head(
         config.head,
         num_classes=num_classes,
+        embedding_dim=embedding_dim_of(config.backbone),
         scale=scale,
         margin=config.head_options.margin,
         sample_fraction=config.head_options.sample_fraction,
