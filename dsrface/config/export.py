@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,7 +24,8 @@ class ExportConfig(Config):
     )
     format: Literal["onnx", "safetensors"] = Field(
         "safetensors",
-        description="onnx: a graph for other runtimes; safetensors: weights with their metadata.",
+        description="onnx: a graph for other runtimes; safetensors: weights with their metadata. "
+        "Where it is not given, `out` decides by how it ends.",
     )
     out: Path | None = Field(
         None,
@@ -57,6 +58,13 @@ class ExportConfig(Config):
     def needs(self) -> Iterable[tuple[str, str]]:
         """Return what the format needs."""
         return [(module, "onnx") for module in ("onnx", "onnxscript", "onnxruntime") if self.format == "onnx"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _format_of_out(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if "format" not in given and str(given.get("out") or "").endswith(".onnx"):
+            return {**given, "format": "onnx"}
+        return given
 
     @model_validator(mode="after")
     def _check(self) -> Self:
