@@ -17,6 +17,7 @@ from dsrface.config.bench import BenchConfig
 from dsrface.data.cache.column import Column
 from dsrface.data.layout import make_split as split_of_names
 from dsrface.data.outputs.verify import verify_cache
+from dsrface.events import Progress
 from tests.commands.networks import write_dsr
 
 
@@ -91,9 +92,10 @@ def test_bench_precompute(tmp_path: Path) -> None:
         device="cpu",
         folder=tmp_path,
     )
-    notes = []
-    result = bench.run(config, emit=lambda event: notes.append(event.message))
-    assert "round 1 of 1" in notes
+    events = []
+    result = bench.run(config, emit=events.append)
+    steps = [(event.done, event.total) for event in events if isinstance(event, Progress)]
+    assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]  # the bare loop, then a pipeline for each backend
     check(result, "precompute")
     assert result.rows[0].ratio_to_ceiling == 1.0
     found = {row.name: row.median for row in result.rows}

@@ -14,7 +14,7 @@ from dsrface.commands.bench.loader import run_loader
 from dsrface.commands.bench.measure import Row
 from dsrface.commands.bench.precompute import run_precompute
 from dsrface.config.bench import BenchConfig
-from dsrface.events import Emit, Note
+from dsrface.events import Emit
 from dsrface.runtime.threads import limit_torch_threads
 
 __all__ = ["BenchResult", "run"]
@@ -57,7 +57,7 @@ def run(config: BenchConfig, *, emit: Emit) -> BenchResult:
     rows: list[Row] = []
     with _folder(config.folder) as folder:
         for name in chosen:
-            rows += benches[name](config, folder / name, note=lambda text: emit(Note(text)))
+            rows += benches[name](config, folder / name, emit=emit)
     location = str(config.folder) if config.folder else "a temporary folder, deleted"
     return BenchResult(table(rows), location, f"dsrface bench {config.what} --json", tuple(rows))
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from dsrface.commands.bench.loader import endless
-from dsrface.commands.bench.measure import Note, Row, interleave, rate, row
+from dsrface.commands.bench.measure import Row, interleave, rate, row
 from dsrface.commands.bench.precompute import dsr_for_bench
 from dsrface.commands.bench.synthetic import make_data
 from dsrface.config.bench import BenchConfig
@@ -28,6 +28,7 @@ from dsrface.data.datasets import PairDataset, Sample
 from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import BatchSampler, EpochOrder, Key
 from dsrface.engine.inference import super_resolve
+from dsrface.events import Emit, Note
 from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.heads import build_head
 from dsrface.models.preprocess import normalise
@@ -54,18 +55,18 @@ class InlineDataset(Dataset[Sample]):
         return sample._replace(inputs=self.upscale(sample.inputs[None])[0].cpu())
 
 
-def run_finetune(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
+def run_finetune(config: BenchConfig, folder: Path, *, emit: Emit) -> list[Row]:
     """Measure training steps fed by the cache, by the DSR on whole batches, and by the DSR image by image.
 
     Args:
         config: Of the bench.
         folder: Empty; the data is made here.
-        note: Receives what is being done.
+        emit: Takes notes and progress.
     """
     device = choose_device(config.device)
     loaded, size_px = dsr_for_bench(config, device)
     model = loaded.model
-    note(f"making {_IMAGES} pairs")
+    emit(Note(f"making {_IMAGES} pairs"))
     data = make_data(folder, num_images=_IMAGES, num_png=_IMAGES, vlr_size=size_px)
     step = _Step(len(data.split.persons), device)
     low = PairDataset(data.split, inputs=data.split.low_dir(size_px))
@@ -101,7 +102,7 @@ def run_finetune(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
             unit="images/s",
             rounds=config.rounds,
             seconds=config.seconds,
-            note=note,
+            emit=emit,
         )
         made = _precompute_rate(low, dsr, config)
     cached_per_s, live_per_s = (found.median for found in rows[1:3])
@@ -109,7 +110,7 @@ def run_finetune(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
     if math.isfinite(pays):
         rows.append(row(BENCH, "precompute pays from this many epochs on, against live", "epochs", [pays]))
     else:
-        note("here the cache was no faster than the DSR in the step: precompute does not pay")
+        emit(Note("here the cache was no faster than the DSR in the step: precompute does not pay"))
     return rows
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import torch
 
-from dsrface.commands.bench.measure import Note, Route, Row, interleave, rate, row
+from dsrface.commands.bench.measure import Route, Row, interleave, rate, row
 from dsrface.commands.bench.synthetic import BenchData, make_data, make_split, simulate
 from dsrface.config.bench import BenchConfig
 from dsrface.data.cache.column import Column
@@ -25,6 +25,7 @@ from dsrface.data.datasets import PairDataset, Sample
 from dsrface.data.loaders import collate, make_loader
 from dsrface.data.outputs.opening import make_order
 from dsrface.data.samplers import BatchSampler, EpochOrder
+from dsrface.events import Emit, Note
 from dsrface.types import Batch
 
 BENCH = "loader"
@@ -32,29 +33,29 @@ _PNG_IMAGES = 1024
 _SIMULATED_BATCH = 64
 
 
-def run_loader(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
+def run_loader(config: BenchConfig, folder: Path, *, emit: Emit) -> list[Row]:
     """Measure all routes of `bench loader`.
 
     Args:
         config: Of the bench.
         folder: Empty; the data is made here.
-        note: Receives what is being done.
+        emit: Takes notes and progress.
     """
-    note(f"making {config.images} pairs")
+    emit(Note(f"making {config.images} pairs"))
     data = make_data(folder / "data", num_images=config.images, num_png=_PNG_IMAGES)
-    rows = _warm_rows(data, config, note)
+    rows = _warm_rows(data, config, emit)
     rows += _first_batch(data, config)
     gc.collect()  # pages that are still mapped cannot be dropped from the page cache
-    rows += _cold(data, config, note)
+    rows += _cold(data, config, emit)
     if config.simulated_images:
-        note(f"simulating {config.simulated_images:,} images")
+        emit(Note(f"simulating {config.simulated_images:,} images"))
         # In a process of its own, whose memory holds nothing else.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             rows += pool.submit(simulated_rows, folder / "simulated", config.simulated_images).result()
     return rows
 
 
-def _warm_rows(data: BenchData, config: BenchConfig, note: Note) -> list[Row]:
+def _warm_rows(data: BenchData, config: BenchConfig, emit: Emit) -> list[Row]:
     with contextlib.ExitStack() as stack:
         # A gather is bound by memory: a second thread brings nothing, and waking it costs more than a batch.
         stack.callback(torch.set_num_threads, torch.get_num_threads())
@@ -63,7 +64,6 @@ def _warm_rows(data: BenchData, config: BenchConfig, note: Note) -> list[Row]:
         stack.callback(reader.close)
         _warm(reader)
         routes = _routes(data, reader, config, stack)
-        note(f"{len(routes)} routes, {config.rounds} rounds")
         rows = interleave(
             BENCH,
             routes,
@@ -71,7 +71,7 @@ def _warm_rows(data: BenchData, config: BenchConfig, note: Note) -> list[Row]:
             unit="pairs/s",
             rounds=config.rounds,
             seconds=config.seconds,
-            note=note,
+            emit=emit,
         )
         best_png = max(found.median for found in rows if found.name.startswith(PNG))
         [ring] = [found.median for found in rows if found.name == RING]
@@ -250,10 +250,10 @@ def _first_batch(data: BenchData, config: BenchConfig) -> list[Row]:
     ]
 
 
-def _cold(data: BenchData, config: BenchConfig, note: Note) -> list[Row]:
+def _cold(data: BenchData, config: BenchConfig, emit: Emit) -> list[Row]:
     """Compare blocks and a plain memory map while no page of the shards is in memory (Linux)."""
     if not hasattr(os, "posix_fadvise") or not Path("/proc/self/io").exists():
-        note("no cold measurement: this system cannot drop a file from its page cache")
+        emit(Note("no cold measurement: this system cannot drop a file from its page cache"))
         return []
     rates: dict[str, list[float]] = {"plain": [], "blocks": []}
     excess: dict[str, list[float]] = {"plain": [], "blocks": []}

@@ -7,13 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from dsrface.events import Emit, Progress
+
 # Does its work for about so many seconds and returns units per second.
 Route = Callable[[float], float]
-Note = Callable[[str], None]
-
-
-def _silent(_: str) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def interleave(
     unit: str,
     rounds: int,
     seconds: float,
-    note: Note = _silent,
+    emit: Emit = lambda _: None,
 ) -> list[Row]:
     """Measure every route once a round; the order of the routes moves on by one each round.
 
@@ -57,15 +54,17 @@ def interleave(
         unit: Of the rates.
         rounds: How often each is measured.
         seconds: How long, each time.
-        note: Receives which round it is.
+        emit: Takes the progress.
     """
     names = list(routes)
     rates: dict[str, list[float]] = {name: [] for name in names}
+    total = rounds * len(names)
     for number in range(rounds):
-        note(f"round {number + 1} of {rounds}")
         shift = number % len(names)
-        for name in names[shift:] + names[:shift]:
+        for count, name in enumerate(names[shift:] + names[:shift], start=number * len(names)):
+            emit(Progress(f"bench {bench}, {len(names)} routes in {rounds} rounds", count, total))
             rates[name].append(routes[name](seconds))
+    emit(Progress(f"bench {bench}", total, total))
     return [row(bench, name, unit, rates[name], ceiling=rates[ceiling]) for name in names]
 
 

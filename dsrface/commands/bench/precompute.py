@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsrface.commands.bench.measure import Note, Route, Row, interleave
+from dsrface.commands.bench.measure import Route, Row, interleave
 from dsrface.commands.bench.synthetic import draw_triple, make_split
 from dsrface.commands.shared.outputs.backends import PLAIN, Running, build, share_within_a_level
 from dsrface.commands.shared.outputs.context import READING_THREADS, measure_batch_size
@@ -35,6 +35,7 @@ from dsrface.data.synthetic.drawing import draw_face
 from dsrface.engine.batch_size import choose_batch_size
 from dsrface.engine.inference import super_resolve
 from dsrface.errors import MachineError
+from dsrface.events import Emit, Note
 from dsrface.metrics.image_quality import psnr_db
 from dsrface.models.dsr import build_dsr
 from dsrface.models.loaded import LoadedModel
@@ -47,18 +48,18 @@ BARE = "DSR alone, one batch after the other"
 _FACES = 64  # half to calibrate int8, half to measure pixels on
 
 
-def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row]:
+def run_precompute(config: BenchConfig, folder: Path, *, emit: Emit) -> list[Row]:
     """Measure the pipeline in every backend, file reading, hashing and fsync included, against the bare loop.
 
     Args:
         config: Of the bench.
         folder: Empty; the data is made here.
-        note: Receives what is being done.
+        emit: Takes notes and progress.
     """
     device = choose_device(config.device)
     loaded, size_px = dsr_for_bench(config, device)
     split = make_split(folder, config.dsr_images, vlr_size=size_px)
-    note(f"making {config.dsr_images} VLR images")
+    emit(Note(f"making {config.dsr_images} VLR images"))
     for name in split.names:
         write_png(split.low_dir(size_px) / name, draw_triple(name, seed=0, vlr_size=size_px)[1])
     faces = _drawn_faces(size_px)
@@ -66,13 +67,13 @@ def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row
     running = [plain]
     for name in config.backends if device.kind == "cpu" else ():
         if name != PLAIN:
-            note(f"making the backend {name}")
+            emit(Note(f"making the backend {name}"))
             try:
                 running.append(build(name, loaded, device, lambda: faces.low[: _FACES // 2]))
             except MachineError as error:
-                note(f"{name} is left out: {error.message}")
-    routes = {BARE: _bare(plain, split, note)}
-    routes |= {f"precompute pipeline, {item.name}": _pipeline(item, split, folder, note) for item in running}
+                emit(Note(f"{name} is left out: {error.message}"))
+    routes = {BARE: _bare(plain, split, emit)}
+    routes |= {f"precompute pipeline, {item.name}": _pipeline(item, split, folder, emit) for item in running}
     rows = interleave(
         BENCH,
         routes,
@@ -80,7 +81,7 @@ def run_precompute(config: BenchConfig, folder: Path, *, note: Note) -> list[Row
         unit="images/s",
         rounds=config.rounds,
         seconds=math.nan,  # each route takes as long as all the images take
-        note=note,
+        emit=emit,
     )
     if config.weights is None:  # an untrained network is bicubic: it has no detail to change
         return rows
@@ -102,7 +103,7 @@ def _drawn_faces(size_px: int) -> _Faces:
     return _Faces(torch.from_numpy(np.stack(high)), torch.from_numpy(np.stack(low)))
 
 
-def _bare(running: Running, split: FaceSplit, note: Note) -> Route:
+def _bare(running: Running, split: FaceSplit, emit: Emit) -> Route:
     """Return the rate of the DSR on images in memory, batch after batch, all cores on each."""
     (size_px,) = split.low_folders
     images = torch.from_numpy(np.stack([read_image(split.low_dir(size_px) / name) for name in split.names]))
@@ -114,7 +115,7 @@ def _bare(running: Running, split: FaceSplit, note: Note) -> Route:
     choice = choose_batch_size(
         lambda number: infer(images[:1].expand(number, -1, -1, -1).contiguous()), device=running.device
     )
-    note(f"batch size of the bare loop: {choice.reason}")
+    emit(Note(f"batch size of the bare loop: {choice.reason}"))
 
     def measured(_: float) -> float:
         begin = time.perf_counter()
@@ -125,13 +126,13 @@ def _bare(running: Running, split: FaceSplit, note: Note) -> Route:
     return measured
 
 
-def _pipeline(running: Running, split: FaceSplit, folder: Path, note: Note) -> Route:
+def _pipeline(running: Running, split: FaceSplit, folder: Path, emit: Emit) -> Route:
     """Return the rate of reading, inference and writing to a cache."""
     (size_px,) = split.low_folders
     low_dir = split.low_dir(size_px)
     with Upscaler(running.loaded.model, running.device) as upscale:
         choice = measure_batch_size(upscale, torch.zeros((1, size_px, size_px, 3), dtype=torch.uint8))
-    note(f"batch size of the pipeline, {running.name}: {choice.reason}")
+    emit(Note(f"batch size of the pipeline, {running.name}: {choice.reason}"))
     numbers = itertools.count()
 
     def measured(_: float) -> float:
