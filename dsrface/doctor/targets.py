@@ -276,6 +276,11 @@ def _choose(value: Any, spec: str) -> tuple[Any, str]:
                 getattr(value, name)(*args)
         chosen, note = _choose(value.train_dataloader(), spec)
         return chosen, f"{kind}.train_dataloader() after setup('fit'); {note}".rstrip("; ")
+    is_loader = hasattr(value, "__iter__") and not hasattr(value, "__getitem__")
+    if is_loader and not isinstance(value, (DataLoader, Dataset)):
+        inner = [(k, v) for k, v in getattr(value, "__dict__", {}).items() if isinstance(v, DataLoader)]
+        if len(inner) == 1:  # timm's PrefetchLoader, for example
+            return inner[0][1], f"the {inner[0][0]} of a {type(value).__name__}"
     named: dict[Any, Any] = {}
     if isinstance(value, Mapping):
         is_split = all(isinstance(key, str) for key in value)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import collections
+import functools
 import os
+import re
 import sys
 import types
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from dsrface.doctor.checks.installation import worker_threads_check
-from dsrface.doctor.checks.randomness import _hidden_generator, _seeding_code
+from dsrface.doctor.checks.randomness import _hidden_generator, _repeats, _seeding_code
 from dsrface.doctor.proof import compare
+from dsrface.doctor.proof.draws import Draws
 from dsrface.doctor.proof.owners import owner_of_descriptor
 from dsrface.doctor.survey.files import ItemFiles
-from dsrface.doctor.targets import Target
+from dsrface.doctor.targets import Target, from_object
 from dsrface.doctor.trace.kinds import ADVICE, CONTRACTS, handle_kind, held_kind
 
 NEVER_DRAWN = [np.random.default_rng(0)]
@@ -45,6 +49,35 @@ def test_the_generator_that_items_draw_from_is_named_and_no_other():
     [line] = _seeding_code(Target(Seeding()))
     assert "test_causes.py:" in line
     assert line.endswith("in __getitem__")
+
+
+def seed_by_id(worker_id, seed):
+    torch.manual_seed(seed + worker_id)
+
+
+@pytest.mark.parametrize(("is_kept", "status"), [(True, "info"), (False, "warn")])
+def test_an_init_fn_that_repeats_each_epoch_does_no_harm_where_workers_are_kept(is_kept, status):
+    init = functools.partial(seed_by_id, seed=1)
+    loader = DataLoader([1], num_workers=1, persistent_workers=is_kept)
+    target = Target(Seeding(), worker_init_fn=init, loader=loader)
+    found = _repeats(Draws(equal_starts=True, fixed_seeds=["torch"]), target, {}, {})
+    assert found.status == status
+    assert re.search(r"worker_init_fn seed_by_id \(.*test_causes\.py:\d+\)", found.where)
+
+
+class Prefetching:
+    def __init__(self, loader):
+        self.loader = loader
+
+    def __iter__(self):
+        return iter(self.loader)
+
+
+def test_a_loader_in_a_wrapper_is_examined_itself():
+    loader = DataLoader([1, 2])
+    target = from_object(Prefetching(loader))
+    assert target.loader is loader
+    assert target.note == "the loader of a Prefetching"
 
 
 class Clocked:

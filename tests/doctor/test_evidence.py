@@ -143,6 +143,12 @@ def test_the_line_of_a_crash_is_taken_from_the_log_of_a_worker():
     assert not with_last_words(check, "").where
 
 
+def test_a_worker_that_gnu_openmp_ends_is_told_so():
+    check = Finding("worker.fork", "fail", "A worker died", data={"explained_as": "worker-died"})
+    log = "Terminating: fork() called from a process already using GNU OpenMP, this is unsafe.\n"
+    assert "forkserver" in with_last_words(check, log).fix
+
+
 def test_items_read_from_the_wrong_place_are_no_draws():
     start = Start(0, [], 0, evidence=evidence.StartEvidence(moved={3: "rows.bin"}))
     proof = SimpleNamespace(draws=Draws(equal_starts=True), comparison=object(), survey={}, starts=[start])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from types import CodeType, FunctionType, ModuleType
@@ -14,7 +15,7 @@ from dsrface.doctor.trace.kinds import repeats_in_workers
 from dsrface.doctor.trace.paths import locate
 from dsrface.runtime.start_methods import METHODS
 from dsrface.runtime.text import count_text
-from dsrface.runtime.user_code import is_ordinary, is_users_module, short_path
+from dsrface.runtime.user_code import is_ordinary, is_users_module
 
 if TYPE_CHECKING:
     from dsrface.doctor.proof.draws import Draws
@@ -29,6 +30,7 @@ _SEED_FIX = (
     "between workers and epochs: np.random.seed(torch.initial_seed() % 2**32)."
 )
 
+_KEEP_FIX = "Or keep workers, persistent_workers=True, so that they start once."
 _SEEDERS = {"manual_seed", "seed", "seed_everything", "set_seed"}
 _LOADED = 2
 _MEMORY_FIX = "Where an item depends on those that were loaded before it, let it follow from its index alone."
@@ -104,14 +106,14 @@ def _as_workers_draw(proof: Proof) -> Finding | None:
 
 def _repeats(draws: Draws, target: Target, survey: Mapping[str, Any], data: Mapping[str, Any]) -> Finding:
     init = target.worker_init_fn
-    name = getattr(init, "__name__", "worker_init_fn") if init is not None else ""
+    while isinstance(init, functools.partial):
+        init = init.func
+    name = getattr(init, "__name__", type(init).__name__)
     seeds = draws.same_seeds if draws.equal_workers else draws.fixed_seeds
     paths = [*survey.get("rngs", ()), *survey.get("states", ())] or _hidden_generator(target)
     if init is not None and seeds:
         who = f"worker_init_fn {name} puts the generator of {', '.join(seeds)} into the same state"
-        code = getattr(init, "__code__", None)
-        place = f"{short_path(code.co_filename)}:{code.co_firstlineno}" if code is not None else name
-        where = f"worker_init_fn {name} ({place})"
+        where = f"worker_init_fn {name} ({locate(init, '', init)})"
     elif paths:
         who, where = f"{paths[0]} has the same state", "\n".join(paths[:_SHOWN])
     elif lines := _seeding_code(target):
@@ -120,6 +122,17 @@ def _repeats(draws: Draws, target: Target, survey: Mapping[str, Any], data: Mapp
         who, where = "the items draw the same numbers", ""
     when = "in every worker" if draws.equal_workers else "in every epoch"
     both = " and in every epoch" if draws.equal_workers and draws.equal_starts else ""
+    fixes = [_SEED_FIX] if survey.get("rngs") or seeds else [_SEED_FIX, _MEMORY_FIX]
+    if not draws.equal_workers:
+        fixes.append(_KEEP_FIX)
+    if target.persistent_workers and not draws.equal_workers:
+        return GENERATORS.finding(
+            "info",
+            f"{who} whenever workers start; these are kept, so that they start once",
+            where=where,
+            matters="Without persistent_workers=True every epoch would draw the same.",
+            data=data,
+        )
     return GENERATORS.finding(
         "fail" if draws.equal_workers else "warn",
         f"{who} {when}{both}",
@@ -127,7 +140,7 @@ def _repeats(draws: Draws, target: Target, survey: Mapping[str, Any], data: Mapp
         matters="Seen with real workers: worker 0 and 1 drew the same for the same items"
         if draws.equal_workers
         else "Seen with real workers: two starts drew the same for the same items: augmentation repeats.",
-        fix=_SEED_FIX if survey.get("rngs") or seeds else f"{_SEED_FIX} {_MEMORY_FIX}",
+        fix=" ".join(fixes),
         data={**data, "blocks": list(METHODS) if draws.equal_workers else []},
     )
 

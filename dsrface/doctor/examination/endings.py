@@ -165,6 +165,14 @@ def with_last_words(check: Finding, log: str) -> Finding:
     crash = log.rfind(_CRASH)
     if crash >= 0:
         return replace(check, where=innermost_in(log[crash:]) or check.where)
+    if _GNU_OPENMP in log:
+        return replace(
+            check,
+            summary=f"GNU OpenMP ends a forked worker: {_GNU_OPENMP}",
+            matters="This process has run parallel code already (numba, for one) before the fork.",
+            fix='Pass multiprocessing_context="forkserver" to the DataLoader; or run no parallel code before '
+            "its workers start.",
+        )
     said = _EXCEPTION.findall(log)
     if not said:
         return check
@@ -179,6 +187,7 @@ def with_last_words(check: Finding, log: str) -> Finding:
     )
 
 
+_GNU_OPENMP = "fork() called from a process already using GNU OpenMP"
 _CRASH = "Fatal Python error"  # faulthandler's first words
 _EXCEPTION = re.compile(
     r"^((?:[A-Za-z_][\w.]*)(?:Error|Exception|Interrupt|Exit|Warning)\b.*)$", re.MULTILINE
