@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -95,6 +95,10 @@ class TrainingConfig(Config):
     amp: Amp = Field("auto", description="Mixed-precision dtype of the forward passes.")
     loader: LoaderConfig = LoaderConfig()
     engine: EngineConfig = EngineConfig()
+
+    def needs(self) -> Iterable[tuple[str, str]]:
+        """Return the trackers that are asked for."""
+        return [(name, name) for name in ("wandb", "mlflow") if getattr(self.engine, name)]
 
     @model_validator(mode="after")
     def _check_resume(self) -> Self:

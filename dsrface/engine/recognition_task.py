@@ -224,14 +224,17 @@ class RecognitionTask(Task):
         self._guard.was_healthy = memory["was_healthy"]
 
     def save_first_batch(self, batch: Batch, path: Path) -> None:
-        """Write input | HR twin, augmented, as the network sees them."""
+        """Write input | HR twin, augmented, as the network sees them; rows whose input is the twin say so."""
         indices = batch.indices[:_NUM_FIRST]
         first = Batch(batch.inputs[:_NUM_FIRST], batch.high[:_NUM_FIRST], batch.labels, indices, batch.epoch)
         device = self._device.torch_name
         moved = Batch(first.inputs.to(device), first.high.to(device), first.labels, indices, batch.epoch)
         inputs, high = self._pixels(moved)
         columns = {"input": to_image_u8(inputs).cpu(), "HR": to_image_u8(high).cpu()}
-        write_strips(path, columns, self.describe(indices.tolist()))
+        is_high = (columns["input"] == columns["HR"]).flatten(1).all(dim=1).tolist()
+        marks = [" (HR as input)" * (high and self._has_hr_rows) for high in is_high]
+        names = self.describe(indices.tolist())
+        write_strips(path, columns, [name + mark for name, mark in zip(names, marks, strict=True)])
 
     def describe(self, indices: list[int]) -> list[str]:
         """Return the relative file names."""
@@ -275,6 +278,12 @@ class RecognitionTask(Task):
         return {"thresholds": StoredThresholds(images.conditions, chosen).to_json()} if chosen else {}
 
     @property
+    def _has_hr_rows(self) -> bool:
+        """Whether a drawn share of the inputs is the HR twin itself."""
+        has_both = self._config.mode != "hr" and self._images.has_twins
+        return self._config.anchor.hr_fraction > 0 and has_both and not self._adapters
+
+    @property
     def _trains_backbone(self) -> bool:
         return self._phase > 0
 
@@ -291,8 +300,7 @@ class RecognitionTask(Task):
             epoch=batch.epoch,
             indices=indices,
         )
-        has_hr_rows = config.mode != "hr" and self._images.has_twins and not self._adapters
-        if config.anchor.hr_fraction > 0 and has_hr_rows:
+        if self._has_hr_rows:
             draw = draws.uniform(config.seed, batch.epoch, indices, num=1, stream="hr_fraction")[:, 0]
             is_high = to_device(torch.from_numpy(draw < config.anchor.hr_fraction), inputs.device)
             inputs = torch.where(is_high[:, None, None, None], high, inputs)

@@ -175,6 +175,15 @@ def test_the_folder_above_is_offered_for_one_persons_photos_alone(call, flat):
     assert "did you mean" not in call("prepare", "cy", "out").err
 
 
+@pytest.mark.parametrize(("size", "option"), [(20, "--native"), (256, "--align resize")])
+def test_the_way_to_align_follows_from_the_sizes(call, data, monkeypatch, size, option):
+    monkeypatch.setattr("dsrface.data.photos.detect.is_available", lambda: False)
+    for name in ("a_1.png", "b_1.png", "c_1.png"):
+        (data / "faces").mkdir(exist_ok=True)
+        (data / "faces" / name).write_bytes(encode_png(np.zeros((size, size, 3), np.uint8)))
+    assert f"dsrface prepare faces out {option}" in " ".join(call("prepare", "faces", "out").err.split())
+
+
 def test_prepare_needs_no_torch():
     code = "import sys, dsrface.commands.prepare; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -272,7 +272,7 @@ def test_several_faces_are_counted_listed_and_chosen_by_rule(
     (tmp_path / "photos" / "bo").mkdir()
     (tmp_path / "photos" / "bo" / "1.png").write_bytes(encode_png(draw_face(3, 0)))
     settings = {"split": (1, 0, 0), "faces": faces, "align": "auto"}
-    monkeypatch.setattr(prepare.alignment, "count_finished_faces", lambda *_: (0, 2))
+    monkeypatch.setattr(prepare.alignment, "photo_sizes", lambda *_: [(256, 256)] * 2)
     result, _ = run(tmp_path / "photos", tmp_path / "data", **settings)
     if faces == "refuse":
         assert result.bad_images == {"several-faces": 1}

@@ -120,9 +120,10 @@ def _verification(evaluation: Evaluation) -> str:
         blank = ["&ndash;"] * (len(columns) - 3)
         for name, share in (("reject all", reject_all), ("accept all", 1 - reject_all)):
             body.append(row(["", name, *blank, f"{share * 100:.1f}"], style="base"))
+    has_interval = any(cell.eer.low is not None for cell in evaluation.cells)
     words = (
-        "Grey brackets: 95 % intervals by person. EER: lower is better; everything else: higher. "
-        "~ few impostor pairs for this FAR."
+        f"{'Grey brackets: 95 % intervals by person. ' * has_interval}EER: lower is better; everything else: "
+        "higher. ~ few impostor pairs for this FAR."
     )
     if has_accuracy:
         words += f" Accuracy: mean &plusmn; standard deviation over {escape(evaluation.counts.folds_from)}."

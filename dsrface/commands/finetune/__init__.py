@@ -203,14 +203,11 @@ def _start(config: FinetuneConfig, context: RunContext) -> _Start:
 def _head(config: FinetuneConfig, num_classes: int, context: RunContext) -> MarginHead:
     scale = config.head_options.scale or choose_scale(num_classes)
     reachable = reachable_probability(scale, num_classes)
-    context.emit(
-        Note(
-            f"{config.head} over {num_classes} persons, scale {scale:.1f}: the true class can reach "
-            f"probability {reachable:.3f} at most"
-            + ("; below 0.5 nothing is learned well" if reachable < 0.5 else ""),
-            is_warning=reachable < 0.5,
-        )
-    )
+    text = f"{config.head} over {num_classes} persons, scale {scale:.1f}"
+    if reachable < _WANTED_PROBABILITY:
+        text += f": the true class can reach probability {reachable:.3f} at most"
+        text += "; below 0.5 nothing is learned well" if reachable < 0.5 else ""
+    context.emit(Note(text, is_warning=reachable < 0.5))
     return build_head(
         config.head,
         num_classes=num_classes,

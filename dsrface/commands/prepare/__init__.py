@@ -200,7 +200,7 @@ def _result(
     return PrepareResult(
         summary=f"{made}, {status}: {shares}{left_out}",
         location=str(config.data),
-        next_command=_next_command(config, counts),
+        next_command=_next_command(config, info),
         status=status,
         align=alignment.reason,
         counts=counts,
@@ -209,9 +209,12 @@ def _result(
     )
 
 
-def _next_command(config: PrepareConfig, counts: Mapping[str, Any]) -> str:
-    data = quoted(config.data)
+def _next_command(config: PrepareConfig, info: Mapping[str, Any]) -> str:
+    data, counts = quoted(config.data), info["counts"]
     size_px = next((size for size in VLR_SIZES_PX if size in config.vlr_sizes), config.vlr_sizes[0])
+    if config.native:
+        low = {int(size): num for size, num in info["native_sizes"].items() if int(size) != HIGH_SIZE_PX}
+        size_px = max(low, key=low.__getitem__, default=size_px)
     if size_px in VLR_SIZES_PX and {"train", "val"} <= counts.keys() and not config.native:
         return f"dsrface train-dsr {data} --vlr-size {size_px}"
     return f"dsrface evaluate {data} --vlr-size {size_px} --split {list(counts)[-1]}"
