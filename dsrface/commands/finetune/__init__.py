@@ -204,7 +204,7 @@ def _head(config: FinetuneConfig, num_classes: int, context: RunContext) -> Marg
     scale = config.head_options.scale or choose_scale(num_classes)
     reachable = reachable_probability(scale, num_classes)
     text = f"{config.head} over {num_classes} persons, scale {scale:.1f}"
-    if reachable < _WANTED_PROBABILITY:
+    if round(reachable, 2) < _WANTED_PROBABILITY:
         text += f": the true class can reach probability {reachable:.3f} at most"
         text += "; below 0.5 nothing is learned well" if reachable < 0.5 else ""
     context.emit(Note(text, is_warning=reachable < 0.5))
