@@ -15,7 +15,8 @@ from dsrface.config.dsr_networks import AnySizeTable, DsrTable, HybridTable, Res
 from dsrface.types import EMBEDDING_DIM, HIGH_SIZE_PX, Preprocess
 
 _HALF = (0.5, 0.5, 0.5)
-_RGB, _BGR = (Preprocess(HIGH_SIZE_PX, _HALF, _HALF, colour) for colour in ("RGB", "BGR"))
+RECOGNISER_INPUT = Preprocess(HIGH_SIZE_PX, _HALF, _HALF)  # unless more is known
+_BGR = Preprocess(HIGH_SIZE_PX, _HALF, _HALF, "BGR")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Recogniser:
     meaning: str
     build: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    preprocess: Preprocess = _RGB
+    preprocess: Preprocess = RECOGNISER_INPUT
     root: str = ""
     has_layer_scale: bool = False
     embedding_dim: int = EMBEDDING_DIM

@@ -9,38 +9,14 @@ works).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dsrface.config.catalogue import RECOGNISERS
-from dsrface.errors import UsageError
 from dsrface.runtime.versions import require
-from dsrface.types import EMBEDDING_DIM, HIGH_SIZE_PX, Preprocess
+from dsrface.types import EMBEDDING_DIM
 
-EDGEFACE_PREPROCESS = Preprocess(HIGH_SIZE_PX, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-FROM_SCRATCH_LAYER_SCALE = 0.1
-
-
-@dataclass(frozen=True)
-class EdgeFaceVariant:
-    """What makes one official EdgeFace.
-
-    Args:
-        timm_name: Backbone in timm.
-        rank_ratio: Rank of the low-rank linears relative to the smaller side; None keeps full linears.
-    """
-
-    timm_name: str
-    rank_ratio: float | None
-
-
-EDGEFACE_VARIANTS: dict[str, EdgeFaceVariant] = {
-    name: EdgeFaceVariant(**entry.options)
-    for name, entry in RECOGNISERS.items()
-    if entry.build == f"{__name__}:make_edgeface"
-}
+_FROM_SCRATCH_LAYER_SCALE = 0.1
 
 
 class EdgeFace(nn.Module):
@@ -55,7 +31,7 @@ class EdgeFace(nn.Module):
         self.model = backbone
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 512"]:
-        """Return embeddings of images that went through `EDGEFACE_PREPROCESS`."""
+        """Return embeddings of images as the network wants them."""
         embedding: Tensor = self.model(image)
         return embedding
 
@@ -81,32 +57,12 @@ class LowRankLinear(nn.Module):
         return out
 
 
-def build_edgeface(variant: str, *, layer_scale: float | None = None) -> EdgeFace:
-    """Return a randomly initialised EdgeFace by its name.
-
-    Args:
-        variant: Key of `EDGEFACE_VARIANTS`.
-        layer_scale: As in `make_edgeface`.
-
-    Raises:
-        UsageError: unknown variant, the known ones listed.
-    """
-    spec = EDGEFACE_VARIANTS.get(variant)
-    if spec is None:
-        raise UsageError(
-            f"There is no EdgeFace variant {variant!r}.",
-            id="unknown-backbone",
-            hint=f"Choose one of: {', '.join(EDGEFACE_VARIANTS)}.",
-        )
-    return make_edgeface(spec.timm_name, spec.rank_ratio, layer_scale=layer_scale)
-
-
 def make_edgeface(timm_name: str, rank_ratio: float | None, *, layer_scale: float | None = None) -> EdgeFace:
     """Return a randomly initialised EdgeFace.
 
     Args:
         timm_name: Backbone in timm.
-        rank_ratio: As in `EdgeFaceVariant`.
+        rank_ratio: Rank of the low-rank linears relative to the smaller side; None keeps full linears.
         layer_scale: Initial scale of every residual branch. None takes 0.1, right for training from scratch:
             timm's 1e-6 suits backbones whose weights are loaded anyway and leaves a fresh one all but linear.
     """
@@ -115,7 +71,7 @@ def make_edgeface(timm_name: str, rank_ratio: float | None, *, layer_scale: floa
 
     from dsrface.models.fourier import encode_on_device
 
-    scale = FROM_SCRATCH_LAYER_SCALE if layer_scale is None else layer_scale
+    scale = _FROM_SCRATCH_LAYER_SCALE if layer_scale is None else layer_scale
     backbone: nn.Module = timm.create_model(timm_name, pretrained=False, ls_init_value=scale)
     backbone.reset_classifier(EMBEDDING_DIM)  # type: ignore[operator]
     encode_on_device(backbone)

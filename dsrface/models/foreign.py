@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dsrface.config.catalogue import TIMM
+from dsrface.config.catalogue import RECOGNISER_INPUT, TIMM
 from dsrface.errors import DsrfaceError, MachineError, UsageError, WeightsError
 from dsrface.models.checkpoints import Layout, find_network
 from dsrface.models.judge import load_judge
@@ -39,8 +39,6 @@ from dsrface.runtime.user_callable import named_object
 from dsrface.runtime.user_code import place_of
 from dsrface.runtime.versions import require
 from dsrface.types import EMBEDDING_DIM, HIGH_SIZE_PX, Preprocess
-
-RECOGNISER_INPUT = Preprocess(HIGH_SIZE_PX, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def open_foreign(source: Path, kind: str) -> LoadedModel | None:

@@ -9,10 +9,10 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from dsrface.config.catalogue import RECOGNISERS, TIMM, load
+from dsrface.config.catalogue import RECOGNISER_INPUT, RECOGNISERS, TIMM, load
 from dsrface.errors import UsageError
 from dsrface.models.checkpoints import Layout, find_network
-from dsrface.models.foreign import RECOGNISER_INPUT, build_timm
+from dsrface.models.foreign import build_timm
 from dsrface.models.strict import shapes_of
 from dsrface.types import EMBEDDING_DIM, Preprocess
 

@@ -9,17 +9,18 @@ from pathlib import Path
 def write_recogniser(path: Path, *, seed: int) -> Path:
     import torch
 
-    from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
+    from dsrface.config.catalogue import RECOGNISER_INPUT
+    from dsrface.models.recognisers import build_recogniser
     from dsrface.models.weights import save_model
 
     torch.manual_seed(seed)
-    model = build_edgeface("edgeface_xxs", layer_scale=0.5)
+    model = build_recogniser("edgeface_xxs", layer_scale=0.5)
     save_model(
         path,
         model,
         kind="recogniser",
         config={"variant": "edgeface_xxs"},
-        preprocess=EDGEFACE_PREPROCESS,
+        preprocess=RECOGNISER_INPUT,
     )
     return path
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dsrface.commands import export
+from dsrface.config.catalogue import RECOGNISER_INPUT
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.export import ExportConfig
 from dsrface.errors import MachineError, RunError, UsageError
@@ -16,9 +17,9 @@ from dsrface.metrics.bootstrap import Estimate
 from dsrface.metrics.thresholds import StoredThresholds, Threshold
 from dsrface.models import onnx_file
 from dsrface.models.dsr import build_dsr
-from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.preprocess import normalise
+from dsrface.models.recognisers import build_recogniser
 from dsrface.models.weights import load_dsr, load_recogniser, save_model
 from dsrface.types import Preprocess
 
@@ -58,7 +59,7 @@ def test_safetensors__is_the_same_network_in_one_file(tmp_path):
 
 def test_safetensors__turns_an_official_pt_file_into_a_safe_one(tmp_path):
     torch.manual_seed(0)
-    torch.save(build_edgeface("edgeface_xxs").state_dict(), tmp_path / "official.pt")
+    torch.save(build_recogniser("edgeface_xxs").state_dict(), tmp_path / "official.pt")
     result = export.run(
         ExportConfig(source=tmp_path / "official.pt", out=tmp_path / "x.safetensors"), emit=silent
     )
@@ -138,7 +139,7 @@ def test_onnx__dsr_in_a_real_onnxruntime(arch, size, tmp_path):
 def test_onnx__recogniser_in_a_real_onnxruntime(variant, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
-    network = build_edgeface(variant).eval()
+    network = build_recogniser(variant).eval()
     torch.save(network.state_dict(), tmp_path / "w.pt")
     result = export.run(
         ExportConfig(source=tmp_path / "w.pt", format="onnx", out=tmp_path / "r.onnx"), emit=silent
@@ -146,7 +147,7 @@ def test_onnx__recogniser_in_a_real_onnxruntime(variant, tmp_path):
     assert result.exit_code == 0
     session = onnxruntime.InferenceSession(str(tmp_path / "r.onnx"), providers=["CPUExecutionProvider"])
     preprocess = Preprocess.from_json(session.get_modelmeta().custom_metadata_map["preprocess"])
-    assert preprocess == EDGEFACE_PREPROCESS
+    assert preprocess == RECOGNISER_INPUT
     faces = normalise(torch.rand(3, 3, 112, 112), preprocess)
     with torch.inference_mode():
         wanted = network(faces).numpy()
@@ -154,7 +155,7 @@ def test_onnx__recogniser_in_a_real_onnxruntime(variant, tmp_path):
     np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
-def small_recogniser(path, preprocess=EDGEFACE_PREPROCESS):
+def small_recogniser(path, preprocess=RECOGNISER_INPUT):
     """Return a recogniser of a few layers, which exports in no time."""
     torch.manual_seed(0)
     network = nn.Sequential(
@@ -296,7 +297,7 @@ def test_card__of_a_recogniser_has_its_thresholds(tmp_path):
     torch.manual_seed(0)
     save_model(
         tmp_path / "r.safetensors",
-        build_edgeface("edgeface_xxs"),
+        build_recogniser("edgeface_xxs"),
         kind="recogniser",
         config={"variant": "edgeface_xxs"},
         preprocess=Preprocess(112, (0.5,) * 3, (0.5,) * 3, "BGR"),

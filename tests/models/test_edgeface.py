@@ -6,16 +6,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from dsrface.config.catalogue import RECOGNISER_INPUT, RECOGNISERS
 from dsrface.errors import UsageError, WeightsError
 from dsrface.models.canary import canary_images, canary_recogniser
 from dsrface.models.checkpoints import find_network
-from dsrface.models.edgeface import (
-    EDGEFACE_PREPROCESS,
-    EDGEFACE_VARIANTS,
-    build_edgeface,
-)
 from dsrface.models.preprocess import normalise
-from dsrface.models.recognisers import expected_layout, load_recogniser_state
+from dsrface.models.recognisers import build_recogniser, expected_layout, load_recogniser_state
 from dsrface.models.weights import load_recogniser
 
 MILLIONS = {
@@ -52,14 +48,16 @@ class Official(nn.Module):
         import timm
 
         super().__init__()
-        spec = EDGEFACE_VARIANTS[variant]
-        self.model = timm.create_model(spec.timm_name)
+        options = RECOGNISERS[variant].options
+        self.model = timm.create_model(options["timm_name"])
         self.model.reset_classifier(512)
-        if spec.rank_ratio is not None:
+        if options["rank_ratio"] is not None:
             for name, module in list(self.model.named_modules()):
                 if isinstance(module, nn.Linear):
                     parent, _, leaf = name.rpartition(".")
-                    setattr(self.model.get_submodule(parent), leaf, OfficialLowRank(module, spec.rank_ratio))
+                    setattr(
+                        self.model.get_submodule(parent), leaf, OfficialLowRank(module, options["rank_ratio"])
+                    )
 
     def forward(self, x):
         return self.model(x)
@@ -74,7 +72,7 @@ def official(variant, seed=0):
     return network
 
 
-@pytest.mark.parametrize("variant", EDGEFACE_VARIANTS)
+@pytest.mark.parametrize("variant", MILLIONS)
 def test_official_state_dict__loads_and_gives_timms_embedding(variant, tmp_path):
     network = official(variant)
     torch.save(network.state_dict(), tmp_path / "any_name_at_all.pt")
@@ -107,8 +105,8 @@ def test_forward__makes_nothing_on_the_host():
     import timm
 
     with torch.device("meta"):
-        network, images = build_edgeface(SMALLEST), torch.zeros(2, 3, 112, 112)
-        timms = timm.create_model(EDGEFACE_VARIANTS[SMALLEST].timm_name)
+        network, images = build_recogniser(SMALLEST), torch.zeros(2, 3, 112, 112)
+        timms = timm.create_model(RECOGNISERS[SMALLEST].options["timm_name"])
     with Watch() as ours:
         network(images)
     assert ours.devices == {"meta"}
@@ -118,13 +116,13 @@ def test_forward__makes_nothing_on_the_host():
 
 
 def test_position_encoding__does_not_break_a_compiled_graph():
-    found = torch._dynamo.explain(build_edgeface(SMALLEST).eval())(torch.zeros(1, 3, 64, 64))
+    found = torch._dynamo.explain(build_recogniser(SMALLEST).eval())(torch.zeros(1, 3, 64, 64))
     assert found.graph_break_count == 0
 
 
-@pytest.mark.parametrize("variant", EDGEFACE_VARIANTS)
+@pytest.mark.parametrize("variant", MILLIONS)
 def test_size__is_the_official_one(variant):
-    network = build_edgeface(variant)
+    network = build_recogniser(variant)
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(MILLIONS[variant], abs=0.005)
     assert len(network.state_dict()) == NUM_TENSORS[variant]
     assert not list(network.buffers())
@@ -190,32 +188,29 @@ def test_foreign_network__is_refused():
         load_recogniser_state({"conv.weight": torch.zeros(3, 3), "bn.running_mean": torch.zeros(3)})
 
 
-@pytest.mark.parametrize("variant", EDGEFACE_VARIANTS)
+@pytest.mark.parametrize("variant", MILLIONS)
 def test_variant__is_told_by_shapes(variant):
     # mistake 11: the architecture guessed from the file's name
     tensors = {
         name: torch.empty(shape, device="meta") for name, shape in expected_layout(variant).shapes.items()
     }
-    assert (
-        find_network(tensors, {name: expected_layout(name) for name in EDGEFACE_VARIANTS}, where="")[0]
-        == variant
-    )
+    assert find_network(tensors, {name: expected_layout(name) for name in MILLIONS}, where="")[0] == variant
 
 
 def test_unknown_variant():
     with pytest.raises(UsageError) as caught:
-        build_edgeface("edgeface_xxl")
+        build_recogniser("edgeface_xxl")
     assert caught.value.id == "unknown-backbone"
     assert "edgeface_xxs" in caught.value.hint
 
 
 def test_from_scratch__residual_branches_count():
     torch.manual_seed(0)
-    network = build_edgeface(SMALLEST)
+    network = build_recogniser(SMALLEST)
     gammas = [p for name, p in network.named_parameters() if "gamma" in name]
     assert all((p == 0.1).all() for p in gammas)
     assert (
-        next(p for n, p in build_edgeface(SMALLEST, layer_scale=1e-6).named_parameters() if "gamma" in n)
+        next(p for n, p in build_recogniser(SMALLEST, layer_scale=1e-6).named_parameters() if "gamma" in n)
         < 1e-5
     ).all()
 
@@ -223,7 +218,7 @@ def test_from_scratch__residual_branches_count():
 @pytest.mark.parametrize("variant", ["edgeface_xxs", "edgeface_xs_gamma_06"])
 def test_from_scratch__gradients_reach_every_parameter(variant):
     torch.manual_seed(0)
-    network = build_edgeface(variant)
+    network = build_recogniser(variant)
     network(torch.rand(2, 3, 64, 64) * 2 - 1).square().mean().backward()
     without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not without
@@ -231,17 +226,17 @@ def test_from_scratch__gradients_reach_every_parameter(variant):
 
 def test_canary__passes_a_working_network_and_refuses_a_constant_one():
     network = official(SMALLEST)
-    canary_recogniser(network, EDGEFACE_PREPROCESS)
+    canary_recogniser(network, RECOGNISER_INPUT)
     with torch.no_grad():
         network.model.head.fc.weight.zero_()
         network.model.head.fc.bias.fill_(1.0)
     with pytest.raises(WeightsError, match="the same embedding") as caught:
-        canary_recogniser(network, EDGEFACE_PREPROCESS)
+        canary_recogniser(network, RECOGNISER_INPUT)
     assert caught.value.id == "canary"
     with torch.no_grad():
         network.model.head.fc.bias.fill_(float("nan"))
     with pytest.raises(WeightsError, match="not finite"):
-        canary_recogniser(network, EDGEFACE_PREPROCESS)
+        canary_recogniser(network, RECOGNISER_INPUT)
 
 
 def test_canary_images__are_fixed_and_in_range():
@@ -250,4 +245,4 @@ def test_canary_images__are_fixed_and_in_range():
     assert images.min() >= 0
     assert images.max() <= 1
     assert torch.equal(images, canary_images(112))
-    assert normalise(images, EDGEFACE_PREPROCESS).min() >= -1
+    assert normalise(images, RECOGNISER_INPUT).min() >= -1

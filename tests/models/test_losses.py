@@ -3,18 +3,19 @@ import pytest
 import torch
 from torch import nn
 
+from dsrface.config.catalogue import RECOGNISER_INPUT
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.errors import WeightsError
 from dsrface.models.dsr import build_dsr
-from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.losses import IdentityLoss, VggLoss, charbonnier, l1
+from dsrface.models.recognisers import build_recogniser
 from dsrface.types import Preprocess
 
 
 @pytest.fixture(scope="module")
 def recogniser():
     torch.manual_seed(0)
-    return build_edgeface("edgeface_xxs")
+    return build_recogniser("edgeface_xxs")
 
 
 def test_pixel_losses__equal_their_formulas():
@@ -47,7 +48,7 @@ def test_pixel_losses__feel_values_outside_the_range():
 def test_identity_loss__gradient_flows_to_the_image_and_one_step_raises_the_cosine(recogniser):
     # mistake 1: the identity loss ran under no_grad and never moved a weight
     torch.manual_seed(1)
-    loss = IdentityLoss(recogniser, EDGEFACE_PREPROCESS)
+    loss = IdentityLoss(recogniser, RECOGNISER_INPUT)
     target = torch.rand(2, 3, 112, 112)
     output = (target + 0.3 * torch.randn_like(target)).requires_grad_()
     before = loss.cosine(output, target)
@@ -62,7 +63,7 @@ def test_identity_loss__gradient_flows_to_the_image_and_one_step_raises_the_cosi
 def test_identity_loss__moves_a_dsrs_weights(recogniser):
     torch.manual_seed(0)
     dsr = build_dsr(DsrConfig(channels=8, blocks=1))
-    loss = IdentityLoss(recogniser, EDGEFACE_PREPROCESS)
+    loss = IdentityLoss(recogniser, RECOGNISER_INPUT)
     low, high = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 112, 112)
     optimiser = torch.optim.SGD(dsr.parameters(), lr=1.0)
     first = loss(dsr(low), high)
@@ -76,7 +77,7 @@ def test_identity_loss__moves_a_dsrs_weights(recogniser):
 
 
 def test_identity_loss__is_zero_for_the_same_face_and_leaves_the_recogniser_alone(recogniser):
-    loss = IdentityLoss(recogniser, EDGEFACE_PREPROCESS).train()
+    loss = IdentityLoss(recogniser, RECOGNISER_INPUT).train()
     assert not recogniser.training
     face = torch.rand(2, 3, 112, 112, requires_grad=True)
     value = loss(face, face.detach())

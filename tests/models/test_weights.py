@@ -9,11 +9,12 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from dsrface.config.catalogue import RECOGNISER_INPUT
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.errors import WeightsError
 from dsrface.models.dsr import build_dsr
-from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.preprocess import normalise
+from dsrface.models.recognisers import build_recogniser
 from dsrface.models.sources import resolve_source
 from dsrface.models.weight_files import read_tensors
 from dsrface.models.weights import (
@@ -43,14 +44,14 @@ def save_dsr(path, model=None, **changes):
 
 def save_recogniser(path, network):
     config = {"variant": "edgeface_xxs"}
-    save_model(path, network, kind="recogniser", config=config, preprocess=EDGEFACE_PREPROCESS)
+    save_model(path, network, kind="recogniser", config=config, preprocess=RECOGNISER_INPUT)
     return path
 
 
 @pytest.fixture(scope="module")
 def edgeface():
     torch.manual_seed(0)
-    return build_edgeface("edgeface_xxs").eval()
+    return build_recogniser("edgeface_xxs").eval()
 
 
 def refused(call, *args):
@@ -82,14 +83,14 @@ def test_recogniser__file_alone_rebuilds_the_network(tmp_path, edgeface):
     with torch.no_grad():
         assert torch.equal(loaded.model(face), edgeface(face))
     assert loaded.config == {"variant": "edgeface_xxs"}
-    assert loaded.preprocess == EDGEFACE_PREPROCESS
+    assert loaded.preprocess == RECOGNISER_INPUT
 
 
 def test_recogniser__official_pt_file(tmp_path, edgeface):
     torch.save(edgeface.state_dict(), tmp_path / "edgeface_xxs.pt")
     loaded = load_recogniser(tmp_path / "edgeface_xxs.pt")
     assert loaded.config == {"variant": "edgeface_xxs"}
-    assert loaded.preprocess == EDGEFACE_PREPROCESS
+    assert loaded.preprocess == RECOGNISER_INPUT
     assert load_any(tmp_path / "edgeface_xxs.pt").kind == "recogniser"
 
 
@@ -237,7 +238,7 @@ def test_non_finite_network__is_refused_by_the_canary(tmp_path):
 
 def test_normalise__mean_std_and_colour_order():
     image = torch.stack([torch.full((2, 2), value) for value in (0.0, 0.5, 1.0)])[None]
-    rgb = normalise(image, EDGEFACE_PREPROCESS)
+    rgb = normalise(image, RECOGNISER_INPUT)
     assert rgb[0, :, 0, 0].tolist() == [-1.0, 0.0, 1.0]
     bgr = normalise(image, Preprocess(112, (0.0, 0.0, 1.0), (1.0, 2.0, 1.0), "BGR"))
     assert bgr[0, :, 0, 0].tolist() == [1.0, 0.25, -1.0]

@@ -22,6 +22,7 @@ from dsrface.commands.bench.measure import Row, interleave, rate, row
 from dsrface.commands.bench.precompute import dsr_for_bench
 from dsrface.commands.bench.synthetic import make_data
 from dsrface.config.bench import BenchConfig
+from dsrface.config.catalogue import RECOGNISER_INPUT
 from dsrface.data.augment import to_image01
 from dsrface.data.cache.reader import PackedReader
 from dsrface.data.datasets import PairDataset, Sample
@@ -29,9 +30,9 @@ from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import BatchSampler, EpochOrder, Key
 from dsrface.engine.inference import super_resolve
 from dsrface.events import Emit, Note
-from dsrface.models.edgeface import EDGEFACE_PREPROCESS, build_edgeface
 from dsrface.models.heads import build_head
 from dsrface.models.preprocess import normalise
+from dsrface.models.recognisers import build_recogniser
 from dsrface.runtime.devices import Device, autocast, choose_device
 from dsrface.types import Batch
 
@@ -139,7 +140,7 @@ class _Step:
     def __init__(self, num_classes: int, device: Device) -> None:
         torch.manual_seed(0)
         self.device = device
-        self.backbone = build_edgeface("edgeface_xxs").to(device.torch_name).train()
+        self.backbone = build_recogniser("edgeface_xxs").to(device.torch_name).train()
         self.head: nn.Module = build_head("arcface", num_classes=num_classes, scale=32.0, margin=0.3).to(
             device.torch_name
         )
@@ -148,7 +149,7 @@ class _Step:
 
     def __call__(self, batch: Batch, prepare: Callable[[Tensor], Tensor]) -> int:
         moved = batch.to(self.device.torch_name)
-        images = normalise(to_image01(prepare(moved.inputs)), EDGEFACE_PREPROCESS)
+        images = normalise(to_image01(prepare(moved.inputs)), RECOGNISER_INPUT)
         with autocast(self.device):
             embeddings = self.backbone(images)
         loss = nn.functional.cross_entropy(self.head(embeddings.float(), moved.labels), moved.labels)
