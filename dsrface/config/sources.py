@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tomllib
@@ -83,6 +84,8 @@ class Config(BaseModel):
                 raise ValueError(
                     f"a part of the path takes {longest} bytes; file systems allow {MAX_PATH_PART_BYTES}"
                 )
+            with contextlib.suppress(RuntimeError):  # no such user: a name like any other
+                return value.expanduser()  # no shell does it in --run=~/a, nor in a configuration file
         return value
 
 

@@ -199,6 +199,10 @@ def test_threshold__comes_from_the_recognisers_file(root, weights, monkeypatch, 
         "threshold 0.400 [0.300, 0.500], from its file, for DSR faces of 16 px" in line for line in said
     )
     assert any("no --dsr is given" in line for line in said)
+    text = text.replace("DSR", "HR")
+    result = run_enrol(root, weights, tmp_path / "p.npz", notes := [], dsr=root / "dsr.safetensors")
+    assert "from its file, for HR faces: accepts" in result.summary
+    assert any("chosen on HR faces, not on what this DSR makes" in str(event) for event in notes)
     with pytest.raises(UsageError) as caught:
         run_enrol(root, weights, tmp_path / "p.npz", far=0.001)
     assert caught.value.id == "no-threshold"

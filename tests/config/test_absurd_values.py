@@ -83,3 +83,12 @@ def test_special_files_are_not_read(tmp_path):
     for file in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
         with pytest.raises(UsageError, match=r"regular file|directory"):
             resolve(TrainDsrConfig, config_file=file, flags=NEEDED)
+
+
+def test_a_path_below_the_home_folder_is_found_where_no_shell_looked(tmp_path, monkeypatch):
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    flags = {**NEEDED, "run": Path("~/runs/a")}
+    assert resolve(TrainDsrConfig, flags=flags).config.run == tmp_path / "runs" / "a"
+    unknown = {**NEEDED, "run": Path("~no-such-user/a")}
+    assert resolve(TrainDsrConfig, flags=unknown).config.run == Path("~no-such-user/a")

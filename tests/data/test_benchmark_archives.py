@@ -77,7 +77,7 @@ def test_two_sets_of_images_or_lists_are_not_mixed(lfw: Path) -> None:
 
 def test_a_table_of_pairs_is_found(lfw: Path) -> None:
     (lfw / "pairs.txt").unlink()
-    with pytest.raises(DataError, match=r"no \*pairs.csv"):
+    with pytest.raises(DataError, match=r"no \*pairs.txt"):
         read_lfw(lfw, None)
     (lfw / "pairs.csv").write_text("name,imagenum1,imagenum2,\nanna,1,2,\nanna,1,bo,1\n")
     assert read_lfw(lfw, None).pair_tests[0].pairs.num_genuine == 1

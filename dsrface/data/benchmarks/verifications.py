@@ -18,6 +18,7 @@ from dsrface.data.pairs import Pairs, folded
 from dsrface.data.pairs_file import read_pairs
 from dsrface.errors import DataError
 
+_LISTS = ("*pairs.txt", "*pairs.csv")
 _ONE_OF_THE_IJB = "Name the folder of IJB-B or of IJB-C, with its lists and loose_crop."
 
 
@@ -35,7 +36,7 @@ def read_lfw(root: Path, pairs: Path | None, *, name: str = "lfw") -> Benchmark:
     Source:
         Huang, Ramesh, Berg, Learned-Miller 2007; Knoche, Hoermann, Rigoll 2021 (XQLFW).
     """
-    pattern = "*pairs.txt" if parts_below(root, "*pairs.txt") else "*pairs.csv"
+    pattern = next((name for name in _LISTS if parts_below(root, name)), _LISTS[0])
     hint = "The list is called *pairs.txt or *pairs.csv; name another one with --pairs FILE."
     listing = pairs or only_part(root, pattern, hint=hint)
     files = _by_person_and_name(root)

@@ -73,10 +73,14 @@ def decide(
             hint="Choose one on persons of your own: --calibrate DATA, a set made by `dsrface prepare`; or "
             "give it: --threshold.",
         )
-    if dsr is None and stored.conditions.get("images") == "DSR":
+    images, size = stored.conditions.get("images"), stored.conditions.get("vlr_size")
+    if dsr is None and images == "DSR":
         emit(Note("the threshold was chosen on super-resolved faces, and no --dsr is given", is_warning=True))
-    size = stored.conditions.get("vlr_size")
-    return _decision(threshold, f"from its file, for {stored.conditions.get('images')} faces of {size} px")
+    of_size = "" if images == "HR" else f" of {size} px"
+    if dsr is not None and (images != "DSR" or dsr.vlr_size not in (None, size)):
+        doubt = f"the threshold was chosen on {images} faces{of_size}, not on what this DSR makes"
+        emit(Note(f"{doubt}; --calibrate DATA chooses one for that", is_warning=True))
+    return _decision(threshold, f"from its file, for {images} faces{of_size}")
 
 
 def stored_thresholds(recogniser: LoadedModel) -> StoredThresholds | None:
