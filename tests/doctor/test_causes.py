@@ -12,13 +12,14 @@ import types
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from dsrface.doctor.checks.installation import worker_threads_check
 from dsrface.doctor.checks.randomness import _hidden_generator, _repeats, _seeding_code
 from dsrface.doctor.proof import compare
 from dsrface.doctor.proof.draws import Draws
 from dsrface.doctor.proof.owners import owner_of_descriptor
+from dsrface.doctor.proof.reference import Reference
 from dsrface.doctor.survey.files import ItemFiles
 from dsrface.doctor.targets import Target, from_object
 from dsrface.doctor.trace.kinds import ADVICE, CONTRACTS, handle_kind, held_kind
@@ -154,6 +155,34 @@ def test_a_descriptor_of_a_c_library_is_named_by_the_object_that_reads_its_file(
     finally:
         os.close(descriptor)
     assert (owner.path, owner.kind) == ("dataset.image", "file")
+
+
+class Packing(IterableDataset):
+    """Packs texts into blocks; what is left of one waits for the next epoch."""
+
+    def __init__(self):
+        self.rest = []
+
+    def __iter__(self):
+        for number in range(10):
+            self.rest += [number] * 3
+            if len(self.rest) >= 4:
+                yield torch.tensor(self.rest[:4])
+                self.rest = self.rest[4:]
+
+
+def test_a_simulated_worker_has_nothing_left_of_what_was_read_here():
+    reference = Reference(Target(Packing()))
+    whole = reference.stream(100)
+    assert reference.stream(100) != whole
+    assert reference.stream(100, worker=0) == reference.stream(100, worker=0) == whole
+
+
+def test_a_file_that_is_appended_to_is_not_overwritten(tmp_path):
+    files = ItemFiles()
+    with files.listen(), open(tmp_path / "log", "a") as log:
+        log.write("1")
+    assert not files.counts
 
 
 def test_a_file_that_items_write_under_a_lock_is_no_finding(tmp_path):

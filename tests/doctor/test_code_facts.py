@@ -20,12 +20,14 @@ from dsrface.doctor.checks.startup import network_in
 from dsrface.doctor.examination.endings import survey_failed
 from dsrface.doctor.process.probe import Outcome
 from dsrface.doctor.proof.causes import cause_of_exception, cause_of_wrong_items
+from dsrface.doctor.proof.epochs import setter
 from dsrface.doctor.survey.code_facts import (
     epoch_setters,
     held_by_code,
     keyed_by_process,
     mentions_device,
 )
+from dsrface.doctor.targets import Target
 from dsrface.doctor.trace.members import Member, Trace
 from dsrface.doctor.trace.pickling import trace
 
@@ -55,6 +57,30 @@ class ByModule:
 
 def test_a_class_attribute_that_a_method_sets_is_set_between_epochs():
     assert epoch_setters({"dataset": ByClass()}) == ["dataset.difficulty"]
+
+
+class Resampled:
+    def __init__(self):
+        self.scale, self.items, self.transform = 1.0, [1, 2], torch.nn.Identity()
+        self.order, self.shared = torch.arange(2), torch.zeros(2).share_memory_()
+        self.file = open(__file__, "rb")  # noqa: SIM115 - the specimen
+
+    def resample(self):
+        self.items, self.order, self.shared, self.file, self.scale = [2], None, None, None, 2.0
+
+    def set_transform(self, transform):
+        self.transform = transform
+
+    def __getitem__(self, index):
+        return self.transform(self.items[index] * self.scale), self.order, self.shared, self.file
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_what_a_method_replaces_stays_in_workers_unless_it_is_shared():
+    found = epoch_setters({"dataset": Resampled()})
+    assert found[0] == "dataset.scale"  # that one can be tried
+    assert set(found) == {f"dataset.{name}" for name in ("scale", "items", "transform", "order")}
+    assert setter(Target(Resampled()), "dataset.transform") is None
 
 
 def test_connections_of_a_class_and_of_a_module_are_found_where_items_use_them(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from dsrface.doctor.proof.fingerprint import fingerprint
 from dsrface.doctor.proof.seeding import STREAM_KEY, Seeder
 from dsrface.doctor.targets import Target
 
+_SHORT = 1000
+
 
 class Reference:
     """Loads in this process what workers load.
@@ -30,6 +33,8 @@ class Reference:
         self.target = target
         self.has_ended = False
         self.seed = Seeder([target.dataset, target.collate_fn])
+        # As it is before it is read here: what a pass leaves in it, no worker has.
+        self.fresh = _copied(target.dataset) if target.is_iterable else target.dataset
 
     def items(self, keys: Any) -> list[Any]:
         """Load the items of one batch of keys (or the one of a single key)."""
@@ -71,7 +76,7 @@ class Reference:
         self.seed.look()  # takes a while in a large process, and is no time of the stream
         until = time.monotonic() + limit_s
         self.has_ended = True
-        dataset = self.target.dataset
+        dataset = self.target.dataset if worker is None else self.fresh
         found: list[str] = []
         with as_worker(dataset, worker, num_workers) as seen:
             init = self.target.worker_init_fn
@@ -95,7 +100,7 @@ def as_worker(dataset: Any, worker: int | None, num_workers: int) -> Iterator[An
     if worker is None:
         yield dataset
         return
-    own = copy.copy(dataset)
+    own = _copied(dataset)
     before = torch_worker._worker_info  # noqa: SLF001 - torch has no other way to say it
     torch_worker._worker_info = torch_worker.WorkerInfo(  # noqa: SLF001
         id=worker, num_workers=num_workers, seed=0, dataset=own
@@ -104,3 +109,12 @@ def as_worker(dataset: Any, worker: int | None, num_workers: int) -> Iterator[An
         yield own
     finally:
         torch_worker._worker_info = before  # noqa: SLF001
+
+
+def _copied(dataset: Any) -> Any:
+    """Return a copy of a data set whose short containers are its own."""
+    own = copy.copy(dataset)
+    for name, value in getattr(own, "__dict__", {}).items():
+        if isinstance(value, (list, dict, set, collections.deque)) and len(value) <= _SHORT:
+            own.__dict__[name] = copy.copy(value)
+    return own

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from dsrface.doctor.trace.kinds import CONTRACTS
+from dsrface.doctor.trace.kinds import CONTRACTS, handle_kind
 from dsrface.doctor.trace.members import Member
 from dsrface.doctor.trace.paths import class_line, locate
 from dsrface.doctor.trace.pickling import trace
@@ -34,7 +34,9 @@ def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
     These are methods called set_epoch, and members that a public method sets and that loading an item reads;
     those named for an epoch come first.
     """
-    methods, attributes = [], []
+    methods: list[str] = []
+    attributes: list[str] = []
+    numbers: set[str] = set()
     for path, owner in _objects(roots):
         if callable(getattr(type(owner), "set_epoch", None)):
             methods.append(f"{path}.set_epoch")
@@ -46,11 +48,19 @@ def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
             attributes += [
                 f"{path}.{name}"
                 for name, value in values.items()
-                if issubclass(type(value), (int, float, str, tuple))
-                and name in read
+                if name in read
+                and _stays_in_workers(value)
                 and (name in set_later or name in ("epoch", "_epoch"))
             ]
-    return [*methods, *sorted(attributes, key=lambda path: "epoch" not in path)]
+            numbers |= {f"{path}.{name}" for name, value in values.items() if isinstance(value, (int, float))}
+    order = sorted(attributes, key=lambda path: ("epoch" not in path, path not in numbers))
+    return [*methods, *order]
+
+
+def _stays_in_workers(value: Any) -> bool:
+    """Return whether each worker has a copy of its own of a value that is there."""
+    is_shared = type(value).__module__.startswith("multiprocessing") or getattr(value, "is_shared", bool)()
+    return value is not None and is_ordinary(value) and not handle_kind(value) and not is_shared
 
 
 def read_by_items(roots: Mapping[str, Any]) -> set[str]:

@@ -84,9 +84,10 @@ class ItemFiles:
 
 
 def _writes(mode: str | None, flags: int) -> bool:
+    """Return whether a file is opened to be changed; what is appended, as to a log, changes nothing."""
     if mode:
-        return any(letter in mode for letter in "wax+")
-    return bool(flags & (os.O_WRONLY | os.O_RDWR))
+        return "a" not in mode and any(letter in mode for letter in "wx+")
+    return bool(flags & (os.O_WRONLY | os.O_RDWR)) and not flags & os.O_APPEND
 
 
 def _changed_ns(path: str) -> int:
