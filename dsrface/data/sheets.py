@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,6 +39,12 @@ def face_sheet(
     return labelled(sheet, titles, captions, step_px=step)
 
 
+def drawable(text: str) -> str:
+    """Return a text in the letters that Pillow's own font has: without accents, `?` for other scripts."""
+    letters = (letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return "".join(letters).encode("ascii", "replace").decode("ascii")
+
+
 def labelled(sheet: ImageU8, titles: Sequence[str], captions: Sequence[str], *, step_px: int) -> ImageU8:
     """Return a sheet with words around it.
 
@@ -47,6 +54,7 @@ def labelled(sheet: ImageU8, titles: Sequence[str], captions: Sequence[str], *, 
         captions: Of the rows; the end of one that is too long is shown.
         step_px: From one face to the next.
     """
+    captions = [drawable(text) for text in captions]
     longest = max((len(text) for text in captions), default=0)
     margin = min(_MOST_CAPTION_PX, longest * _CHARACTER_PX + _CHARACTER_PX if longest else 0)
     height, width = sheet.shape[:2]

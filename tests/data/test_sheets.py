@@ -6,7 +6,7 @@ import numpy as np
 
 from dsrface.commands.shared.people.sheet import Tile, write_sheet
 from dsrface.data.decode import read_image
-from dsrface.data.sheets import labelled
+from dsrface.data.sheets import drawable, labelled
 
 
 def test_titles_and_captions_stand_outside_the_faces():
@@ -32,3 +32,7 @@ def test_without_captions_there_is_no_margin_and_long_ones_are_cut():
     sheet = np.full((120, 120, 3), 200, np.uint8)
     assert labelled(sheet, ["VLR"], [], step_px=120).shape[1] == 120
     assert labelled(sheet, ["VLR"], ["x" * 500], step_px=120).shape[1] == 120 + 320
+
+
+def test_names_are_drawn_in_letters_that_the_font_has():
+    assert drawable("Jürgen Łuk é_1.png 名") == "Jurgen ?uk e_1.png ?"

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dsrface.data.decode import ImageU8, write_png
-from dsrface.data.sheets import labelled
+from dsrface.data.sheets import drawable, labelled
 from dsrface.runtime.files import remove_half_written
 
 _SIDE_PX, _TEXT_PX, _GAP_PX = 112, 14, 6
@@ -47,7 +47,7 @@ def write_sheet(path: Path, rows: Sequence[Sequence[Tile]], titles: Sequence[str
             corner = (_GAP_PX + x * step_x, _GAP_PX + y * step_y)
             shown = Image.fromarray(tile.image).resize((_SIDE_PX, _SIDE_PX), Image.Resampling.NEAREST)
             sheet.paste(shown, corner)
-            text = tile.text.encode("ascii", "replace").decode("ascii")[:_LETTERS]
+            text = drawable(tile.text)[:_LETTERS]
             draw.text((corner[0], corner[1] + _SIDE_PX + 1), text, fill="black")
     remove_half_written(path.parent, path.name)
     write_png(path, labelled(np.asarray(sheet), titles, (), step_px=step_x))
