@@ -173,6 +173,7 @@ class Packing(IterableDataset):
 
 def test_a_simulated_worker_has_nothing_left_of_what_was_read_here():
     reference = Reference(Target(Packing()))
+    reference.remember()
     whole = reference.stream(100)
     assert reference.stream(100) != whole
     assert reference.stream(100, worker=0) == reference.stream(100, worker=0) == whole

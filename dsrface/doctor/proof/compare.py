@@ -241,6 +241,7 @@ def compare_streams(starts: list[Start], reference: Reference, num_workers: int)
     natural, controlled = starts[0], starts[-1]
     found.repeated = _repeated(natural)
     found.idle = num_workers - len(natural.evidence.busy_workers())
+    reference.remember()
     try:
         whole = reference.stream(_MOST_ITEMS, limit_s=_WHOLE_S)
         alone = whole[:_STREAM_ITEMS]

@@ -33,8 +33,11 @@ class Reference:
         self.target = target
         self.has_ended = False
         self.seed = Seeder([target.dataset, target.collate_fn])
-        # As it is before it is read here: what a pass leaves in it, no worker has.
-        self.fresh = _copied(target.dataset) if target.is_iterable else target.dataset
+        self._fresh: Any = None
+
+    def remember(self) -> None:
+        """Simulate workers from now on with the data set as it is now: what a pass leaves in it, none has."""
+        self._fresh = _copied(self.target.dataset)
 
     def items(self, keys: Any) -> list[Any]:
         """Load the items of one batch of keys (or the one of a single key)."""
@@ -76,7 +79,7 @@ class Reference:
         self.seed.look()  # takes a while in a large process, and is no time of the stream
         until = time.monotonic() + limit_s
         self.has_ended = True
-        dataset = self.target.dataset if worker is None else self.fresh
+        dataset = self.target.dataset if worker is None or self._fresh is None else self._fresh
         found: list[str] = []
         with as_worker(dataset, worker, num_workers) as seen:
             init = self.target.worker_init_fn
