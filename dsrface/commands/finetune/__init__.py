@@ -39,6 +39,7 @@ from dsrface.types import Preprocess
 
 _MIN_SCALE = 32.0
 _WANTED_PROBABILITY = 0.95
+_MOSTLY_ANCHOR = 1000.0  # weight at which the anchor outweighs the classification by far (docs/results.md)
 
 
 @dataclass(frozen=True)
@@ -242,12 +243,24 @@ def _result(config: FinetuneConfig, faces: FaceData, context: RunContext, outcom
     verdict = f"best at step {outcome.best_step} of {outcome.step}"
     if outcome.best_step == 0:
         verdict = f"no step of {outcome.step} was better, so best.json names the starting weights, unchanged"
+        verdict += _advice(config, data_is_native=faces.is_native)
     return TrainingResult(
         f"AUC {best['auc']:.4f} (before: {first['auc']:.4f}), EER {best['eer']:.2%} (before: "
         f"{first['eer']:.2%}) on validation persons, mode {config.mode}; {verdict}.",
         str(context.folder.path),
         _next_command(config, faces, data, run_dir),
         outcome,
+    )
+
+
+def _advice(config: FinetuneConfig, *, data_is_native: bool) -> str:
+    """Return what else to try where tuning did not help, after a semicolon; empty where there is nothing."""
+    has_anchor = config.backbone_weights is not None and config.mode != "hr" and not data_is_native
+    if not has_anchor or config.anchor.weight >= _MOSTLY_ANCHOR:
+        return ""
+    return (
+        "; with few persons, learn from the starting recogniser rather than their names: "
+        f"--set anchor.weight={_MOSTLY_ANCHOR:g} --set backbone_options.adapter_rank=16"
     )
 
 
