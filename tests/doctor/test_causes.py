@@ -179,11 +179,13 @@ def test_a_simulated_worker_has_nothing_left_of_what_was_read_here():
     assert reference.stream(100, worker=0) == reference.stream(100, worker=0) == whole
 
 
-def test_a_file_that_is_appended_to_is_not_overwritten(tmp_path):
+def test_a_file_that_is_appended_to_is_neither_overwritten_nor_read(tmp_path):
     files = ItemFiles()
-    with files.listen(), open(tmp_path / "log", "a") as log:
-        log.write("1")
+    for files.item in range(2):
+        with files.listen(), open(tmp_path / "log", "a") as log:
+            log.write("1")
     assert not files.counts
+    assert not files.made_for_all()
 
 
 def test_a_file_that_items_write_under_a_lock_is_no_finding(tmp_path):

@@ -71,7 +71,8 @@ class ItemFiles:
         elif isinstance(args[0], (str, bytes)):
             name = os.fsdecode(args[0])
             is_other = name.startswith(("/dev/", "/proc/")) or name.endswith(".pyc")
-            if not is_other and not os.path.isdir(name):  # a nameless file is opened by its folder's name
+            # A nameless file is opened by its folder's name; what is appended, to a log, changes nothing.
+            if not (is_other or os.path.isdir(name) or _appends(*args[1:])):
                 self._opened(name, writes=_writes(*args[1:]))
 
     def _opened(self, path: str, *, writes: bool) -> None:
@@ -83,11 +84,14 @@ class ItemFiles:
             self._readers.setdefault(path, set()).add(self.item)
 
 
+def _appends(mode: str | None, flags: int) -> bool:
+    return "a" in mode if mode else bool(flags & os.O_APPEND)
+
+
 def _writes(mode: str | None, flags: int) -> bool:
-    """Return whether a file is opened to be changed; what is appended, as to a log, changes nothing."""
     if mode:
-        return "a" not in mode and any(letter in mode for letter in "wx+")
-    return bool(flags & (os.O_WRONLY | os.O_RDWR)) and not flags & os.O_APPEND
+        return any(letter in mode for letter in "wx+")
+    return bool(flags & (os.O_WRONLY | os.O_RDWR))
 
 
 def _changed_ns(path: str) -> int:
