@@ -114,7 +114,7 @@ def test_a_planted_bug_never_blames_the_data(tmp_path, file, line, id):
         "    def __getitem__(self, index): return torch.tensor([index])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "dsrface", "doctor", "--dataset", "sound.py:D", "--json"],
+        [sys.executable, "-m", "dsrface", "doctor", "--dataset", "sound.py:D", "--json", "--budget", "90"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
