@@ -57,8 +57,13 @@ def is_data_folder(name: str) -> bool:
 
 def split_roots(path: Path) -> dict[str, Path]:
     """Return the splits that a data set has folders for, each with its folder; a flat one is `train`."""
-    roots = {name: path / name for name in SPLITS if (path / name).is_dir()}
-    return roots or {"train": path}
+    needed = "" if _is_native(path) else HIGH_FOLDER
+    return {name: path / name for name in SPLITS if (path / name / needed).is_dir()} or {"train": path}
+
+
+def _is_native(path: Path) -> bool:
+    file = path / DATASET_FILE
+    return file.is_file() and bool(read_json(file).get("native"))
 
 
 def check_vlr_size(path: Path, size_px: int) -> None:
@@ -73,8 +78,7 @@ def check_vlr_size(path: Path, size_px: int) -> None:
     Raises:
         DataError: one has no such faces (`no-such-vlr-size`).
     """
-    file = path / DATASET_FILE
-    if not path.is_dir() or (file.is_file() and read_json(file).get("native")):
+    if not path.is_dir() or _is_native(path):
         return
     for name, root in split_roots(path).items():
         folders = [entry.name for entry in root.iterdir()]

@@ -102,12 +102,14 @@ def test_what_it_says_it_runs_is_what_a_shell_would_run(call, tmp_path, monkeypa
 
     lines = [note.message for note in notes if isinstance(note, Note) and note.message.startswith("$ ")]
     assert len(lines) == len(PARTS)
-    for folder in ("data/hr_images", "data/train/dsr_outputs_24x24"):  # as the parts would have left them
-        (config.out / folder).mkdir(parents=True)
+    for folder in ("hr_images", "vlr_images_24x24", "dsr_outputs_24x24"):  # as the parts would have left them
+        (config.out / "data" / "train" / folder).mkdir(parents=True)
+    (config.out / "data" / "train" / "dsr_outputs_24x24" / "manifest.json").write_text("{}")
     for run in ("dsr", "recogniser", "finetuned"):
         (config.out / "runs" / run).mkdir(parents=True)
         (config.out / "runs" / run / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     (config.out / "photos" / "a.png").touch()
+    monkeypatch.setattr("dsrface.engine.run_claim.claim", lambda *_, **__: False)
     for line in lines:
         done = call(*shlex.split(line, comments=True)[2:], "--json")
         assert done.code == 0, done.err

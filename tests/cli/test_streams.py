@@ -36,7 +36,7 @@ class Module:
         return Result()
 
 execute.import_command = lambda name: Module
-main(["cache", "ls", ".", *sys.argv[2:]])
+main(["bench", "loader", *sys.argv[2:]])
 """
 
 

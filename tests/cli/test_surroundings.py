@@ -9,10 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from dsrface.cli.execute import COMMANDS, schema_of
+from dsrface.commands.shared.people.gallery import Gallery, Origin, write_gallery
 from dsrface.data.synthetic.photo_folder import draw_dataset
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX rights and limits")
@@ -24,8 +26,8 @@ WRITES = {
     "precompute": ("precompute", "--input", "in", "--weights", "run", "--output", "{}"),
     "embed": ("embed", "in", "--out", "{}.npz"),
     "enrol": ("enrol", "in", "--out", "{}.npz"),
-    "identify": ("identify", "in", "--gallery", "g.npz", "--sheet", "{}"),
-    "verify": ("verify", "a", "b", "--sheet", "{}"),
+    "identify": ("identify", "in", "--gallery", "g.npz", "--sheet", "{}.png"),
+    "verify": ("verify", "a", "b", "--sheet", "{}.png"),
     "export": ("export", "run", "--out", "{}.safetensors"),
     "demo": ("demo", "--out", "{}"),
     "doctor": ("doctor", "--dataset", "a:b", "--html", "{}"),
@@ -69,10 +71,16 @@ def test_a_result_that_cannot_be_written_is_said_before_the_work(call, tmp_path,
         raise AssertionError(f"{name} was imported")
 
     monkeypatch.setattr("dsrface.cli.execute.import_command", refuse)
-    (tmp_path / "in" / "hr_images").mkdir(parents=True)
+    for folder in ("hr_images", "vlr_images_16x16"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
     (tmp_path / "run").mkdir()
-    for name in ("file", "g.npz", "in/photo.png"):
+    for name in ("file", "in/photo.png"):
         (tmp_path / name).touch()
+    origin = Origin("run", "", "", "", 0.5, None, "")
+    rows = np.zeros((1, 1), np.float32)
+    write_gallery(
+        tmp_path / "g.npz", Gallery(("a",), rows[0].astype(int), rows, rows.astype(np.uint8), origin)
+    )
     for name in ("a", "b"):
         Image.new("RGB", (8, 8)).save(tmp_path / name, "PNG")
     (tmp_path / "run" / "model.safetensors").write_bytes(NO_TENSORS)
@@ -128,7 +136,7 @@ def test_a_bug_with_a_path_that_is_no_text_is_still_a_message(call, monkeypatch)
         raise ValueError("b\udcff")
 
     monkeypatch.setattr("dsrface.cli.execute.import_command", fail)
-    done = call("cache", "ls", ".")
+    done = call("bench", "loader")
     assert done.code == 70
     assert "b\\udcff" in done.err
 
