@@ -118,6 +118,6 @@ def _copied(dataset: Any) -> Any:
     """Return a copy of a data set whose short containers are its own."""
     own = copy.copy(dataset)
     for name, value in getattr(own, "__dict__", {}).items():
-        if isinstance(value, (list, dict, set, collections.deque)) and len(value) <= _SHORT:
+        if type(value) in (list, dict, set, collections.deque) and len(value) <= _SHORT:
             own.__dict__[name] = copy.copy(value)
     return own

@@ -52,15 +52,18 @@ def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
                 and _stays_in_workers(value)
                 and (name in set_later or name in ("epoch", "_epoch"))
             ]
-            numbers |= {f"{path}.{name}" for name, value in values.items() if isinstance(value, (int, float))}
+            numbers |= {
+                f"{path}.{name}" for name, value in values.items() if issubclass(type(value), (int, float))
+            }
     order = sorted(attributes, key=lambda path: ("epoch" not in path, path not in numbers))
     return [*methods, *order]
 
 
 def _stays_in_workers(value: Any) -> bool:
     """Return whether each worker has a copy of its own of a value that is there."""
-    is_shared = type(value).__module__.startswith("multiprocessing") or getattr(value, "is_shared", bool)()
-    return value is not None and is_ordinary(value) and not handle_kind(value) and not is_shared
+    if value is None or not is_ordinary(value) or handle_kind(value):
+        return False
+    return not (type(value).__module__.startswith("multiprocessing") or getattr(value, "is_shared", bool)())
 
 
 def read_by_items(roots: Mapping[str, Any]) -> set[str]:
@@ -117,7 +120,7 @@ def code_of_items(roots: Mapping[str, Any]) -> list[FunctionType]:
     """Return the user's functions that loading an item runs: methods, and functions and methods that these
     name, in other modules of the user's too.
     """
-    todo = [root for root in roots.values() if isinstance(root, FunctionType)]
+    todo = [root for root in roots.values() if type(root) is FunctionType]
     for cls in _users_classes(roots):
         todo += filter(None, (_function(cls, name) for name in _reached(cls, _READERS)[1]))
     found: dict[CodeType, FunctionType] = {}
@@ -127,7 +130,7 @@ def code_of_items(roots: Mapping[str, Any]) -> list[FunctionType]:
             continue
         found[function.__code__] = function
         for _, value in _variables(function):
-            if isinstance(value, FunctionType):
+            if type(value) is FunctionType:
                 todo.append(value)
             elif is_ordinary(value) and is_users_definition(type(value)):
                 todo += filter(None, (_function(type(value), name) for name in attributes_of(function)))
@@ -139,15 +142,15 @@ def _variables(function: FunctionType) -> Iterator[tuple[str, Any]]:
     (`lru_cache`), the results too.
     """
     for name in _globals_of(function):
-        value = function.__globals__.get(name)
-        if isinstance(value, ModuleType) and is_users_module(value):
+        value: Any = function.__globals__.get(name)
+        if issubclass(type(value), ModuleType) and is_users_module(value):
             names = attributes_of(function) & vars(value).keys()
             found = [(f"{value.__name__}.{part}", vars(value)[part]) for part in names]
         else:
             found = [(f"{function.__module__}.{name}", value)]
         for path, variable in found:
-            yield path, inspect.unwrap(variable) if isinstance(variable, _CACHE) else variable
-            if isinstance(variable, _CACHE):
+            yield path, inspect.unwrap(variable) if type(variable) is _CACHE else variable
+            if type(variable) is _CACHE:
                 yield f"{path}{_CACHED}", _results_of(variable)
 
 
