@@ -63,7 +63,9 @@ def test_resume_checks_settings_command_data_and_pins(tmp_path):
     with open_run(config(), run=run, resume=False, seed=0, facts={"data_sha256": "a"}) as folder:
         folder.pin("weights", "1234")
     same = {"run": run, "resume": True, "seed": 0}
-    with open_run(config(workers=3, resume=True, device="cpu"), **same, facts={"data_sha256": "a"}) as folder:
+    with open_run(
+        config(workers=3, run=run, resume=True, device="cpu"), **same, facts={"data_sha256": "a"}
+    ) as folder:
         assert folder.is_resumed
         folder.pin("weights", "1234")
         with pytest.raises(RunError, match="another weights"):
