@@ -5,6 +5,7 @@ No text of a user's (paths, names, messages) goes through rich's markup, and non
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import logging
@@ -13,6 +14,7 @@ import signal
 import sys
 import tempfile
 import textwrap
+import threading
 import traceback
 from collections.abc import Iterator
 from functools import cached_property
@@ -158,6 +160,23 @@ def end_in_order() -> None:
         for signum in ending_signals():
             if signum != signal.SIGINT:  # Python's KeyboardInterrupt does
                 signal.signal(signum, handle)
+        sys.unraisablehook = _send_again
+
+
+def _send_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Repeat a signal whose exception Python dropped, as it does with all that a destructor raises."""
+    signum = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(unraisable.exc_type)
+    if signum is None:
+        sys.__unraisablehook__(unraisable)
+    else:  # a little later, outside the destructor
+        threading.Timer(0.1, _interrupt, [signum]).start()
+
+
+def _interrupt(signum: signal.Signals) -> None:
+    if hasattr(signal, "pthread_kill"):  # wakes the main thread from a wait, as the first one did
+        signal.pthread_kill(threading.main_thread().ident or 0, signum)
+    else:
+        _thread.interrupt_main(signum)
 
 
 def listen_to_logs(output: Output) -> None:

@@ -259,15 +259,15 @@ SLEEPER = (
     "class Module:\n"
     "    @staticmethod\n"
     "    def run(config, *, emit):\n"
-    "        print('ready', flush=True); time.sleep(60)\n"
+    "        print('ready', flush=True); {body}\n"
     "execute.import_command = lambda name: Module\n"
     "main(['demo'])\n"
 )
 
 
-def start_sleeper(folder: Path, **options) -> subprocess.Popen[str]:
+def start_sleeper(folder: Path, body: str = "time.sleep(60)", **options) -> subprocess.Popen[str]:
     child = subprocess.Popen(
-        [sys.executable, "-c", SLEEPER],
+        [sys.executable, "-c", SLEEPER.format(body=body)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -285,6 +285,18 @@ def start_sleeper(folder: Path, **options) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 143)])
 def test_a_signal_ends_the_process_in_order(tmp_path, name, code):
     child = start_sleeper(tmp_path)
+    child.send_signal(getattr(signal, name))
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == code
+    assert err.strip() in ("interrupted", "terminated")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_that_comes_while_an_object_is_deleted_is_not_lost(tmp_path, name, code):
+    deletion = "type('Late', (), {'__del__': lambda self: time.sleep(3)})(); time.sleep(60)"
+    child = start_sleeper(tmp_path, deletion)
     child.send_signal(getattr(signal, name))
     _, err = child.communicate(timeout=30)
     assert child.returncode == code
