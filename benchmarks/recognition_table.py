@@ -1,8 +1,9 @@
 """Recognition after equal steps: {bicubic, DSR} x {plain, distilled, adapters} x {frozen, tuned}.
 
 From photos to figures with the command line alone: one data set, one DSR, one recogniser from HR faces, and
-for each seed recognisers tuned by equal steps, judged on test persons, HR gallery against VLR probes. Prints
-a Markdown table; the run folders stay, and what is there is not made again.
+for each seed recognisers tuned by equal steps, judged on test persons, HR gallery against VLR probes. The
+teacher is the starting recogniser itself, or a given one, which then teaches the start as well. Prints a
+Markdown table; the run folders stay, and what is there is not made again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ def main() -> None:
     parser.add_argument("photos", type=Path, help="One folder per person.")
     parser.add_argument("work", type=Path, help="Where data set, runs and figures go.")
     parser.add_argument("--vlr-size", type=int, default=16)
+    parser.add_argument("--split", default="0.8,0.1,0.1", help="Shares of train, val and test persons.")
+    parser.add_argument("--teacher", help="A recogniser that `finetune --teacher` takes.")
+    parser.add_argument("--anchor-weight", type=float, default=4.0, help="Of the teacher's loss.")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--adapter-seeds", type=int, default=3, help="Of those, how many try adapters too.")
     parser.add_argument("--dsr-epochs", type=int, default=60)
@@ -32,7 +36,8 @@ def main() -> None:
     options = parser.parse_args()
     size = ["--vlr-size", str(options.vlr_size)]
     data, work = options.work / "data", options.work
-    make(data / "dataset.json", "prepare", options.photos, data, "--vlr-sizes", str(options.vlr_size))
+    shares = ["--vlr-sizes", str(options.vlr_size), "--split", options.split]
+    make(data / "dataset.json", "prepare", options.photos, data, *shares)
     dsr = work / "dsr"
     make(
         dsr,
@@ -51,7 +56,8 @@ def main() -> None:
     make(outputs, "precompute", data, "--weights", dsr, "--workers", "0")
     start = work / "start"
     epochs = ["--stage1-epochs", "0", "--stage2-epochs", options.start_epochs]
-    make(start, "finetune", data, *size, "--hr-only", *epochs, "--run", start, *_QUICK)
+    taught = teacher(options, options.teacher) if options.teacher else []
+    make(start, "finetune", data, *size, "--hr-only", *epochs, *taught, "--run", start, *_QUICK)
     rows: dict[str, list[dict[str, Any]]] = {}
     for seed in range(options.seeds):
         tuned = tune(options, seed, data, outputs, start)
@@ -78,17 +84,11 @@ def main() -> None:
 def tune(options: argparse.Namespace, seed: int, data: Path, outputs: Path, start: Path) -> dict[str, Path]:
     """Return the tuned recognisers of a seed by the name of their row."""
     inputs: dict[str, list[object]] = {"bicubic": ["--no-dsr"], "DSR": ["--dsr-outputs", outputs]}
+    taught = teacher(options, options.teacher or start)
     extras: dict[str, list[object]] = {
         "": ["--set", "anchor.weight=0"],
-        "distilled": ["--teacher", start, "--set", "anchor.weight=4"],
-        "adapters": [
-            "--teacher",
-            start,
-            "--set",
-            "anchor.weight=4",
-            "--set",
-            "backbone_options.adapter_rank=8",
-        ],
+        "distilled": taught,
+        "adapters": [*taught, "--set", "backbone_options.adapter_rank=8"],
     }
     epochs: list[object] = ["--stage1-epochs", "1", "--stage2-epochs", options.epochs, "--seed", seed]
     tuned = {}
@@ -102,6 +102,11 @@ def tune(options: argparse.Namespace, seed: int, data: Path, outputs: Path, star
             make(run, "finetune", data, *common, "--run", run, *_QUICK)
             tuned[name] = run
     return tuned
+
+
+def teacher(options: argparse.Namespace, given: object) -> list[object]:
+    """Return the flags with which a recogniser learns from a teacher."""
+    return ["--teacher", given, "--set", f"anchor.weight={options.anchor_weight:g}"]
 
 
 def make(result: Path, *words: object) -> None:
