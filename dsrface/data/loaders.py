@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from dsrface.config.engine import LoaderConfig
 from dsrface.data.datasets import Sample
 from dsrface.data.samplers import Key, RankedSampler
 from dsrface.errors import DsrfaceError
@@ -18,6 +19,7 @@ from dsrface.runtime.ending import ending_signals
 from dsrface.runtime.worker_queue import telling_context
 from dsrface.types import Batch
 
+DEFAULTS = LoaderConfig()
 _STEP_S = 1.0
 
 
@@ -107,10 +109,8 @@ def make_loader(
     sampler: RankedSampler,
     *,
     num_workers: int,
-    start_method: str | None = None,
     pin_memory: bool = False,
-    prefetch_factor: int = 2,
-    timeout_s: float = 300,
+    settings: LoaderConfig = DEFAULTS,
 ) -> Loader:
     """Return a loader.
 
@@ -118,23 +118,21 @@ def make_loader(
         dataset: Takes (epoch, index) and gives a `Sample`.
         sampler: Gives the keys of each batch and can be set to a position.
         num_workers: Worker processes; 0 reads in this process.
-        start_method: `fork`, `spawn` or `forkserver`; None takes DSRFACE_START_METHOD, or else leaves
-            the choice to torch and Python.
         pin_memory: Deliver page-locked memory, for a fast copy to CUDA.
-        prefetch_factor: Batches that each worker prepares ahead.
-        timeout_s: Longest wait for a batch; 0 waits for ever.
+        settings: How workers start, how far they read ahead, and when one counts as hung. Where the start
+            method is open, DSRFACE_START_METHOD decides, or else torch and Python.
     """
-    start_method = start_method or os.environ.get("DSRFACE_START_METHOD") or None
+    start_method = settings.method or os.environ.get("DSRFACE_START_METHOD") or None
     loader: DataLoader[Any] = DataLoader(
         _Guarded(dataset),
         batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        timeout=timeout_s if num_workers else 0,
+        timeout=settings.timeout_s if num_workers else 0,
         worker_init_fn=start_worker if num_workers else None,
         multiprocessing_context=telling_context(start_method) if num_workers else None,
-        prefetch_factor=prefetch_factor if num_workers else None,
+        prefetch_factor=settings.prefetch_factor if num_workers else None,
         persistent_workers=num_workers > 0,
     )
     return Loader(loader, sampler, name=type(dataset).__name__)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +18,7 @@ import torch.distributed as dist
 from dsrface.errors import MachineError, RunError
 from dsrface.runtime.devices import Device, is_out_of_memory, too_few_gpus
 
+T = TypeVar("T")
 _TIMEOUT = timedelta(minutes=30)
 
 
@@ -66,6 +67,19 @@ class Ranks:
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Return on every rank what `work` gives in rank 0, where alone it is called; it must be plain data.
+
+        Raises:
+            RunError: another rank failed.
+        """
+        result: T | None = None
+        with self.fail_together():
+            if self.is_main:
+                result = work()
+        shared: T = self.share(result)
+        return shared
 
     @contextlib.contextmanager
     def fail_together(self) -> Iterator[None]:

@@ -11,10 +11,16 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dsrface.data.augment import to_image01, to_image_u8
+from dsrface.data.datasets import PairDataset
+from dsrface.data.loaders import make_loader
+from dsrface.data.native import NativeDataset
+from dsrface.data.samplers import in_order
 from dsrface.models.adapters import high_path
 from dsrface.models.preprocess import network_input
 from dsrface.runtime.devices import Device, autocast
 from dsrface.types import HIGH_SIZE_PX, Batch, Preprocess, to_device
+
+_READ_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,12 @@ def gather(batches: Iterable[Batch]) -> Images:
     inputs, high, labels, indices = (torch.cat(column) for column in zip(*parts, strict=True))
     order = torch.argsort(indices)
     return Images(inputs[order], high[order], labels[order], indices[order])
+
+
+def read_all(dataset: PairDataset | NativeDataset) -> Images:
+    """Read a data set into memory, without workers."""
+    with make_loader(dataset, in_order(len(dataset), batch_size=_READ_AT_ONCE), num_workers=0) as loader:
+        return gather(loader.epoch(0))
 
 
 def run_batched(

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from dsrface.commands.shared.workers import announced, choose_workers
 from dsrface.doctor.sizing.loader_model import WorkerChoice
+from dsrface.engine.distributed import Ranks
 from dsrface.runtime.devices import Device
 
 CPU = Device("cpu", "cpu", "fp32", "the processor")
 
 
-class Rank:
+class Rank(Ranks):
     """One process of a job whose first rank has chosen 3."""
-
-    def __init__(self, is_main):
-        self.is_main = is_main
 
     def share(self, number):
         return number if self.is_main else 3
+
+    def max(self, number):
+        return number
 
 
 def test_a_choice_is_told_with_its_reason():
@@ -34,5 +37,6 @@ def test_a_choice_is_told_with_its_reason():
 def test_only_the_first_rank_measures_and_only_when_asked(asked, is_main, number, told):
     notes = []
     dataset = [np.zeros(10)] * 300
-    chosen = choose_workers(asked, dataset, batch_size=8, device=CPU, ranks=Rank(is_main), emit=notes.append)
+    context = SimpleNamespace(device=CPU, ranks=Rank(0 if is_main else 1, 2), emit=notes.append)
+    chosen = choose_workers(asked, dataset, batch_size=8, context=context)
     assert (chosen, len(notes)) == (number, told)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+from dsrface.config.engine import LoaderConfig
 from dsrface.data.augment import Geometry
 from dsrface.data.datasets import PairDataset, Sample
 from dsrface.data.decode import read_image, write_png
@@ -38,9 +39,10 @@ def augmented(split: FaceSplit) -> PairDataset:
     )
 
 
-def epoch_digest(dataset: Dataset[Sample], sampler: BatchSampler, workers: int, method: str | None) -> str:
+def epoch_digest(dataset: Dataset[Sample], sampler: BatchSampler, workers: int, method: str) -> str:
     total = hashlib.sha256()
-    with make_loader(dataset, sampler, num_workers=workers, start_method=method) as loader:
+    settings = LoaderConfig.model_validate({"start_method": method})
+    with make_loader(dataset, sampler, num_workers=workers, settings=settings) as loader:
         for epoch in (0, 1):  # persistent workers must hear of the second epoch
             for batch in loader.epoch(epoch):
                 assert batch.epoch == epoch
@@ -52,19 +54,19 @@ def epoch_digest(dataset: Dataset[Sample], sampler: BatchSampler, workers: int, 
 @pytest.mark.slow
 def test_batches_are_the_same_for_any_workers_and_start_method(split: FaceSplit) -> None:
     sampler = BatchSampler(EpochOrder(len(split), seed=1), batch_size=16, drop_last=False)
-    digests = {(0, "none"): epoch_digest(augmented(split), sampler, 0, None)}
+    digests = {(0, "auto"): epoch_digest(augmented(split), sampler, 0, "auto")}
     for method in AVAILABLE:  # a spawned worker imports torch, which takes seconds
         for workers in {"fork": (1, 2), "spawn": (2,), "forkserver": (1,)}[method]:
             digests[workers, method] = epoch_digest(augmented(split), sampler, workers, method)
     assert len(set(digests.values())) == 1, digests
-    assert {method for _, method in digests} == {"none", *AVAILABLE}
+    assert {method for _, method in digests} == {"auto", *AVAILABLE}
 
 
 def test_two_forked_workers_give_the_batches_of_none(split: FaceSplit) -> None:
     sampler = BatchSampler(EpochOrder(len(split), seed=1), batch_size=16)
     method = "fork" if "fork" in AVAILABLE else "spawn"
     assert epoch_digest(augmented(split), sampler, 2, method) == epoch_digest(
-        augmented(split), sampler, 0, None
+        augmented(split), sampler, 0, "auto"
     )
 
 
@@ -114,7 +116,8 @@ def test_a_dataset_pickles_under_spawn_and_holds_only_plain_values(split: FaceSp
         for name, value in vars(dataset).items():
             assert not isinstance(value, list | dict | set | torch.nn.Module), name
     sampler = BatchSampler(EpochOrder(8, seed=0), batch_size=8)
-    with make_loader(augmented(split), sampler, num_workers=1, start_method="spawn") as loader:
+    settings = LoaderConfig(start_method="spawn")
+    with make_loader(augmented(split), sampler, num_workers=1, settings=settings) as loader:
         assert len(next(iter(loader.epoch(0)))) == 8
 
 
@@ -174,7 +177,11 @@ def test_a_death_that_no_signal_tells_of_is_seen_before_the_timeout(
     sampler = BatchSampler(EpochOrder(len(split), 0), batch_size=4)
     dataset = _Exits(split, inputs=split.low_dir(16))
     started = time.monotonic()
-    with make_loader(dataset, sampler, num_workers=1, timeout_s=100) as loader, pytest.raises(WorkerError):
+    settings = LoaderConfig(timeout_s=100)
+    with (
+        make_loader(dataset, sampler, num_workers=1, settings=settings) as loader,
+        pytest.raises(WorkerError),
+    ):
         list(loader.epoch(0))
     assert time.monotonic() - started < 50
 

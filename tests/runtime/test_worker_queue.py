@@ -75,6 +75,7 @@ def test_too_many_open_files():
 FULL = """
 import torch, time
 from torch.utils.data import Dataset
+from dsrface.config.engine import LoaderConfig
 from dsrface.data.datasets import Sample
 from dsrface.data.loaders import make_loader
 from dsrface.data.samplers import BatchSampler, EpochOrder
@@ -90,7 +91,8 @@ class Faces(Dataset):
 sampler = BatchSampler(EpochOrder(64, seed=0), batch_size=32)
 started = time.monotonic()
 try:
-    with make_loader(Faces(), sampler, num_workers=2, start_method="fork", timeout_s=120) as loader:
+    settings = LoaderConfig(start_method="fork", timeout_s=120)
+    with make_loader(Faces(), sampler, num_workers=2, settings=settings) as loader:
         list(loader.epoch(0))
 except WorkerError as error:
     print(error.id, time.monotonic() - started < 60)

@@ -141,9 +141,7 @@ def batches(
     with contextlib.ExitStack() as stack:
         dataset = PairDataset(split, inputs=split.low_dir(vlr_size))
         low = stack.enter_context(
-            contextlib.closing(
-                make_loader(dataset, in_order(len(split), batch_size=batch_size), num_workers=num_workers)
-            )
+            make_loader(dataset, in_order(len(split), batch_size=batch_size), num_workers=num_workers)
         )
         if networks.dsr_outputs is None:
             for batch in low.epoch(0):

@@ -14,10 +14,8 @@ from dsrface.config.export import ExportConfig
 from dsrface.data.augment import to_image01, to_image_u8
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceData, open_data
-from dsrface.data.loaders import make_loader
 from dsrface.data.native import NativeDataset
-from dsrface.data.samplers import in_order
-from dsrface.engine.inference import Images, gather
+from dsrface.engine.inference import Images, read_all
 from dsrface.engine.validation_pairs import compare, verification_metrics
 from dsrface.errors import DataError
 from dsrface.metrics.image_quality import psnr_db
@@ -131,18 +129,13 @@ def _read(data: FaceData, loaded: LoadedModel) -> Images:
     val = data.split("val")
     if data.is_native and loaded.kind == "recogniser":
         val = val.subset(whole_persons(val, _MAX_IMAGES, seed=0))
-        return _gather(NativeDataset(val))
+        return read_all(NativeDataset(val))
     data.require_twins()
     size_px = loaded.vlr_size or int(loaded.metadata.get("vlr_size", 0)) or min(val.low_folders, default=0)
     folder = val.low_dir(size_px)
     val = val.subset(whole_persons(val, _MAX_IMAGES, seed=0))
-    images = _gather(PairDataset(val, inputs=folder))
+    images = read_all(PairDataset(val, inputs=folder))
     if loaded.kind == "dsr":
         return images
     enlarged = to_image_u8(resize_bicubic(to_image01(images.inputs)))
     return Images(enlarged, images.high, images.labels, images.indices)
-
-
-def _gather(dataset: PairDataset | NativeDataset) -> Images:
-    with make_loader(dataset, in_order(len(dataset), batch_size=_BATCH), num_workers=0) as loader:
-        return gather(loader.epoch(0))

@@ -150,11 +150,11 @@ class RecogniserData:
         is_training: bool,
         stack: contextlib.ExitStack | None = None,
     ) -> BatchSource:
-        config, settings = self.config, self.config.loader
+        config = self.config
         stack = stack if stack is not None else self.stack
         if config.dsr_outputs is not None:
             emit = self.context.emit
-            source = open_outputs(
+            outputs = open_outputs(
                 split,
                 outputs_of(split, self.data, config.dsr_outputs),
                 sampler=sampler,
@@ -163,21 +163,16 @@ class RecogniserData:
                 device=self.context.device.torch_name if is_training else "cpu",
                 resident=config.resident if is_training else "never",
                 num_workers=num_workers,
-                start_method=settings.method,
-                prefetch_factor=settings.prefetch_factor,
-                timeout_s=settings.timeout_s,
+                settings=config.loader,
                 note=(lambda text: emit(Note(text))) if is_training else None,
             )
-            stack.callback(source.close)
-            return source
+            return stack.enter_context(contextlib.closing(outputs))
         loader = make_loader(
             recogniser_pairs(config, self.data, split, is_training=is_training),
             sampler,
             num_workers=num_workers,
-            start_method=settings.method,
             pin_memory=is_training and self.context.device.kind == "cuda",
-            prefetch_factor=settings.prefetch_factor,
-            timeout_s=settings.timeout_s,
+            settings=config.loader,
         )
         return stack.enter_context(loader)
 
@@ -205,13 +200,8 @@ def open_recogniser_data(
     val = val.subset(whole_persons(val, config.eval.max_images, seed=config.seed))
     _check_val(val, data)
     num_genuine = _num_genuine(val)
-    if not num_genuine:
-        context.emit(Note(_ALONE, is_warning=True))
-    elif num_genuine < _FEW_GENUINE_PAIRS:
-        doubt = (
-            f"validation has {count_text(num_genuine, 'pair')} of one person: checkpoints are chosen by luck"
-        )
-        context.emit(Note(f"{doubt}; {_FEW_GENUINE_PAIRS} or more are better", is_warning=True))
+    if doubt := _doubt(num_genuine):
+        context.emit(Note(doubt, is_warning=True))
     kept, out = hold_out(
         train, fraction=config.eval.holdout_fraction, max_images=config.eval.max_images, seed=config.seed
     )
@@ -226,22 +216,30 @@ def open_recogniser_data(
             f"{count_text(len(val), 'image')} of validation persons"
         )
     )
-    if config.dsr_outputs is not None and is_cache(outputs_of(train, data, config.dsr_outputs)):
-        num_workers = 0
-        context.emit(Note("workers: 0 (a packed cache is read by a thread; it needs none)"))
-    else:
-        sample = recogniser_pairs(config, data, train, is_training=True)
-        num_workers = choose_workers(
-            config.workers,
-            sample,
-            batch_size=config.batch_size,
-            device=context.device,
-            ranks=context.ranks,
-            emit=context.emit,
-        )
+    num_workers = _num_workers(config, data, train, context)
     with contextlib.ExitStack() as stack:
         are_alone = not num_genuine
         yield RecogniserData(config, data, train, holdout, val, are_alone, num_workers, context, stack)
+
+
+def _num_workers(config: FinetuneConfig, data: FaceData, train: FaceSplit, context: RunContext) -> int:
+    if config.dsr_outputs is not None and is_cache(outputs_of(train, data, config.dsr_outputs)):
+        context.emit(Note("workers: 0 (a packed cache is read by a thread; it needs none)"))
+        return 0
+    pairs = recogniser_pairs(config, data, train, is_training=True)
+    return choose_workers(config.workers, pairs, batch_size=config.batch_size, context=context)
+
+
+def _doubt(num_genuine: int) -> str:
+    """Return what too few pairs of one person mean for validation; empty where there are enough."""
+    if not num_genuine:
+        return _ALONE
+    if num_genuine >= _FEW_GENUINE_PAIRS:
+        return ""
+    return (
+        f"validation has {count_text(num_genuine, 'pair')} of one person: checkpoints are chosen by luck; "
+        f"{_FEW_GENUINE_PAIRS} or more are better"
+    )
 
 
 def _num_genuine(val: FaceSplit) -> int:

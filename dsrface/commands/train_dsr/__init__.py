@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from dsrface.commands.shared.datasets import dsr_pairs
 from dsrface.commands.shared.training_result import TrainingResult, interrupted
@@ -14,11 +13,11 @@ from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceData, FaceSplit, open_data
 from dsrface.data.loaders import make_loader
-from dsrface.data.samplers import BatchSampler, EpochOrder, ManySizesSampler, in_order
+from dsrface.data.samplers import BatchSampler, EpochOrder, ManySizesSampler
 from dsrface.data.training_record import write_training_record
 from dsrface.engine.context import Outcome, RunContext
 from dsrface.engine.dsr_task import DsrTask
-from dsrface.engine.inference import Images, gather
+from dsrface.engine.inference import Images, read_all
 from dsrface.engine.loop import fit
 from dsrface.engine.run_claim import INTERRUPTED
 from dsrface.engine.session import training_session
@@ -76,23 +75,14 @@ def _train(
         else BatchSampler(order, batch_size=config.batch_size, drop_last=False, **place)
     )
     task = _task(config, train, val, context)  # first: weights that do not fit are found at once
-    num_workers = choose_workers(
-        config.workers,
-        dataset,
-        batch_size=sampler.batch_size,
-        device=context.device,
-        ranks=context.ranks,
-        emit=context.emit,
-    )
+    num_workers = choose_workers(config.workers, dataset, batch_size=sampler.batch_size, context=context)
     limit_torch_threads(num_workers)
     with make_loader(
         dataset,
         sampler,
         num_workers=num_workers,
-        start_method=config.loader.method,
         pin_memory=context.device.kind == "cuda",
-        prefetch_factor=config.loader.prefetch_factor,
-        timeout_s=config.loader.timeout_s,
+        settings=config.loader,
     ) as loader:
         return fit(
             task,
@@ -147,12 +137,7 @@ def _validation_images(config: TrainDsrConfig, val: FaceSplit) -> Images:
     if len(val) > config.eval.max_images:
         chosen = np.random.default_rng(config.seed).permutation(len(val))[: config.eval.max_images]
         val = val.subset(sorted(chosen.tolist()))
-    dataset = PairDataset(val, inputs=val.low_dir(config.vlr_size))
-    with (
-        make_loader(dataset, in_order(len(val), batch_size=64), num_workers=0) as loader,
-        torch.inference_mode(),
-    ):
-        return gather(loader.epoch(0))
+    return read_all(PairDataset(val, inputs=val.low_dir(config.vlr_size)))
 
 
 def _result(config: TrainDsrConfig, context: RunContext, outcome: Outcome, high_px: int) -> TrainingResult:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dsrface.config.engine import LoaderConfig
 from dsrface.data.cache.backends import Resident
 from dsrface.data.cache.column import Column
 from dsrface.data.cache.order import WindowOrder
@@ -15,7 +16,7 @@ from dsrface.data.cache.reader import PackedReader
 from dsrface.data.cache.table import hash_inputs, stat_sha256
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import FaceSplit
-from dsrface.data.loaders import Loader, make_loader
+from dsrface.data.loaders import DEFAULTS, Loader, make_loader
 from dsrface.data.native import NativeDataset
 from dsrface.data.outputs import png_tree
 from dsrface.data.outputs.given import check_holds, is_cache
@@ -49,9 +50,7 @@ def open_outputs(
     device: str = "cpu",
     resident: Resident = "auto",
     num_workers: int = 0,
-    start_method: str | None = None,
-    prefetch_factor: int = 2,
-    timeout_s: float = 0,
+    settings: LoaderConfig = DEFAULTS,
     note: Callable[[str], None] | None = None,
 ) -> Loader | PackedReader:
     """Return batches of (DSR output, HR twin, label) for a split, from a packed cache or a PNG tree.
@@ -67,9 +66,7 @@ def open_outputs(
         device: Where the batches will be used; `"cuda..."` gives pinned or resident batches.
         resident: Keep the whole cache on a CUDA device: when it fits, always, or never.
         num_workers: Worker processes for a PNG tree; a cache needs none.
-        start_method: How those workers start; None leaves it to torch.
-        prefetch_factor: Batches that each of them prepares ahead.
-        timeout_s: Longest wait for one of their batches; 0 waits for ever.
+        settings: How those workers start, read ahead and are waited for.
         note: Receives lines: which route was taken and why.
 
     Raises:
@@ -90,13 +87,7 @@ def open_outputs(
         say(line)
     pairs = PairDataset(split, inputs=outputs_dir) if has_twins else NativeDataset(split, folder=outputs_dir)
     return make_loader(
-        pairs,
-        sampler,
-        num_workers=num_workers,
-        start_method=start_method,
-        pin_memory=device.startswith("cuda"),
-        prefetch_factor=prefetch_factor,
-        timeout_s=timeout_s,
+        pairs, sampler, num_workers=num_workers, pin_memory=device.startswith("cuda"), settings=settings
     )
 
 

@@ -110,9 +110,7 @@ class PrecomputeContext:
         if workers == "auto" and self.device.kind == "cpu":
             # The network keeps every core busy, and small images cost next to nothing in comparison.
             workers = 0
-        number = choose_workers(
-            workers, dataset, batch_size=batch_size, device=self.device, ranks=self.ranks, emit=self.emit
-        )
+        number = choose_workers(workers, dataset, batch_size=batch_size, context=self)
         return Reading(dataset, batch_size, number, num_threads() if dataset.is_high else READING_THREADS)
 
 
@@ -140,11 +138,13 @@ def locked(folder: Path, ranks: Ranks) -> Iterator[None]:
     have to be written there says so itself.
     """
     with contextlib.ExitStack() as stack:
-        with ranks.fail_together():
-            if ranks.is_main:
-                try:
-                    stack.enter_context(exclusive(folder / LOCK, what="output folder"))
-                except MachineError:
-                    if not is_finished(folder):
-                        raise
+
+        def lock() -> None:
+            try:
+                stack.enter_context(exclusive(folder / LOCK, what="output folder"))
+            except MachineError:
+                if not is_finished(folder):
+                    raise
+
+        ranks.on_main(lock)
         yield

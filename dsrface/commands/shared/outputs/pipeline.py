@@ -26,6 +26,7 @@ from dsrface.types import to_device
 Images = NDArray[np.uint8]
 Get = Callable[[], Images]
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -170,9 +171,6 @@ def write_tree(
         at_once=upscale.at_once,
         size=lambda item: len(item[0]),
     )
-
-
-U = TypeVar("U")
 
 
 def _run(

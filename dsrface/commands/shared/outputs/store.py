@@ -103,19 +103,11 @@ def run_folder(store: Store[Any], context: PrecomputeContext) -> FolderResult:
     """
     ranks, folder = context.ranks, str(store.folder)
     with locked(store.folder, ranks):
-        plan: Any = None
-        with ranks.fail_together():
-            if ranks.is_main:
-                plan = store.decide()
-        plan = ranks.share(plan)
+        plan = ranks.on_main(store.decide)
         context.emit(Note(f"{folder}: {plan.action} ({plan.reason})"))
         if plan.action == "none":
             return FolderResult(folder, "none", plan.reason)
-        units: Sequence[int] = ()
-        with ranks.fail_together():
-            if ranks.is_main:
-                units = store.begin(plan)
-        units = ranks.share(units)
+        units = ranks.on_main(lambda: store.begin(plan))
         mine = units[ranks.rank :: ranks.world_size]
         reading = context.reading(*store.rows(plan))
         total, seconds = store.num_images(plan, mine), 0.0
@@ -127,8 +119,6 @@ def run_folder(store: Store[Any], context: PrecomputeContext) -> FolderResult:
                 upscale,
                 progress=lambda done: context.emit(Progress(store.label, done, total)),
             )
-        with ranks.fail_together():
-            if ranks.is_main:
-                store.finish(plan)
+        ranks.on_main(lambda: store.finish(plan))
         made = store.num_images(plan, units)
         return FolderResult(folder, plan.action, plan.reason, made, made / seconds if made else 0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +12,7 @@ from dsrface.config.people import EnrolConfig, VerifyConfig
 from dsrface.data.augment import to_image01
 from dsrface.data.datasets import PairDataset
 from dsrface.data.layout import open_data
-from dsrface.data.loaders import make_loader
-from dsrface.data.samplers import in_order
-from dsrface.engine.inference import embed, gather, run_batched
+from dsrface.engine.inference import embed, read_all, run_batched
 from dsrface.engine.recognition_task import input_maker
 from dsrface.engine.thresholds import thresholds_of
 from dsrface.errors import UsageError, WeightsError
@@ -119,10 +116,7 @@ def _calibrated(
     data = open_data(config.calibrate)
     data.require_twins()
     split = data.split("val")
-    dataset = PairDataset(split, inputs=split.low_dir(vlr_size))
-    order = in_order(len(split), batch_size=config.batch_size)
-    with contextlib.closing(make_loader(dataset, order, num_workers=0)) as loader:
-        images = gather(loader.epoch(0))
+    images = read_all(PairDataset(split, inputs=split.low_dir(vlr_size)))
     emit(Note(f"choosing the threshold on {len(split)} images of {len(split.persons)} validation persons"))
     make_inputs = input_maker("bicubic" if dsr is None else "live", dsr.model if dsr else None, device)
 
