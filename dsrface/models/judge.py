@@ -41,11 +41,8 @@ def is_available() -> bool:
     return importlib.util.find_spec("dlib") is not None and _weights() is not None
 
 
-def judge_by_default(flag: str) -> Path:
-    """Return the judge's name, for a command whose recogniser was not named.
-
-    Args:
-        flag: Option that names one, for the error.
+def judge_by_default() -> Path:
+    """Return the judge's name, for a command whose `--weights` were not given.
 
     Raises:
         UsageError: the extra is not installed.
@@ -54,7 +51,7 @@ def judge_by_default(flag: str) -> Path:
         raise UsageError(
             "No recogniser is named, and the judge, which would be taken, is not installed.",
             id="no-recogniser",
-            hint=f"Give {flag}, or install the judge: {how_to_install('judge')}",
+            hint=f"Give --weights, or install the judge: {how_to_install('judge')}",
         )
     return Path(JUDGE)
 

@@ -13,6 +13,7 @@ from dsrface.commands.bench.finetune import run_finetune
 from dsrface.commands.bench.loader import run_loader
 from dsrface.commands.bench.measure import Row
 from dsrface.commands.bench.precompute import run_precompute
+from dsrface.commands.shared.result import CommandResult
 from dsrface.config.bench import BenchConfig
 from dsrface.events import Emit
 from dsrface.runtime.threads import limit_torch_threads
@@ -23,21 +24,14 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class BenchResult:
+class BenchResult(CommandResult):
     """What was measured.
 
     Args:
-        summary: A table.
-        location: Where the data was made.
-        next_command: What to run next.
         rows: Each route.
     """
 
-    summary: str
-    location: str
-    next_command: str
     rows: tuple[Row, ...]
-    exit_code: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for --json."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from dsrface.commands.shared.result import CommandResult
 from dsrface.config.cache import CacheConfig
 from dsrface.data.cache.damage import check_files
 from dsrface.data.cache.manifest import read_manifest
@@ -51,26 +51,16 @@ class CacheEntry:
 
 
 @dataclass(frozen=True)
-class CacheResult:
+class CacheResult(CommandResult):
     """Result of the command.
 
     Args:
-        summary: The result in one line, then one line a cache.
-        location: Where was looked.
-        next_command: What to run next; may be empty.
         caches: Each cache.
         exit_code: 1 when verify found damage.
     """
 
-    summary: str
-    location: str
-    next_command: str
     caches: tuple[CacheEntry, ...]
     exit_code: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for --json."""
-        return asdict(self)
 
 
 def run(config: CacheConfig, *, emit: Emit) -> CacheResult:

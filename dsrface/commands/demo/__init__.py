@@ -10,10 +10,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from dsrface.commands import doctor, evaluate, finetune, precompute, prepare, train_dsr
 from dsrface.commands.evaluate.result import EvaluateResult
+from dsrface.commands.shared.result import CommandResult
 from dsrface.config.demo import DemoConfig
 from dsrface.config.doctor import DoctorConfig
 from dsrface.config.evaluate import EvaluateConfig
@@ -37,23 +38,15 @@ _STEPS = 7
 
 
 @dataclass(frozen=True)
-class DemoResult:
+class DemoResult(CommandResult):
     """What the demo made.
 
     Args:
-        summary: The result in a line or two.
-        location: The report.
-        next_command: What to run next.
         seconds: Wall time of each part, in seconds.
         results: What each command returned, as its `--json` gives it.
         evaluation: What `evaluate` returned.
     """
 
-    exit_code: ClassVar[int] = 0
-
-    summary: str
-    location: str
-    next_command: str
     seconds: Mapping[str, float] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
     evaluation: EvaluateResult | None = None

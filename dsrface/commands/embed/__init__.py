@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrface.commands.shared.people.faces import Face, FaceReader, see
+from dsrface.commands.shared.people.faces import Face, FaceReader, load_networks, see
+from dsrface.commands.shared.result import CommandResult
 from dsrface.config.embed import EmbedConfig
 from dsrface.data.decode import read_sized
 from dsrface.data.photos.given import find_photos
@@ -20,7 +20,6 @@ from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Note, Progress
 from dsrface.models.judge import judge_by_default
 from dsrface.models.loaded import LoadedModel
-from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
 from dsrface.runtime.files import atomic_writer, remove_half_written
@@ -31,13 +30,10 @@ _AHEAD = 2  # batches that are read while one is embedded
 
 
 @dataclass(frozen=True)
-class EmbedResult:
+class EmbedResult(CommandResult):
     """What was written.
 
     Args:
-        summary: The result in a line.
-        location: The .npz file.
-        next_command: How to look at it.
         num_images: Rows of the file.
         dim: Length of an embedding.
         is_normalised: Whether each has length 1.
@@ -45,20 +41,11 @@ class EmbedResult:
         skipped: Images left out: name, reason and message.
     """
 
-    exit_code: ClassVar[int] = 0
-
-    summary: str
-    location: str
-    next_command: str
     num_images: int
     dim: int
     is_normalised: bool
     weights_sha256: str
     skipped: tuple[dict[str, str], ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON document of `--json`."""
-        return {**asdict(self), "skipped": list(self.skipped)}
 
 
 def run(config: EmbedConfig, *, emit: Emit) -> EmbedResult:
@@ -75,26 +62,18 @@ def run(config: EmbedConfig, *, emit: Emit) -> EmbedResult:
     root, names = find_photos(config.images)
     device = choose_device(config.device, amp=config.amp)
     emit(Note(f"device: {device.reason}"))
-    weights = config.weights or judge_by_default("--weights")
-    loaded = load_recogniser(weights, device=device.torch_name)
-    dsr = None if config.dsr is None else load_dsr(config.dsr, device=device.torch_name)
+    loaded, dsr = load_networks(config.weights or judge_by_default(), config.dsr, device)
     reader = None if dsr is None else FaceReader(dsr, align="none")
     num_threads = effective_cores().effective if config.workers == "auto" else config.workers
     kept: list[str] = []
     skipped: list[dict[str, str]] = []
     parts: list[NDArray[np.float32]] = []
     for batch_names, results in _read(root, names, reader, config.batch_size, max(1, num_threads)):
-        faces = []
         for name, result in zip(batch_names, results, strict=True):
             if isinstance(result, ImageError):
-                if config.on_bad_image == "fail":
-                    hint = f"{result.hint} --on-bad-image skip leaves such files out.".lstrip()
-                    raise ImageError(result.message, id=result.id, where=result.where, hint=hint)
-                skipped.append({"name": name, "reason": result.id, "message": result.message})
-            else:
-                kept.append(name)
-                faces.append(result)
-        if faces:
+                skipped.append(_left_out(name, result, config.on_bad_image))
+        if faces := [item for item in results if isinstance(item, Face)]:
+            kept += [face.name for face in faces]
             seen = see(
                 faces,
                 loaded,
@@ -130,6 +109,14 @@ def _read(
                 following = batches[number + _AHEAD]
                 waiting.append([pool.submit(_face, root, name, reader) for name in following])
             yield batch, [future.result() for future in waiting.pop(0)]
+
+
+def _left_out(name: str, error: ImageError, on_bad_image: str) -> dict[str, str]:
+    """Return what the result says of an image that cannot be used, or raise its error with what helps."""
+    if on_bad_image == "fail":
+        hint = f"{error.hint} --on-bad-image skip leaves such files out.".lstrip()
+        raise ImageError(error.message, id=error.id, where=error.where, hint=hint)
+    return {"name": name, "reason": error.id, "message": error.message}
 
 
 def _face(root: Path, name: str, reader: FaceReader | None) -> Face | ImageError:

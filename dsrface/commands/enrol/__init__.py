@@ -2,50 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
-from dsrface.commands.shared.people.faces import FaceReader, read_faces, see
+from dsrface.commands.shared.people.faces import FaceReader, load_networks, read_faces, see
 from dsrface.commands.shared.people.gallery import Origin, gather_people, stored_place, write_gallery
 from dsrface.commands.shared.people.threshold import decide
+from dsrface.commands.shared.result import CommandResult
 from dsrface.config.people import EnrolConfig
 from dsrface.data.photos.given import find_photos
 from dsrface.data.photos.persons import choose_person_rule
 from dsrface.errors import DataError
 from dsrface.events import Emit, Note
 from dsrface.models.judge import judge_by_default
-from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
 
 
 @dataclass(frozen=True)
-class EnrolResult:
+class EnrolResult(CommandResult):
     """Who was enrolled.
 
     Args:
-        summary: The result in a line.
-        location: The gallery.
-        next_command: How to ask it.
         persons: Person to number of photos.
         threshold: Cosine from which on a match counts.
         far: Share of strangers that it accepts; None when unknown.
         skipped: Photos left out: name, reason and message.
     """
 
-    exit_code: ClassVar[int] = 0
-
-    summary: str
-    location: str
-    next_command: str
     persons: dict[str, int]
     threshold: float
     far: float | None
     skipped: tuple[dict[str, str], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON document of `--json`."""
-        return {**asdict(self), "skipped": list(self.skipped)}
 
 
 def run(config: EnrolConfig, *, emit: Emit) -> EnrolResult:
@@ -74,11 +61,8 @@ def run(config: EnrolConfig, *, emit: Emit) -> EnrolResult:
             hint="Put them in one folder per person, or give --persons.",
         )
     device = choose_device(config.device)
-    weights = config.weights or judge_by_default("--weights")
-    recogniser = load_recogniser(weights, device=device.torch_name)
-    dsr = None
-    if config.dsr is not None:
-        dsr = load_dsr(config.dsr, vlr_size=config.vlr_size, device=device.torch_name)
+    weights = config.weights or judge_by_default()
+    recogniser, dsr = load_networks(weights, config.dsr, device, vlr_size=config.vlr_size)
     decision = decide(config, recogniser, dsr, device, emit)
     emit(Note(decision.text))
     reader = FaceReader(dsr, align=config.align)

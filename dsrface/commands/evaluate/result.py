@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
+from dsrface.commands.shared.result import CommandResult
 from dsrface.config.catalogue import MAIN_PROTOCOL
 from dsrface.metrics.bootstrap import Estimate
 from dsrface.metrics.thresholds import Threshold
@@ -321,21 +322,13 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class EvaluateResult:
+class EvaluateResult(CommandResult):
     """What `evaluate` says and where it put it.
 
     Args:
-        summary: The headline.
-        location: The HTML report.
-        next_command: What to run next.
         evaluation: Everything else.
     """
 
-    exit_code: ClassVar[int] = 0
-
-    summary: str
-    location: str
-    next_command: str
     evaluation: Evaluation
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dsrface.commands.evaluate.result import HR, RAW, HeldThreshold
 from dsrface.commands.shared.datasets import outputs_of
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.data.layout import FaceData, FaceSplit
-from dsrface.data.pairs import Pairs
+from dsrface.data.pairs import Pairs, both_ways
 from dsrface.engine.thresholds import thresholds_of
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import MIN_PERSONS, draw_persons
@@ -102,14 +102,12 @@ def hold(
         seed: Of the validation pairs.
     """
     held = []
-    is_same = np.tile(pairs.is_same, 2)
-    first, second = np.tile(persons[pairs.first], 2), np.tile(persons[pairs.second], 2)
-    turned = replace(pairs, first=pairs.second, second=pairs.first)
+    trials = both_ways(pairs)
+    first, second = persons[trials.first], persons[trials.second]
     for kind, recogniser in measured.features:
         if kind == HR or recogniser == RAW:
             continue
-        gallery, probes = measured.features[HR, recogniser], measured.features[kind, recogniser]
-        scores = np.concatenate([cosines(gallery, probes, pairs), cosines(gallery, probes, turned)])
+        scores = cosines(measured.features[HR, recogniser], measured.features[kind, recogniser], trials)
         chosen = thresholds_of(
             chosen_on.features[HR, recogniser],
             chosen_on.features[kind, recogniser],
@@ -119,6 +117,6 @@ def hold(
         )
         for item in chosen:
             assert item.score.value is not None
-            found = apply_threshold(item.score.value, scores, is_same, first, second, counts=counts)
+            found = apply_threshold(item.score.value, scores, trials.is_same, first, second, counts=counts)
             held.append(HeldThreshold(kind, recogniser, item, found.far, found.tar))
     return tuple(held)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 
-from dsrface.commands.shared.people.faces import FaceReader, Seen, read_faces, see
+from dsrface.commands.shared.people.faces import FaceReader, Seen, load_networks, read_faces, see
 from dsrface.commands.shared.people.gallery import Gallery, located, read_gallery
 from dsrface.commands.shared.people.sheet import Tile, write_sheet
+from dsrface.commands.shared.result import CommandResult
 from dsrface.config.people import IdentifyConfig
 from dsrface.data.photos.given import find_photos
 from dsrface.errors import RunError
 from dsrface.events import Emit, Note
 from dsrface.models.loaded import LoadedModel
-from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
 
@@ -26,7 +25,7 @@ _MAX_ROWS = 200  # of a sheet
 
 @dataclass(frozen=True)
 class Match:
-    """An enrolled person and how alike she is.
+    """An enrolled person and how similar the face is to theirs.
 
     Args:
         person: Name.
@@ -57,13 +56,10 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class IdentifyResult:
+class IdentifyResult(CommandResult):
     """Who is in the photos.
 
     Args:
-        summary: The result in a line.
-        location: The sheet, or the gallery without one.
-        next_command: What to do next.
         answers: One a photo.
         threshold: Cosine from which on a match counts.
         false_matches: Of a hundred strangers, about how many would be taken for somebody enrolled, at most;
@@ -71,23 +67,10 @@ class IdentifyResult:
         skipped: Photos left out: name, reason and message.
     """
 
-    exit_code: ClassVar[int] = 0
-
-    summary: str
-    location: str
-    next_command: str
     answers: tuple[Answer, ...]
     threshold: float
     false_matches: float | None
     skipped: tuple[dict[str, str], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON document of `--json`."""
-        return {
-            **asdict(self),
-            "answers": [asdict(answer) for answer in self.answers],
-            "skipped": list(self.skipped),
-        }
 
 
 def run(config: IdentifyConfig, *, emit: Emit) -> IdentifyResult:
@@ -103,11 +86,9 @@ def run(config: IdentifyConfig, *, emit: Emit) -> IdentifyResult:
     gallery = read_gallery(config.gallery)
     root, names = find_photos(config.photos)
     device = choose_device(config.device)
-    weights, network = (
-        located(stored, config.gallery) for stored in (gallery.origin.weights, gallery.origin.dsr)
-    )
-    recogniser = load_recogniser(weights, device=device.torch_name)
-    dsr = load_dsr(network, device=device.torch_name) if gallery.origin.dsr else None
+    weights = located(gallery.origin.weights, config.gallery)
+    network = located(gallery.origin.dsr, config.gallery) if gallery.origin.dsr else None
+    recogniser, dsr = load_networks(weights, network, device)
     _check_networks(config, gallery, recogniser, dsr)
     threshold = gallery.origin.threshold if config.threshold is None else config.threshold
     given = f"threshold {threshold:.3f}, as given"

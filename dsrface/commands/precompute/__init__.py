@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dsrface.commands.shared.outputs.backends import choose
 from dsrface.commands.shared.outputs.context import PrecomputeContext
 from dsrface.commands.shared.outputs.jobs import Job, make_jobs
 from dsrface.commands.shared.outputs.store import FolderResult, run_folder
 from dsrface.commands.shared.outputs.stores import stores_of
+from dsrface.commands.shared.result import CommandResult
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.outputs.verify import verify
 from dsrface.engine.distributed import process_group
@@ -29,26 +29,16 @@ _DONE = {"begin": "made", "resume": "made (the rest)", "append": "added", "repai
 
 
 @dataclass(frozen=True)
-class PrecomputeResult:
+class PrecomputeResult(CommandResult):
     """Result of the command.
 
     Args:
-        summary: The result in one line.
-        location: The output folder.
-        next_command: What to run next.
         folders: Each output folder.
         exit_code: 1 when `--verify` found damage.
     """
 
-    summary: str
-    location: str
-    next_command: str
     folders: tuple[FolderResult, ...]
     exit_code: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for --json."""
-        return asdict(self)
 
 
 def run(config: PrecomputeConfig, *, emit: Emit) -> PrecomputeResult:

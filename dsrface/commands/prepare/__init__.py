@@ -9,9 +9,9 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from dsrface.commands.prepare.alignment import LANDMARKS_FILE, Alignment, choose_alignment
 from dsrface.commands.prepare.build import build, check_persons, listed
@@ -27,6 +27,7 @@ from dsrface.commands.prepare.folder import (
     staging_folder,
 )
 from dsrface.commands.prepare.records import escape_name
+from dsrface.commands.shared.result import CommandResult
 from dsrface.config.prepare import PrepareConfig
 from dsrface.data.decode import walk_images
 from dsrface.data.folders import DATASET_FILE, HIGH_FOLDER, NATIVE_FILE, SCHEMA_VERSION, person_of
@@ -44,13 +45,10 @@ from dsrface.types import HIGH_SIZE_PX, VLR_SIZES_PX
 
 
 @dataclass(frozen=True)
-class PrepareResult:
+class PrepareResult(CommandResult):
     """What `prepare` made.
 
     Args:
-        summary: The result in a line or two.
-        location: The data set.
-        next_command: What to run next.
         status: `made`, `up to date`, `repaired` or `sizes added`.
         align: Where the landmarks came from, and why.
         counts: Persons and images of each split.
@@ -58,20 +56,11 @@ class PrepareResult:
         warnings: What somebody should look at.
     """
 
-    exit_code: ClassVar[int] = 0
-
-    summary: str
-    location: str
-    next_command: str
     status: str
     align: str
     counts: dict[str, dict[str, int]]
     bad_images: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON document of `--json`."""
-        return {**asdict(self), "warnings": list(self.warnings)}
 
 
 def run(config: PrepareConfig, *, emit: Emit) -> PrepareResult:

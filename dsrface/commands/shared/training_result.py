@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
+from dsrface.commands.shared.result import CommandResult
 from dsrface.config.engine import TrainingConfig
 from dsrface.engine.context import Outcome, RunContext
 from dsrface.runtime.command_line import resume_command
 
 
 @dataclass(frozen=True)
-class TrainingResult:
+class TrainingResult(CommandResult):
     """Result of the command.
 
     Args:
-        summary: The result in one line.
-        location: The run folder.
-        next_command: What to run next.
         outcome: How the loop ended.
         exit_code: 0, or 130 / 143 when interrupted.
     """
 
-    summary: str
-    location: str
-    next_command: str
     outcome: Outcome
     exit_code: int = 0
-
-    def to_dict(self) -> dict[str, object]:
-        """Return plain values for --json."""
-        return asdict(self)
 
 
 def interrupted(config: TrainingConfig, context: RunContext, outcome: Outcome) -> TrainingResult:

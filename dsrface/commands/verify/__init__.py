@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from dsrface.commands.shared.people.faces import FaceReader, note_doubts, see
+from dsrface.commands.shared.people.faces import FaceReader, load_networks, note_doubts, see
 from dsrface.commands.shared.people.sheet import Tile, write_sheet
 from dsrface.commands.shared.people.threshold import decide
+from dsrface.commands.shared.result import CommandResult
 from dsrface.config.people import VerifyConfig
 from dsrface.data.photos.given import check_one_photo
 from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE
 from dsrface.events import Emit, Note
 from dsrface.models.judge import judge_by_default
-from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
 
 
 @dataclass(frozen=True)
-class VerifyResult:
+class VerifyResult(CommandResult):
     """The answer.
 
     Args:
-        summary: The answer in a line.
-        location: The sheet, or the first photo without one.
-        next_command: What to do next.
         is_same: Whether the score reaches the threshold.
         score: Cosine of both embeddings.
         threshold: Cosine from which on two photos show one person.
@@ -34,9 +30,6 @@ class VerifyResult:
         native_px: Side of each face in its photo.
     """
 
-    summary: str
-    location: str
-    next_command: str
     is_same: bool
     score: float
     threshold: float
@@ -47,10 +40,6 @@ class VerifyResult:
     def exit_code(self) -> int:
         """0, or 1 when the answer is no."""
         return EXIT_DONE if self.is_same else EXIT_ANSWER_IS_NO
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON document of `--json`."""
-        return {**asdict(self), "native_px": list(self.native_px)}
 
 
 def run(config: VerifyConfig, *, emit: Emit) -> VerifyResult:
@@ -66,11 +55,8 @@ def run(config: VerifyConfig, *, emit: Emit) -> VerifyResult:
     for path in (config.first, config.second):
         check_one_photo(path)
     device = choose_device(config.device)
-    weights = config.weights or judge_by_default("--weights")
-    recogniser = load_recogniser(weights, device=device.torch_name)
-    dsr = None
-    if config.dsr is not None:
-        dsr = load_dsr(config.dsr, vlr_size=config.vlr_size, device=device.torch_name)
+    weights = config.weights or judge_by_default()
+    recogniser, dsr = load_networks(weights, config.dsr, device, vlr_size=config.vlr_size)
     decision = decide(config, recogniser, dsr, device, emit)
     emit(Note(decision.text))
     reader = FaceReader(dsr, align=config.align)

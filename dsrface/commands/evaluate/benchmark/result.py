@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from dsrface.commands.evaluate.result import Cell, Comparison, plain_values
+from dsrface.commands.shared.result import CommandResult
 from dsrface.metrics.bootstrap import Estimate
 
 SCHEMA_VERSION = 1
@@ -43,13 +44,10 @@ class SearchFigures:
 
 
 @dataclass(frozen=True)
-class BenchmarkResult:
+class BenchmarkResult(CommandResult):
     """What `evaluate --protocol` says and where it put it.
 
     Args:
-        summary: The answer in a sentence.
-        location: Folder of the results.
-        next_command: What to run next.
         protocol: Name of the benchmark.
         data: Where it is.
         vlr_size: Side that HR faces were reduced to, in pixels; None for native faces.
@@ -67,11 +65,6 @@ class BenchmarkResult:
         settings: Seed, draws, flip, device.
     """
 
-    exit_code: ClassVar[int] = 0
-
-    summary: str
-    location: str
-    next_command: str
     protocol: str
     data: str
     vlr_size: int | None

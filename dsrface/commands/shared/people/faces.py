@@ -18,6 +18,7 @@ from dsrface.engine.inference import embed, super_resolve_mixed
 from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Note, Progress
 from dsrface.models.loaded import LoadedModel
+from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.devices import Device
 from dsrface.runtime.text import count_text
 from dsrface.types import ANY_SIZES_PX, HIGH_SIZE_PX, to_device
@@ -106,6 +107,25 @@ class FaceReader:
         face, native_px = nearest_face(image, points, sizes_taken(self._dsr))
         is_assumed = points is None and width > _LARGEST_CROP_PX and width != HIGH_SIZE_PX
         return Face(name, face, native_px, num_faces, is_assumed=is_assumed)
+
+
+def load_networks(
+    weights: Path, dsr: Path | None, device: Device, *, vlr_size: int | None = None
+) -> tuple[LoadedModel, LoadedModel | None]:
+    """Load a recogniser, and the super-resolution network that small faces go through, if one is named.
+
+    Args:
+        weights: Of the recogniser.
+        dsr: Of the super-resolution network.
+        device: Where both will run.
+        vlr_size: Side of the images that the DSR must take, in pixels; None takes any.
+
+    Raises:
+        WeightsError: either cannot be loaded.
+    """
+    recogniser = load_recogniser(weights, device=device.torch_name)
+    network = None if dsr is None else load_dsr(dsr, vlr_size=vlr_size, device=device.torch_name)
+    return recogniser, network
 
 
 def sizes_taken(dsr: LoadedModel | None) -> Sequence[int]:
