@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from dsrface.cli.evaluate_table import counts_text, figures_table, point
+from dsrface.cli.evaluate_table import counts_text, figures_table, percent, point
 from dsrface.commands.evaluate.result import RAW
 from dsrface.types import HIGH_SIZE_PX
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from dsrface.commands.evaluate.benchmark.result import BenchmarkResult
-    from dsrface.metrics.bootstrap import Estimate
 
 
 _WIDE = 110
@@ -70,8 +69,8 @@ def _searches(result: BenchmarkResult) -> Table:
             head = f"{title}: {counts}" if title else counts
             table.add_row(Text(head, style="dim"), *[""] * (1 + len(ranks) + len(fpirs)))
         row = [f" {item.images}", item.recogniser]
-        row += [_percent(item.ranks.get(rank)) for rank in ranks]
-        row += [_percent(item.tpirs.get(fpir)) for fpir in fpirs]
+        row += [percent(item.ranks.get(rank)) for rank in ranks]
+        row += [percent(item.tpirs.get(fpir)) for fpir in fpirs]
         table.add_row(*row, style="dim" if item.recogniser == RAW else None)
     return table
 
@@ -88,9 +87,9 @@ def _cells(result: BenchmarkResult, *, is_wide: bool) -> Table:
     if has_accuracy:
         table.add_column("acc %", justify="right")
     for cell in result.cells:
-        row = [cell.protocol, cell.images, cell.recogniser, _percent(cell.eer)]
+        row = [cell.protocol, cell.images, cell.recogniser, percent(cell.eer)]
         row += [
-            ("~" if item.support == "weak" else "") + _percent(item.tar, has_interval=is_wide)
+            ("~" if item.support == "weak" else "") + percent(item.tar, has_interval=is_wide)
             for item in cell.tars
         ]
         if has_accuracy:
@@ -101,12 +100,3 @@ def _cells(result: BenchmarkResult, *, is_wide: bool) -> Table:
 
 def _faces(result: BenchmarkResult) -> str:
     return result.protocol if result.vlr_size is None else f"{result.protocol}, {result.vlr_size} px"
-
-
-def _percent(found: Estimate | None, *, has_interval: bool = True) -> str:
-    if found is None or found.value is None:
-        return "-"
-    text = f"{found.value * 100:.1f}"
-    if not has_interval or found.low is None or found.high is None:
-        return text
-    return f"{text} [{found.low * 100:.0f}, {found.high * 100:.0f}]"

@@ -139,12 +139,12 @@ def _verification(evaluation: Evaluation, *, is_wide: bool) -> Table:
 
 
 def _thresholds(evaluation: Evaluation) -> Table:
-    persons = evaluation.thresholds[0].chosen.num_persons
-    table = figures_table(f"Thresholds, HR-LR: chosen on {persons} validation persons, applied here")
+    persons = count_text(evaluation.thresholds[0].chosen.num_persons, "validation person")
+    table = figures_table(f"Thresholds, {MAIN_PROTOCOL}: chosen on {persons}, applied here")
     for name in ("images", "recogniser", "FAR asked %", "threshold", "FAR here %", "TAR here %"):
         table.add_column(name, justify="left" if name in {"images", "recogniser"} else "right")
     for item in evaluation.thresholds:
-        rates = (_short(item.far), _short(item.tar))
+        rates = (percent(item.far), percent(item.tar))
         asked, score = f"{item.chosen.far * 100:g}", _plain(item.chosen.score, 1, 3)
         table.add_row(f" {item.images}", item.recogniser, asked, score, *rates)
     return table
@@ -152,7 +152,7 @@ def _thresholds(evaluation: Evaluation) -> Table:
 
 def _row(cell: Cell, far: float | None, *, has_accuracy: bool, is_wide: bool) -> list[str]:
     row = [f" {cell.images}", cell.recogniser]
-    row.append(_figure(cell.eer, 100, 1) if is_wide else _short(cell.eer))
+    row.append(_figure(cell.eer, 100, 1) if is_wide else percent(cell.eer))
     row.append(_figure(cell.auc, 1, 3) if is_wide else _plain(cell.auc, 1, 3))
     if far is not None:
         item = next(item for item in cell.tars if item.far == far)
@@ -179,10 +179,12 @@ def _plain(found: Estimate, factor: float, digits: int, sign: str = "") -> str:
     return "-" if found.value is None else f"{found.value * factor:{sign}.{digits}f}"
 
 
-def _short(found: Estimate) -> str:
-    """Return a rate in percent with whole numbers in its interval."""
+def percent(found: Estimate | None, *, has_interval: bool = True) -> str:
+    """Return a rate in percent, its interval in whole numbers; `-` where there is none."""
+    if found is None:
+        return "-"
     text = _plain(found, 100, 1)
-    if found.low is None or found.high is None:
+    if not has_interval or found.low is None or found.high is None:
         return text
     return f"{text} [{found.low * 100:.0f}, {found.high * 100:.0f}]"
 

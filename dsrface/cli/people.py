@@ -8,19 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from dsrface.cli.execute import Flags, command
-from dsrface.cli.options import Device, Number, VlrSize
+from dsrface.cli.options import Choice, Device, Number, RunOrFile, VlrSize
 from dsrface.cli.output import Output
 
 app = typer.Typer()
 
-_Weights = Annotated[Path | None, typer.Option("--weights", metavar="RUN_OR_FILE")]
-_Dsr = Annotated[Path | None, typer.Option("--dsr", metavar="RUN_OR_FILE")]
-_Far = Annotated[float | None, typer.Option("--far", metavar="RATE")]
-_Threshold = Annotated[float | None, typer.Option("--threshold", metavar="COSINE")]
-_Calibrate = Annotated[Path | None, typer.Option("--calibrate", metavar="DATA")]
-_Sheet = Annotated[Path | None, typer.Option("--sheet", metavar="FILE.png")]
-_Align = Annotated[str | None, typer.Option("--align")]
-_OnBadImage = Annotated[str | None, typer.Option("--on-bad-image")]
+_Far = Annotated[float | None, typer.Option(metavar="RATE")]
+_Threshold = Annotated[float | None, typer.Option(metavar="COSINE")]
+_Calibrate = Annotated[Path | None, typer.Option(metavar="DATA")]
+_Sheet = Annotated[Path | None, typer.Option(metavar="FILE.png")]
 
 
 def list_answers(result: Any, output: Output) -> None:
@@ -34,16 +30,16 @@ def list_answers(result: Any, output: Output) -> None:
 def enrol(
     gallery: Annotated[Path | None, typer.Argument(metavar="GALLERY")] = None,
     *,
-    weights: _Weights = None,
-    dsr: _Dsr = None,
+    weights: RunOrFile = None,
+    dsr: RunOrFile = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.npz")] = None,
     persons: Annotated[str | None, typer.Option(metavar="auto|LEVEL|PATTERN|FILE")] = None,
     far: _Far = None,
     threshold: _Threshold = None,
     calibrate: _Calibrate = None,
     vlr_size: VlrSize = None,
-    align: _Align = None,
-    on_bad_image: _OnBadImage = None,
+    align: Choice = None,
+    on_bad_image: Choice = None,
     device: Device = None,
 ) -> Flags:
     """Enrol known people.
@@ -66,8 +62,8 @@ def identify(
     threshold: _Threshold = None,
     top: Number = None,
     sheet: _Sheet = None,
-    align: _Align = None,
-    on_bad_image: _OnBadImage = None,
+    align: Choice = None,
+    on_bad_image: Choice = None,
     device: Device = None,
 ) -> Flags:
     """Say who is in photos.
@@ -86,14 +82,14 @@ def verify(
     first: Annotated[Path | None, typer.Argument(metavar="A")] = None,
     second: Annotated[Path | None, typer.Argument(metavar="B")] = None,
     *,
-    weights: _Weights = None,
-    dsr: _Dsr = None,
+    weights: RunOrFile = None,
+    dsr: RunOrFile = None,
     far: _Far = None,
     threshold: _Threshold = None,
     calibrate: _Calibrate = None,
     vlr_size: VlrSize = None,
     sheet: _Sheet = None,
-    align: _Align = None,
+    align: Choice = None,
     device: Device = None,
 ) -> Flags:
     """Say whether two photos show one person.

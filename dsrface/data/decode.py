@@ -45,15 +45,15 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, EOFError, KeyError, IndexError, TypeError)
 
 
-def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageU8:
+def read_image(path: Path) -> ImageU8:
     """Read an image of any common format; the content decides, not the name.
 
     EXIF orientation is applied, 16-bit grey is scaled to 8 bits, CMYK, palette and grey become RGB, what is
     wholly transparent becomes white; of an animation the first frame is taken.
 
     Args:
-        path: A regular file, or a link to one.
-        max_pixels: Larger images are refused by their header, before any memory is used.
+        path: A regular file, or a link to one. An image of more than `MAX_PIXELS` is refused by its header,
+            before any memory is used.
 
     Returns:
         uint8 [H, W, 3], RGB, upright.
@@ -62,22 +62,21 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageU8:
         ImageError: anything else, with the reason as its id.
     """
     with _opened(path) as image:
-        return _decoded(image, path, max_pixels)
+        return _decoded(image, path)
 
 
-def decode_image(data: bytes, *, where: object, max_pixels: int = MAX_PIXELS) -> ImageU8:
+def decode_image(data: bytes, *, where: object) -> ImageU8:
     """Decode an image that is in memory, as `read_image` does.
 
     Args:
         data: The encoded image.
         where: What to call it in an error.
-        max_pixels: As in `read_image`.
 
     Raises:
         ImageError: as `read_image`.
     """
     with _parsed(io.BytesIO(data), where) as image:
-        return _decoded(image, where, max_pixels)
+        return _decoded(image, where)
 
 
 def decoded_size(data: bytes, *, where: object) -> tuple[int, int]:
@@ -90,10 +89,10 @@ def decoded_size(data: bytes, *, where: object) -> tuple[int, int]:
         return image.size
 
 
-def _decoded(image: Image.Image, path: object, max_pixels: int) -> ImageU8:
+def _decoded(image: Image.Image, path: object) -> ImageU8:
     width, height = image.size
-    if width * height > max_pixels:
-        raise _too_large(f"is {width}x{height} pixels large", path, max_pixels)
+    if width * height > MAX_PIXELS:
+        raise _too_large(f"is {width}x{height} pixels large", path)
     try:
         return _to_rgb(image, path)
     except MemoryError:
@@ -298,7 +297,7 @@ def _parsed(file: Path | io.BytesIO, path: object) -> Iterator[Image.Image]:
     try:
         image = Image.open(file, formats=_FORMATS)
     except Image.DecompressionBombError:
-        raise _too_large("is far too large", path, MAX_PIXELS) from None
+        raise _too_large("is far too large", path) from None
     except PermissionError:
         raise ImageError(
             "There is no permission to read the image.", id="image-unreadable", where=path
@@ -314,9 +313,9 @@ def _parsed(file: Path | io.BytesIO, path: object) -> Iterator[Image.Image]:
         yield image
 
 
-def _too_large(what: str, path: object, max_pixels: int) -> ImageError:
+def _too_large(what: str, path: object) -> ImageError:
     return ImageError(
-        f"The image {what}; the limit is {max_pixels / 1e6:.0f} megapixels.",
+        f"The image {what}; the limit is {MAX_PIXELS / 1e6:.0f} megapixels.",
         id="too-large",
         where=path,
         hint="Reduce it first; a face needs far fewer.",

@@ -1,4 +1,4 @@
-"""Where the images of a data set lie, for `prepare`'s own layout and for flat folders that people already
+"""Where the images of a data set are, for `prepare`'s own layout and for flat folders that people already
 have.
 
 DATA/dataset.json, DATA/{train,val,test}/{hr_images,vlr_images_16x16,...}/<person>/<image>.png
@@ -42,7 +42,7 @@ from dsrface.types import HIGH_SIZE_PX, SPLITS
 
 @dataclass(frozen=True)
 class FaceSplit:
-    """One split: its images by name, their persons, and the folders they lie in.
+    """One split: its images by name, their persons, and the folders they are in.
 
     Args:
         name: `train`, `val` or `test`.
@@ -307,15 +307,12 @@ def _read_info(path: Path) -> dict[str, Any]:
 
 
 def _scan(name: str, root: Path, *, is_native: bool) -> FaceSplit:
-    folders = [entry for entry in sorted(os.listdir(root)) if is_native and low_size_px(entry)]
-    present = [folder for folder in (HIGH_FOLDER, *folders) if (root / folder).is_dir()]
-    names = sorted({image for folder in present for image in walk_images(root / folder)})
+    low_folders = {size_px: entry for entry in sorted(os.listdir(root)) if (size_px := low_size_px(entry))}
+    own = (HIGH_FOLDER, *(low_folders.values() if is_native else ()))
+    present = [folder for folder in own if (root / folder).is_dir()]
+    names = {image for folder in present for image in walk_images(root / folder)}
     if not names:
         raise DataError("The folder holds no images.", id="empty-split", where=root / HIGH_FOLDER)
-    low_folders: dict[int, str] = {}
-    for entry in sorted(os.listdir(root)):
-        if size_px := low_size_px(entry):
-            low_folders[size_px] = entry
     if (root / PLAIN_LOW_FOLDER).is_dir():
         first = next(walk_images(root / PLAIN_LOW_FOLDER), None)
         if first is not None:

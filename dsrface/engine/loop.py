@@ -324,10 +324,7 @@ class _Loop:
         folder = self.context.folder
         if not folder.is_resumed:
             return
-        found = None
-        if self.context.ranks.is_main:
-            found = checkpoints.find_last(folder.path)
-        path: Path | None = self.context.ranks.share(found)
+        path = self.context.ranks.on_main(lambda: checkpoints.find_last(folder.path))
         if path is None:
             self.context.emit(Note("No checkpoint found: the run starts from scratch."))
             return

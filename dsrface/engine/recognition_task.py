@@ -225,15 +225,13 @@ class RecognitionTask(Task):
 
     def save_first_batch(self, batch: Batch, path: Path) -> None:
         """Write input | HR twin, augmented, as the network sees them; rows whose input is the twin say so."""
-        indices = batch.indices[:_NUM_FIRST]
-        first = Batch(batch.inputs[:_NUM_FIRST], batch.high[:_NUM_FIRST], batch.labels, indices, batch.epoch)
-        device = self._device.torch_name
-        moved = Batch(first.inputs.to(device), first.high.to(device), first.labels, indices, batch.epoch)
-        inputs, high = self._pixels(moved)
+        few = slice(_NUM_FIRST)
+        first = Batch(batch.inputs[few], batch.high[few], batch.labels[few], batch.indices[few], batch.epoch)
+        inputs, high = self._pixels(first.to(self._device.torch_name))
         columns = {"input": to_image_u8(inputs).cpu(), "HR": to_image_u8(high).cpu()}
         is_high = (columns["input"] == columns["HR"]).flatten(1).all(dim=1).tolist()
         marks = [" (HR as input)" * (high and self._has_hr_rows) for high in is_high]
-        names = self.describe(indices.tolist())
+        names = self.describe(first.indices.tolist())
         write_strips(path, columns, [name + mark for name, mark in zip(names, marks, strict=True)])
 
     def describe(self, indices: list[int]) -> list[str]:

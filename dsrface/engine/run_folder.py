@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -49,6 +50,7 @@ RUNNING, DONE = "running", "done"
 # What may differ between a run and its resumption: how it runs, not what it computes.
 _FREE_ON_RESUME = ("data", "resume", "run", "workers", "device", "engine.", "loader.")
 _FIXED_ENGINE_KEYS = ("engine.accumulate",)
+_NO_FACTS: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass
@@ -113,7 +115,7 @@ class RunFolder:
 
 @contextlib.contextmanager
 def open_run(
-    config: Config, *, run: Path | None, resume: bool, seed: int, facts: Mapping[str, object] | None = None
+    config: Config, *, run: Path | None, resume: bool, seed: int, facts: Mapping[str, object] = _NO_FACTS
 ) -> Iterator[RunFolder]:
     """Create or resume a run folder, hold its lock, and record how the run ends.
 
@@ -137,8 +139,8 @@ def open_run(
     with exclusive(path / LOCK_FILE, what="run folder"):
         folder = RunFolder(path, is_old, read_record(path) if is_old else {})
         if is_old:
-            _check_same(folder, config, facts or {})
-        _start(folder, config, seed, facts or {})
+            _check_same(folder, config, facts)
+        _start(folder, config, seed, facts)
         try:
             yield folder
         except BaseException as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrface.data.pairs import all_pairs
+from dsrface.data.pairs import all_pairs, both_ways
 from dsrface.metrics.bootstrap import draw_persons
 from dsrface.metrics.thresholds import Threshold, choose_thresholds
 
@@ -35,15 +35,12 @@ def thresholds_of(
     pairs = all_pairs(labels, max_pairs=_MAX_PAIRS, seed=seed)
     if pairs.num_genuine in (0, len(pairs)):
         return ()
-    one_way, other_way = (
-        np.sum(gallery[first] * probes[second], axis=1)
-        for first, second in ((pairs.first, pairs.second), (pairs.second, pairs.first))
-    )
+    trials = both_ways(pairs)
     return choose_thresholds(
-        np.concatenate([one_way, other_way]).astype(np.float64),
-        np.tile(pairs.is_same, 2),
-        np.tile(labels[pairs.first], 2),
-        np.tile(labels[pairs.second], 2),
+        np.sum(gallery[trials.first] * probes[trials.second], axis=1).astype(np.float64),
+        trials.is_same,
+        labels[trials.first],
+        labels[trials.second],
         fars=fars,
         counts=draw_persons(int(labels.max()) + 1, num_draws=_NUM_DRAWS, seed=seed),
     )

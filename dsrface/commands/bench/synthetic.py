@@ -52,7 +52,7 @@ def make_data(folder: Path, *, num_images: int, num_png: int, vlr_size: int = 16
     Args:
         folder: Where.
         num_images: Images in the cache.
-        num_png: Of these, how many lie as PNG files too.
+        num_png: How many of these are PNG files as well.
         vlr_size: Side of the VLR files, in pixels.
         seed: Of the pixels.
     """

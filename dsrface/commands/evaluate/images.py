@@ -132,7 +132,7 @@ def batches(
 
     Args:
         split: What to read.
-        networks: Says where stored outputs lie.
+        networks: Says where stored outputs are.
         vlr_size: Side of the VLR faces, in pixels.
         batch_size: Images per batch.
         num_workers: Processes that read images.

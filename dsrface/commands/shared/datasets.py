@@ -18,7 +18,7 @@ from dsrface.errors import DataError
 
 
 def outputs_of(split: FaceSplit, data: FaceData, folder: Path) -> Path:
-    """Return where the DSR outputs of a split lie, given the folder that the user named.
+    """Return where the DSR outputs of a split are, given the folder that the user named.
 
     Named may be one split's folder (`DATA/train/dsr_outputs_16x16`, its twin in the other splits is found), a
     folder with one sub-folder a split, or a folder that holds all images.

@@ -28,7 +28,7 @@ def read_tinyface(root: Path) -> Benchmark:
     Source:
         Cheng, Zhu, Gong 2018, Low-Resolution Face Recognition; `Testing_Set` of its archive.
     """
-    test = _find_folder(root, "Testing_Set")
+    test = _testing_set(root)
     match = _listed_faces(test / "Gallery_Match", test / "gallery_match_img_ID_pairs.mat", "gallery")
     probes = _listed_faces(test / "Probe", test / "probe_img_ID_pairs.mat", "probe")
     folder = _folder(test / "Gallery_Distractor")
@@ -179,7 +179,8 @@ def _person_of(name: str) -> str:
     return Path(name).stem.partition("_")[0]
 
 
-def _find_folder(root: Path, name: str) -> Path:
+def _testing_set(root: Path) -> Path:
+    name = "Testing_Set"
     found = root if root.name == name else next(iter(parts_below(root, name)), None)
     if found is None:
         raise _other_layout(root, name)

@@ -57,7 +57,7 @@ class WindowOrder(EpochOrder):
             yield indices
 
     def _indices_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the images of the split that lie in some rows of the table."""
+        """Return the images of the split that are in some rows of the table."""
         if isinstance(self._rows, slice):
             indices = rows - int(self._rows.start)
             return indices[(indices >= 0) & (indices < self.num_samples)]

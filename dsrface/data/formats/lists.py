@@ -132,7 +132,7 @@ def split_of_word(word: str) -> str | None:
 
 
 def split_folders(files: Iterable[str]) -> dict[str, str]:
-    """Return the split that each top folder names, when all images lie in such folders and there are two.
+    """Return the split that each top folder names, when all images are in such folders and there are two.
 
     A folder that is called `0` or `1` is a person, not a split.
     """

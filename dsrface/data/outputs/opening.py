@@ -120,7 +120,7 @@ def check_outputs(split: FaceSplit, outputs_dir: Path) -> None:
 
 
 def check_column_fresh(column: Column, split: FaceSplit, folder: Path | None, *, size_px: int) -> None:
-    """Make sure that a column was made from the images that lie in `folder` now.
+    """Make sure that a column was made from the images that are in `folder` now.
 
     Sizes and times of the files are compared first; only when these differ, their contents. Without the
     folder there is nothing to compare with: a cache may be used without the images it was made from.

@@ -15,7 +15,7 @@ _ALL_PAIRS_LIMIT = 60_000
 
 
 def equal_across_persons(digests: Sequence[bytes], persons: Sequence[str]) -> list[list[int]]:
-    """Return groups of positions with equal pixels that lie under more than one person."""
+    """Return groups of positions with equal pixels under more than one person."""
     groups: dict[bytes, list[int]] = {}
     for position, digest in enumerate(digests):
         groups.setdefault(digest, []).append(position)

@@ -70,7 +70,7 @@ class Scan:
         strays: Photos whose person or split is unknown, and images of formats that are not read.
         rule: How the persons were recognised, human-readable.
         doubts: What may be wrong with that, human-readable.
-        merged: Persons whose photos lie in folders of one name in several places.
+        merged: Persons whose photos are in folders of one name in several places.
         splits: Split that the user gave each person; empty when splits are not given.
         split_rule: Where those come from, human-readable.
     """
@@ -87,7 +87,7 @@ class Scan:
 def scan_photos(source: Path, *, persons: str = "auto", split_from: str = "auto") -> Scan:
     """Find the photos, whose they are, and the splits that they were given.
 
-    With folders, the person is the name of the folder at the level where most photos lie, so that the folders
+    With folders, the person is the name of the folder at the level where most photos are, so that the folders
     which archives put around their persons do not matter; without, the text before the first underscore of
     `<person>_<rest>.png`. A RecordIO file says the person as a number.
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from dsrface.doctor.scan.source import Source
 
-LEVELS = ("note", "warning", "error")
 Hit = tuple[ast.AST, str]
 Search = Callable[[Source], Iterable[Hit]]
 

@@ -35,6 +35,7 @@ _MOST_WORKERS = 32
 _QUICK_BATCH_S = 1e-3  # a batch that loads faster than this costs more to hand over than to load
 _OVERLAPS = 1.3  # times the rate of one worker that two must reach, for waiting that overlaps
 _SAFE_SHARE = 0.8
+_AUTO_S = 0.75  # of loading items, for `--workers auto`
 
 
 def caps(facts: LoaderFacts, *, prefetch_factor: int = 2) -> dict[str, int]:
@@ -180,27 +181,25 @@ def auto_workers(
     *,
     batch_size: int,
     has_gpu: bool = False,
-    budget_s: float = 3.0,
 ) -> WorkerChoice:
     """Choose the number of workers for `--workers auto`.
 
-    Some items are loaded here, in this process and thread, for half the budget at most; the model does the
-    rest. Nothing is started and nothing fails: a data set that cannot be measured gets the number of cores.
+    Some items are loaded here, in this process and thread, for less than a second; the model does the rest.
+    Nothing is started and nothing fails: a data set that cannot be measured gets the number of cores.
 
     Args:
         dataset: What the workers will index; must have a length.
         batch_size: Samples a batch.
         has_gpu: Whether the batches go to a GPU.
-        budget_s: Seconds this may take.
     """
     try:
-        return _measured_choice(dataset, batch_size, has_gpu=has_gpu, budget_s=budget_s)
+        return _measured_choice(dataset, batch_size, has_gpu=has_gpu)
     except Exception as error:  # noqa: BLE001 - a broken item is the run's to report, not this function's
         cores = effective_cores()
         return WorkerChoice(cores.effective, f"{cores.reason}; items not measured: {type(error).__name__}")
 
 
-def _measured_choice(dataset: Any, batch_size: int, *, has_gpu: bool, budget_s: float) -> WorkerChoice:
+def _measured_choice(dataset: Any, batch_size: int, *, has_gpu: bool) -> WorkerChoice:
     num_items = len(dataset)
     sizes: list[tuple[int, int]] = []
 
@@ -208,7 +207,7 @@ def _measured_choice(dataset: Any, batch_size: int, *, has_gpu: bool, budget_s: 
         sizes.append(tensor_sizes(dataset[index]))
 
     keys = at_least(spread_indices(num_items, 256), 24)
-    cost = measure_items(fetch, keys, budget_s=budget_s / 4, min_items=8)
+    cost = measure_items(fetch, keys, budget_s=_AUTO_S, min_items=8)
     cores = effective_cores()
     if cost is None:
         return WorkerChoice(0, "the data set is empty")

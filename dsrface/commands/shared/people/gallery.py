@@ -134,8 +134,8 @@ def stored_place(network: Path, gallery: Path) -> str:
 
 def located(stored: str, gallery: Path) -> Path:
     """Return where a network is that `stored_place` wrote down; earlier galleries have it as it was named."""
-    beside = gallery.parent / stored
-    return beside if beside.exists() else Path(stored)
+    from_gallery = gallery.parent / stored
+    return from_gallery if from_gallery.exists() else Path(stored)
 
 
 def read_gallery(path: Path) -> Gallery:
