@@ -73,6 +73,24 @@ def started(tiny_data, tmp_path_factory):
     return folder
 
 
+def by_person(started):
+    """Flags of a live run that draws its batches by person."""
+    return {
+        "live": started / "dsr",
+        "backbone_weights": started / "hr",
+        "images_per_person": 2,
+        "stage2_epochs": 3,
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_data, started, tmp_path_factory):
+    """A run that nothing has interrupted."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    run_quietly(tiny_data, run, **by_person(started))
+    return run
+
+
 def test_the_result_says_whether_any_step_beat_the_start(tiny_data, tmp_path):
     where = SimpleNamespace(folder=SimpleNamespace(path=tmp_path / "run"))
     metrics = {"auc": 0.9, "eer": 0.1}
@@ -585,10 +603,8 @@ def test_geometry_before_the_dsr(tiny_data, flat_data, started, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("die_at", [0, 1, 3])
-def test_sigkill_and_resume_give_the_uninterrupted_weights(tiny_data, started, tmp_path, die_at):
-    flags = {"live": started / "dsr", "backbone_weights": started / "hr", "images_per_person": 2}
-    run_quietly(tiny_data, tmp_path / "whole", **flags, stage2_epochs=3)
-    spawned = TINY | flags | {"data": tiny_data, "run": tmp_path / "cut", "stage2_epochs": 3}
+def test_sigkill_and_resume_give_the_uninterrupted_weights(tiny_data, started, whole, tmp_path, die_at):
+    spawned = TINY | by_person(started) | {"data": tiny_data, "run": tmp_path / "cut"}
     died = spawn("finetune", spawned | {"die_at": die_at})
     assert died.returncode == -9, died.stderr
     if die_at == 0:  # as if killed before the first checkpoint was there
@@ -596,8 +612,8 @@ def test_sigkill_and_resume_give_the_uninterrupted_weights(tiny_data, started, t
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     resumed = spawn("finetune", spawned | {"resume": True})
     assert resumed.returncode == 0, resumed.stderr
-    assert_equal(last_weights(tmp_path / "whole"), last_weights(tmp_path / "cut"))
-    ours, theirs = (load_trainer_state(find_last(tmp_path / name))["task"] for name in ("whole", "cut"))
+    assert_equal(last_weights(whole), last_weights(tmp_path / "cut"))
+    ours, theirs = (load_trainer_state(find_last(run))["task"] for run in (whole, tmp_path / "cut"))
     assert_equal(ours, theirs)
 
 

@@ -81,6 +81,14 @@ def assert_equal(first, second):
         assert torch.equal(tensor, second[name]), name
 
 
+@pytest.fixture(scope="module")
+def whole(tiny_data, tmp_path_factory):
+    """A run that nothing has interrupted."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    train_dsr.run(config(tiny_data, run), emit=lambda event: None)
+    return run
+
+
 def test_leaves_exactly_these_files(tiny_data, tmp_path):
     run = tmp_path / "run"
     result = train_dsr.run(
@@ -177,9 +185,8 @@ def test_workers_see_the_same_batches(tiny_data, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("die_at", [1, 2, 5])
-def test_sigkill_and_resume_give_the_uninterrupted_weights(tiny_data, tmp_path, die_at):
+def test_sigkill_and_resume_give_the_uninterrupted_weights(tiny_data, whole, tmp_path, die_at):
     flags = TINY | {"data": tiny_data}
-    train_dsr.run(config(tiny_data, tmp_path / "whole"), emit=lambda event: None)
     run = tmp_path / "cut"
     died = spawn("train-dsr", flags | {"run": run, "die_at": die_at})
     assert died.returncode == -9, died.stderr
@@ -187,7 +194,7 @@ def test_sigkill_and_resume_give_the_uninterrupted_weights(tiny_data, tmp_path, 
     (run / "checkpoints" / ".tmp-step_000009-1").mkdir()  # what a kill in the middle of a save leaves
     resumed = spawn("train-dsr", flags | {"run": run, "resume": True})
     assert resumed.returncode == 0, resumed.stderr
-    assert_equal(last_weights(tmp_path / "whole"), last_weights(run))
+    assert_equal(last_weights(whole), last_weights(run))
     assert json.loads((run / "run.json").read_text())["status"] == "done"
     assert not list((run / "checkpoints").glob(".tmp*"))
     for line in (run / "metrics.jsonl").read_text().splitlines():
