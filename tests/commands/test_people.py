@@ -183,14 +183,14 @@ def test_verify__says_same_or_not_with_an_exit_code(root, weights, tmp_path):
 def test_threshold__comes_from_the_recognisers_file(root, weights, monkeypatch, tmp_path):
     chosen = (Threshold(0.01, Estimate(0.4, 0.3, 0.5), 0.9, 1000, 12),)
     text = StoredThresholds({"vlr_size": 16, "images": "DSR"}, chosen).to_json()
-    real = enrol.load_recogniser
+    real = people_faces.load_recogniser
 
     def load(source, **options):
         loaded = real(source, **options)
         loaded.metadata["thresholds"] = text
         return loaded
 
-    monkeypatch.setattr(enrol, "load_recogniser", load)
+    monkeypatch.setattr(people_faces, "load_recogniser", load)
     notes = []
     result = run_enrol(root, weights, tmp_path / "p.npz", notes)
     assert result.threshold == 0.4
