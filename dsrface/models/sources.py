@@ -73,11 +73,15 @@ def check_source(source: Path, kind: str, vlr_size: int | None = None) -> None:
     if is_name(source):
         return
     path = resolve_source(source, kind)
-    for tell, place in ((_kind_of_run, source), (_kind_of_file, path)):
-        found = tell(place)
+
+    def check_kind(found: str) -> None:
         if kind and found and found != kind:
             raise wrong_kind(found, kind, path, run=source)
-    trained_for = _vlr_size_of_file(path) if kind == "dsr" else None
+
+    check_kind(_kind_of_run(source))
+    metadata = _metadata(path)
+    check_kind(metadata.get("kind", ""))
+    trained_for = _trained_for_px(metadata) if kind == "dsr" else None
     if vlr_size is not None and trained_for is not None and vlr_size != trained_for:
         raise wrong_vlr_size(trained_for, vlr_size, path)
 
@@ -88,18 +92,29 @@ def is_safetensors(path: Path) -> bool:
     Raises:
         WeightsError: neither, or cut short (`weights-damaged`).
     """
+    return _header(path) is not None
+
+
+def _header(path: Path) -> bytes | None:
+    """Return the header of a safetensors file, a JSON object; None for a file of torch's own.
+
+    Raises:
+        WeightsError: as `is_safetensors`.
+    """
     with path.open("rb") as handle:
         start = handle.read(16)
-    if start[8:9] == b"{":  # eight bytes of length, then the header, a JSON object
-        length, header = _header(path)
-        num_bytes, wanted = path.stat().st_size, 8 + length + _end_of_tensors(header)
-        if num_bytes < wanted:
-            raise damaged(path, f"its {num_bytes:,} bytes are not the {wanted:,} that its start tells of")
-        return True
+        if start[8:9] == b"{":  # eight bytes of length, then the header
+            length = int.from_bytes(start[:8], "little")
+            handle.seek(8)
+            header = handle.read(min(length, _LARGEST_HEADER))
+            num_bytes, wanted = path.stat().st_size, 8 + length + _end_of_tensors(header)
+            if num_bytes < wanted:
+                raise damaged(path, f"its {num_bytes:,} bytes are not the {wanted:,} that its start tells of")
+            return header
     if start[:2] == b"PK" and not zipfile.is_zipfile(path):
         raise damaged(path, "the end of its archive is missing")
     if start[:2] == b"PK" or start[:1] == b"\x80":  # torch's zip, or a bare pickle as torch wrote before 1.6
-        return False
+        return None
     what = "something else" if start else "empty"
     if start.lstrip().startswith(b"<"):
         what = "a web page, perhaps of a failed download"
@@ -114,22 +129,10 @@ def damaged(path: Path, problem: str, *, hint: str = _CUT_SHORT) -> WeightsError
     )
 
 
-def _header(path: Path) -> tuple[int, bytes]:
-    """Return the length that a safetensors file gives to its header, and the header."""
-    with path.open("rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        return length, handle.read(min(length, _LARGEST_HEADER))
-
-
-def _kind_of_file(path: Path) -> str:
-    """Return which kind of network a file of dsrface holds; empty for files of others."""
-    return _metadata(path).get("kind", "")
-
-
-def _vlr_size_of_file(path: Path) -> int | None:
+def _trained_for_px(metadata: dict[str, str]) -> int | None:
     """Return the size that the DSR of a file was trained for; None where it takes any, or does not tell."""
     try:
-        config = json.loads(_metadata(path)["config"])
+        config = json.loads(metadata["config"])
         return None if DSR_NETWORKS[config["arch"]].takes_any_size else int(config["vlr_size"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -141,10 +144,11 @@ def _metadata(path: Path) -> dict[str, str]:
     Raises:
         WeightsError: as `is_safetensors`.
     """
-    if path.suffix in _NOT_TENSORS or not is_safetensors(path):
+    header = None if path.suffix in _NOT_TENSORS else _header(path)
+    if header is None:
         return {}
     try:
-        metadata: dict[str, str] = json.loads(_header(path)[1])["__metadata__"]
+        metadata: dict[str, str] = json.loads(header)["__metadata__"]
         return metadata if metadata["format"] == "dsrface" else {}
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}

@@ -145,11 +145,11 @@ def test_embed__embeddings_tell_drawn_persons_apart(faces, recogniser, tmp_path)
 
 
 def test_embed__dsr_takes_small_faces(tiny_data, recogniser, tmp_path) -> None:
-    from dsrface.commands.embed import load_dsr, load_recogniser
     from dsrface.data.augment import to_image01
     from dsrface.data.decode import read_image
     from dsrface.engine.inference import embed as embed_images
     from dsrface.engine.inference import super_resolve
+    from dsrface.models.weights import load_dsr, load_recogniser
     from dsrface.runtime.devices import choose_device
 
     dsr = write_dsr(tmp_path / "d.safetensors", tail=0.05)
