@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Note, Progress
 from dsrface.models.judge import judge_by_default
 from dsrface.models.loaded import LoadedModel
+from dsrface.runtime.ahead import ahead
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
 from dsrface.runtime.files import atomic_writer, remove_half_written
@@ -100,15 +102,12 @@ def run(config: EmbedConfig, *, emit: Emit) -> EmbedResult:
 def _read(
     root: Path, names: Sequence[str], reader: FaceReader | None, batch_size: int, num_threads: int
 ) -> Iterator[tuple[Sequence[str], list[Face | ImageError]]]:
-    """Yield batches in order; threads decode the next ones meanwhile, as decoding leaves Python's lock."""
-    batches = [names[start : start + batch_size] for start in range(0, len(names), batch_size)]
-    with ThreadPoolExecutor(num_threads) as pool:
-        waiting = [[pool.submit(_face, root, name, reader) for name in batch] for batch in batches[:_AHEAD]]
-        for number, batch in enumerate(batches):
-            if number + _AHEAD < len(batches):
-                following = batches[number + _AHEAD]
-                waiting.append([pool.submit(_face, root, name, reader) for name in following])
-            yield batch, [future.result() for future in waiting.pop(0)]
+    """Yield batches of names, and what was read; threads read the next ones meanwhile."""
+    read = functools.partial(_face, root, reader)
+    results = ahead(read, names, num_threads=num_threads, depth=_AHEAD * batch_size)
+    for start in range(0, len(names), batch_size):
+        batch = names[start : start + batch_size]
+        yield batch, list(itertools.islice(results, len(batch)))
 
 
 def _left_out(name: str, error: ImageError, on_bad_image: str) -> dict[str, str]:
@@ -119,7 +118,7 @@ def _left_out(name: str, error: ImageError, on_bad_image: str) -> dict[str, str]
     return {"name": name, "reason": error.id, "message": error.message}
 
 
-def _face(root: Path, name: str, reader: FaceReader | None) -> Face | ImageError:
+def _face(root: Path, reader: FaceReader | None, name: str) -> Face | ImageError:
     try:
         if reader is not None:
             return reader.read(root / name, name)

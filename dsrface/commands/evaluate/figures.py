@@ -165,15 +165,17 @@ def compare_cells(scored: Scored) -> tuple[Comparison, ...]:
     found = []
     by_key = {_key(cell): cell for cell in scored.cells}
     for cell in scored.cells:
-        others = []
-        if cell.images == DSR:
-            others.append((cell.protocol, BICUBIC, cell.recogniser))
-        if cell.recogniser == TUNED:
-            others.append((cell.protocol, cell.images, FROZEN))
-        for other in others:
-            if other in by_key:
-                found += [scored.compare(cell, by_key[other], metric) for metric in ("eer", "auc")]
+        for rival in rivals(cell.images, cell.recogniser):
+            other = by_key.get((cell.protocol, *rival))
+            if other is not None:
+                found += [scored.compare(cell, other, metric) for metric in ("eer", "auc")]
     return tuple(found)
+
+
+def rivals(images: str, recogniser: str) -> list[tuple[str, str]]:
+    """Return the images and recognisers that one is compared with: bicubic for DSR, frozen for fine-tuned."""
+    found = [(BICUBIC, recogniser)] if images == DSR else []
+    return [*found, (images, FROZEN)] if recogniser == TUNED else found
 
 
 def image_quality(

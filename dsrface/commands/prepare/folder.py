@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -108,18 +108,20 @@ def move_into_place(tree: Path, data: Path) -> int:
             if (tree / name).is_dir() and not (data / name).exists():
                 changed += sum(len(files) for _, _, files in os.walk(tree / name))
                 replace(tree / name, data / name)
-        for folder, _, files in os.walk(tree):
-            for name in sorted(files):
-                fresh = Path(folder) / name
-                target = data / fresh.relative_to(tree)
-                if target.is_file() and target.read_bytes() == fresh.read_bytes():
-                    continue
+        for fresh in _files_below(tree):
+            target = data / fresh.relative_to(tree)
+            if not target.is_file() or target.read_bytes() != fresh.read_bytes():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 replace(fresh, target)
                 changed += 1
     except OSError as error:
         raise disk_error(error, data) from error
     return changed
+
+
+def _files_below(tree: Path) -> Iterator[Path]:
+    for folder, _, files in os.walk(tree):
+        yield from (Path(folder) / name for name in sorted(files))
 
 
 def content_sha256(data: Path, info: Mapping[str, Any], emit: Emit) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from dsrface.data.decode import read_sized
 from dsrface.data.loaders import make_loader
 from dsrface.data.names import PackedStrings
 from dsrface.data.samplers import Key, RankedSampler
+from dsrface.runtime.ahead import ahead
 
 _AHEAD = 4
 _EMPTY = torch.empty(0, dtype=torch.uint8)
@@ -124,28 +123,8 @@ def read_steps(
                 yield batch.inputs
         return
 
-    def read(shard: ShardPlan, rows: NDArray[np.int64]) -> Tensor:
+    def read(step: tuple[ShardPlan, NDArray[np.int64]]) -> Tensor:
+        shard, rows = step
         return torch.from_numpy(np.stack([dataset.image(shard.variant, row) for row in rows.tolist()]))
 
-    yield from ahead(read, sampler.steps(), num_threads=num_threads)
-
-
-def ahead(
-    function: Callable[[ShardPlan, NDArray[np.int64]], Tensor],
-    steps: Iterable[tuple[ShardPlan, NDArray[np.int64]]],
-    *,
-    num_threads: int,
-) -> Iterator[Tensor]:
-    """Yield `function` of every step, in order, computed a few steps ahead by threads."""
-    pending: deque[Future[Tensor]] = deque()
-    with ThreadPoolExecutor(num_threads, thread_name_prefix="dsrface-read") as pool:
-        try:
-            for step in steps:
-                pending.append(pool.submit(function, *step))
-                if len(pending) > num_threads + _AHEAD:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    yield from ahead(read, sampler.steps(), num_threads=num_threads, depth=num_threads + _AHEAD)

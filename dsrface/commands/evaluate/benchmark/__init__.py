@@ -192,7 +192,7 @@ def _summary(judged: Judged, where: str) -> str:
         best = max((item for item in searches if item.num_known == most), key=_rank1)
         title = f", {best.search}" if best.search else ""
         text = f"{where}, {best.name} finds {percent(best.ranks[1])} at rank 1{title}"
-        protocol, metric, unit = best.search or "search", "rank1", points
+        protocol, metric = best.search or "search", "rank1"
     else:
         cells = [cell for cell in judged.cells if cell.recogniser not in REFERENCES]
         if not cells:
@@ -200,7 +200,7 @@ def _summary(judged: Judged, where: str) -> str:
         main = [cell for cell in cells if cell.protocol == MAIN_PROTOCOL] or cells
         lowest = min(main, key=_eer)
         text = f"{where}, {lowest.name} has the lowest EER, {lowest.protocol}: {percent(lowest.eer)}"
-        protocol, metric, unit = lowest.protocol, "eer", points
+        protocol, metric = lowest.protocol, "eer"
     gain = next(
         (
             item
@@ -212,11 +212,9 @@ def _summary(judged: Judged, where: str) -> str:
         ),
         None,
     )
-    return (
-        f"{text}."
-        if gain is None
-        else f"{text}. DSR against bicubic: {gain.verdict}, {unit(gain.difference)}."
-    )
+    if gain is None:
+        return f"{text}."
+    return f"{text}. DSR against bicubic: {gain.verdict}, {points(gain.difference)}."
 
 
 def _rank1(item: SearchFigures) -> float:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from dsrface.engine.inference import embed, super_resolve_mixed
 from dsrface.errors import DataError
 from dsrface.events import Emit, Progress
 from dsrface.models.loaded import LoadedModel
+from dsrface.runtime.ahead import ahead
 from dsrface.runtime.devices import Device
 from dsrface.runtime.resources import effective_cores
 from dsrface.types import HIGH_SIZE_PX, to_device
@@ -103,27 +104,23 @@ def embed_faces(
     collected: dict[tuple[str, str], NDArray[np.float32]] = {}
     bad: dict[int, str] = {}
     given: Counter[int] = Counter()
-    groups = [np.flatnonzero(benchmark.is_low == is_low).tolist() for is_low in (False, True)]
+    batches = _batches(benchmark.is_low, batch_size)
+    every = (faces[row] for batch in batches for row in batch)
+    results = ahead(read, every, num_threads=effective_cores().effective, depth=_AHEAD * batch_size)
     num_done = 0
-    for rows in groups:
-        for batch, results in _in_batches(faces, rows, read, batch_size):
-            bad |= {
-                row: result.message
-                for row, result in zip(batch, results, strict=True)
-                if isinstance(result, DataError)
-            }
-            good = [row for row in batch if row not in bad]
-            forms = [result for result in results if not isinstance(result, DataError)]
-            if forms:
-                for key, values in _embeddings(
-                    face_images(forms, networks, device), networks, device, flip=flip
-                ):
-                    if key not in collected:
-                        collected[key] = np.zeros((len(faces), values.shape[1]), np.float32)
-                    collected[key][good] = values.float().cpu().numpy()
-                given.update(item.small.shape[0] for item in forms if item.is_low and item.small is not None)
-            num_done += len(batch)
-            emit(Progress("embedding", num_done, len(faces)))
+    for batch in batches:
+        found = dict(zip(batch, itertools.islice(results, len(batch)), strict=True))
+        bad |= {row: item.message for row, item in found.items() if isinstance(item, DataError)}
+        good = {row: item for row, item in found.items() if isinstance(item, Forms)}
+        if good:
+            images = face_images(list(good.values()), networks, device)
+            for key, values in _embeddings(images, networks, device, flip=flip):
+                if key not in collected:
+                    collected[key] = np.zeros((len(faces), values.shape[1]), np.float32)
+                collected[key][list(good)] = values.float().cpu().numpy()
+        given.update(item.small.shape[0] for item in good.values() if item.is_low and item.small is not None)
+        num_done += len(batch)
+        emit(Progress("embedding", num_done, len(faces)))
     return Embedded(collected, bad, dict(sorted(given.items())))
 
 
@@ -148,17 +145,10 @@ def read_forms(face: Face, benchmark: Benchmark, *, sizes: Sequence[int], vlr_si
     return Forms(whole, degrade(whole, Degradation("classic", vlr_size), rng=rng), is_low=False)
 
 
-def _in_batches(
-    faces: Sequence[Face], rows: Sequence[int], read: Callable[[Face], Forms | DataError], batch_size: int
-) -> Iterator[tuple[list[int], list[Forms | DataError]]]:
-    """Yield batches in order; threads decode the next ones meanwhile, as decoding leaves Python's lock."""
-    batches = [list(rows[start : start + batch_size]) for start in range(0, len(rows), batch_size)]
-    with ThreadPoolExecutor(effective_cores().effective) as pool:
-        waiting = [[pool.submit(read, faces[row]) for row in batch] for batch in batches[:_AHEAD]]
-        for number, batch in enumerate(batches):
-            if number + _AHEAD < len(batches):
-                waiting.append([pool.submit(read, faces[row]) for row in batches[number + _AHEAD]])
-            yield batch, [future.result() for future in waiting.pop(0)]
+def _batches(is_low: NDArray[np.bool_], size: int) -> list[list[int]]:
+    """Return the positions of HR faces and then of native ones, cut into batches of one kind."""
+    groups = [np.flatnonzero(is_low == kind).tolist() for kind in (False, True)]
+    return [rows[start : start + size] for rows in groups for start in range(0, len(rows), size)]
 
 
 def face_images(forms: Sequence[Forms], networks: Networks, device: Device) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 
 from dsrface.commands.evaluate.benchmark.features import Embedded
 from dsrface.commands.evaluate.benchmark.result import SearchFigures
-from dsrface.commands.evaluate.figures import Scored, compare_cells, score_cell, verdict
-from dsrface.commands.evaluate.result import BICUBIC, DSR, FROZEN, HR, RAW, TUNED, Cell, Comparison
+from dsrface.commands.evaluate.figures import Scored, compare_cells, rivals, score_cell, verdict
+from dsrface.commands.evaluate.result import HR, RAW, Cell, Comparison
 from dsrface.config.catalogue import PROTOCOLS
 from dsrface.data.benchmarks.benchmark import Benchmark, GallerySearch, PairTest, Template
 from dsrface.data.pairs import Pairs, both_ways
 from dsrface.errors import DataError
 from dsrface.metrics.bootstrap import Estimate, difference, draw_persons, estimate, mean_draws
 from dsrface.metrics.identification import open_set_hits, rank_hits, search_images
+
+Rank1 = tuple[float, NDArray[np.float64], int]  # a rate, its bootstrap draws, the persons that it is of
 
 
 @dataclass(frozen=True)
@@ -76,24 +78,26 @@ def _judge_searches(
     gains: list[Comparison] = []
     kinds = [key for key in embedded.features if key[0] != HR]
     for search in benchmark.searches:
-        draws: dict[tuple[str, str], tuple[float, NDArray[np.float64], int]] = {}
+        draws: dict[tuple[str, str], Rank1] = {}
         for kind, recogniser in kinds:
             rows = embedded.rows(kind, recogniser, benchmark.is_low)
             found, first = _search(search, rows, persons, counts, embedded.bad, (kind, recogniser))
             figures.append(found)
             draws[kind, recogniser] = first
-        for (kind, recogniser), own in draws.items():
-            others = [(BICUBIC, recogniser)] if kind == DSR else []
-            others += [(kind, FROZEN)] if recogniser == TUNED else []
-            for other in others:
-                if other in draws:
-                    found_gain = difference(
-                        own[0], draws[other][0], own[1], draws[other][1], num_persons=own[2]
-                    )
-                    names = (f"{kind} + {recogniser}", f"{other[0]} + {other[1]}")
-                    title = search.title or "search"
-                    gains.append(Comparison(*names, title, "rank1", found_gain, verdict(found_gain, "rank1")))
+        gains += _rank1_gains(search.title or "search", draws)
     return figures, gains
+
+
+def _rank1_gains(title: str, draws: Mapping[tuple[str, str], Rank1]) -> Iterator[Comparison]:
+    """Yield what DSR adds to bicubic, and fine-tuning to the frozen recogniser, in one search."""
+    for key, (own, own_draws, num_persons) in draws.items():
+        for rival in rivals(*key):
+            if rival in draws:
+                other, other_draws, _ = draws[rival]
+                gain = difference(own, other, own_draws, other_draws, num_persons=num_persons)
+                yield Comparison(
+                    " + ".join(key), " + ".join(rival), title, "rank1", gain, verdict(gain, "rank1")
+                )
 
 
 def _search(
@@ -103,7 +107,7 @@ def _search(
     counts: NDArray[np.uint16],
     bad: dict[int, str],
     key: tuple[str, str],
-) -> tuple[SearchFigures, tuple[float, NDArray[np.float64], int]]:
+) -> tuple[SearchFigures, Rank1]:
     gallery, probes = (_without(places, bad) for places in (search.gallery, search.probes))
     found, is_known = search_images(
         rows[probes], rows[gallery], probe_persons=persons[probes], gallery_persons=persons[gallery]
