@@ -52,7 +52,7 @@ class CacheEntry:
 
 @dataclass(frozen=True)
 class CacheResult(CommandResult):
-    """Result of the command.
+    """What was found in every cache, or deleted there.
 
     Args:
         caches: Each cache.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,23 +101,45 @@ def measure(
         device: Where the networks are.
         emit: Receives progress.
     """
-    collected: dict[tuple[str, ...], NDArray[np.generic]] = {}
+    quality: dict[tuple[str, str], NDArray[np.float32]] = {}
+    features: dict[tuple[str, str], NDArray[np.float32]] = {}
     num_done = 0
     with contextlib.closing(batches(split, networks, vlr_size, batch_size, num_workers, emit)) as source:
         for batch, outputs in source:
             rows = batch.indices.numpy()
-            for key, values in _measure_batch(batch, outputs, networks, device):
-                if key not in collected:
-                    collected[key] = np.zeros((len(split), *values.shape[1:]), np.float32)
-                collected[key][rows] = values.float().cpu().numpy()
+            shown = _shown(batch, outputs, networks, device)
+            fill_rows(quality, rows, _quality_of(shown), num_rows=len(split))
+            if networks.recognisers:
+                embedded = features_of(shown, networks.recognisers, device)
+                fill_rows(features, rows, embedded, num_rows=len(split))
             num_done += len(batch)
             emit(Progress("measuring", num_done, len(split)))
-    tables = {
-        name: {key[1]: values.astype(np.float64) for key, values in collected.items() if key[0] == name}
-        for name in _QUALITY
-    }
-    features = {(key[1], key[2]): values for key, values in collected.items() if key[0] == "features"}
-    return Measured(**tables, features=features)  # type: ignore[arg-type]
+
+    def table(metric: str) -> dict[str, NDArray[np.float64]]:
+        return {kind: values.astype(np.float64) for (name, kind), values in quality.items() if name == metric}
+
+    return Measured(table("psnr_db"), table("ssim"), features, table("psnr_y_db"))
+
+
+def fill_rows(
+    tables: dict[tuple[str, str], NDArray[np.float32]],
+    rows: Sequence[int] | NDArray[np.int64],
+    found: Iterable[tuple[tuple[str, str], Tensor]],
+    *,
+    num_rows: int,
+) -> None:
+    """Put what was found for some rows into their tables, which are made at their first rows.
+
+    Args:
+        tables: Key to float32 [num_rows, ...].
+        rows: Where the values of a batch go.
+        found: Key to values, [b, ...] in the order of `rows`.
+        num_rows: Of a whole table.
+    """
+    for key, values in found:
+        if key not in tables:
+            tables[key] = np.zeros((num_rows, *values.shape[1:]), np.float32)
+        tables[key][rows] = values.float().cpu().numpy()
 
 
 def batches(
@@ -188,23 +210,59 @@ def raw_pixels(image: Float[Tensor, "b 3 h h"]) -> Float[Tensor, "b 784"]:
 
 
 @torch.inference_mode()
-def _measure_batch(
+def _shown(
     batch: Batch, outputs: Tensor | None, networks: Networks, device: Device
-) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-    name = device.torch_name
-    high = to_image01(to_device(batch.high, name))
-    stored = None if outputs is None else to_device(outputs, name)
+) -> dict[str, Float[Tensor, "b 3 h h"]]:
+    """Return HR faces and all that stands for their VLR twins, by kind of image, as Image01 on the device."""
+    high, low = (to_device(faces, device.torch_name) for faces in (batch.high, batch.inputs))
+    stored = None if outputs is None else to_device(outputs, device.torch_name)
+    made = images_by_kind(low, stored, networks, device)
+    return {kind: to_image01(image) for kind, image in {HR: high, **made}.items()}
+
+
+@torch.inference_mode()
+def _quality_of(shown: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str, str], Tensor]]:
+    """Yield (metric, kind of image) and its value for each image, against HR."""
+    high = shown[HR]
     high_luma = luma(high)
-    shown = {HR: high}
-    for kind, image in images_by_kind(to_device(batch.inputs, name), stored, networks, device).items():
-        shown[kind] = to_image01(image)
-        yield ("psnr_db", kind), psnr_db(shown[kind], high)
-        yield ("ssim", kind), ssim(shown[kind], high)
-        yield ("psnr_y_db", kind), psnr_db(luma(shown[kind]), high_luma)
-    if not networks.recognisers:
-        return
     for kind, image in shown.items():
-        yield ("features", kind, RAW), functional.normalize(raw_pixels(image), dim=1)
-        for role, loaded in networks.recognisers.items():
-            features = embed(loaded.model, image, loaded.preprocess, device=device, is_high=kind == HR)
-            yield ("features", kind, role), features
+        if kind != HR:
+            yield ("psnr_db", kind), psnr_db(image, high)
+            yield ("ssim", kind), ssim(image, high)
+            yield ("psnr_y_db", kind), psnr_db(luma(image), high_luma)
+
+
+@torch.inference_mode()
+def features_of(
+    shown: Mapping[str, Float[Tensor, "b 3 h h"]],
+    recognisers: Mapping[str, LoadedModel],
+    device: Device,
+    *,
+    flip: bool = False,
+) -> Iterator[tuple[tuple[str, str], Float[Tensor, "b d"]]]:
+    """Yield (kind of image, recogniser) and the embedding of each image, of length 1; raw pixels come first.
+
+    Args:
+        shown: Kind of image to Image01 on the device.
+        recognisers: Role to network.
+        device: Where they are.
+        flip: Add the embedding of the mirrored face, as published figures often do.
+    """
+    for kind, image in shown.items():
+        yield (kind, RAW), functional.normalize(raw_pixels(image), dim=1)
+        for role, loaded in recognisers.items():
+            embedded = _embed_flipped if flip else _embed
+            yield (kind, role), embedded(loaded, image, device, is_high=kind == HR)
+
+
+def _embed(loaded: LoadedModel, image: Tensor, device: Device, *, is_high: bool) -> Tensor:
+    return embed(loaded.model, image, loaded.preprocess, device=device, is_high=is_high)
+
+
+def _embed_flipped(loaded: LoadedModel, image: Tensor, device: Device, *, is_high: bool) -> Tensor:
+    """Return the sum of the embeddings of a face and of its mirror image, brought to length 1."""
+    both = [
+        embed(loaded.model, view, loaded.preprocess, device=device, is_normalised=False, is_high=is_high)
+        for view in (image, image.flip(-1))
+    ]
+    return functional.normalize(both[0] + both[1], dim=1)

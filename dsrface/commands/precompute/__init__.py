@@ -30,7 +30,7 @@ _DONE = {"begin": "made", "resume": "made (the rest)", "append": "added", "repai
 
 @dataclass(frozen=True)
 class PrecomputeResult(CommandResult):
-    """Result of the command.
+    """What was made, or verified.
 
     Args:
         folders: Each output folder.

@@ -12,7 +12,7 @@ from dsrface.runtime.command_line import resume_command
 
 @dataclass(frozen=True)
 class TrainingResult(CommandResult):
-    """Result of the command.
+    """How a training ended.
 
     Args:
         outcome: How the loop ended.

@@ -36,6 +36,75 @@ class Cause:
     where: str = ""
 
 
+_NOT_FORK_SAFE = ("fork-safe", "fork safe", "after fork", "forked")
+_POOL = Cause(
+    "pool",
+    "",
+    "A worker is a daemonic process, and those may not start processes of their own.",
+    "No multiprocessing.Pool or Process in __getitem__: the workers are the pool. Do the work in the item "
+    "itself, or with threads, and raise num_workers.",
+)
+_SHARED_POSITION = Cause(
+    "handle",
+    "",
+    "The workers share the position of an open file and read each other's bytes.",
+    "See ds.open_handles, which names the file. Open it at first use in __getitem__, keyed by os.getpid().",
+)
+_INTERRUPT = Cause(
+    "interrupt",
+    "",
+    "A worker that is interrupted ends without a word: 'DataLoader worker (pid ...) exited unexpectedly'.",
+    "Raise RuntimeError instead, and send no SIGINT to workers.",
+)
+_GRADIENT = Cause(
+    "gradient",
+    "",
+    "A worker collates into shared memory and sends tensors to another process: neither can carry a "
+    "gradient.",
+    "See ds.output. Call the network under torch.no_grad(), or .detach() what you return.",
+)
+_FORK = Cause(
+    "fork",
+    "",
+    "The library says itself that it cannot be used in a forked process.",
+    f"Make the object at first use in the worker, or {_FORKSERVER}.",
+)
+_FEW_SHARDS = Cause(
+    "shards",
+    "",
+    "The stream has fewer shards than there are workers.",
+    "Use at most as many workers as there are shards, or cut the data into more shards.",
+)
+_INHERITED = Cause(
+    "inherited",
+    "",
+    "The item loads in this process: the worker fails on what it inherited (an open file, a connection, a "
+    "lock, a thread that does not exist there).",
+    f"Make it at first use in the worker, keyed by os.getpid(), or {_FORKSERVER}.",
+)
+_OTHER_PROCESS_SPAWNED = Cause(
+    "process",
+    "each worker gives another one",
+    "The item depends on the process: its id, or the order of a set or hash() of a text, which differ "
+    "between spawned processes unless PYTHONHASHSEED is set.",
+    "Let __getitem__ depend on the index alone: no os.getpid() and no hash(), and sorted() where a set is "
+    "turned into numbers (labels, indices).",
+)
+_OTHER_PROCESS_FORKED = Cause(
+    "process",
+    "each worker gives another one",
+    "The item depends on the process (its id, an object that forked copies share), or workers race.",
+    "Let __getitem__ depend on the index alone. Open files, connections and shared buffers at first use in "
+    "the worker, keyed by os.getpid().",
+)
+_BEING_A_WORKER = Cause(
+    "process",
+    "all workers give the same other one",
+    "The item depends on being in a worker (get_worker_info, the number of threads, what was inherited).",
+    "Let __getitem__ depend on the index alone; draw random numbers from torch.initial_seed().",
+)
+
+
 def cause_of_exception(
     error: Mapping[str, Any], method: str, *, num_moved: int, made: Sequence[str] = ()
 ) -> Cause:
@@ -49,83 +118,39 @@ def cause_of_exception(
     """
     text = f"{error['type']}: {error['text']}"
     if "daemonic processes are not allowed" in text:
-        return Cause(
-            "pool",
-            "",
-            "A worker is a daemonic process, and those may not start processes of their own.",
-            "No multiprocessing.Pool or Process in __getitem__: the workers are the pool. Do the work in "
-            "the item itself, or with threads, and raise num_workers.",
-        )
+        return _POOL
     if num_moved:
-        return Cause(
-            "handle",
-            "",
-            "The workers share the position of an open file and read each other's bytes.",
-            "See ds.open_handles, which names the file. Open it at first use in __getitem__, keyed by "
-            "os.getpid().",
-        )
+        return _SHARED_POSITION
     if error["type"] == "KeyboardInterrupt":
-        return Cause(
-            "interrupt",
-            "",
-            "A worker that is interrupted ends without a word: 'DataLoader worker (pid ...) exited "
-            "unexpectedly'.",
-            "Raise RuntimeError instead, and send no SIGINT to workers.",
-        )
+        return _INTERRUPT
     if "requires grad" in text or "requires_grad" in text:
-        return Cause(
-            "gradient",
-            "",
-            "A worker collates into shared memory and sends tensors to another process: neither can carry a "
-            "gradient.",
-            "See ds.output. Call the network under torch.no_grad(), or .detach() what you return.",
-        )
-    if method == "fork" and any(
-        word in text.lower() for word in ("fork-safe", "fork safe", "after fork", "forked")
-    ):
-        return Cause(
-            "fork",
-            "",
-            "The library says itself that it cannot be used in a forked process.",
-            f"Make the object at first use in the worker, or {_FORKSERVER}.",
-        )
-    if "shards" in text and ("workers" in text or "worker" in text):
-        return Cause(
-            "shards",
-            "",
-            "The stream has fewer shards than there are workers.",
-            "Use at most as many workers as there are shards, or cut the data into more shards.",
-        )
+        return _GRADIENT
+    if method == "fork" and any(words in text.lower() for words in _NOT_FORK_SAFE):
+        return _FORK
+    if "shards" in text and "worker" in text:
+        return _FEW_SHARDS
     if made:
+        name = os.path.basename(made[0])
         return Cause(
             "file",
             "",
-            f"Workers that start together write {os.path.basename(made[0])} at the same time, and read it "
-            "half written.",
+            f"Workers that start together write {name} at the same time, and read it half written.",
             "See ds.state. Make the file before the loader; or write to a temporary name in the same folder "
             "and os.replace() it.",
         )
-    return _cause_by_method(method)
+    return _INHERITED if method == "fork" else _fresh_start(method)
 
 
-def _cause_by_method(method: str) -> Cause:
-    """Return why a worker fails whose exception says nothing of the cause."""
-    if method != "fork":
-        return Cause(
-            "state",
-            "",
-            f"A {method} worker starts fresh and imports the modules again: what the main program has set "
-            "since is not there (module variables, flags of libraries such as "
-            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES, os.chdir, registered classes).",
-            "Set it in worker_init_fn or where the module is imported, or keep it as an attribute of the "
-            "data set.",
-        )
+def _fresh_start(method: str) -> Cause:
+    """Return why a worker that was not forked fails, where its exception says nothing of the cause."""
     return Cause(
-        "inherited",
+        "state",
         "",
-        "The item loads in this process: the worker fails on what it inherited (an open file, a "
-        "connection, a lock, a thread that does not exist there).",
-        f"Make it at first use in the worker, keyed by os.getpid(), or {_FORKSERVER}.",
+        f"A {method} worker starts fresh and imports the modules again: what the main program has set since "
+        "is not there (module variables, flags of libraries such as PIL.ImageFile.LOAD_TRUNCATED_IMAGES, "
+        "os.chdir, registered classes).",
+        "Set it in worker_init_fn or where the module is imported, or keep it as an attribute of the data "
+        "set.",
     )
 
 
@@ -178,29 +203,8 @@ def cause_of_wrong_items(
             "Where the order of a set decides (forkserver workers share one hash seed), use sorted().",
         )
     if method == "spawn":
-        return Cause(
-            "process",
-            "each worker gives another one",
-            "The item depends on the process: its id, or the order of a set or hash() of a text, which "
-            "differ between spawned processes unless PYTHONHASHSEED is set.",
-            "Let __getitem__ depend on the index alone: no os.getpid() and no hash(), and sorted() where "
-            "a set is turned into numbers (labels, indices).",
-        )
-    if found.agree:
-        return Cause(
-            "process",
-            "all workers give the same other one",
-            "The item depends on being in a worker (get_worker_info, the number of threads, what was "
-            "inherited).",
-            "Let __getitem__ depend on the index alone; draw random numbers from torch.initial_seed().",
-        )
-    return Cause(
-        "process",
-        "each worker gives another one",
-        "The item depends on the process (its id, an object that forked copies share), or workers race.",
-        "Let __getitem__ depend on the index alone. Open files, connections and shared buffers at first "
-        "use in the worker, keyed by os.getpid().",
-    )
+        return _OTHER_PROCESS_SPAWNED
+    return _BEING_A_WORKER if found.agree else _OTHER_PROCESS_FORKED
 
 
 def _other_variable(starts: list[Start]) -> str | None:

@@ -28,7 +28,7 @@ _SIMULATED_S = 2.0  # for reading what all workers got, each time
 
 @dataclass
 class Comparison:
-    """Result of the command.
+    """Items that workers delivered, held against those of this process.
 
     Args:
         compared: Items of workers held against this process.

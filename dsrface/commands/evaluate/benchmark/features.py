@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from dsrface.commands.evaluate.images import Networks, images_by_kind, raw_pixels
-from dsrface.commands.evaluate.result import BICUBIC, DSR, HR, RAW
+from dsrface.commands.evaluate.images import Networks, features_of, fill_rows, images_by_kind
+from dsrface.commands.evaluate.result import BICUBIC, DSR, HR
 from dsrface.commands.shared.people.faces import sizes_taken
 from dsrface.data import draws
 from dsrface.data.augment import to_image01
 from dsrface.data.benchmarks.benchmark import Benchmark, Face
 from dsrface.data.decode import ImageU8
 from dsrface.data.degrade import Degradation, degrade
-from dsrface.engine.inference import embed, super_resolve_mixed
+from dsrface.engine.inference import super_resolve_mixed
 from dsrface.errors import DataError
 from dsrface.events import Emit, Progress
-from dsrface.models.loaded import LoadedModel
 from dsrface.runtime.ahead import ahead
 from dsrface.runtime.devices import Device
 from dsrface.runtime.resources import effective_cores
@@ -114,10 +112,9 @@ def embed_faces(
         good = {row: item for row, item in found.items() if isinstance(item, Forms)}
         if good:
             images = face_images(list(good.values()), networks, device)
-            for key, values in _embeddings(images, networks, device, flip=flip):
-                if key not in collected:
-                    collected[key] = np.zeros((len(faces), values.shape[1]), np.float32)
-                collected[key][list(good)] = values.float().cpu().numpy()
+            shown = {kind: to_image01(image) for kind, image in images.items()}
+            embedded = features_of(shown, networks.recognisers, device, flip=flip)
+            fill_rows(collected, list(good), embedded, num_rows=len(faces))
         given.update(item.small.shape[0] for item in good.values() if item.is_low and item.small is not None)
         num_done += len(batch)
         emit(Progress("embedding", num_done, len(faces)))
@@ -165,28 +162,3 @@ def face_images(forms: Sequence[Forms], networks: Networks, device: Device) -> d
     elif small and networks.dsr is not None:
         shown[DSR] = super_resolve_mixed(networks.dsr.model, small, device=device)
     return shown
-
-
-@torch.inference_mode()
-def _embeddings(
-    shown: dict[str, Tensor], networks: Networks, device: Device, *, flip: bool
-) -> Iterator[tuple[tuple[str, str], Tensor]]:
-    for kind, images in shown.items():
-        image = to_image01(images)
-        yield (kind, RAW), functional.normalize(raw_pixels(image), dim=1)
-        for role, loaded in networks.recognisers.items():
-            embedded = embed_flipped if flip else _plain
-            yield (kind, role), embedded(loaded, image, device, is_high=kind == HR)
-
-
-def _plain(loaded: LoadedModel, image: Tensor, device: Device, *, is_high: bool) -> Tensor:
-    return embed(loaded.model, image, loaded.preprocess, device=device, is_high=is_high)
-
-
-def embed_flipped(loaded: LoadedModel, image: Tensor, device: Device, *, is_high: bool = False) -> Tensor:
-    """Return the sum of the embeddings of a face and of its mirror image, brought to length 1."""
-    both = [
-        embed(loaded.model, view, loaded.preprocess, device=device, is_normalised=False, is_high=is_high)
-        for view in (image, image.flip(-1))
-    ]
-    return functional.normalize(both[0] + both[1], dim=1)
