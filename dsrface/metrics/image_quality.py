@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
-from torch.nn import functional
 
 SSIM_WINDOW_PX = 11
 SSIM_SIGMA_PX = 1.5
@@ -96,11 +95,21 @@ def _ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
 
 
 def _filtered(maps: Tensor) -> Tensor:
-    """Return Gaussian means of maps [5, b, c, h, w] at every place where the whole window fits."""
+    """Return Gaussian means of maps [5, b, c, h, w] at every place where the whole window fits.
+
+    As two products with matrices that hold the window in every row: on a CPU ten times as fast as
+    convolutions of one channel.
+    """
+    over_rows, over_columns = (_windows(side, maps) for side in maps.shape[-2:])
+    return over_rows @ maps @ over_columns.T
+
+
+def _windows(side: int, like: Tensor) -> Float[Tensor, "m n"]:
+    """Return the Gaussian window at each of its places along a side, one a row."""
     radius = SSIM_WINDOW_PX // 2
     place = torch.arange(-radius, radius + 1, dtype=torch.float64)
     window = torch.exp(-(place**2) / (2 * SSIM_SIGMA_PX**2))
-    window = (window / window.sum()).to(maps.device, maps.dtype)
-    flat = maps.flatten(0, 2).unsqueeze(1)
-    flat = functional.conv2d(functional.conv2d(flat, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
-    return flat.view(*maps.shape[:3], *flat.shape[-2:])
+    matrix = torch.zeros(side - 2 * radius, side, dtype=torch.float64)
+    for offset, weight in enumerate((window / window.sum()).tolist()):
+        matrix.diagonal(offset).fill_(weight)
+    return matrix.to(like.device, like.dtype)

@@ -33,7 +33,6 @@ from dsrface.metrics.bootstrap import Estimate
 from dsrface.metrics.verification import min_impostors
 from dsrface.runtime.files import write_text
 
-_SHOWN_PX = 112
 _QUALITY = (("psnr_db", 2), ("ssim", 3), ("psnr_y_db", 2))  # figure of `Quality`, digits
 
 

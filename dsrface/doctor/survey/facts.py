@@ -44,7 +44,6 @@ class SurveyFacts:
         batch_bytes: Tensor bytes of one collated batch.
         tensors_per_batch: Tensors in one.
         batch_fails: Items do not collate to a batch.
-        batch_hangs: A batch cannot be pickled, so workers will hang.
         handles: Open handles that the tracer saw: path, kind, source.
         rngs: Generators that items draw from, by path.
         states: Numbers that items change and depend on.
@@ -73,7 +72,6 @@ class SurveyFacts:
     batch_bytes: int = 0
     tensors_per_batch: int = 1
     batch_fails: bool = False
-    batch_hangs: bool = False
     handles: list[dict[str, Any]] = field(default_factory=list)
     rngs: list[str] = field(default_factory=list)
     states: list[str] = field(default_factory=list)

@@ -220,8 +220,7 @@ class _Stage:
             return
         seen.batch_trace = trace({"batch": seen.batch}, device_of=self.device_of, deadline_s=2.0)
         size, tensors = seen.batch_sizes
-        hangs = bool(seen.batch_trace.unpicklable)
-        self.facts = replace(self.facts, batch_bytes=size, tensors_per_batch=tensors, batch_hangs=hangs)
+        self.facts = replace(self.facts, batch_bytes=size, tensors_per_batch=tensors)
         if self.target.is_batched:
             with contextlib.suppress(Exception):  # foreign code; ds.output tells of it
                 costs = batch_costs(self.target.collate_fn or default_collate, seen.items, seen.batch)
