@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsrface.errors import DataError, DsrfaceError, RunError, UsageError
-from dsrface.runtime.command_line import joined, quoted, resume_command
+from dsrface.runtime.command_line import joined, quoted, resume_command, unpack_command
 
 if TYPE_CHECKING:
     from dsrface.config.sources import Config
 
 _ADDRESS = re.compile(r"[a-z]{2,}:/")  # of the web; as a path it has lost a slash
 _WINDOWS = re.compile(r"[A-Za-z]:\\")
-_ARCHIVES = {".zip": "python -m zipfile -e {} {}"} | dict.fromkeys((".tar", ".gz", ".tgz"), "tar xf {}")
 
 
 def look_first(config: Config) -> None:
@@ -71,8 +70,7 @@ def _check_input(path: Path, id: str, command: str, *, has_other_layout: bool) -
     if not path.exists():
         hint = "\n".join(filter(None, [_kind_hint(path), text.hint]))
         raise family("There is nothing at this path.", id=id, where=path, hint=hint)
-    if path.suffix in _ARCHIVES and path.is_file():
-        unpack = _ARCHIVES[path.suffix].format(quoted(path), quoted(path.with_suffix("")))
+    if path.is_file() and (unpack := unpack_command(path)):
         raise family("This is an archive, not a folder.", id=id, where=path, hint=f"Unpack it: {unpack}")
     if id == "no-data-set" and (resume := resume_hint(path, command)):
         raise DataError("This is a run folder, not a data set.", id=id, where=path, hint=resume)

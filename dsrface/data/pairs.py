@@ -52,6 +52,14 @@ class Pairs:
         """Pairs of two persons."""
         return len(self) - self.num_genuine
 
+    def without(self, positions: Sequence[int]) -> Pairs:
+        """Return the pairs that name none of some images."""
+        kept = ~(np.isin(self.first, positions) | np.isin(self.second, positions))
+        fold = None if self.fold is None else self.fold[kept]
+        return replace(
+            self, first=self.first[kept], second=self.second[kept], is_same=self.is_same[kept], fold=fold
+        )
+
 
 def all_pairs(persons: NDArray[np.int64], *, max_pairs: int, seed: int) -> Pairs:
     """Return all pairs of images, or all genuine pairs and as many impostor pairs as are permitted.

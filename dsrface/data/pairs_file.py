@@ -12,7 +12,7 @@ from dsrface.data.formats.pair_lists import Key, read_pair_list
 from dsrface.data.layout import FaceSplit
 from dsrface.data.pairs import Pairs, folded
 
-_NUMBER = re.compile(r"(\d+)$")
+_NUMBERED = re.compile(r"(?P<person>.*?)[_-]*(?P<number>\d+)")
 
 
 def read_pairs(path: Path, split: FaceSplit) -> Pairs:
@@ -41,17 +41,27 @@ def read_pairs(path: Path, split: FaceSplit) -> Pairs:
     return folded(rows, f"{folds} of {path.name}", num_folds=listed.num_folds, num_skipped=num_skipped)
 
 
+def numbered_person(name: str) -> str:
+    """Return the person whom a name such as `Ada_Lovelace_0001.jpg` tells; the stem of another name."""
+    stem = os.path.splitext(name.rpartition("/")[2])[0]
+    found = _NUMBERED.fullmatch(stem)
+    return found["person"] if found else stem
+
+
 class _Finder:
     """Finds the position of an image in a split."""
 
     def __init__(self, split: FaceSplit) -> None:
         self._by_number: dict[tuple[str, int], int] = {}
         by_path: dict[str, int] = {}
+        flat: dict[tuple[str, int], int] = {}  # where folders are not persons
         for position, name in enumerate(split.names):
             stem = os.path.splitext(name)[0]
             by_path[stem] = position
-            if number := _NUMBER.search(stem):
-                self._by_number[person_of(name), int(number[1])] = position
+            if found := _NUMBERED.fullmatch(stem.rpartition("/")[2]):
+                self._by_number[person_of(name), int(found["number"])] = position
+                flat.setdefault((found["person"], int(found["number"])), position)
+        self._by_number = flat | self._by_number
         self._by_path = FileTable(by_path)
 
     def __call__(self, key: Key) -> int | None:

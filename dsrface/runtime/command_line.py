@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _PROGRAMS = ("dsrface", "__main__")
+_ARCHIVES = {".zip": "python -m zipfile -e {} {}"} | dict.fromkeys((".tar", ".gz", ".tgz"), "tar xf {}")
 _PLAIN = re.compile(r"[\w@%+=:,./\\~-]+")
 
 
@@ -46,3 +47,9 @@ def command_line() -> str:
     """Return what was typed to start this program; empty where another program has imported it."""
     program = Path(sys.argv[0]).stem if sys.argv else ""
     return joined(["dsrface", *sys.argv[1:]]) if program in _PROGRAMS else ""
+
+
+def unpack_command(path: Path) -> str:
+    """Return the command that unpacks an archive; empty for another file."""
+    line = _ARCHIVES.get(path.suffix.lower(), "")
+    return line.format(quoted(path), quoted(path.with_suffix("")))

@@ -317,6 +317,21 @@ def test_lfw__three_ways_to_compare(tmp_path, networks, protocol) -> None:
     assert cell(result, "HR-HR", "HR").accuracy.num_folds == 2
 
 
+@pytest.mark.parametrize("folder", ["", "aligned images"])
+@pytest.mark.parametrize("name", ["P_{}_{:04d}", "{1}_P{0}_f"])
+def test_persons_of_images_in_one_folder_are_told_by_names_or_pairs(tmp_path, folder, name) -> None:
+    lines = []
+    for person in range(3):
+        for number in (1, 2):
+            save(tmp_path / folder / f"{name.format(person, number)}.png", person, number)
+            lines.append(f"{name.format(person, number)}.png 1")
+    for person in range(3):
+        lines += [f"{name.format(person, 1)}.png 0", f"{name.format((person + 1) % 3, 2)}.png 0"]
+    (tmp_path / "pairs_CALFW.txt").write_text("\n".join(lines))
+    found = read_lfw(tmp_path, tmp_path / "pairs_CALFW.txt")
+    assert [len(found.faces), len({face.person for face in found.faces})] == [6, 3]
+
+
 def test_images_that_are_no_aligned_faces_are_said(tmp_path) -> None:
     save(tmp_path / "P_1" / "P_1_0001.png", 1, 1, 250)
     save(tmp_path / "P_1" / "P_1_0002.png", 1, 2, 250)
@@ -446,6 +461,13 @@ def test_native_data__probes_against_its_hr_faces_by_size_and_condition(tmp_path
     with pytest.raises(DataError) as caught:  # and not that there is no train split
         train_dsr.run(TrainDsrConfig(data=tmp_path / "data", vlr_size=24), emit=lambda _: None)
     assert caught.value.id == "no-twins"
+
+
+def test_pairs_of_an_image_that_cannot_be_read_are_not_counted(tmp_path, networks) -> None:
+    root = lfw(tmp_path / "data")
+    (root / "P_0" / "P_0_0002.png").write_bytes(b"nothing")
+    result = evaluate(root, tmp_path / "out", networks, protocol="lfw")
+    assert (result.num_genuine, result.num_impostor) == (5, 5)
 
 
 def test_an_image_that_cannot_be_read_is_left_out_and_named(tmp_path, networks) -> None:

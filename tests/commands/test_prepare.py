@@ -387,6 +387,19 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
         assert caught.value.id == reason
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("lfw.zip", "python -m zipfile -e"), ("a.tar", "tar xf"), ("db/data.mdb", "which is not read")],
+)
+def test_files_that_hold_the_images_are_named(tmp_path: Path, name: str, what: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError) as caught:
+        run(tmp_path, tmp_path.parent / f"{tmp_path.name}-data")
+    assert what in caught.value.hint
+    assert Path(name).name in caught.value.hint
+
+
 def test_containers_and_lists_that_do_not_fit_are_met_with_the_way_out(tmp_path: Path) -> None:
     for name in ("train.rec", "val.rec"):
         (tmp_path / name).write_bytes(b"")

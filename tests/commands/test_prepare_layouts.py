@@ -208,6 +208,20 @@ def test_landmarks_as_the_person_has_them_are_turned_round(tmp_path: Path) -> No
     assert np.array_equal(read_image(split.high_dir / "1/1.png"), expected)
 
 
+def test_landmarks_in_shares_of_the_photo_align_as_those_in_pixels(tmp_path: Path) -> None:
+    labels = tmp_path / "labels"
+    for person in range(3):
+        save(tmp_path / "photos" / str(person) / "1.png", person, size_px=224)
+        points = (ARCFACE_TEMPLATE * 2 + 0.5) / 224
+        (labels / str(person)).mkdir(parents=True)
+        numbers = " ".join(f"{x:.9f} {y:.9f} 2" for x, y in points)
+        (labels / str(person) / "1.txt").write_text(f"0 0.5 0.5 0.9 0.9 {numbers}\n")
+    run(tmp_path / "photos", tmp_path / "data", align=str(labels), split=(1, 0, 0))
+    split = open_data(tmp_path / "data").split("train")
+    expected = align_face(read_image(tmp_path / "photos" / "1" / "1.png"), ARCFACE_TEMPLATE * 2)
+    assert np.abs(read_image(split.high_dir / "1/1.png").astype(int) - expected).max() <= 1
+
+
 def test_images_that_are_not_read_are_counted_and_listed(tmp_path: Path) -> None:
     for person in range(3):
         save(tmp_path / "photos" / str(person) / "1.png", person)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dsrface.config.prepare import PrepareConfig
-from dsrface.data.formats.landmarks import Points, read_landmarks, turn_round
+from dsrface.data.formats.five_points import Points, are_relative, turn_round
+from dsrface.data.formats.landmarks import read_landmarks
 from dsrface.data.formats.lists import FileTable
 from dsrface.data.photos import detect
 from dsrface.data.photos.scan import Photo, photo_sizes
 from dsrface.errors import DataError
 from dsrface.runtime.command_line import joined
-from dsrface.runtime.files import sha256_file
+from dsrface.runtime.files import sha256_file, sha256_json
 from dsrface.runtime.versions import how_to_install
 
 LANDMARKS_FILE = "landmarks.csv"  # is used without being asked for
@@ -28,12 +29,14 @@ class Alignment:
         reason: Why, human-readable.
         doubt: What may be wrong with it, human-readable.
         landmarks: Points by file, for `landmarks`.
-        sha256: Of the landmarks file.
+        is_relative: They are shares of the photo's width and height.
+        sha256: Of the landmarks file; of a folder of them, of the points.
     """
 
     kind: str
     reason: str
     landmarks: dict[str, Points] = field(default_factory=dict)
+    is_relative: bool = False
     sha256: str = ""
     doubt: str = ""
 
@@ -113,4 +116,9 @@ def _from_file(path: Path, photos: Sequence[Photo], reason: str) -> Alignment:
             hint="Write the files as they are called below the source, or by the last parts of their paths.",
         )
     landmarks = {file: (turned or read)[key] for file, key in found.items()}
-    return Alignment("landmarks", reason, landmarks, sha256_file(path), doubt)
+    sha256 = (
+        sha256_file(path)
+        if path.is_file()
+        else sha256_json({file: points.tolist() for file, points in landmarks.items()})
+    )
+    return Alignment("landmarks", reason, landmarks, are_relative(read), sha256, doubt)

@@ -47,7 +47,14 @@ def build(
     """Fill `staging / "tree"` with the whole data set and return its part of `dataset.json`."""
     degradations = tuple(Degradation(config.degradation, size, config.seed) for size in config.vlr_sizes)
     job = FaceJob(
-        config.source, staging, degradations, alignment.kind, config.faces, config.native, config.high_size
+        config.source,
+        staging,
+        degradations,
+        alignment.kind,
+        config.faces,
+        config.native,
+        config.high_size,
+        alignment.is_relative,
     )
     done, bad = _process_all(config, job, scan, alignment, emit)
     folders = [HIGH_FOLDER, *(low_folder(size) for size in config.vlr_sizes)]

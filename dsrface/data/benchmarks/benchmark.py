@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dsrface.config.catalogue import PROTOCOLS
 from dsrface.data.decode import ImageU8, at_size, decode_image, decoded_size, image_size, read_image
-from dsrface.data.formats.landmarks import Points
+from dsrface.data.formats.five_points import Points
 from dsrface.data.pairs import Pairs
 from dsrface.data.photos.align import align_face
 from dsrface.data.photos.faces import nearest_face

@@ -12,10 +12,11 @@ import numpy as np
 from dsrface.data.benchmarks.archive import only_part, parts_below, table_lines
 from dsrface.data.benchmarks.benchmark import Benchmark, Face, Template, twin_tests
 from dsrface.data.decode import walk_images
+from dsrface.data.folders import person_of
 from dsrface.data.formats.validation_set import NUM_FOLDS, read_validation_set
 from dsrface.data.layout import make_split
 from dsrface.data.pairs import Pairs, folded
-from dsrface.data.pairs_file import read_pairs
+from dsrface.data.pairs_file import numbered_person, read_pairs
 from dsrface.errors import DataError
 
 _LISTS = ("*pairs.txt", "*pairs.csv")
@@ -52,14 +53,28 @@ def read_lfw(root: Path, pairs: Path | None, *, name: str = "lfw") -> Benchmark:
     place = np.full(len(split), -1)
     place[used] = np.arange(len(used))
     names = [split.names[position] for position in used.tolist()]
-    faces = [Face(item, root / files[item], item.partition("/")[0], is_low=False) for item in names]
     kept = Pairs(
         place[found.first], place[found.second], found.is_same, found.origin, found.fold, found.num_folds
     )
-    notes = (
-        (f"{found.num_skipped} pairs are left out: their images are missing",) if found.num_skipped else ()
-    )
-    return Benchmark(name, faces, pair_tests=twin_tests(kept), has_twins=True, notes=notes)
+    persons, notes = _persons_of(names, kept)
+    faces = [
+        Face(item, root / files[item], person, is_low=False)
+        for item, person in zip(names, persons, strict=True)
+    ]
+    if found.num_skipped:
+        notes.append(f"{found.num_skipped} pairs are left out: their images are missing")
+    return Benchmark(name, faces, pair_tests=twin_tests(kept), has_twins=True, notes=tuple(notes))
+
+
+def _persons_of(names: Sequence[str], pairs: Pairs) -> tuple[list[str], list[str]]:
+    """Return whose each image is: by its folder or its name, or by the pairs where these contradict them."""
+    for tell in (person_of, numbered_person):
+        persons = np.array([tell(name) for name in names])
+        if np.array_equal(persons[pairs.first] == persons[pairs.second], pairs.is_same):
+            return persons.tolist(), []
+    groups = _linked_by(pairs, len(names))
+    note = "neither folders nor names are persons here: images linked by genuine pairs count as one person"
+    return [f"group {group}" for group in groups], [note]
 
 
 def read_bin(path: Path) -> Benchmark:
@@ -120,7 +135,7 @@ def read_ijb(root: Path) -> Benchmark:
             )
         rows.append((order[first], order[second], label == "1", 0))
     pairs = folded(rows, f"{len(rows)} pairs of templates", num_folds=1)
-    persons = _linked_templates(pairs, len(order))
+    persons = _linked_by(pairs, len(order))
     templates = tuple(
         Template(
             np.array([face for face, _ in found]),
@@ -145,8 +160,8 @@ def _by_person_and_name(root: Path) -> dict[str, str]:
     """Return the images below a folder by `person/name`, the last two parts, whatever is around them."""
     files: dict[str, str] = {}
     for file in walk_images(root):
-        key = "/".join(Path(file).parts[-2:])
-        if "/" in key and files.setdefault(key, file) != file:
+        key = "/".join((root.resolve() / file).parts[-2:])
+        if files.setdefault(key, file) != file:
             raise DataError(
                 f"{files[key]} and {file} are both {key}: there are several sets of images.",
                 id="other-layout",
@@ -174,7 +189,7 @@ def _linked(images: Sequence[bytes], is_same: Sequence[bool]) -> list[int]:
     return _groups(len(images), links)
 
 
-def _linked_templates(pairs: Pairs, num: int) -> list[int]:
+def _linked_by(pairs: Pairs, num: int) -> list[int]:
     is_same = pairs.is_same
     return _groups(num, list(zip(pairs.first[is_same].tolist(), pairs.second[is_same].tolist(), strict=True)))
 

@@ -7,29 +7,24 @@ corner at the left, at the right. Names as the person has them (`right_eye` firs
 from __future__ import annotations
 
 import csv
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from dsrface.data.formats.five_points import COUNTS, Points, five_points, is_number
+from dsrface.data.formats.landmark_json import json_rows
 from dsrface.data.formats.lists import is_file_heading
 from dsrface.data.formats.text import decode_list, separator_of
 from dsrface.errors import DataError
 from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded
 
-Points = NDArray[np.float64]
-
 LANDMARK_COLUMNS = ("lx", "ly", "rx", "ry", "nx", "ny", "mlx", "mly", "mrx", "mry")
 _HEADER_LINE = "file,lx,ly,rx,ry,nx,ny,mlx,mly,mrx,mry"
+_PROGRAMS = "or what RetinaFace, MTCNN, CelebA, insightface, dlib or YOLO write"
 _PART_COLUMNS = {"eye": "", "nose": "n", "mouth": "m"}
+_NUMBERED = re.compile("([xy])_?([0-9]+)")
 _WIDERFACE_BOX, _WIDERFACE_FIELDS = 4, 15
-# serengil/retinaface names the sides as the person has them, the mtcnn package as the viewer does.
-_RETINAFACE_KEYS = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")
-_MTCNN_KEYS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+_YOLO_BOX = 5
 
 
 def read_landmarks(path: Path) -> dict[str, Points]:
@@ -38,20 +33,24 @@ def read_landmarks(path: Path) -> dict[str, Points]:
     Known are CSV with the columns of `LANDMARK_COLUMNS` in any order, or without a first line when each line
     is a name and ten numbers, separated by commas, semicolons, tabs or blanks; CelebA's
     `list_landmarks_*.txt`; RetinaFace's (WIDER FACE) `label.txt`; JSON of serengil/retinaface, of MTCNN
-    (`keypoints`), and of five points an image. Of several faces in one image the first is taken.
+    (`keypoints`), insightface (`kps`) and FFHQ; and a folder with a `.txt` of YOLO for each image. 68 points
+    (dlib) count for five. Of several faces in one image the first is taken.
 
     Returns:
-        File, relative to the photo folder with `/`, to float64 [5, 2] in pixels.
+        File, relative to the photo folder with `/`, to float64 [5, 2] in pixels, or in shares of width and
+        height where the file has those: `five_points.are_relative`.
 
     Raises:
         DataError: unreadable or of an unknown format, with the line.
     """
+    if path.is_dir():
+        return _yolo_folder(path)
     text = _text(path)
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     if not lines:
         raise _bad("The landmarks file is empty.", path)
     if text.lstrip()[0] in "{[":
-        rows = _json_rows(text, path)
+        rows = json_rows(text, str(path))
     elif any(line.startswith("# ") for _, line in lines[:1]):
         rows = _widerface_rows(lines, path)
     elif lines[0][1].strip().isdecimal():
@@ -61,6 +60,21 @@ def read_landmarks(path: Path) -> dict[str, Points]:
     found: dict[str, Points] = {}
     for name, points in rows:
         found.setdefault(name.replace("\\", "/").removeprefix("./"), points)
+    if not found:
+        raise _bad("The landmarks file holds no face with five points.", path)
+    return found
+
+
+def _yolo_folder(folder: Path) -> dict[str, Points]:
+    """Read a `.txt` an image: class and box, then five points, as YOLO's networks for faces are trained."""
+    found = {}
+    for path in sorted(folder.rglob("*.txt")):
+        fields = next((line.split() for line in _text(path).splitlines() if line.strip()), [])
+        if len(fields) - _YOLO_BOX in COUNTS:
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            found[name] = five_points(fields[_YOLO_BOX:], f"{path}, line 1")
+    if not found:
+        raise _bad("No .txt file of the folder has a line of YOLO with five points.", folder)
     return found
 
 
@@ -72,7 +86,7 @@ def _text(path: Path) -> str:
             "There is no such landmarks file.",
             path,
             hint="--align takes auto, none, resize, or a file with five points a photo: a CSV file whose "
-            f"first line is {_HEADER_LINE}, or what RetinaFace, MTCNN or CelebA write.",
+            f"first line is {_HEADER_LINE}, {_PROGRAMS}.",
         ) from None
     except OSError as error:
         raise _bad(f"Cannot read the landmarks: {error.strerror or error}.", path) from None
@@ -95,8 +109,10 @@ def _csv_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tuple[st
     separator = separator_of(first)
     table = [(number, _fields(line, separator)) for number, line in lines]
     head = [field.strip() for field in table[0][1]]
-    has_no_head = len(head) > 1 and all(_is_number(field) for field in head[1:])
-    if has_no_head and len(head) != 1 + len(LANDMARK_COLUMNS):
+    has_no_head = len(head) > 1 and all(is_number(field) for field in head[1:])
+    if len(head) == 1:
+        raise _bad(f"The first line, {first.strip()!r}, has neither landmarks nor names of columns.", path)
+    if has_no_head and len(head) - 1 not in COUNTS:
         raise _bad(
             f"The landmarks file has {len(head)} columns and no first line that names them; without one it "
             f"must have a file and {len(LANDMARK_COLUMNS)} numbers.",
@@ -104,16 +120,18 @@ def _csv_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tuple[st
             hint="Add a first line with names of your own for the further columns, e.g. "
             f"{_HEADER_LINE},score",
         )
-    columns = ["file", *LANDMARK_COLUMNS] if has_no_head else [_column(name) for name in head]
+    columns = ["file"] if has_no_head else [_column(name) for name in head]
     rows = table if has_no_head else table[1:]
-    missing = [name for name in ("file", *LANDMARK_COLUMNS) if name not in columns]
+    places = list(range(1, len(head))) if has_no_head else _numbered_columns(head)
+    wanted = ("file",) if places else ("file", *LANDMARK_COLUMNS)
+    missing = [name for name in wanted if name not in columns]
     if missing:
         raise _bad(f"The landmarks file has no column {', '.join(missing)}.", path)
-    places = [columns.index(name) for name in LANDMARK_COLUMNS]
+    places = places or [columns.index(name) for name in LANDMARK_COLUMNS]
     place_of_file = columns.index("file")
     for number, fields in rows:
         values = [fields[place] if place < len(fields) else "" for place in places]
-        yield fields[place_of_file].strip(), _points(values, f"{path}, line {number}")
+        yield fields[place_of_file].strip(), five_points(values, f"{path}, line {number}")
 
 
 def _fields(line: str, separator: str | None) -> list[str]:
@@ -123,6 +141,16 @@ def _fields(line: str, separator: str | None) -> list[str]:
     if separator == ",":
         return fields
     return [fields[0], *(field.replace(",", ".") for field in fields[1:])]  # as spreadsheets write in Europe
+
+
+def _numbered_columns(head: Sequence[str]) -> list[int]:
+    """Return the places of columns x0, y0, x1, ... in that order; empty unless they are 5 or 68 points."""
+    found = {
+        (int(match[2]), match[1]): place
+        for place, name in enumerate(head)
+        if (match := _NUMBERED.fullmatch(name))
+    }
+    return [found[key] for key in sorted(found)] if len(found) in COUNTS else []
 
 
 def _column(name: str) -> str:
@@ -142,7 +170,7 @@ def _column(name: str) -> str:
 def _celeba_rows(lines: Iterable[tuple[int, str]], path: Path) -> Iterator[tuple[str, Points]]:
     for number, line in lines:
         name, *values = line.split()
-        yield name, _points(values, f"{path}, line {number}")
+        yield name, five_points(values, f"{path}, line {number}")
 
 
 def _widerface_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tuple[str, Points]]:
@@ -155,82 +183,8 @@ def _widerface_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tu
         if is_taken or len(fields) < _WIDERFACE_BOX + _WIDERFACE_FIELDS:
             continue  # another face of the same image, or one without points
         marks = fields[_WIDERFACE_BOX : _WIDERFACE_BOX + _WIDERFACE_FIELDS]
-        yield name, _points([marks[k] for k in range(len(marks)) if k % 3 != 2], f"{path}, line {number}")
+        yield name, five_points([marks[k] for k in range(len(marks)) if k % 3 != 2], f"{path}, line {number}")
         is_taken = True
-
-
-def _json_rows(text: str, path: Path) -> Iterator[tuple[str, Points]]:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _bad(f"The landmarks file is no JSON: {error}.", path) from None
-    if not isinstance(content, dict):
-        raise _bad("The JSON must be an object of image to faces.", path)
-    for name, faces in content.items():
-        face = _first_face(faces)
-        if face is None:
-            continue
-        marks, keys = face
-        if not all(isinstance(marks.get(key), list | tuple) and len(marks[key]) == 2 for key in keys):
-            raise _bad(f"A face lacks one of the points {', '.join(keys)}.", path, where=f"{path}, {name!r}")
-        yield name, _points([value for key in keys for value in marks[key]], f"{path}, {name!r}")
-
-
-def _first_face(faces: Any) -> tuple[Mapping[str, Any], Sequence[str]] | None:
-    """Return the points of an image's first face, and their keys in the template's order."""
-    if isinstance(faces, list) and len(faces) == len(_MTCNN_KEYS) and not isinstance(faces[0], dict):
-        return dict(zip(_MTCNN_KEYS, faces, strict=True)), _MTCNN_KEYS
-    if isinstance(faces, dict) and not ({"keypoints", "landmarks"} & faces.keys()):
-        faces = list(faces.values())
-    face = faces[0] if isinstance(faces, list) and faces else faces
-    if not isinstance(face, dict):
-        return None
-    for key, order in (("landmarks", _RETINAFACE_KEYS), ("keypoints", _MTCNN_KEYS)):
-        if isinstance(face.get(key), dict):
-            return face[key], order
-    return None
-
-
-def turn_round(landmarks: Mapping[str, Points]) -> dict[str, Points] | None:
-    """Return the points with left and right exchanged when every face of a file has them as the person has.
-
-    One image cannot say whether a face is mirrored or names are exchanged, but a whole file of them can.
-
-    Returns:
-        The exchanged points; None when they are in the viewer's order, or in both orders.
-    """
-    if not landmarks or not all(_is_mirrored(points) for points in landmarks.values()):
-        return None
-    return {name: points[[1, 0, 2, 4, 3]] for name, points in landmarks.items()}
-
-
-def _is_mirrored(points: Points) -> bool:
-    across = points[1] - points[0]
-    down = points[3:].mean(0) - points[:2].mean(0)
-    return bool(across[0] * down[1] - across[1] * down[0] < 0)
-
-
-def _points(values: Sequence[Any], where: str) -> Points:
-    numbers = [float(value) if _is_number(value) else float("nan") for value in values]
-    if len(numbers) != len(LANDMARK_COLUMNS):
-        raise DataError(
-            f"{len(LANDMARK_COLUMNS)} numbers are needed, five points; there are {len(numbers)}.",
-            id="bad-landmarks",
-            where=where,
-        )
-    points = np.array(numbers).reshape(5, 2)
-    if not np.isfinite(points).all():
-        raise DataError("A landmark is not a number.", id="bad-landmarks", where=where)
-    return points
-
-
-def _is_number(value: Any) -> bool:
-    convert: Callable[[Any], float] = float
-    try:
-        convert(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _bad(message: str, path: Path, *, where: str = "", hint: str = "") -> DataError:
@@ -238,6 +192,5 @@ def _bad(message: str, path: Path, *, where: str = "", hint: str = "") -> DataEr
         message,
         id="bad-landmarks",
         where=where or path,
-        hint=hint
-        or f"A CSV file whose first line is {_HEADER_LINE}, or the file of RetinaFace, MTCNN or CelebA.",
+        hint=hint or f"A CSV file whose first line is {_HEADER_LINE}, {_PROGRAMS}.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ class FileTable(Generic[T]):
 
     def __init__(self, values: Mapping[str, T]) -> None:
         self._values = values
-        self._ends: dict[int, dict[str, T | None]] = {}
+        self._ends: dict[tuple[int, bool], dict[str, T | None]] = {}
 
     def __len__(self) -> int:
         return len(self._values)
@@ -62,31 +63,38 @@ class FileTable(Generic[T]):
     def get(self, file: str) -> T | None:
         """Return the value of an image by its path, by an end of its path, or by an end of the list's paths.
 
-        An end that the list has with several values has none; upper and lower case count as the same there.
+        An end that the list has with several values has none; upper and lower case count as the same there,
+        and suffixes do where nothing else fits: CelebA's lists say `.jpg` of the images that are `.png`.
         """
         rest = file
         while rest:
             if rest in self._values:
                 return self._values[rest]
             rest = rest.partition("/")[2]
-        for depth in range(file.count("/") + 1, 0, -1):
-            if (found := self._by_end(depth).get(_end(file, depth))) is not None:
-                return found
+        for has_suffix in (True, False):
+            for depth in range(file.count("/") + 1, 0, -1):
+                found = self._by_end(depth, has_suffix=has_suffix).get(
+                    _end(file, depth, has_suffix=has_suffix)
+                )
+                if found is not None:
+                    return found
         return None
 
-    def _by_end(self, depth: int) -> dict[str, T | None]:
+    def _by_end(self, depth: int, *, has_suffix: bool) -> dict[str, T | None]:
         """Return the values by the last parts of the list's paths, None where they differ."""
-        if depth not in self._ends:
+        key = (depth, has_suffix)
+        if key not in self._ends:
             ends: dict[str, T | None] = {}
             for file, value in self._values.items():
-                end = _end(file, depth)
+                end = _end(file, depth, has_suffix=has_suffix)
                 ends[end] = value if ends.get(end, value) == value else None
-            self._ends[depth] = ends
-        return self._ends[depth]
+            self._ends[key] = ends
+        return self._ends[key]
 
 
-def _end(file: str, depth: int) -> str:
-    return "/".join(file.split("/")[-depth:]).casefold()
+def _end(file: str, depth: int, *, has_suffix: bool) -> str:
+    end = "/".join(file.split("/")[-depth:]).casefold()
+    return end if has_suffix or not has_image_suffix(end) else os.path.splitext(end)[0]
 
 
 def read_file_list(path: Path, *, what: str) -> FileTable[str]:

@@ -1,8 +1,8 @@
 """Lists of verification pairs, in the forms that people have them.
 
 LFW's `pairs.txt` with its first line of counts, a line of headings or neither; `path path label` with the
-label 0 or 1, which may be first, with a line of headings or without. Blanks, tabs, commas or semicolons
-separate.
+label 0 or 1, which may be first, with a line of headings or without; two lines a pair, `path label` each, as
+CALFW and CPLFW have them. Blanks, tabs, commas or semicolons separate.
 """
 
 from __future__ import annotations
@@ -16,12 +16,27 @@ from dsrface.data.formats.validation_set import BIN_SUFFIX
 from dsrface.errors import DataError
 
 Key = tuple[str, int] | str
-_ANSWERS = {"1": True, "0": False, "-1": False, "true": True, "false": False}
+_SAME = ("1", "1.0", "true", "yes", "same", "genuine", "positive", "match", "matched")
+_OTHER = (
+    "0",
+    "0.0",
+    "-1",
+    "false",
+    "no",
+    "diff",
+    "different",
+    "impostor",
+    "negative",
+    "mismatch",
+    "mismatched",
+)
+_ANSWERS = dict.fromkeys(_SAME, True) | dict.fromkeys(_OTHER, False)
 _MAX_DIGITS = 18
 _MOST_FIELDS = 4
 _FORMS = (
     "Known are LFW's form (a first line such as `10 300`, then `name i j` and `name1 i name2 j`), the same "
-    "without its first line, and `path path label` with 0 or 1."
+    "without its first line, `path path label` with 0 or 1, and CALFW's two lines of `path label` a pair. "
+    "Paths with blanks need tabs or commas between the fields."
 )
 
 
@@ -71,8 +86,10 @@ def read_pair_list(path: Path) -> PairList:
     named = lines[1:] if len(lines) > 1 and not any(map(_is_number, first)) else lines
     if _lfw_keys(named[0][1]) is not None:
         return _lfw_without_counts(named, path)
+    if len(lines) > 1 and all(len(fields) == 2 and fields[1].isdecimal() for _, fields in lines[:2]):
+        return _two_lines_a_pair(lines, path)
     lines = [(number, _label_last(fields)) for number, fields in lines]
-    has_headings = len(first) == 3 and lines[0][1][2].lower() not in _ANSWERS
+    has_headings = len(first) == 3 and _is_heading(lines[0][1][2], [fields[-1] for _, fields in lines[1:]])
     if len(first) == 3 and len(lines) > has_headings:
         return _by_path(lines[1:] if has_headings else lines, path)
     raise DataError(
@@ -116,6 +133,11 @@ def _label_last(fields: list[str]) -> list[str]:
     return [*fields[1:], fields[0]] if is_first else fields
 
 
+def _is_heading(label: str, others: Sequence[str]) -> bool:
+    """Return whether the first label names its column: `same` does above numbers."""
+    return label.lower() not in _ANSWERS or (label.isalpha() and not any(map(str.isalpha, others)))
+
+
 def _lfw(lines: _Lines, path: Path) -> PairList:
     head = [int(field) for field in lines[0][1]]
     num_folds, num_pairs = (1, head[0]) if len(head) == 1 else head
@@ -147,6 +169,29 @@ def _lfw_without_counts(lines: _Lines, path: Path) -> PairList:
             fold += 1
         pairs.append(PairLine(*keys, is_same, fold))
     return PairList(tuple(pairs), fold + 1)
+
+
+def _two_lines_a_pair(lines: _Lines, path: Path) -> PairList:
+    """Read CALFW's form; a label other than 0 says that both images show one person."""
+    pairs = []
+    for (line, first), (_, second) in zip(lines[::2], lines[1::2], strict=False):
+        if len(first) != 2 or first[1:] != second[1:] or not first[1].isdecimal():
+            raise DataError(
+                f"Expected two lines of 'path label' with one label, not {' '.join(first)!r} and "
+                f"{' '.join(second)!r}.",
+                id="bad-pairs",
+                where=f"{path}, line {line}",
+                hint=_FORMS,
+            )
+        pairs.append(PairLine(first[0], second[0], int(first[1]) > 0, 0))
+    if len(lines) % 2:
+        raise DataError(
+            "The last line has no other image.",
+            id="bad-pairs",
+            where=f"{path}, line {lines[-1][0]}",
+            hint=_FORMS,
+        )
+    return PairList(tuple(pairs), 1)
 
 
 def _by_path(lines: _Lines, path: Path) -> PairList:

@@ -24,6 +24,8 @@ _MAGIC = 0xCED7230A
 _FRAME = struct.Struct("<II")  # magic; 3 bits of continuation flag, 29 bits of length
 _HEADER = struct.Struct("<IfQQ")  # number of labels (0: the next field is the label), label, id, id2
 _LENGTH_MASK = (1 << 29) - 1
+_OFFSETS_LOOKED_AT = 100  # to see whether an index belongs to its file
+_WITHOUT_INDEX = "Delete the .idx file: the records are then found one after another."
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 
@@ -83,11 +85,11 @@ class RecordFile:
         The header record and the identity records of insightface's files hold no image and are passed over.
 
         Raises:
-            DataError: an index that is none.
+            DataError: an index that is none, or that of another file.
         """
         names = (self.path.with_suffix(suffix) for suffix in (".idx", ".IDX"))
         index = next((path for path in names if path.is_file()), None)
-        offsets = _read_index(index) if index is not None else self._scan()
+        offsets = self._from_index(index) if index is not None else self._scan()
         for key, offset in offsets:
             try:
                 label, has_image = self._describe(offset)
@@ -161,6 +163,19 @@ class RecordFile:
         self._file.seek(offset)
         return self._file.read(length)
 
+    def _from_index(self, path: Path) -> list[tuple[int, int]]:
+        offsets = _read_index(path)
+        looked_at = offsets[:: max(1, len(offsets) // _OFFSETS_LOOKED_AT)]
+        starts = [self._read(offset, 4) for _, offset in looked_at if offset < self._size]
+        if 2 * starts.count(struct.pack("<I", _MAGIC)) < len(starts):
+            raise DataError(
+                f"The index is of another file: at most of its offsets no record of {self.path.name} starts.",
+                id="bad-recordio",
+                where=path,
+                hint=_WITHOUT_INDEX,
+            )
+        return offsets
+
     def _scan(self) -> Iterator[tuple[int, int]]:
         """Yield number and offset of every record, without an index; after damage, from the next magic."""
         key = offset = 0
@@ -206,7 +221,7 @@ def _read_index(path: Path) -> list[tuple[int, int]]:
                 f"The index holds {line!r}, not a key and an offset.",
                 id="bad-recordio",
                 where=f"{path}, line {number}",
-                hint="Delete the .idx file: the records are then found one after another.",
+                hint=_WITHOUT_INDEX,
             )
         found.append((int(fields[0]), int(fields[1])))
     return sorted(found, key=lambda item: item[1])

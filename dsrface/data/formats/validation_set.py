@@ -21,6 +21,7 @@ from dsrface.errors import DataError
 
 BIN_SUFFIX = ".bin"
 NUM_FOLDS = 10
+_NEEDS_NOTHING_ELSE = "A verification set needs nothing but lists, bytes and arrays: do not use this file."
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,13 @@ def _encoded(item: object, path: Path) -> bytes:
         return bytes(item)
     if isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim == 1:
         return item.tobytes()
-    raise _unfit(f"a image is of type {type(item).__name__}, not JPEG bytes", path)
+    raise _unfit(f"an image is of type {type(item).__name__}, not JPEG bytes", path)
 
 
 def _flags(values: Sequence[Any] | NDArray[Any], path: Path) -> tuple[bool, ...]:
     if not all(
-        isinstance(item, bool | np.bool_ | int | np.integer) and int(item) in (0, 1) for item in values
+        isinstance(item, bool | np.bool_ | int | np.integer | float | np.floating) and item in (0, 1)
+        for item in values
     ):
         raise _unfit("an answer is not true or false", path)
     return tuple(bool(item) for item in values)
@@ -102,7 +104,9 @@ class _Dtype:
     def __init__(self, code: object, *_: object) -> None:
         text = code.decode() if isinstance(code, bytes) else str(code)
         if text not in _NUMBERS:
-            raise DataError(f"The pickle holds an array of {text!r}.", id="unsafe-pickle")
+            raise DataError(
+                f"The pickle holds an array of {text!r}.", id="unsafe-pickle", hint=_NEEDS_NOTHING_ELSE
+            )
         self.numpy = np.dtype(_NUMBERS[text])
 
     def __setstate__(self, state: object) -> None:
@@ -140,7 +144,7 @@ def _scalar(dtype: _Dtype, data: Any) -> Any:
     return np.frombuffer(data, dtype.numpy)[0]
 
 
-_NUMBERS = {name: name for name in ("u1", "b1", "i1", "i2", "i4", "i8")}
+_NUMBERS = {name: name for name in ("u1", "b1", "i1", "i2", "i4", "i8", "f4", "f8")}
 _CORES = ("numpy.core", "numpy._core")
 _PERMITTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("_codecs", "encode"): _latin1,
@@ -161,7 +165,7 @@ class _Restricted(pickle.Unpickler):
             raise DataError(
                 f"The file is a pickle that would call {module}.{name}; it was not run.",
                 id="unsafe-pickle",
-                hint="A verification set needs nothing but lists, bytes and arrays: do not use this file.",
+                hint=_NEEDS_NOTHING_ELSE,
             )
         return found
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from dsrface.data.decode import ImageU8
-from dsrface.data.formats.landmarks import Points
+from dsrface.data.formats.five_points import Points
 from dsrface.errors import DataError
 from dsrface.types import HIGH_SIZE_PX
 

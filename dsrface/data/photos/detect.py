@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dsrface.data.decode import ImageU8
-from dsrface.data.formats.landmarks import Points
+from dsrface.data.formats.five_points import Points
 from dsrface.errors import ImageError, MachineError
 from dsrface.runtime.versions import how_to_install
 

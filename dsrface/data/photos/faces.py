@@ -20,7 +20,7 @@ from dsrface.data import draws
 from dsrface.data.decode import ImageU8, at_size, encode_png, read_image, write_image_bytes
 from dsrface.data.degrade import Degradation, degrade
 from dsrface.data.folders import HIGH_FOLDER, low_folder
-from dsrface.data.formats.landmarks import Points
+from dsrface.data.formats.five_points import Points
 from dsrface.data.photos.align import ARCFACE_TEMPLATE, align_face, similarity_transform
 from dsrface.data.photos.scan import BadPhoto, Photo
 from dsrface.data.photos.source import open_source
@@ -48,6 +48,7 @@ class FaceJob:
         faces: Of several faces in a photo: `largest`, `central` or `refuse`.
         native: Small faces are low-resolution faces without HR twin, not photos to reduce.
         high_px: Side of the HR faces, in pixels.
+        is_relative: Landmarks are shares of the photo's width and height.
     """
 
     source: Path
@@ -57,6 +58,7 @@ class FaceJob:
     faces: str = "largest"
     native: bool = False
     high_px: int = HIGH_SIZE_PX
+    is_relative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ class FaceMaker:
         """Return the landmarks, None for a face that is aligned already, and how many faces there are."""
         height, width = image.shape[:2]
         if points is not None:
-            return points, 1
+            return (points * (width, height) - 0.5 if self._job.is_relative else points), 1
         high_px = self._job.high_px
         if (height, width) == (high_px, high_px):
             return None, 1

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 
-from dsrface.data.formats.landmarks import Points
+from dsrface.data.formats.five_points import Points
 from dsrface.data.photos.faces import FaceDone, FaceJob, FaceMaker
 from dsrface.data.photos.scan import BadPhoto, Photo
 from dsrface.errors import WorkerError

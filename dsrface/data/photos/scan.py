@@ -26,10 +26,11 @@ from dsrface.data.photos.persons import (
 from dsrface.data.photos.source import is_record_file, open_source, record_name
 from dsrface.data.splits import doubts_of_flat_names
 from dsrface.errors import DataError, UsageError
-from dsrface.runtime.command_line import joined, quoted
+from dsrface.runtime.command_line import joined, quoted, unpack_command
 from dsrface.runtime.names import original_name, portable_name, same_file_key
 
 _NAMING = "Put them in one folder per person, or name them <person>_<rest>.png."
+_UNREAD_CONTAINERS = (".tfrecord", ".tfrecords", ".lmdb", ".mdb", ".parquet", ".arrow", ".h5", ".hdf5")
 _NAMED = 3  # files in a message
 _BEFORE_NUMBER = r"(?P<person>[^/]+?)[-. (]*\d+\)?\.\w+$"  # anna-1.jpg, anna (2).jpg
 _SIZES_LOOKED_AT = 2000  # to tell aligned faces from photos
@@ -229,15 +230,23 @@ def _file_hint(source: Path) -> str:
 
 
 def _container_hint(source: Path) -> str:
-    """Return what to name instead of a folder that holds files of images; empty where it holds none."""
+    """Return what to do with the files of images that a folder holds; empty where it holds none."""
     found = [path for suffix in (RECORD_SUFFIX, BIN_SUFFIX) for path in sorted(source.glob(f"*{suffix}"))]
     if not found:
-        return ""
+        return next(filter(None, map(_packed_hint, sorted(source.rglob("*")))), "")
     names = ", ".join(path.name for path in found[:_NAMED])
     first = quoted(found[0])
     if found[0].suffix == RECORD_SUFFIX:
         return f"It holds {names}; name one: dsrface prepare {first} DATA"
     return f"It holds {names}, which are measured: dsrface evaluate {first} --vlr-size 16"
+
+
+def _packed_hint(path: Path) -> str:
+    if unpack := unpack_command(path):
+        return f"It holds {path.name}; unpack it: {unpack}"
+    if path.suffix.lower() not in _UNREAD_CONTAINERS:
+        return ""
+    return f"It holds {path.name}, which is not read: write its images as files. {_NAMING}"
 
 
 def check_photo_source(source: Path) -> None:

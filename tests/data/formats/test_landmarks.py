@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsrface.data.formats.landmarks import LANDMARK_COLUMNS, read_landmarks, turn_round
+from dsrface.data.formats.five_points import are_relative, turn_round
+from dsrface.data.formats.landmarks import LANDMARK_COLUMNS, read_landmarks
 from dsrface.errors import DataError
 
 FACES = {
@@ -61,9 +62,36 @@ def as_named_columns() -> str:
     return head + "".join(f"{','.join([file, *flat(points)])},0.9\n" for file, points in ORDERED)
 
 
+def with_68(points: list[list[float]]) -> list[list[float]]:
+    """iBUG's order: both eyes of six points each, the nose tip and the corners of the mouth."""
+    found = [[0.0, 0.0]] * 68
+    found[36:42], found[42:48] = [points[0]] * 6, [points[1]] * 6
+    for number, point in zip((30, 48, 54), points[2:], strict=True):
+        found[number] = point
+    return found
+
+
+def as_ffhq() -> str:
+    image = [{"image": {"file_path": file, "face_landmarks": with_68(p)}} for file, p in ORDERED]
+    return json.dumps(dict(enumerate(image)))
+
+
+def as_numbered_columns() -> str:
+    head = "file," + ",".join(f"x_{number},y_{number}" for number in range(68))
+    return "\n".join([head, *(",".join([file, *flat(with_68(points))]) for file, points in ORDERED)])
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        as_ffhq(),
+        as_numbered_columns(),
+        json.dumps([{"file": file, "bbox": [0, 1, 2, 3], "kps": points} for file, points in ORDERED]),
+        json.dumps({file: [{"bbox": [0, 1, 2, 3], "kps": points}] for file, points in ORDERED}),
+        json.dumps(
+            {file: [[1, 2, 30, 40, 0.9, *(v for point in points for v in point)]] for file, points in ORDERED}
+        ),
+        "\n".join(json.dumps({"image": file, "landmarks": points}) for file, points in ORDERED),
         as_named_columns(),
         as_csv(" ", header=False),
         as_csv(";", header=False).replace(".5", ",5"),
@@ -112,7 +140,9 @@ def test_left_and_right_of_a_whole_file_are_turned_round(tmp_path: Path) -> None
         ("a.jpg,1,2,3,4,5,6,7,8,9,10,0.9\n", "12 columns and no first line"),
         ("2\nlefteye_x lefteye_y\na.jpg 1 2 3\n", "there are 3"),
         ('{"a.jpg": {"face_1": {"landmarks": {"nose": [1, 2]}}}}', "lacks one of the points"),
-        ("[1, 2]", "object of image to faces"),
+        ("[1, 2]", "no face with five points"),
+        ("a.jpg\n1\n10 10 90 90 0 0 0\n", "neither landmarks nor names of columns"),
+        (json.dumps([{"kps": FACES["a/1.jpg"]}]), "which file"),
         ("", "empty"),
     ],
 )
@@ -129,3 +159,15 @@ def test_a_numpy_file_gets_the_line_that_converts_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="numpy array") as caught:
         read_landmarks(tmp_path / "points.npy")
     assert "landmarks.csv" in caught.value.hint
+
+
+def test_a_folder_of_yolo_has_a_file_an_image_and_shares_of_its_sides(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "classes.txt").write_text("face\n")
+    marks = [[0.1, 0.2], [0.3, 0.2], [0.2, 0.3], [0.1, 0.4], [0.3, 0.4]]
+    numbers = " ".join(f"{x} {y} 2" for x, y in marks)
+    (tmp_path / "a" / "1.txt").write_text(f"0 0.5 0.5 0.4 0.4 {numbers}\n")
+    found = read_landmarks(tmp_path)
+    assert {file: points.tolist() for file, points in found.items()} == {"a/1": marks}
+    assert are_relative(found)
+    assert not are_relative({file: np.array(points) for file, points in ORDERED})

@@ -64,6 +64,13 @@ def test_paths_of_another_machine_and_case_are_known_by_their_ends(tmp_path: Pat
     assert found.get("1.jpg") is None  # of two persons
 
 
+def test_suffixes_differ_where_images_were_converted(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("000001.jpg x\n000002.jpg y\nother/000002.jpg z\n")
+    found = read_file_list(tmp_path / "list.txt", what="person")
+    assert found.get("img_align_celeba_png/000001.png") == "x"
+    assert found.get("img_align_celeba_png/000002.png") is None  # of two persons
+
+
 @pytest.mark.parametrize("text", ["", "\n\n", "only_a_name.jpg\n", "a.jpg,1,2\n"])
 def test_what_is_no_list_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "list.txt").write_text(text)

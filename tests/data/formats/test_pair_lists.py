@@ -37,7 +37,9 @@ def test_lfw_with_and_without_its_first_line(
 
 @pytest.mark.parametrize("separator", ["\t", " ", ",", ";"])
 @pytest.mark.parametrize("head", [["file1", "file2", "label"], None])
-@pytest.mark.parametrize("answers", [("1", "0"), ("1", "-1"), ("True", "False")])
+@pytest.mark.parametrize(
+    "answers", [("1", "0"), ("1", "-1"), ("True", "False"), ("same", "different"), ("1.0", "0.0")]
+)
 @pytest.mark.parametrize("is_first", [False, True])
 def test_paths_and_a_label(
     tmp_path: Path, separator: str, head: list[str] | None, answers: tuple[str, str], is_first: bool
@@ -51,6 +53,12 @@ def test_paths_and_a_label(
     assert found.num_folds == 1
     assert [pair.is_same for pair in found.pairs] == [True, False]
     assert (found.pairs[1].first, found.pairs[1].second) == ("a/1.jpg", "b/1.jpg")
+
+
+def test_two_lines_a_pair_as_in_calfw(tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text("a_1.jpg 3\na_2.jpg 3\na_1.jpg 0\nb_1.jpg 0\n")
+    found = read_pair_list(tmp_path / "pairs.txt")
+    assert found.pairs == (PairLine("a_1.jpg", "a_2.jpg", True, 0), PairLine("a_1.jpg", "b_1.jpg", False, 0))
 
 
 def test_a_table_of_lfw_with_headings_and_an_empty_field(tmp_path: Path) -> None:
@@ -69,6 +77,8 @@ def test_quoted_fields_of_a_csv_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "what"),
     [
+        ("a_1.jpg 1\na_2.jpg 1\na_1.jpg 0\nb_1.jpg 1\n", 3, "two lines of"),
+        ("a_1.jpg 1\na_2.jpg 1\na_1.jpg 0\n", 3, "no other image"),
         ("", 0, "empty"),
         ("ten 3\n", 1, "not the numbers of folds"),
         ("1 1\nanna 1 1\n", 2, "promises 2 pairs"),

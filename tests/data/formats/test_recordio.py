@@ -137,3 +137,11 @@ def test_what_is_no_recordio_is_refused(opened, tmp_path: Path) -> None:
     path.with_suffix(".idx").write_text("0\tzero\n")
     with pytest.raises(DataError, match="not a key and an offset"):
         list(opened(path).places())
+
+
+def test_the_index_of_another_file_is_said_to_be_one(opened, tmp_path: Path) -> None:
+    path = insightface(tmp_path / "train.rec", with_index=False)
+    path.with_suffix(".idx").write_text("0\t0\n1\t12\n2\t20\n3\t44\n")
+    with pytest.raises(DataError, match="index is of another file") as caught:
+        list(opened(path).places())
+    assert "Delete the .idx" in caught.value.hint

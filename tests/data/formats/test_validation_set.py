@@ -20,7 +20,10 @@ def write(path: Path, content: object, protocol: int) -> Path:
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("as_arrays", [False, True])
-@pytest.mark.parametrize("answers", [[True, False], np.array([True, False]), [np.True_, np.False_], (1, 0)])
+@pytest.mark.parametrize(
+    "answers",
+    [[True, False], np.array([True, False]), np.array([1.0, 0.0], np.float32), [np.True_, np.False_], (1, 0)],
+)
 def test_every_way_in_which_such_files_are_written(
     tmp_path: Path, protocol: int, as_arrays: bool, answers: object
 ) -> None:

@@ -29,6 +29,8 @@ class Judged:
     searches: tuple[SearchFigures, ...]
     cells: tuple[Cell, ...]
     comparisons: tuple[Comparison, ...]
+    num_genuine: int
+    num_impostor: int
 
 
 def judge(benchmark: Benchmark, embedded: Embedded, *, num_draws: int, seed: int) -> Judged:
@@ -50,7 +52,14 @@ def judge(benchmark: Benchmark, embedded: Embedded, *, num_draws: int, seed: int
         scored = _judge_pairs(benchmark, test, embedded, persons, counts)
         cells += scored.cells
         gains += compare_cells(scored)
-    return Judged(tuple(searches), tuple(cells), tuple(gains))
+    pairs = [_judged_pairs(benchmark, test, embedded) for test in benchmark.pair_tests[:1]]
+    return Judged(
+        tuple(searches),
+        tuple(cells),
+        tuple(gains),
+        sum(item.num_genuine for item in pairs),
+        sum(item.num_impostor for item in pairs),
+    )
 
 
 def pool_templates(features: NDArray[np.float32], templates: Sequence[Template]) -> NDArray[np.float32]:
@@ -151,7 +160,7 @@ def _judge_pairs(
     draws = {}
     roles = list(dict.fromkeys(role for _, role in embedded.features if role != RAW))
     kinds = list(dict.fromkeys(kind for kind, _ in embedded.features if kind != HR))
-    pairs = test.pairs if benchmark.templates else _pairs_without(test.pairs, embedded.bad)
+    pairs = _judged_pairs(benchmark, test, embedded)
     for role in (*roles, RAW):
         for kind in [HR] if PROTOCOLS[test.protocol].is_ceiling else kinds:
             left, right = (_side(side, kind) for side in test.protocol.split("-"))
@@ -176,6 +185,10 @@ def _judge_pairs(
     return Scored(tuple(cells), draws, num_persons)
 
 
+def _judged_pairs(benchmark: Benchmark, test: PairTest, embedded: Embedded) -> Pairs:
+    return test.pairs if benchmark.templates else test.pairs.without(list(embedded.bad))
+
+
 def _side(side: str, kind: str) -> str:
     return HR if side == "HR" else kind
 
@@ -186,13 +199,3 @@ def _units(benchmark: Benchmark, features: NDArray[np.float32]) -> NDArray[np.fl
 
 def _without(places: NDArray[np.int64], bad: dict[int, str]) -> NDArray[np.int64]:
     return places[~np.isin(places, list(bad))] if bad else places
-
-
-def _pairs_without(pairs: Pairs, bad: dict[int, str]) -> Pairs:
-    if not bad:
-        return pairs
-    kept = ~(np.isin(pairs.first, list(bad)) | np.isin(pairs.second, list(bad)))
-    fold = None if pairs.fold is None else pairs.fold[kept]
-    return Pairs(
-        pairs.first[kept], pairs.second[kept], pairs.is_same[kept], pairs.origin, fold, pairs.num_folds
-    )
