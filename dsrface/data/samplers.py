@@ -155,11 +155,20 @@ class ManySizesSampler(BatchSampler):
         order: The order of each epoch.
         sizes_px: Sizes to draw from.
         batch_size: Images a step over all ranks.
-        more: `rank` and `world_size`, as in `BatchSampler`.
+        rank: This process, 0-based.
+        world_size: Number of processes.
     """
 
-    def __init__(self, order: EpochOrder, *, sizes_px: Sequence[int], batch_size: int, **more: int) -> None:
-        super().__init__(order, batch_size=batch_size, drop_last=False, **more)
+    def __init__(
+        self,
+        order: EpochOrder,
+        *,
+        sizes_px: Sequence[int],
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__(order, batch_size=batch_size, drop_last=False, rank=rank, world_size=world_size)
         self.sizes_px = tuple(sizes_px)
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:  # type: ignore[override]

@@ -32,8 +32,8 @@ class Target:
         file: The source file, for looking at its top level; may be empty.
         flags: Of the command that builds this very data set, for the line to launch; may be empty.
         loader: The DataLoader that was given; its sampler and options count.
-        is_running: Its script runs in this process already; otherwise it was built to be examined.
         note: How the target was got out of what the callable returned; may be empty.
+        is_running: Its script runs in this process already; otherwise it was built to be examined.
     """
 
     dataset: Any

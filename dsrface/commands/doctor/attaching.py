@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 
@@ -29,7 +29,7 @@ class AttachResult:
 
     report: AttachReport
     output: Path | None = None
-    next_command: str = ""
+    next_command: ClassVar[str] = ""
 
     @property
     def summary(self) -> str:

@@ -63,8 +63,8 @@ class Measured:
     Args:
         psnr_db: Kind of image to float64 [n].
         ssim: Kind of image to float64 [n].
-        psnr_y_db: PSNR of the luma, kind of image to float64 [n].
         features: (Kind of image, recogniser) to float32 [n, d], rows of length 1.
+        psnr_y_db: PSNR of the luma, kind of image to float64 [n].
     """
 
     psnr_db: dict[str, NDArray[np.float64]]

@@ -27,10 +27,10 @@ class Alignment:
     Args:
         kind: `none`, `resize`, `landmarks` or `detect`.
         reason: Why, human-readable.
-        doubt: What may be wrong with it, human-readable.
         landmarks: Points by file, for `landmarks`.
         is_relative: They are shares of the photo's width and height.
         sha256: Of the landmarks file; of a folder of them, of the points.
+        doubt: What may be wrong with it, human-readable.
     """
 
     kind: str

@@ -36,8 +36,8 @@ class PackedReader:
     Args:
         split: Names and labels.
         outputs: Cache folder of the DSR outputs.
-        high: Cache folder of the HR column; the split's own when None.
         sampler: Which images make up which batch, on this rank.
+        high: Cache folder of the HR column; the split's own when None.
         device: Where the batches will be used.
         resident: Keep the cache on the device: when it fits, always, never.
         kind: A back end by name; None chooses.

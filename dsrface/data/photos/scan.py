@@ -94,8 +94,8 @@ def scan_photos(source: Path, *, persons: str = "auto", split_from: str = "auto"
 
     Args:
         source: A folder; or a `.rec` file, or a folder that holds one and no photo.
-        persons: See `photo_persons.choose_person_rule`.
-        split_from: See `photo_persons.choose_split_rule`.
+        persons: See `persons.choose_person_rule`.
+        split_from: See `persons.choose_split_rule`.
 
     Raises:
         DataError: nothing of that, no photo, a data set, or a source that tells no person.

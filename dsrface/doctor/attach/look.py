@@ -38,6 +38,7 @@ class Seen:
         call: The system call it is blocked in.
         stack: Its Python stack; None without py-spy.
         is_helper: One of multiprocessing's own processes.
+        children: Ids of the processes that it started.
     """
 
     pid: int

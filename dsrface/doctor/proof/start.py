@@ -15,7 +15,10 @@ class Start:
     Args:
         number: 0 or 1.
         batches: What the workers were given, in the order of delivery; empty for a stream.
-        seconds: Until the first batch, and all in all.
+        num_natural: How many of them, at the start, came with the generators as the workers had them.
+        startup_s: Seconds until the first batch.
+        duration_s: Seconds all in all.
+        worker_bytes: Memory of the largest worker's own.
         evidence: What the workers wrote.
         received: Fingerprint of each batch as it arrived.
         kept: The batches themselves, as far as memory allows.
