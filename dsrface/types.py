@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,10 +50,18 @@ class Preprocess:
         """Rebuild from `to_json`.
 
         Raises:
-            ValueError: values that no network can want.
-            KeyError, TypeError: not what `to_json` writes.
+            ValueError, KeyError, TypeError: as `from_dict`, or no JSON.
         """
-        raw: dict[str, Any] = json.loads(text)
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Preprocess:
+        """Build from the values of all four fields, which may come from a file of anybody.
+
+        Raises:
+            ValueError: values that no network can want.
+            KeyError, TypeError: a field is missing, or of another type.
+        """
         size, colour = raw["size_px"], raw["colour"]
         mean, std = (tuple(float(value) for value in raw[key]) for key in ("mean", "std"))
         if type(size) is not int or not 1 <= size <= MAX_SIZE_PX:

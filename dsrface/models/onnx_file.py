@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from dsrface import __version__
 from dsrface.errors import MachineError
 from dsrface.models.loaded import LoadedModel
+from dsrface.models.onnx_network import open_session
 from dsrface.runtime.versions import how_to_install
 from dsrface.types import Preprocess
 
@@ -169,12 +170,7 @@ def in_int8(graph: bytes, batches: Sequence[Tensor], *, kind: str) -> bytes:
 
 def onnx_predictor(path: Path, kind: str) -> Callable[[Tensor], Tensor]:
     """Return a function that runs a file in onnxruntime, on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    session = open_session(path.read_bytes())
     return lambda batch: torch.from_numpy(
         session.run([OUTPUT_NAMES[kind]], {INPUT_NAMES[kind]: batch.numpy()})[0]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,39 @@ from dsrface.errors import MachineError, WeightsError
 from dsrface.runtime.versions import how_to_install
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+
+
+def open_session(source: Path | bytes, *, num_threads: int | None = None) -> Any:
+    """Return onnxruntime's session of a graph, on the CPU.
+
+    Args:
+        source: The .onnx file, or its bytes.
+        num_threads: Threads of one forward pass; None takes torch's number.
+
+    Raises:
+        MachineError: onnxruntime is not installed.
+        WeightsError: no graph that onnxruntime can run.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MachineError(
+            "Running an ONNX file needs onnxruntime, which this installation lacks.",
+            id="missing-extra",
+            hint=f"Install it: {how_to_install('onnx')}",
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads or torch.get_num_threads()
+    options.log_severity_level = 3
+    model = source if isinstance(source, bytes) else str(source)
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes, of which it promises none
+        raise WeightsError(
+            f"onnxruntime cannot run the graph: {str(error).splitlines()[0]}",
+            id="weights-damaged",
+            where="" if isinstance(source, bytes) else source,
+        ) from error
 
 
 class OnnxNetwork(nn.Module):
@@ -29,30 +63,8 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, source: Path | bytes, *, num_threads: int | None = None) -> None:
         super().__init__()
-        try:
-            import onnxruntime
-        except ImportError:
-            raise MachineError(
-                "Running an ONNX file needs onnxruntime, which this installation lacks.",
-                id="missing-extra",
-                hint=f"Install it: {how_to_install('onnx')}",
-            ) from None
         where = "" if isinstance(source, bytes) else source
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads or torch.get_num_threads()
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                source if isinstance(source, bytes) else str(source),
-                options,
-                providers=["CPUExecutionProvider"],
-            )
-        except Exception as error:  # onnxruntime's own classes, of which it promises none
-            raise WeightsError(
-                f"onnxruntime cannot run the graph: {str(error).splitlines()[0]}",
-                id="weights-damaged",
-                where=where,
-            ) from error
+        self._session = open_session(source, num_threads=num_threads)
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in _TYPES:
             shown = ", ".join(f"{item.name} {item.shape} {item.type}" for item in inputs)

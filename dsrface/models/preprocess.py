@@ -66,13 +66,7 @@ def adjusted(default: Preprocess, changes: Mapping[str, Any]) -> Preprocess:
     values = asdict(default)
     if unknown := changes.keys() - values.keys():
         raise ValueError(f"unknown key {min(unknown)!r}; known are {', '.join(values)}")
-    values |= changes
-    mean, std = (tuple(float(value) for value in values[key]) for key in ("mean", "std"))
-    if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
-        raise ValueError("mean and std are three numbers each, std above 0")
-    if values["colour"] not in ("RGB", "BGR"):
-        raise ValueError(f"colour is {values['colour']!r}, neither RGB nor BGR")
-    return Preprocess(int(values["size_px"]), mean, std, values["colour"])
+    return Preprocess.from_dict({**values, **changes})
 
 
 @lru_cache(maxsize=64)

@@ -22,7 +22,7 @@ class Versions:
     """Versions of everything that can change a run's numbers.
 
     Args:
-        dsrface: Our own version.
+        dsrface: Version of this package.
         python: Interpreter version.
         platform: Operating system and architecture.
         packages: Distribution name to installed version; absent ones are left out.
@@ -95,5 +95,5 @@ def require(module: str, *, extra: str) -> None:
 
 
 def how_to_install(extra: str) -> str:
-    """Return the command that adds one of our optional extras; we are installed from our source folder."""
+    """Return the command that adds an optional extra; dsrface is installed from its source folder."""
     return f'python -m pip install ".[{extra}]" in the source folder of dsrface'

@@ -13,7 +13,7 @@ from torch import nn
 from dsrface.engine.teacher import Teacher
 from dsrface.errors import DsrfaceError, MachineError, UsageError, WeightsError
 from dsrface.models import judge
-from dsrface.models.preprocess import network_input
+from dsrface.models.preprocess import network_input, read_preprocess
 from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.types import Preprocess
 
@@ -202,6 +202,16 @@ def test_onnx__note_and_a_batch_that_is_fixed(tmp_path):
     with torch.no_grad():
         wanted = network(images.flip(1))
     torch.testing.assert_close(embed(loaded, images), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "note", ["size_px = 0", "mean = [0, 0]", "std = [1, 1, 0]", 'colour = "GBR"', "std = [nan, 1, 1]"]
+)
+def test_note__of_what_no_network_wants_is_refused(tmp_path, note):
+    (tmp_path / "net.onnx.toml").write_text(note)
+    with pytest.raises(WeightsError, match=note.partition(" ")[0]) as caught:
+        read_preprocess(tmp_path / "net.onnx", Preprocess(112))
+    assert caught.value.id == "weights-metadata"
 
 
 def test_onnx__of_bytes_with_a_norm_before_the_embedding(tmp_path):
