@@ -91,8 +91,11 @@ def pair_weights(
         second: Person of its second.
         counts: From `draw_persons`.
     """
-    once = counts[:, first].astype(np.float64)
-    return np.where(first == second, once, once * counts[:, second])
+    drawn = counts.astype(np.float64)
+    weights, other = drawn.take(first, axis=1), drawn.take(second, axis=1)
+    other[:, first == second] = 1
+    weights *= other
+    return weights
 
 
 def verification_draws(
@@ -107,7 +110,7 @@ def verification_draws(
 
     Args:
         trials: Scored pairs.
-        first: Person of each pair's first image, in the order of the scores.
+        first: Person of each pair's first image, in the order in which the scores were given.
         second: Person of its second.
         counts: From `draw_persons`.
         fars: False-accept rates.
@@ -116,10 +119,11 @@ def verification_draws(
         `eer`, `auc`, `d_prime`, and `tar@<far>` for each rate; float64 [d] each.
     """
     parts: list[dict[str, NDArray[np.float64]]] = []
+    first, second = first[trials.order], second[trials.order]
     step = max(1, _CHUNK_NUMBERS // len(trials))
     for start in range(0, len(counts), step):
         weights = pair_weights(first, second, counts[start : start + step])
-        accepted = trials.accepted(weights)
+        accepted = trials.accepted(weights, at_corners=True)
         part = {"eer": accepted.eer(), "auc": accepted.auc(), "d_prime": d_primes(trials, weights)}
         parts.append(part | {f"tar@{far:g}": accepted.tar_at_far(far) for far in fars})
     names = parts[0] if parts else ("eer", "auc", "d_prime", *(f"tar@{far:g}" for far in fars))

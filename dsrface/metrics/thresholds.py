@@ -120,7 +120,7 @@ def choose_thresholds(
     points = np.append(np.nextafter(trials.scores[0], np.inf), trials.scores[trials.ends])
     whole = trials.accepted()
     drawn: dict[float, list[NDArray[np.float64]]] = {far: [] for far in kept}
-    for weights in _chunks(first, second, counts):
+    for weights in _chunks(first[trials.order], second[trials.order], counts):
         accepted = trials.accepted(weights)
         for far in kept:
             drawn[far].append(points[accepted.last_within(far)])

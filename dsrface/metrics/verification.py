@@ -98,26 +98,39 @@ class Trials:
         self.is_same = is_same[self.order]
         last_of_ties = np.flatnonzero(np.diff(self.scores) != 0)
         self.ends = np.append(last_of_ties, len(scores) - 1)
+        self.corners = self._corners()
         self.num_genuine = num_genuine
         self.num_impostor = len(is_same) - num_genuine
 
     def __len__(self) -> int:
         return len(self.scores)
 
-    def accepted(self, weights: NDArray[np.float64] | None = None) -> Accepted:
+    def accepted(self, weights: NDArray[np.float64] | None = None, *, at_corners: bool = False) -> Accepted:
         """Return what each threshold accepts, for one or many weightings of the pairs.
 
         Args:
-            weights: [d, n] in the order of the scores given, whole numbers >= 0; None counts every pair once.
+            weights: [d, n] in the order of `scores`, whole numbers >= 0; None counts every pair once.
+            at_corners: Only at those thresholds where the ROC curve turns, which say all that the rates of
+                `Accepted` need; else at every one.
         """
-        if weights is None:
-            ordered = np.ones((1, len(self)))
-        else:
-            ordered = np.asarray(weights, np.float64)[:, self.order]
-        genuine = np.cumsum(ordered * self.is_same, axis=1)[:, self.ends]
-        impostor = np.cumsum(ordered * ~self.is_same, axis=1)[:, self.ends]
-        start = np.zeros((len(ordered), 1))
-        return Accepted(np.hstack([start, genuine]), np.hstack([start, impostor]))
+        ends = self.corners if at_corners else self.ends
+        ordered = np.ones((1, len(self))) if weights is None else weights
+        total = np.zeros((len(ordered), len(ends) + 1))
+        np.add.reduceat(ordered, np.append(0, ends[:-1] + 1), axis=1, out=total[:, 1:])
+        np.cumsum(total, axis=1, out=total)
+        below = np.zeros((len(ordered), self.num_genuine + 1))
+        np.cumsum(ordered[:, self.is_same], axis=1, out=below[:, 1:])
+        genuine = below[:, np.append(0, np.cumsum(self.is_same)[ends])]
+        return Accepted(genuine, total - genuine)
+
+    def _corners(self) -> NDArray[np.int64]:
+        """Return the ends at which the ROC curve may turn: not those within a run of pairs of one kind."""
+        num_same = np.diff(np.cumsum(self.is_same)[self.ends], prepend=0)
+        num_pairs = np.diff(self.ends, prepend=-1)
+        kind = np.where(num_same == 0, 0, np.where(num_same == num_pairs, 1, 2))  # 2: ties of both kinds
+        goes_on = (kind[1:] == kind[:-1]) & (kind[1:] != 2)
+        corners: NDArray[np.int64] = self.ends[np.append(~goes_on, True)]
+        return corners
 
 
 @dataclass(frozen=True)
@@ -259,7 +272,7 @@ def far_support(far: float, num_impostor: int) -> str:
 
 
 def d_prime(scores: Scores, is_same: Flags) -> float:
-    """Return how far apart both score distributions lie, in units of their pooled standard deviation.
+    """Return how far apart both score distributions are, in units of their pooled standard deviation.
 
     Args:
         scores: Higher is more alike.
@@ -277,20 +290,26 @@ def d_prime(scores: Scores, is_same: Flags) -> float:
 
 
 def d_primes(trials: Trials, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return [d] values of `d_prime`, one for each weighting [d, n] of the pairs.
+    """Return [d] values of `d_prime`, one for each weighting [d, n] of the pairs, in the order of `scores`.
 
     NaN where a side is empty.
     """
-    ordered = weights[:, trials.order]
+    genuine = weights[:, trials.is_same]
+    num_genuine = genuine.sum(axis=1)
+    # Scores shifted by one of their own side, so that a side of equal scores has a variance of exactly 0.
+    shifts = [trials.scores[side][0] for side in (trials.is_same, ~trials.is_same)]
+    own = trials.scores[trials.is_same] - shifts[0]
+    others = np.where(trials.is_same, 0.0, trials.scores - shifts[1])
+    sums = (
+        (num_genuine, genuine @ own, genuine @ own**2),
+        (weights.sum(axis=1) - num_genuine, weights @ others, weights @ others**2),
+    )
     means, variances = [], []
     with np.errstate(invalid="ignore", divide="ignore"):
-        for side in (trials.is_same, ~trials.is_same):
-            # Shifted by one of its own scores, a side of equal scores has a variance of exactly 0.
-            share, shift = ordered[:, side], trials.scores[side][0]
-            values, total = trials.scores[side] - shift, share.sum(axis=1)
-            mean = share @ values / total
+        for shift, (total, first, second) in zip(shifts, sums, strict=True):
+            mean = first / total
             means.append(mean + shift)
-            variances.append(np.maximum(share @ values**2 / total - mean**2, 0))
+            variances.append(np.maximum(second / total - mean**2, 0))
         gap = means[0] - means[1]
         return np.where(gap == 0, 0.0, gap / np.sqrt((variances[0] + variances[1]) / 2))
 

@@ -119,21 +119,35 @@ def test_weights__count_like_repeated_pairs(case, seed) -> None:
     scores, is_same = case
     weights = np.random.default_rng(seed).integers(0, 4, (3, len(scores)))
     weights[:, is_same.argmax()] = weights[:, (~is_same).argmax()] = 1  # neither side empty
-    accepted = Trials(scores, is_same).accepted(weights)
+    found = Trials(scores, is_same)
+    accepted = found.accepted(weights[:, found.order])
     for row, weight in enumerate(weights):
         repeated = Trials(np.repeat(scores, weight), np.repeat(is_same, weight))
         plain = repeated.accepted()
         assert accepted.auc()[row] == pytest.approx(plain.auc()[0], abs=1e-12)
         assert accepted.eer()[row] == pytest.approx(plain.eer()[0], abs=1e-12)
         assert accepted.tar_at_far(0.1)[row] == pytest.approx(plain.tar_at_far(0.1)[0], abs=1e-12)
-        ours = d_primes(Trials(scores, is_same), weights.astype(float))[row]
+        ours = d_primes(found, weights.astype(float)[:, found.order])[row]
         expected = d_prime(np.repeat(scores, weight), np.repeat(is_same, weight))
         assert ours == pytest.approx(expected, rel=1e-6, abs=1e-6) or max(ours, expected) > 1e5
 
 
+@settings(max_examples=60, deadline=None)
+@given(trials(), st.integers(0, 99))
+def test_corners__say_all_that_the_rates_need(case, seed) -> None:
+    found = Trials(*case)
+    weights = np.random.default_rng(seed).integers(0, 4, (3, len(found))).astype(float)
+    whole, corners = found.accepted(weights), found.accepted(weights, at_corners=True)
+    assert corners.genuine.shape[1] <= min(2 * found.num_genuine, 2 * found.num_impostor) + 2
+    np.testing.assert_allclose(corners.eer(), whole.eer(), atol=1e-12)
+    np.testing.assert_array_equal(corners.auc(), whole.auc())
+    for far in (0.5, 0.1, 0.01):
+        np.testing.assert_array_equal(corners.tar_at_far(far), whole.tar_at_far(far))
+
+
 def test_weights__an_empty_side_is_nan() -> None:
-    scores, is_same = np.array([0.9, 0.1, 0.2]), np.array([True, False, False])
-    accepted = Trials(scores, is_same).accepted(np.array([[0.0, 1, 1], [1, 0, 0], [1, 1, 0]]))
+    scores, is_same = np.array([0.9, 0.2, 0.1]), np.array([True, False, False])
+    accepted = Trials(scores, is_same).accepted(np.array([[0.0, 1, 1], [1, 0, 0], [1, 0, 1]]))
     for values in (accepted.eer(), accepted.auc(), accepted.tar_at_far(0.5)):
         assert np.isnan(values[:2]).all()
         assert np.isfinite(values[2])
