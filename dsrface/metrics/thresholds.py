@@ -140,36 +140,56 @@ def choose_thresholds(
     )
 
 
-def apply_threshold(
-    score: float,
+def apply_thresholds(
+    chosen: Sequence[float],
     scores: Float[np.ndarray, " n"],
     is_same: Bool[np.ndarray, " n"],
     first: Int[np.ndarray, " n"],
     second: Int[np.ndarray, " n"],
     *,
     counts: UInt16[np.ndarray, "d p"],
-) -> Applied:
-    """Return the rates of a threshold that was chosen elsewhere.
+) -> list[Applied]:
+    """Return the rates of thresholds that were chosen elsewhere.
 
     Args:
-        score: The threshold.
-        scores: Of the pairs to judge it by.
+        chosen: The thresholds.
+        scores: Of the pairs to judge them by.
         is_same: True where the pair shows one person.
         first: Person of each pair's first image, an index into `counts`.
         second: Person of its second.
         counts: Draws of persons, from `draw_persons`.
     """
     num_persons = len(np.unique(np.concatenate([first, second])))
-    is_accepted = scores >= score
-    rates = []
-    for side in (~is_same, is_same):
-        drawn = []
-        for weights in _chunks(first[side], second[side], counts):
-            with np.errstate(invalid="ignore"):
-                drawn.append(weights @ is_accepted[side] / weights.sum(axis=1))
-        value = float(is_accepted[side].mean()) if side.any() else float("nan")
-        rates.append(estimate(value, np.concatenate(drawn or [np.empty(0)]), num_persons=num_persons))
-    return Applied(*rates)
+    accepted = scores >= np.asarray(chosen, np.float64)[:, None]
+    rates = [
+        _rates(accepted[:, side], first[side], second[side], counts, num_persons=num_persons)
+        for side in (~is_same, is_same)
+    ]
+    return [Applied(far, tar) for far, tar in zip(*rates, strict=True)]
+
+
+def _rates(
+    accepted: NDArray[np.bool_],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    counts: NDArray[np.uint16],
+    *,
+    num_persons: int,
+) -> list[Estimate]:
+    """Return the share of accepted pairs for each row of `accepted` [t, n]; each draw is weighted once."""
+    drawn = np.empty((len(accepted), len(counts)))
+    done = 0
+    for weights in _chunks(first, second, counts):
+        part = slice(done, done + len(weights))
+        with np.errstate(invalid="ignore"):
+            total = weights.sum(axis=1)
+            for row, is_accepted in enumerate(accepted):
+                drawn[row, part] = weights @ is_accepted / total
+        done += len(weights)
+    values = accepted.mean(axis=1) if accepted.shape[1] else np.full(len(accepted), np.nan)
+    return [
+        estimate(float(value), own, num_persons=num_persons) for value, own in zip(values, drawn, strict=True)
+    ]
 
 
 def _chunks(

@@ -67,6 +67,10 @@ class LfwResult:
 class Trials:
     """Scored pairs, sorted once, so that many weightings of them can be evaluated.
 
+    `scores` and `is_same` are the pairs by falling score; `order` puts whatever else is known of each pair
+    into that order. `ends` are the positions of the last pairs of equal score, `corners` those of them at
+    which the ROC curve turns.
+
     Args:
         scores: Higher is more alike; any finite numbers.
         is_same: True where the pair shows one person.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dsrface.metrics.bootstrap import draw_persons
-from dsrface.metrics.thresholds import StoredThresholds, apply_threshold, choose_thresholds
+from dsrface.metrics.thresholds import StoredThresholds, apply_thresholds, choose_thresholds
 
 
 def people(num_persons, *, seed, images=4, dim=16, spread=0.7):
@@ -72,11 +72,12 @@ def test_choose__rejects_all_when_the_highest_scores_are_impostors():
 def test_apply__counts_both_rates_with_intervals_by_person():
     scores, is_same, first, second = people(15, seed=4)
     counts = draw_persons(15, num_draws=300, seed=0)
-    found = apply_threshold(0.4, scores, is_same, first, second, counts=counts)
+    found, all_accepted = apply_thresholds((0.4, -1), scores, is_same, first, second, counts=counts)
     assert found.far.value == pytest.approx((scores[~is_same] >= 0.4).mean())
     assert found.tar.value == pytest.approx((scores[is_same] >= 0.4).mean())
     assert found.far.low <= found.far.value <= found.far.high
     assert found.tar.low <= found.tar.value <= found.tar.high
+    assert (all_accepted.far.value, all_accepted.tar.low) == (1, 1)
 
 
 def test_val_threshold__holds_on_other_persons_on_average():
@@ -84,7 +85,8 @@ def test_val_threshold__holds_on_other_persons_on_average():
     for seed in range(20):
         val, test = people(40, seed=seed), people(40, seed=100 + seed)
         [chosen] = choose_thresholds(*val, fars=(0.01,), counts=draw_persons(40, num_draws=0, seed=0))
-        applied = apply_threshold(chosen.score.value, *test, counts=draw_persons(40, num_draws=0, seed=0))
+        none = draw_persons(40, num_draws=0, seed=0)
+        [applied] = apply_thresholds([chosen.score.value], *test, counts=none)
         rates.append(applied.far.value)
     assert np.mean(rates) == pytest.approx(0.01, rel=0.25)
 

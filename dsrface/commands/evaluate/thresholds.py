@@ -18,7 +18,7 @@ from dsrface.data.pairs import Pairs, both_ways
 from dsrface.engine.thresholds import thresholds_of
 from dsrface.events import Emit, Note
 from dsrface.metrics.bootstrap import MIN_PERSONS, draw_persons
-from dsrface.metrics.thresholds import apply_threshold
+from dsrface.metrics.thresholds import apply_thresholds
 from dsrface.runtime.devices import Device
 
 
@@ -115,8 +115,10 @@ def hold(
             fars=fars,
             seed=seed,
         )
-        for item in chosen:
-            assert item.score.value is not None
-            found = apply_threshold(item.score.value, scores, trials.is_same, first, second, counts=counts)
-            held.append(HeldThreshold(kind, recogniser, item, found.far, found.tar))
+        values = [item.score.value for item in chosen if item.score.value is not None]
+        applied = apply_thresholds(values, scores, trials.is_same, first, second, counts=counts)
+        held += [
+            HeldThreshold(kind, recogniser, item, found.far, found.tar)
+            for item, found in zip(chosen, applied, strict=True)
+        ]
     return tuple(held)
