@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import random
 import sqlite3
 import types
 from typing import Any
@@ -13,6 +14,7 @@ import judgment
 import pytest
 import torch
 
+from dsrface.doctor.checks.epochs import EPOCH
 from dsrface.doctor.checks.handles import HANDLES
 from dsrface.doctor.checks.members import CUDA_MEMBER, UNPICKLABLE
 from dsrface.doctor.checks.resources import files_check
@@ -81,6 +83,53 @@ def test_what_a_method_replaces_stays_in_workers_unless_it_is_shared():
     assert found[0] == "dataset.scale"  # that one can be tried
     assert set(found) == {f"dataset.{name}" for name in ("scale", "items", "transform", "order")}
     assert setter(Target(Resampled()), "dataset.transform") is None
+
+
+class ChangedInPlace:
+    def __init__(self):
+        self.weights, self.hard, self.rows = torch.ones(4), {}, [1, 2]
+        self.order, self.epoch, self.labels = [1, 0], torch.zeros(()), [3, 4]
+        self.on_epoch_end()
+
+    def update(self, index, loss):
+        self.weights[index] += loss
+        self.hard[index]["loss"] = loss
+        self.rows.append(loss)
+
+    def begin(self, number):
+        self.epoch.fill_(number)
+
+    def on_epoch_end(self):
+        random.shuffle(self.order)
+
+    def label_of(self, index):
+        found = {}
+        found[index] = self.labels[index]
+        return found
+
+    def __getitem__(self, index):
+        return self.weights, self.hard, self.rows, self.order, self.epoch, self.labels
+
+
+def test_what_a_method_changes_in_place_stays_in_workers():
+    found = epoch_setters({"dataset": ChangedInPlace()})
+    assert found[0] == "dataset.epoch"
+    assert set(found) == {f"dataset.{name}" for name in ("weights", "hard", "rows", "order", "epoch")}
+
+
+def test_an_epoch_in_a_tensor_can_be_tried():
+    dataset = ChangedInPlace()
+    change = setter(Target(dataset), "dataset.epoch")
+    assert change is not None
+    change(1)
+    assert dataset.epoch == 1
+
+
+@pytest.mark.parametrize(("is_stale", "blocks"), [(None, True), (False, False), (True, True)])
+def test_an_epoch_that_was_not_seen_to_arrive_forbids_workers_that_stay(is_stale, blocks):
+    survey = {"epoch_setters": ["dataset.set_epoch"]}
+    proof = types.SimpleNamespace(survey=survey, epoch_is_stale=is_stale, target=Target([]))
+    assert EPOCH.runs["epochs"](None, proof).data.get("blocks_persistent", False) is blocks
 
 
 def test_connections_of_a_class_and_of_a_module_are_found_where_items_use_them(monkeypatch):

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 def _as_workers_see(proof: Proof) -> Finding | None:
     setters, is_stale, target = proof.survey["epoch_setters"], proof.epoch_is_stale, proof.target
     name = setters[0]
-    if is_stale is None and "epoch" not in name:
+    data = {"settles": True, "setters": list(setters)}
+    if is_stale is None:
         return EPOCH.finding(
             "info",
-            f"{name} is set by a method and read by items: workers that stay keep the first value",
+            f"{name} is for the main process to change between epochs: workers that stay do not see it",
             where=name,
             fix="Keep persistent_workers=False while it changes between epochs; or hold it in shared memory.",
-            data={"settles": True, "setters": list(setters), "blocks_persistent": True},
+            data={**data, "blocks_persistent": True},
         )
     if not is_stale:
-        text = "reaches persistent workers" if is_stale is False else "changes no item that was read"
-        return EPOCH.finding("pass", f"{name} {text}", data={"settles": True, "setters": list(setters)})
+        return EPOCH.finding("pass", f"{name} reaches persistent workers", data=data)
     return EPOCH.finding(
         _status(name, is_persistent=target.persistent_workers),
         f"{name} does not reach workers that stay: with persistent_workers=True every epoch repeats the "
@@ -34,7 +34,7 @@ def _as_workers_see(proof: Proof) -> Finding | None:
         "this process gives others. A worker works on its own copy of the data set.",
         fix="Keep persistent_workers=False; or hold the epoch in shared memory: "
         "self.epoch = torch.zeros((), dtype=torch.int64).share_memory_(), set with fill_().",
-        data={"settles": True, "setters": list(setters), "blocks_persistent": True},
+        data={**data, "blocks_persistent": True},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from dsrface.doctor.proof import evidence as written
 from dsrface.doctor.proof.keys import natural_batch, proof_batches
@@ -20,7 +20,7 @@ _A_PAUSE_S = 0.3
 
 
 def epoch_is_stale(target: Target, request: Mapping[str, Any]) -> bool | None:
-    """Return whether workers that stay repeat the first epoch; None when epochs do not differ here.
+    """Return whether workers that stay repeat the first epoch; None when no item shows it.
 
     Args:
         target: What to load.
@@ -73,12 +73,12 @@ def setter(target: Target, name: str) -> Callable[[int], None] | None:
         owner = getattr(owner, part, None)
     if owner is None:
         return None
-    value = getattr(owner, parts[-1], None)
+    value: Any = getattr(owner, parts[-1], None)
     if parts[-1] == "set_epoch":
-        return value
-    if isinstance(value, bool):
+        return cast("Callable[[int], None]", value)
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
         return lambda epoch: setattr(owner, parts[-1], value ^ bool(epoch))
-    if isinstance(value, (int, float)):
+    if isinstance(value, (int, float)) or tuple(getattr(value, "shape", (2,))) in ((), (1,)):
         return lambda epoch: setattr(owner, parts[-1], value + epoch * max(1, abs(value)))
     return None
 

@@ -51,7 +51,7 @@ class Proof:
         failed_key: First key of the batch at which a worker raised.
         comparison: Workers against this process; None when it did not come to that.
         draws: What workers drew; None for a stream.
-        epoch_is_stale: Whether workers that stay repeat the first epoch; None when epochs do not differ.
+        epoch_is_stale: Whether workers that stay repeat the first epoch; None when no item has shown it.
     """
 
     target: Target
@@ -112,9 +112,10 @@ def prove(request: Mapping[str, Any], report: Reporter, target: Target | None = 
     if not target.is_iterable and proof.starts[0].num_natural:
         proof.draws = draws_of(proof.starts, proof.num_workers)
     tell("compared")
-    if proof.survey.get("epoch_setters") and not is_slow(request):
-        report("stage", name=f"change the epoch between two passes of {proof.method} workers")
-        proof.epoch_is_stale = epoch_is_stale(target, request)
+    if proof.survey.get("epoch_setters"):
+        if not is_slow(request):
+            report("stage", name=f"change the epoch between two passes of {proof.method} workers")
+            proof.epoch_is_stale = epoch_is_stale(target, request)
         tell("epochs")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dis
 import functools
 import gc
 import inspect
 import re
+import textwrap
 from collections import deque
 from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
@@ -22,6 +24,9 @@ _READERS = ("__getitem__", "__getitems__", "__iter__", "__next__", "__call__", "
 _MAKERS = ("__init__", "__new__", "__setstate__", "__post_init__", "setup", *_READERS)
 _DESTROYS = {"rmtree", "unlink", "remove", "rmdir", "removedirs", "cleanup", "truncate", "rename", "replace"}
 _DEVICE = re.compile(r"cuda|device|accelerator")
+_IN_PLACE = re.compile(
+    r"append|extend|insert|update|setdefault|add|discard|remove|pop|popitem|clear|sort|reverse|fill|[a-z].*_"
+)
 _MOST_OBJECTS = 2000
 _WALK_S = 1.0  # for what module variables hold
 _CACHED = " (its cache)"
@@ -31,8 +36,8 @@ _CACHE = type(functools.lru_cache(lambda: None))
 def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
     """Return what the main program would call or set between epochs, as paths such as `dataset.set_epoch`.
 
-    These are methods called set_epoch, and members that a public method sets and that loading an item reads;
-    those named for an epoch come first.
+    These are methods called set_epoch, and members that a public method changes and that loading an item
+    reads; those named for an epoch come first.
     """
     methods: list[str] = []
     attributes: list[str] = []
@@ -43,7 +48,8 @@ def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
         elif is_users_definition(type(owner)):
             read, called = _reached(type(owner), _READERS)
             _, made = _reached(type(owner), _MAKERS)
-            set_later = _stored_by(type(owner), without=called | made)
+            called_before = {name for name in called | made if "epoch" not in name}
+            set_later = _changed_by(type(owner), without=called_before)
             values = {**_class_values(type(owner)), **vars(owner)}
             attributes += [
                 f"{path}.{name}"
@@ -245,15 +251,48 @@ def _class_values(cls: type) -> dict[str, Any]:
     return {name: value for base in bases for name, value in vars(base).items()}
 
 
-def _stored_by(cls: type, *, without: set[str]) -> set[str]:
-    """Return the attributes that a class's public methods store, some methods left out."""
+def _changed_by(cls: type, *, without: set[str]) -> set[str]:
+    """Return the attributes that a class's public methods store or change in place, some methods left out."""
     found: set[str] = set()
     for base in cls.__mro__[:-1]:
-        for name, value in vars(base).items():
-            if name in without or name.startswith("_") or not isinstance(value, (FunctionType, property)):
-                continue
-            function = value.fset if isinstance(value, property) else value
+        public = {
+            name: value.fset if isinstance(value, property) else value
+            for name, value in vars(base).items()
+            if name not in without
+            and not name.startswith("_")
+            and isinstance(value, (FunctionType, property))
+        }
+        for function in public.values():
             code = getattr(function, "__code__", None)
             if code is not None:
                 found |= {str(i.argval) for i in dis.get_instructions(code) if i.opname == "STORE_ATTR"}
+        if public and is_users_definition(base):
+            for method in _methods_of(base):
+                if method.name in public:
+                    found |= set(_changed_in_place(method))
     return found
+
+
+def _methods_of(cls: type) -> list[ast.FunctionDef]:
+    """Return the functions in a class's source; none where it cannot be had."""
+    try:
+        tree = ast.parse(textwrap.dedent(_text_of(cls)))
+    except SyntaxError:  # the file was edited since
+        return []
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def _changed_in_place(method: ast.FunctionDef) -> Iterator[str]:
+    """Yield x where a method has `self.x[i] = 1`, `self.x.fill_(1)` or `random.shuffle(self.x)`."""
+    for node in ast.walk(method):
+        changed: list[ast.expr] = []
+        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            changed = [node.value]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if _IN_PLACE.fullmatch(node.func.attr):
+                changed = [node.func.value]
+            elif node.func.attr == "shuffle":
+                changed = node.args[:1]
+        while changed and isinstance(changed[0], ast.Subscript):
+            changed = [changed[0].value]
+        yield from (value.attr for value in changed if isinstance(value, ast.Attribute))
