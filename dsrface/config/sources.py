@@ -25,6 +25,14 @@ from dsrface.errors import UsageError
 from dsrface.runtime.files import read_bounded
 from dsrface.runtime.nesting import flatten
 
+COMMAND_KEY = "command"  # of a file: what it configures
+MAX_WHOLE_NUMBER = 2**63 - 1
+MAX_PATH_PART_BYTES = 255
+# How Python writes bytes that it cannot decode; neither TOML nor safetensors or TensorBoard take such paths.
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+_MAX_DEPTH = 8  # tables within tables; the deepest schema has three
+_MAX_TOML_BYTES = 1024**2
+
 
 class Config(BaseModel):
     """Base of every configuration: frozen; a key it does not know is an error, and so is an absurd value."""
@@ -89,13 +97,6 @@ class Config(BaseModel):
         return value
 
 
-COMMAND_KEY = "command"  # of a file: what it configures
-MAX_WHOLE_NUMBER = 2**63 - 1
-MAX_PATH_PART_BYTES = 255
-# How Python writes bytes that it cannot decode; neither TOML nor safetensors or TensorBoard take such paths.
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
-_MAX_DEPTH = 8  # tables within tables; the deepest schema has three
-_MAX_TOML_BYTES = 1024**2
 C = TypeVar("C", bound=Config)
 
 

@@ -73,13 +73,7 @@ def explain(
     chain = _chain(error)
     text = "\n".join([*(str(link) for link in chain), *(f"exit code {code}" for code in exit_codes if code)])
     if SENDING in text and any(needle in text for needle in _UNPICKLABLE):
-        return _error(
-            f"A batch cannot be sent to this process: {_said(text)}",
-            id="worker-batch-unpicklable",
-            where=dataset,
-            hint="Let the data set return tensors, arrays, numbers and texts; no functions, locks, handles.",
-            check="ds.items",
-        )
+        return _from_unpicklable_batch(text, dataset)
     for case in _CASES:
         if any(needle in text for needle in case.needles):
             return _error(
@@ -87,13 +81,7 @@ def explain(
             )
     caught = _CAUGHT.search(text)
     if caught is not None and SENDING in text:
-        return _error(
-            f"Worker {caught.group(2)} could not send a batch: {_said(text)}",
-            id="worker-died",
-            where=dataset,
-            hint=_PLAIN_RUN,
-            check="worker.spawn",
-        )
+        return _from_sending(text, caught, dataset)
     if caught is not None:
         return _from_exception(text, caught, dataset)
     timeout = _TIMEOUT.search(text)
@@ -120,6 +108,26 @@ def _said(text: str) -> str:
     """Return the last line of a traceback, which says what went wrong."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("exit code")]
     return lines[-1] if lines else "no message"
+
+
+def _from_unpicklable_batch(text: str, dataset: str) -> WorkerError:
+    return _error(
+        f"A batch cannot be sent to this process: {_said(text)}",
+        id="worker-batch-unpicklable",
+        where=dataset,
+        hint="Let the data set return tensors, arrays, numbers and texts; no functions, locks, handles.",
+        check="ds.items",
+    )
+
+
+def _from_sending(text: str, caught: re.Match[str], dataset: str) -> WorkerError:
+    return _error(
+        f"Worker {caught.group(2)} could not send a batch: {_said(text)}",
+        id="worker-died",
+        where=dataset,
+        hint=_PLAIN_RUN,
+        check="worker.spawn",
+    )
 
 
 def _from_exception(text: str, caught: re.Match[str], dataset: str) -> WorkerError:

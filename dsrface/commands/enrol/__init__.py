@@ -48,12 +48,11 @@ def run(config: EnrolConfig, *, emit: Emit) -> EnrolResult:
     root, names = find_photos(config.gallery)
     rule = choose_person_rule(config.persons, names)
     emit(Note(f"persons: {rule.text}"))
-    attributed = {name: rule.tell(name) for name in names}
-    known = [name for name in names if attributed[name] is not None]
+    attributed = {name: told.person for name in names if (told := rule.tell(name)) is not None}
     for name in names:
-        if attributed[name] is None:
+        if name not in attributed:
             emit(Note(f"skipped {name}: it {rule.why_not}", is_warning=True))
-    if not known:
+    if not attributed:
         raise DataError(
             "It is unknown whose the photos are.",
             id="no-person",
@@ -66,7 +65,7 @@ def run(config: EnrolConfig, *, emit: Emit) -> EnrolResult:
     decision = decide(config, recogniser, dsr, device, emit)
     emit(Note(decision.text))
     reader = FaceReader(dsr, align=config.align)
-    faces, skipped = read_faces(root, known, reader, on_bad_image=config.on_bad_image, emit=emit)
+    faces, skipped = read_faces(root, list(attributed), reader, on_bad_image=config.on_bad_image, emit=emit)
     seen = see(faces, recogniser, dsr, batch_size=config.batch_size, device=device)
     origin = Origin(
         weights=stored_place(weights, config.out),
@@ -77,7 +76,7 @@ def run(config: EnrolConfig, *, emit: Emit) -> EnrolResult:
         far=decision.far,
         threshold_text=decision.text,
     )
-    persons = [item.person for face in faces if (item := attributed[face.name]) is not None]
+    persons = [attributed[face.name] for face in faces]
     gallery = gather_people(persons, seen.embeddings, seen.images, origin)
     write_gallery(config.out, gallery)
     left_out = f", {len(skipped)} left out" if skipped else ""

@@ -22,26 +22,9 @@ def _consistency(proof: Proof) -> Finding | None:
     found, starts, method = proof.comparison, proof.starts, proof.method
     if found is None:
         return None
-    data: dict[str, Any] = {
-        "compared": found.compared,
-        "equal": found.equal,
-        "rounded": found.rounded,
-        "opaque": found.opaque,
-        "varying": found.varying,
-        "differing": found.wrong[:50],
-        "batches_sent": found.num_sent,
-        "starts": len(starts),
-    }
+    data = _data(found, len(starts))
     if found.gone:
-        return CONSISTENCY.finding(
-            "fail",
-            f"once the {method} workers have ended, items no longer load here: {found.gone}",
-            where="\n".join(proof.survey.get("finalizers", ())),
-            matters="The copy of the data set in a worker takes away what the original needs when it ends.",
-            fix="Let __del__ and finalizers act only in the process that made the files: "
-            "if os.getpid() == self.owner.",
-            data={**data, "blocks": [method]},
-        )
+        return _gone(found.gone, proof, data)
     moved = any(start.evidence.moved for start in starts)
     wrong = found.wrong or (found.once if moved else [])  # a race differs from one start to the next
     if wrong:
@@ -49,30 +32,61 @@ def _consistency(proof: Proof) -> Finding | None:
         cause = cause_of_wrong_items(found, starts, method, moved=moved, handles=handles)
         return _wrong(wrong, cause, proof, data)
     if found.lost:
-        return CONSISTENCY.finding(
-            "fail",
-            f"{found.lost} on the way from a worker",
-            where=found.lost.partition(" ")[0].rstrip(","),
-            matters="torch rebuilds tensors and arrays from their data alone; with num_workers=0 it is "
-            "there.",
-            fix="Return it as an entry of its own, e.g. {'image': x, 'meta': meta}, or make it in the "
-            "training loop.",
-            data={**data, "blocks": [method], "cause": "transport"},
-        )
+        return _lost(found.lost, proof, data)
     if found.once:
-        return CONSISTENCY.finding(
-            "warn",
-            f"{len(found.once)} of {found.compared} items differed in one start of workers and not in the "
-            "other",
-            where=", ".join(map(str, found.once[:_SHOWN])),
-            matters="It did not repeat, so it is not called wrong data; a rare race looks like this.",
-            fix="Run the doctor again with a larger --budget: more items are compared then.",
-            data=data,
-        )
+        return _differed_once(found, data)
     if not found.compared:
         return CONSISTENCY.finding("info", "no item could be compared", data=data)
     status = "pass" if found.equal or found.rounded else "info"
     return CONSISTENCY.finding(status, _counts(found, len(starts)), data=data)
+
+
+def _data(found: Comparison, num_starts: int) -> dict[str, Any]:
+    return {
+        "compared": found.compared,
+        "equal": found.equal,
+        "rounded": found.rounded,
+        "opaque": found.opaque,
+        "varying": found.varying,
+        "differing": found.wrong[:50],
+        "batches_sent": found.num_sent,
+        "starts": num_starts,
+    }
+
+
+def _gone(error: str, proof: Proof, data: Mapping[str, Any]) -> Finding:
+    return CONSISTENCY.finding(
+        "fail",
+        f"once the {proof.method} workers have ended, items no longer load here: {error}",
+        where="\n".join(proof.survey.get("finalizers", ())),
+        matters="The copy of the data set in a worker takes away what the original needs when it ends.",
+        fix="Let __del__ and finalizers act only in the process that made the files: "
+        "if os.getpid() == self.owner.",
+        data={**data, "blocks": [proof.method]},
+    )
+
+
+def _lost(what: str, proof: Proof, data: Mapping[str, Any]) -> Finding:
+    return CONSISTENCY.finding(
+        "fail",
+        f"{what} on the way from a worker",
+        where=what.partition(" ")[0].rstrip(","),
+        matters="torch rebuilds tensors and arrays from their data alone; with num_workers=0 it is there.",
+        fix="Return it as an entry of its own, e.g. {'image': x, 'meta': meta}, or make it in the training "
+        "loop.",
+        data={**data, "blocks": [proof.method], "cause": "transport"},
+    )
+
+
+def _differed_once(found: Comparison, data: Mapping[str, Any]) -> Finding:
+    return CONSISTENCY.finding(
+        "warn",
+        f"{len(found.once)} of {found.compared} items differed in one start of workers and not in the other",
+        where=", ".join(map(str, found.once[:_SHOWN])),
+        matters="It did not repeat, so it is not called wrong data; a rare race looks like this.",
+        fix="Run the doctor again with a larger --budget: more items are compared then.",
+        data=data,
+    )
 
 
 def _counts(found: Comparison, num_starts: int) -> str:

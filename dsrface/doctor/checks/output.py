@@ -12,24 +12,19 @@ from dsrface.runtime.text import count_text, size_text
 from dsrface.runtime.user_code import innermost
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from dsrface.doctor.survey.loading import Loading
+    from dsrface.doctor.trace.members import Trace
 
 
 def _output(seen: Loading) -> Finding | None:
-    found = seen.batch_trace
     if seen.shared:
-        return OUTPUT.finding(
-            "fail",
-            f"items share memory: loading {seen.shared}",
-            where="dataset[...]: the returned tensor or array",
-            matters="Every item of a batch is then the last one that was loaded, with and without workers.",
-            fix="Return a copy: torch.from_numpy(buffer.copy()), tensor.clone(); or make it in each call.",
-            data={"unpicklable": [], "blocks": list(METHODS)},
-        )
+        return _shared(seen.shared)
     if seen.batch_error is not None:
         return _not_collated(seen.batch_error, seen.items)
+    found = seen.batch_trace
     if found is None:
         return None
     batch_bytes, num_tensors = seen.batch_sizes
@@ -39,6 +34,27 @@ def _output(seen: Loading) -> Finding | None:
         "tensors": num_tensors,
         "unpicklable": [member.to_dict() for member in found.unpicklable],
     }
+    kept = _kept_in_the_worker(found, data)
+    if kept is not None:
+        return kept
+    size, tensors = size_text(batch_bytes), count_text(num_tensors, "tensor")
+    holds = f"is {size} in {tensors}" if batch_bytes else "holds no tensor"
+    return OUTPUT.finding("pass", f"a batch of {seen.batch_size} {holds}", data=data)
+
+
+def _shared(how: str) -> Finding:
+    return OUTPUT.finding(
+        "fail",
+        f"items share memory: loading {how}",
+        where="dataset[...]: the returned tensor or array",
+        matters="Every item of a batch is then the last one that was loaded, with and without workers.",
+        fix="Return a copy: torch.from_numpy(buffer.copy()), tensor.clone(); or make it in each call.",
+        data={"unpicklable": [], "blocks": list(METHODS)},
+    )
+
+
+def _kept_in_the_worker(found: Trace, data: Mapping[str, Any]) -> Finding | None:
+    """Tell what in a batch cannot leave a worker; None if all of it can."""
     if found.unpicklable:
         first = found.unpicklable[0]
         return OUTPUT.finding(
@@ -68,9 +84,7 @@ def _output(seen: Loading) -> Finding | None:
             fix="Return CPU tensors and move the batch in the training loop.",
             data=data,
         )
-    size, tensors = size_text(batch_bytes), count_text(num_tensors, "tensor")
-    holds = f"is {size} in {tensors}" if batch_bytes else "holds no tensor"
-    return OUTPUT.finding("pass", f"a batch of {seen.batch_size} {holds}", data=data)
+    return None
 
 
 def _not_collated(error: Exception, items: list[Any]) -> Finding:
