@@ -15,11 +15,13 @@ of `models.upscaler`.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -124,6 +126,7 @@ def _torchscript(path: Path, kind: str) -> LoadedModel:
 def _called(spec: str, kind: str) -> LoadedModel:
     try:
         make, file = named_object(spec, flag="the network as", wanted="a network")
+        _check_needs_nothing(make, spec)
         value = make if isinstance(make, nn.Module) else make()
     except DsrfaceError:
         raise
@@ -153,6 +156,22 @@ def _called(spec: str, kind: str) -> LoadedModel:
     return LoadedModel(network, kind, _config(kind, spec), preprocess, digest, Path(spec), {})
 
 
+def _check_needs_nothing(make: Any, spec: str) -> None:
+    if isinstance(make, nn.Module):
+        return
+    try:
+        inspect.signature(make).bind()
+    except TypeError as error:
+        name = spec.rpartition(":")[2]
+        raise UsageError(
+            f"{spec} cannot be called without arguments: {error}.",
+            id="bad-target",
+            hint=f"Name a function that gives them: def make_network(): return {name}(...)",
+        ) from None
+    except ValueError:  # some callables of C tell no signature
+        return
+
+
 class ForeignNetwork(nn.Module):
     """A module, a program or a function on batches as a module of one output.
 
@@ -170,7 +189,9 @@ class ForeignNetwork(nn.Module):
         found = self.network(image)
         if isinstance(found, dict):
             found = tuple(found.values())
-        outputs = found if isinstance(found, tuple) else (found,)
+        outputs = [item for item in (found if isinstance(found, tuple) else (found,)) if item is not None]
+        if not outputs or not all(isinstance(item, Tensor | np.ndarray | list) for item in outputs):
+            raise TypeError(f"what it gives is a {type(found).__name__}, not a tensor")
         # A tensor stays itself: in a trace, as_tensor would make a constant of it.
         tensors = [item if isinstance(item, Tensor) else torch.as_tensor(item) for item in outputs]
         return max(tensors, key=Tensor.numel).to(image.device)

@@ -62,7 +62,7 @@ def check_source(source: Path, kind: str, vlr_size: int | None = None) -> None:
     """Make sure that weights are there, and that a run's are of the kind that is wanted.
 
     Args:
-        source: A path; what a name stands for is not looked at.
+        source: A path or a name; of what a name stands for, whether its file is there.
         kind: `"dsr"`, `"recogniser"`, or an empty text for either.
         vlr_size: Side of the images that a DSR must take, in pixels; None takes any.
 
@@ -71,6 +71,7 @@ def check_source(source: Path, kind: str, vlr_size: int | None = None) -> None:
         UsageError: a DSR that was trained for images of another size (`wrong-vlr-size`).
     """
     if is_name(source):
+        _check_file_of(source)
         return
     path = resolve_source(source, kind)
 
@@ -84,6 +85,13 @@ def check_source(source: Path, kind: str, vlr_size: int | None = None) -> None:
     trained_for = _trained_for_px(metadata) if kind == "dsr" else None
     if vlr_size is not None and trained_for is not None and vlr_size != trained_for:
         raise wrong_vlr_size(trained_for, vlr_size, path)
+
+
+def _check_file_of(name: Path) -> None:
+    text = str(name)
+    file = Path(text.removeprefix(TORCHSCRIPT) if text.startswith(TORCHSCRIPT) else text.rpartition(":")[0])
+    if (text.startswith(TORCHSCRIPT) or file.suffix == ".py") and not file.is_file():
+        raise _missing("There is no such file.", file, [])
 
 
 def is_safetensors(path: Path) -> bool:
@@ -118,6 +126,9 @@ def _header(path: Path) -> bytes | None:
     what = "something else" if start else "empty"
     if start.lstrip().startswith(b"<"):
         what = "a web page, perhaps of a failed download"
+    elif start.startswith(b"version https://"):
+        what = "the place holder of a file that Git LFS has"
+        raise damaged(path, f"it is only {what}", hint="Get the file itself: git lfs pull")
     hint = _WHAT_TO_GIVE if what == "something else" else _CUT_SHORT
     raise damaged(path, f"it is neither a safetensors nor a torch file but {what}", hint=hint)
 

@@ -59,6 +59,15 @@ def stops():
 def arrays():
     return lambda x: x.mean(dim=(2, 3)).numpy()
 
+def needs(depth):
+    return Net()
+
+def forgets():
+    return lambda x: None
+
+def without_norm():
+    return lambda x: (Net()(x), None)
+
 def several():
     net = Net()
     return lambda x: (net(x).norm(dim=1), net(x))
@@ -133,6 +142,8 @@ def test_callable__may_give_a_function(nets):
         ("stops", "bad-target", "stopped with OSError: no weights here"),
         ("breaks", "network-interface", "only greyscale"),
         ("image", "network-interface", "not two rows"),
+        ("needs", "bad-target", "missing a required argument: 'depth'"),
+        ("forgets", "network-interface", "what it gives is a NoneType, not a tensor"),
     ],
 )
 def test_callable__that_is_no_recogniser_is_refused(nets, name, id, text):
@@ -262,7 +273,7 @@ def test_onnx__as_super_resolution_of_one_size(tmp_path):
     assert caught.value.id == "wrong-vlr-size"
 
 
-@pytest.mark.parametrize("name", ["several", "named"])
+@pytest.mark.parametrize("name", ["several", "named", "without_norm"])
 def test_of_several_outputs_the_largest_is_the_embedding(nets, name):
     loaded, plain = load_recogniser(Path(f"{nets}:{name}")), load_recogniser(Path(f"{nets}:network"))
     torch.testing.assert_close(embed(loaded, faces()), embed(plain, faces()))

@@ -187,12 +187,14 @@ def test_damaged_files__are_named(tmp_path, edgeface):
         "header.safetensors": whole["whole.safetensors"][:40],
         "empty.pt": b"",
         "page.pt": b"<!DOCTYPE html><html>404</html>",
+        "lfs.pt": b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
         "text.safetensors": b"not weights at all",
     }
     for name, data in damaged.items():
         (tmp_path / name).write_bytes(data)
         assert refused(read_tensors, tmp_path / name).id == "weights-damaged", name
     assert "web page" in refused(read_tensors, tmp_path / "page.pt").message
+    assert "git lfs pull" in refused(read_tensors, tmp_path / "lfs.pt").hint
 
 
 def test_file_without_tensors(tmp_path):
