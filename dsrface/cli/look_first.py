@@ -22,16 +22,19 @@ def look_first(config: Config) -> None:
     """Look at what needs no torch.
 
     Raises:
+        RunError: a result is there that would be overwritten.
         DataError: what the command reads is not there, or is of the wrong kind.
         ImageError: a photo is no image by its header.
         WeightsError: no weights, or those of the other kind of network.
-        MachineError: an extra that it asks for is not installed; the result could not be written.
+        MachineError: a GPU or an extra that it asks for is not there; the result could not be written.
     """
     from dsrface.config.catalogue import load
     from dsrface.data.folders import check_vlr_size
-    from dsrface.runtime.files import check_writable
+    from dsrface.runtime.devices import check_driver
+    from dsrface.runtime.files import check_free, check_writable
     from dsrface.runtime.versions import require
 
+    check_driver(getattr(config, "device", "auto"))
     for key, id in config.reads.items():
         for path in _paths(config, key):
             has_other_layout = getattr(config, "protocol", None) is not None
@@ -45,6 +48,8 @@ def look_first(config: Config) -> None:
     for data, size_px in config.small_faces():
         check_vlr_size(data, size_px)
     _check_outputs(config)
+    for path in config.not_yet_there():
+        check_free(path, command=config.command)
     for module, extra in config.needs():
         require(module, extra=extra)
     for keys, is_folder in ((config.writes, False), (config.fills, True)):

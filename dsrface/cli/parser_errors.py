@@ -57,7 +57,8 @@ def _instead_of(flag: str, command: Any, arguments: list[str]) -> str:
         if words and not words[0].startswith("-"):
             return f"The command to launch comes after --: {joined(['dsrface', 'doctor', '--', *words])}"
     flags = [name for option in getattr(command, "params", ()) for name in option.opts]
-    near = difflib.get_close_matches(flag, flags, n=1, cutoff=_ALIKE)
+    likely = [name for name in flags if name != "--set" or flag.startswith(name)]  # it is short, so like many
+    near = difflib.get_close_matches(flag, likely, n=1, cutoff=_ALIKE)
     near = near or [name for name in flags if flag.startswith("--") and name.endswith(flag[1:])]
     if near:
         return f"Did you mean {' or '.join(near)}?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ class DemoConfig(Config):
     """The whole pipeline on drawn faces, small enough for two cores and a few minutes."""
 
     command: ClassVar[str] = "demo"
+    looks: ClassVar[Mapping[str, str]] = {"out": "dsrface.data.synthetic.demo_folder:check_demo_folder"}
     fills: ClassVar[tuple[str, ...]] = ("out",)
 
     out: Path = Field(Path("dsrface-demo"), description="Folder for photos, data set, runs and report.")

@@ -59,6 +59,12 @@ class ExportConfig(Config):
         """Return what the format needs."""
         return [(module, "onnx") for module in ("onnx", "onnxscript", "onnxruntime") if self.format == "onnx"]
 
+    def not_yet_there(self) -> Iterable[Path]:
+        """Return the result, without a name for it what the run has exported; nothing with --force."""
+        if self.force:
+            return ()
+        return [self.out] if self.out else (self.source / "export").glob(f"*.{self.format}")
+
     @model_validator(mode="before")
     @classmethod
     def _format_of_out(cls, given: dict[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def key_meanings(schema: type[BaseModel], prefix: str = "") -> dict[str, str]:
 
 
 def keys_like(key: str, meanings: Mapping[str, str]) -> list[str]:
-    """Return the keys whose last part is that of `key`, else those whose description has its words.
+    """Return the keys whose last part is that of `key`, or ends with it, else those described in its words.
 
     Args:
         key: As somebody wrote it, e.g. `learning_rate`.
@@ -52,5 +52,6 @@ def keys_like(key: str, meanings: Mapping[str, str]) -> list[str]:
     leaf = key.rpartition(".")[2]
     words = leaf.replace("_", " ").lower()
     same = [known for known in meanings if known.rpartition(".")[2] == leaf]
+    same = same or [known for known in meanings if known.endswith(f"_{leaf}")]
     is_phrase = " " in words  # one word alone stands in many descriptions
     return same or [known for known, text in meanings.items() if is_phrase and words in text.lower()]

@@ -57,6 +57,10 @@ class Config(BaseModel):
         """Return the modules of optional extras that these values ask for, each with its extra."""
         return ()
 
+    def not_yet_there(self) -> Iterable[Path]:
+        """Return the files that are written only where none is yet."""
+        return ()
+
     def small_faces(self) -> Iterable[tuple[Path, int]]:
         """Return the data sets whose VLR faces are read, each with their size in pixels."""
         return ()

@@ -55,6 +55,7 @@ class TrainDsrConfig(TrainingConfig):
     """Train a super-resolution network from VLR to HR faces."""
 
     command: ClassVar[str] = "train-dsr"
+    looks: ClassVar[Mapping[str, str]] = {"data": "dsrface.data.folders:check_has_twins"}
     networks: ClassVar[Mapping[str, str]] = {"identity_weights": "recogniser"}
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Training": ("vlr_size", "preset", "epochs", "batch_size", "identity_weights"),

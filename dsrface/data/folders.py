@@ -87,6 +87,28 @@ def check_vlr_size(path: Path, size_px: int) -> None:
             raise no_such_vlr_size(name, root, size_px, sizes)
 
 
+def check_has_twins(path: Path) -> None:
+    """Refuse a native data set, as far as its description tells.
+
+    Raises:
+        DataError: it is one.
+    """
+    if path.is_dir() and _is_native(path):
+        raise no_twins(path)
+
+
+def no_twins(root: Path) -> DataError:
+    """Return the refusal of a native data set where HR faces are needed."""
+    return DataError(
+        "The faces of this data set are low-resolution photos without HR twins.",
+        id="no-twins",
+        where=root,
+        hint="Train a DSR, and what needs HR faces, on HR photos that are degraded alike "
+        "(prepare --degradation realistic). `finetune` with --no-dsr, --live or --dsr-outputs, "
+        "`precompute` and `evaluate` take this one.",
+    )
+
+
 def no_such_vlr_size(split: str, root: Path, size_px: int, sizes: Iterable[int]) -> DataError:
     """Return the error of a split without VLR faces of a size.
 
@@ -153,7 +175,8 @@ def check_root(path: Path) -> None:
     has_images = any(folder.is_dir() for folder in (path / HIGH_FOLDER, path / "train" / HIGH_FOLDER))
     if not has_images and not (path / DATASET_FILE).exists():
         near = sorted(file.parent for file in path.parent.glob(f"*/{DATASET_FILE}"))[:4]
-        question = f"Did you mean {' or '.join(map(str, near))}?" if near else ""
+        question = f"Data sets next to it: {', '.join(map(str, near))}." if near else ""
+        question = f"Did you mean {near[0]}?" if len(near) == 1 else question
         photos = (
             f"Photos in folders per person become a data set with `dsrface prepare {quoted(path)} DATA`; a "
             "published benchmark is measured with `dsrface evaluate --protocol`."

@@ -182,14 +182,7 @@ class FaceData:
             DataError: it is one.
         """
         if self.is_native:
-            raise DataError(
-                "The faces of this data set are low-resolution photos without HR twins.",
-                id="no-twins",
-                where=self.root,
-                hint="Train a DSR, and what needs HR faces, on HR photos that are degraded alike "
-                "(prepare --degradation realistic). `finetune` with --no-dsr, --live or --dsr-outputs, "
-                "`precompute` and `evaluate` take this one.",
-            )
+            raise no_twins(self.root)
 
     def check_twins(self, size_px: int, *split_names: str) -> list[str]:
         """Make sure that every HR face of some splits has its VLR face.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from dsrface.errors import RunError
+from dsrface.runtime.command_line import typed_with
 from dsrface.runtime.files import read_json, sha256_json
 from dsrface.runtime.nesting import flatten
 
@@ -137,8 +138,8 @@ def stale(reasons: list[str], where: Path) -> RunError:
         "The outputs here are stale: " + "; ".join(reasons) + ".",
         id="stale",
         where=where,
-        hint="Rebuild them with `dsrface precompute --force`, or go back to the weights, settings and "
-        "images that they were made with.",
+        hint=f"To make them again: {typed_with('--force', command='precompute')}\nOr go back to the weights, "
+        "settings and images that they were made with.",
     )
 
 
@@ -152,13 +153,14 @@ def damaged(message: str, where: Path, *, repairable: bool = True) -> RunError:
     """
     again = "Run the same `dsrface precompute` again: it rebuilds the damaged shards, and only those."
     rebuild = (
-        "Nothing tells any more what the shards hold: rebuild the cache with `dsrface precompute --force`."
+        "Nothing tells any more what the shards hold; to make them again: "
+        f"{typed_with('--force', command='precompute')}"
     )
     return RunError(
         message,
         id="cache-damaged",
         where=where,
-        hint=f"{again if repairable else rebuild} `dsrface cache verify` lists all damage.",
+        hint=f"{again if repairable else rebuild}\n`dsrface cache verify` lists all damage.",
     )
 
 

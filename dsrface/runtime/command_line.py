@@ -49,6 +49,12 @@ def command_line() -> str:
     return joined(["dsrface", *sys.argv[1:]]) if program in _PROGRAMS else ""
 
 
+def typed_with(flag: str, *, command: str) -> str:
+    """Return what was typed with a flag more; the command and the flag where another was typed."""
+    typed = command_line()
+    return f"{typed if typed.startswith(f'dsrface {command} ') else f'dsrface {command}'} {flag}"
+
+
 def unpack_command(path: Path) -> str:
     """Return the command that unpacks an archive; empty for another file."""
     line = _ARCHIVES.get(path.suffix.lower(), "")

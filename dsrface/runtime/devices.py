@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from dsrface.errors import MachineError, TrainingError, UsageError
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 Amp = Literal["fp32", "bf16", "fp16"]
+# Of NVIDIA, AMD, either under WSL, and NVIDIA's small boards.
+_DRIVER_FILES = ("nvidia*", "kfd", "dxg", "nvgpu*", "nvhost*", "nvmap")
 _OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
 
 
@@ -32,6 +36,26 @@ class Device:
     torch_name: str
     amp: Amp
     reason: str
+
+
+def check_driver(device: str) -> None:
+    """Refuse a GPU on a machine that shows no driver for one; needs no torch, which takes seconds to load.
+
+    Args:
+        device: As of `choose_device`.
+
+    Raises:
+        MachineError: no such device can be here; id `no-such-device`.
+    """
+    kind = device.partition(":")[0]
+    is_mac, is_linux = sys.platform == "darwin", sys.platform == "linux"
+    has_driver = not is_linux or any(next(Path("/dev").glob(name), None) for name in _DRIVER_FILES)
+    if (kind == "cuda" and (is_mac or not has_driver)) or (kind == "mps" and not is_mac):
+        raise MachineError(
+            f"{device!r} was asked for, but this machine has no driver of such a GPU.",
+            id="no-such-device",
+            hint="Use --device auto or cpu, or repair the installation: dsrface doctor says what is wrong.",
+        )
 
 
 def choose_device(device: str = "auto", *, amp: str = "auto") -> Device:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dsrface.errors import MachineError, RunError
+from dsrface.runtime.command_line import typed_with
 from dsrface.runtime.names import cut_to_bytes
 from dsrface.runtime.text import json_text, size_text
 
@@ -209,6 +210,26 @@ def check_writable(path: Path, *, is_folder: bool) -> None:
         raise disk_error(error, path) from error
 
 
+def check_free(path: Path, *, command: str) -> None:
+    """Refuse to overwrite a file.
+
+    Args:
+        path: That a command is about to write.
+        command: Which knows --force and --out.
+
+    Raises:
+        RunError: it is there.
+    """
+    if path.exists():
+        again = typed_with("--force", command=command)
+        raise RunError(
+            "The file exists.",
+            id="exists",
+            where=path,
+            hint=f"To write it again: {again}\nOr give another name by --out.",
+        )
+
+
 def sha256_file(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with path.open("rb") as handle:
@@ -235,6 +256,8 @@ def disk_error(error: OSError, path: Path) -> MachineError:
         hint = _IN_USE
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = "Choose a folder that you may write to."
+    elif error.errno == errno.ENOTDIR:
+        hint = "A part of the path is a file: give another folder."
     elif error.errno == errno.EFBIG:
         hint = "Look at `ulimit -f`, and at how large a file this drive can hold."
     elif os.name == "nt" and len(os.path.abspath(path)) + 16 > _WINDOWS_PATH:

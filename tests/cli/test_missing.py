@@ -238,7 +238,12 @@ def runs(data):
     (data / "dsr.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     (data / "outputs").mkdir()
     (data / "outputs" / "manifest.json").write_text('{"key": {"vlr_size": 24}}')
-    for file in ("photos.zip", "notes.txt"):
+    for name in ("native", "other", "photos"):
+        (data / "sets" / name).mkdir(parents=True)
+    for name in ("native", "other"):
+        (data / "sets" / name / "dataset.json").write_text('{"native": true}')
+    (data / "runs" / "dsr" / "export").mkdir()
+    for file in ("photos.zip", "notes.txt", "runs/dsr/export/dsr.safetensors"):
         (data / file).touch()
     return data
 
@@ -250,6 +255,15 @@ def runs(data):
         ("precompute data60 --weights runs/tuned", "a super-resolution network (DSR) is wanted"),
         ("precompute data60 --weights runs/tuned", "Did you mean runs/dsr?"),
         ("embed photos --weights runs/dsr --out e.npz", "Did you mean runs/tuned?"),
+        ("export runs/dsr", "To write it again: dsrface export --force"),
+        ("export dsr.safetensors --out dsr.safetensors", "Or give another name by --out."),
+        ("train-dsr sets/native --vlr-size 16", "without HR twins"),
+        ("train-dsr sets/photos --vlr-size 16", "Data sets next to it: sets/native, sets/other."),
+        ("demo --out data60", "holds no demo"),
+        ("demo --out notes.txt/demo", "A part of the path is a file"),
+        ("demo --epochs 3", "Did you mean --set dsr_epochs=3?"),
+        ("embed photos --weights nets.py:net --out e.npz", "There is no such file."),
+        ("embed photos --weights torchscript:net.pt --out e.npz", "There is no such file."),
         ("export runs", "Did you mean runs/dsr or runs/tuned?"),
         ("export runs/dsr/checkpoints", "Did you mean runs/dsr?"),
         ("evaluate data60 --vlr-size 16 --finetuned runs/x", "to do  Did you mean runs/tuned?"),

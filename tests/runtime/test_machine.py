@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dsrface.errors import MachineError, RunError, UsageError
-from dsrface.runtime.devices import autocast, choose_device, is_out_of_memory
+from dsrface.runtime.devices import autocast, check_driver, choose_device, is_out_of_memory
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.threads import limit_torch_threads, set_defaults
 from dsrface.runtime.versions import gather_versions, require
@@ -40,6 +40,21 @@ def test_auto_without_cuda(monkeypatch):
     assert choose_device("auto").reason == "cpu, fp32 (auto: no CUDA)"
     with pytest.raises(MachineError) as caught:
         choose_device("cuda")
+    assert caught.value.id == "no-such-device"
+
+
+@pytest.mark.parametrize(
+    ("platform", "device", "is_there"),
+    [("linux", "cuda:1", False), ("linux", "cpu", True), ("darwin", "mps", True), ("linux", "mps", False)],
+)
+def test_a_gpu_without_a_driver_is_refused_before_torch_is_loaded(monkeypatch, platform, device, is_there):
+    monkeypatch.setattr("dsrface.runtime.devices._DRIVER_FILES", ("no_such_driver",))
+    monkeypatch.setattr(sys, "platform", platform)
+    if is_there:
+        check_driver(device)
+        return
+    with pytest.raises(MachineError) as caught:
+        check_driver(device)
     assert caught.value.id == "no-such-device"
 
 

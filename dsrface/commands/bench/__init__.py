@@ -16,6 +16,7 @@ from dsrface.commands.bench.precompute import run_precompute
 from dsrface.commands.shared.result import CommandResult
 from dsrface.config.bench import BenchConfig
 from dsrface.events import Emit
+from dsrface.runtime.devices import choose_device
 from dsrface.runtime.threads import limit_torch_threads
 
 __all__ = ["BenchResult", "run"]
@@ -45,6 +46,7 @@ def run(config: BenchConfig, *, emit: Emit) -> BenchResult:
         config: Complete configuration.
         emit: Takes the events.
     """
+    choose_device(config.device)  # not minutes later, when the first network needs it
     limit_torch_threads(0)
     benches = {"loader": run_loader, "precompute": run_precompute, "finetune": run_finetune}
     chosen = list(benches) if config.what == "all" else [config.what]

@@ -12,7 +12,6 @@ from dsrface.data.cache.manifest import read_manifest
 from dsrface.data.cache.writer import garbage
 from dsrface.data.outputs import png_tree
 from dsrface.data.outputs.find import check_caches, find_caches
-from dsrface.data.outputs.verify import verify
 from dsrface.data.stored import LOCK, MANIFEST, PLAN, is_finished
 from dsrface.errors import EXIT_ANSWER_IS_NO, RunError
 from dsrface.events import Emit, Progress
@@ -119,6 +118,8 @@ def _look(folder: Path) -> CacheEntry:
 
 
 def _verify(folder: Path, config: CacheConfig, emit: Emit) -> CacheEntry:
+    from dsrface.data.outputs.verify import verify  # loads torch, which listing does not need
+
     entry = _look(folder)
     if entry.state != "complete":
         return CacheEntry(str(folder), entry.kind, entry.state, problems=entry.problems or ("not finished",))

@@ -24,6 +24,7 @@ from dsrface.config.prepare import PrepareConfig
 from dsrface.config.sources import Config, resolve
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.data.folders import outputs_folder
+from dsrface.data.synthetic.demo_folder import MARKER, check_demo_folder
 from dsrface.data.synthetic.photo_folder import draw_dataset
 from dsrface.errors import RunError
 from dsrface.events import Emit, Note, Progress
@@ -33,7 +34,6 @@ from dsrface.runtime.files import read_json, remove_half_written, replace, write
 from dsrface.runtime.versions import require
 
 PLUMBING = "Drawn faces prove the plumbing, not accuracy: no figure here says anything about real people."
-_MARKER = "demo.json"
 _STEPS = 7
 
 
@@ -108,8 +108,8 @@ class _Demo:
         Raises:
             RunError: neither.
         """
-        marker = self.out / _MARKER
-        remove_half_written(self.out, _MARKER)
+        marker = self.out / MARKER
+        remove_half_written(self.out, MARKER)
         wanted = self.config.model_dump(mode="json", exclude={"out", "device"})
         if marker.exists():
             if read_json(marker) != wanted:
@@ -119,14 +119,8 @@ class _Demo:
                     where=self.out,
                     hint="Give another folder by --out, or delete this one.",
                 )
-        elif self.out.exists() and any(self.out.iterdir()):
-            raise RunError(
-                "The folder is not empty, and holds no demo.",
-                id="demo-folder",
-                where=self.out,
-                hint="Give another folder by --out.",
-            )
         else:
+            check_demo_folder(self.out)
             write_json(marker, wanted)
 
     def draw(self) -> None:

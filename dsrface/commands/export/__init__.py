@@ -37,7 +37,7 @@ from dsrface.models.preprocess import normalise
 from dsrface.models.recognisers import is_known
 from dsrface.models.weights import load_any, save_model
 from dsrface.runtime.command_line import quoted
-from dsrface.runtime.files import remove_half_written, replace, sha256_file, write_bytes
+from dsrface.runtime.files import check_free, remove_half_written, replace, sha256_file, write_bytes
 from dsrface.runtime.text import size_text
 
 PARITY_BATCH_SIZES = (1, 2, 5)
@@ -197,10 +197,8 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
 def _free_path(config: ExportConfig, loaded: LoadedModel) -> Path:
     """Return where the file goes: nothing is there, or --force was given."""
     path = config.out or _default_path(config, loaded)
-    if path.exists() and not config.force:
-        raise RunError(
-            "The file exists.", id="exists", where=path, hint="Add --force, or give another name by --out."
-        )
+    if not config.force:
+        check_free(path, command=config.command)
     if path.exists() and path.samefile(loaded.path):
         raise RunError(
             "The output is the source itself.", id="exists", where=path, hint="Give another name by --out."
