@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -15,6 +16,8 @@ from dsrface.doctor.report import Finding
 from dsrface.doctor.sizing.measure import ItemCost
 from dsrface.doctor.survey.facts import SurveyFacts
 from dsrface.events import CheckDone
+
+fork_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
 
 COST = ItemCost(1e-3, 1e-3, 0.0, 0.0, 32)
 FACTS = SurveyFacts(1000, 0.1, 32, {"fork": [], "spawn": [], "forkserver": []}, [], cost=COST)
@@ -73,6 +76,7 @@ def test_the_budget_counts_from_the_start_of_the_process():
     assert 12 <= Budget(20, spent_s=12).spent_s < 13
 
 
+@fork_only
 @pytest.mark.parametrize("suspicion", [THREADS, HANDLE])
 def test_a_suspicion_that_no_worker_could_confirm_in_time_is_no_warning(suspicion):
     late = {"prove": "timeout"}
@@ -98,6 +102,7 @@ def test_what_is_forbidden_by_its_makers_is_a_warning_without_a_proof():
     assert report.check("ds.open_handles").status == "warn"
 
 
+@fork_only
 def test_a_thread_under_which_all_items_came_through_is_no_warning():
     proof = [Finding("worker.fork", "pass", "2 workers start", data={"items": 300})]
     report = examine({"survey": [THREADS], "prove": proof}, start_method="fork")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
 
 import pytest
@@ -83,6 +84,7 @@ def test_an_unsafe_data_set_fails_the_test_and_says_why(tmp_path):
     assert shown.split() == str(report).split()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only a fork has a time limit")
 def test_items_that_never_come_end_the_examination_not_this_process():
     report = dsrface.examine(Sleepy(), budget_s=4)
     assert report.check("ds.items").status == "fail"

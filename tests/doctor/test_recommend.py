@@ -196,7 +196,7 @@ def test_spread_indices_have_both_ends_and_no_twins(size):
 def test_auto_workers_measures_and_never_fails():
     import numpy as np
 
-    choice = auto_workers([np.zeros(100)] * 500, batch_size=8, budget_s=0.5)
+    choice = auto_workers([np.zeros(100)] * 500, batch_size=8)
     assert choice.num_workers == 0
     assert "costs more" in choice.reason
 
