@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,25 +50,40 @@ def test_sleeping_items_are_blocked_and_not_waiting_for_a_core():
     assert cost.wait_fraction < 0.1
 
 
-@pytest.mark.usefixtures("silent_system")
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="pins to one core")
-def test_computing_items_on_a_busy_core_wait_for_it():
+@pytest.fixture
+def busy_core() -> Iterator[None]:
+    """Pin this thread, and those that it starts, to one core on which another process spins."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("pins to one core")
     cores = os.sched_getaffinity(0)
     core = min(cores)
     spin = f"import os\nos.sched_setaffinity(0, {{{core}}})\nprint(flush=True)\nwhile True: pass"
-    rival = subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE)
-    try:
+    with subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE) as rival:
         assert rival.stdout is not None
         rival.stdout.readline()
         os.sched_setaffinity(0, {core})
-        cost = cost_of(compute)
-    finally:
-        os.sched_setaffinity(0, cores)
-        rival.kill()
-        rival.wait()
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, cores)
+            rival.kill()
+
+
+@pytest.mark.usefixtures("silent_system", "busy_core")
+def test_computing_items_on_a_busy_core_wait_for_it():
+    cost = cost_of(compute)
     assert cost.is_wait_estimated
     assert cost.wait_fraction > 0.25
     assert cost.blocked_fraction < 0.5
+
+
+@pytest.mark.usefixtures("busy_core")
+@pytest.mark.skipif(thread_clock.run_delay_s() is None, reason="the kernel counts no waiting")
+def test_items_that_threads_compute_on_a_busy_core_wait_for_it():
+    with ThreadPoolExecutor(1) as pool:
+        cost = cost_of(lambda index: pool.submit(compute, index).result())
+    assert cost.wait_fraction > 0.25
+    assert cost.blocked_fraction < 0.3
 
 
 def test_without_sources_nothing_is_known_and_nothing_is_high(silent_system):

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dsrface.doctor.sizing.thread_clock import WaitClock
+from dsrface.doctor.sizing.thread_clock import WaitClock, run_delay_of_others_s
 
 _A_READ_BYTES = 512
 _QUICKER = 0.6
@@ -162,7 +162,7 @@ class _Clock:
     def __init__(self) -> None:
         self._cpu = time.thread_time()
         self._waits = WaitClock()
-        self._others = _processor_s_of_others()
+        self._others, self._delay_of_others = _processor_s_of_others(), run_delay_of_others_s()
         self._read = _read_bytes()
 
     def tick(self) -> None:
@@ -177,6 +177,9 @@ class _Clock:
         wait = waited.seconds
         helper = max(0.0, _processor_s_of_others() - self._others)
         helped = min(max(0.0, rest - wait), helper)
+        if helper:  # who waits for threads that wait for a core is not blocked either
+            delay = max(0.0, run_delay_of_others_s() - self._delay_of_others)
+            wait += min(max(0.0, rest - wait - helped), delay)
         ordered = sorted(walls)
         median = statistics.median(ordered)
         p95 = ordered[min(count - 1, int(0.95 * count))]

@@ -7,6 +7,7 @@ time another thread had its core. What is not known is None, never a number.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,15 @@ def run_delay_s() -> float | None:
         if ran > 0:
             return delayed / 1e9
     return None
+
+
+def run_delay_of_others_s() -> float:
+    """Return the seconds that this process's other threads waited for a core so far; 0 if that is unknown."""
+    own, total = str(threading.get_native_id()), 0
+    for task in Path("/proc/self/task").glob("*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that has just ended
+            total += int((task / "schedstat").read_text(encoding="ascii").split()[1]) * (task.name != own)
+    return total / 1e9
 
 
 def voluntary_switches() -> int | None:
