@@ -22,7 +22,7 @@ import torch
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor import examination, stages, targets
 from dsrface.doctor.process import probe
-from dsrface.doctor.process.probe import Outcome
+from dsrface.doctor.process.probe import Limits, OnEvent, Outcome
 from dsrface.doctor.report import Report
 from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.targets import Target
@@ -52,19 +52,20 @@ def examine_object(value: Any, settings: Mapping[str, Any]) -> Report:
     )
 
 
-def _stage(target: Target, request: Mapping[str, Any], **limits: Any) -> Outcome:
+def _stage(
+    target: Target, request: Mapping[str, Any], limits: Limits, on_event: OnEvent | None = None
+) -> Outcome:
     """Run a stage on an object of this process: in a fork of it, so that a hang or a crash does no harm.
 
     Where there is no fork, or it could not use CUDA as this process does, it runs right here, without time
     limits. What other threads hold at the fork stays held there, as in a forked worker.
     """
-    limits.pop("allow_cuda", None)
     start, outcome = time.monotonic(), Outcome()
     request = {"import_s": 0.0, **request}
     if sys.platform == "linux" and not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        _in_a_fork(partial(_run, target, request), outcome, limits)
+        _in_a_fork(partial(_run, target, request), outcome, limits, on_event)
     else:
-        _right_here(partial(_run, target, request), outcome, limits.get("on_event"))
+        _right_here(partial(_run, target, request), outcome, on_event)
     outcome.duration_s = time.monotonic() - start
     return outcome
 
@@ -77,9 +78,7 @@ def _run(target: Target, request: Mapping[str, Any], report: Reporter) -> None:
     report("done")
 
 
-def _right_here(
-    run: Callable[[Reporter], None], outcome: Outcome, on_event: Callable[[dict[str, Any]], None] | None
-) -> None:
+def _right_here(run: Callable[[Reporter], None], outcome: Outcome, on_event: OnEvent | None) -> None:
     out = io.StringIO()
     run(Reporter(out))
     for line in out.getvalue().splitlines():
@@ -90,7 +89,9 @@ def _right_here(
     _settle(outcome)
 
 
-def _in_a_fork(run: Callable[[Reporter], None], outcome: Outcome, limits: dict[str, Any]) -> None:
+def _in_a_fork(
+    run: Callable[[Reporter], None], outcome: Outcome, limits: Limits, on_event: OnEvent | None
+) -> None:
     """Run in a grandchild with a process group of its own, which is gone afterwards."""
     reading, writing = os.pipe()
     with tempfile.TemporaryFile("a+b") as log:
@@ -103,7 +104,7 @@ def _in_a_fork(run: Callable[[Reporter], None], outcome: Outcome, limits: dict[s
         events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=_read, args=(reading, events), daemon=True).start()
         try:
-            probe.hear(_Group(pid), events, log, outcome, until="done", **limits)
+            probe.hear(_Group(pid), events, log, outcome, limits, on_event, until="done")
         finally:
             _end(pid)
         outcome.log = probe.tail(log)[-probe.LOG_TAIL_BYTES :]

@@ -33,7 +33,7 @@ def examine(stages, *, endings=(), **values):
     """
     events = []
 
-    def run_stage(request, *, on_event, **_):
+    def run_stage(request, limits, *, on_event):
         name = request["stage"]
         for check in stages.get(name, ()):
             on_event({"event": "check", **check.to_dict()})

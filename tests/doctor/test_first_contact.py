@@ -14,7 +14,7 @@ from dsrface.cli.doctor_report import render_report
 from dsrface.doctor import targets
 from dsrface.doctor.checks.registry import all_checks
 from dsrface.doctor.examination.endings import place
-from dsrface.doctor.process.probe import Outcome, run_stage
+from dsrface.doctor.process.probe import Limits, Outcome, run_stage
 from dsrface.doctor.report import Finding, Report, in_order
 from dsrface.errors import UsageError
 from dsrface.runtime.worker_death import explain
@@ -174,7 +174,7 @@ def test_a_hanging_item_ends_the_survey_long_before_its_limit(write):
         "allow_cuda": False,
         "measure_s": 0.02,
     }
-    outcome = run_stage(request, timeout_s=400, silence_s={"load items": 1.0})
+    outcome = run_stage(request, Limits(timeout_s=400, silence_s={"load items": 1.0}))
     assert (outcome.ending, outcome.stage, outcome.last("item")["index"]) == ("timeout", "load items", "0")
 
 

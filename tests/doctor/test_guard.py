@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from dsrface.doctor.process import guardian
-from dsrface.doctor.process.probe import run_stage
+from dsrface.doctor.process.probe import Limits, run_stage
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and /dev/shm are POSIX")
 HERE = Path(__file__).parent
@@ -81,7 +81,7 @@ def mark(monkeypatch):
 
 
 def test_a_hung_worker_is_ended_and_shows_where_it_stands(mark):
-    outcome = run_stage(request("HangFault"), timeout_s=15)
+    outcome = run_stage(request("HangFault"), Limits(timeout_s=15))
     assert outcome.ending == "timeout"
     assert outcome.stage == "start 2 workers by fork"
     assert "self.lock.acquire()  # held since the fork" in (HERE / "doctor_faults.py").read_text()
@@ -90,12 +90,12 @@ def test_a_hung_worker_is_ended_and_shows_where_it_stands(mark):
 
 
 def test_a_process_that_takes_too_much_memory_is_ended(mark):
-    outcome = run_stage(request("GreedyFault", num_workers=1), timeout_s=60, memory_limit_bytes=500 << 20)
+    outcome = run_stage(request("GreedyFault", num_workers=1), Limits(timeout_s=60, memory_bytes=500 << 20))
     assert outcome.ending == "memory"
 
 
 def test_a_crash_of_the_process_itself_is_told(mark):
-    outcome = run_stage({"stage": "prove"}, timeout_s=60)
+    outcome = run_stage({"stage": "prove"}, Limits(timeout_s=60))
     assert outcome.ending == "died"
     assert outcome.last("crash")["error"].startswith("KeyError")
 
@@ -103,7 +103,7 @@ def test_a_crash_of_the_process_itself_is_told(mark):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_timeout_under_other_start_methods_leaves_nothing(mark, method):
-    outcome = run_stage(request("HandleFixed", method=method), timeout_s=4.5)
+    outcome = run_stage(request("HandleFixed", method=method), Limits(timeout_s=4.5))
     assert outcome.ending in ("timeout", "done")
 
 

@@ -27,7 +27,7 @@ from dsrface.doctor.examination.stages import Stages
 from dsrface.doctor.examination.steps import Steps
 from dsrface.doctor.examination.timing import Launching, Timing
 from dsrface.doctor.process import probe
-from dsrface.doctor.process.probe import Outcome
+from dsrface.doctor.process.probe import RunStage
 from dsrface.doctor.report import OUT_OF_BUDGET, Finding, Report, in_order
 from dsrface.doctor.report.lessons import lesson
 from dsrface.doctor.sizing.measure import ItemCost
@@ -51,7 +51,7 @@ def examine(
     *,
     target: dict[str, Any] | None = None,
     emit: Callable[[Event], None],
-    run_stage: Callable[..., Outcome] = probe.run_stage,
+    run_stage: RunStage = probe.run_stage,
     spent_s: float = 0.0,
 ) -> Report:
     """Examine the machine and, when there is one, the data set.
@@ -75,7 +75,7 @@ class _Examination:
         config: DoctorConfig,
         target: dict[str, Any] | None,
         emit: Callable[[Event], None],
-        run_stage: Callable[..., Outcome],
+        run_stage: RunStage,
         budget: Budget,
     ) -> None:
         self.config = config

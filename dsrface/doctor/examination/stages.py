@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from dsrface.doctor.examination.budget import Budget
 from dsrface.doctor.examination.endings import UNSAID, with_last_words
 from dsrface.doctor.examination.findings import Findings
 from dsrface.doctor.examination.steps import Steps
-from dsrface.doctor.process.probe import Outcome
+from dsrface.doctor.process.probe import Limits, Outcome, RunStage
 from dsrface.doctor.report import Finding
 from dsrface.errors import UsageError
 
@@ -34,7 +33,7 @@ class Stages:
 
     config: DoctorConfig
     target: dict[str, Any] | None
-    run_stage: Callable[..., Outcome]
+    run_stage: RunStage
     budget: Budget
     steps: Steps
     available_bytes: int
@@ -84,11 +83,13 @@ class Stages:
 
         outcome = self.run_stage(
             request,
-            timeout_s=self.budget.left_s,
-            silence_s=silence_s,
-            evidence=evidence,
-            memory_limit_bytes=int(_SAFE_SHARE * self.available_bytes),
-            allow_cuda=self.config.allow_cuda,
+            Limits(
+                self.budget.left_s,
+                silence_s,
+                evidence,
+                memory_bytes=int(_SAFE_SHARE * self.available_bytes),
+                allow_cuda=self.config.allow_cuda,
+            ),
             on_event=on_event,
         )
         findings.add(*(with_last_words(check, outcome.log) for check in held))

@@ -16,11 +16,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from dsrface.doctor.process import probe
-from dsrface.doctor.process.probe import Outcome
+from dsrface.doctor.process.probe import Limits, OnEvent, Outcome
 
 _POLL_S = 0.2
 _GRACE_S = 10.0  # for `finally` and atexit of the command
@@ -99,24 +99,31 @@ class Session:
                     return seen
         return None
 
-    def stage(self, seen: SeenLoader, request: Mapping[str, Any], **limits: Any) -> Outcome:
+    def stage(
+        self,
+        seen: SeenLoader,
+        request: Mapping[str, Any],
+        limits: Limits,
+        on_event: OnEvent | None = None,
+    ) -> Outcome:
         """Run a stage of the examination in the process of a loader.
 
         Args:
             seen: The loader.
             request: What the process shall do.
-            limits: Those of `probe.run_stage`; memory counts from what the command has now.
+            limits: What it may take; memory counts from what the command has now.
+            on_event: As of `probe.RunStage`.
         """
         start = time.monotonic()
         if self.has_ended:
             return Outcome(ending="no time")
         begin = self._log.seek(0, os.SEEK_END)
-        if limits.get("memory_limit_bytes") is not None:
-            limits["memory_limit_bytes"] += probe.tree_bytes(self._guardian.pid)
-        limits.pop("allow_cuda", None)
+        if limits.memory_bytes is not None:
+            has_now = probe.tree_bytes(self._guardian.pid)
+            limits = replace(limits, memory_bytes=limits.memory_bytes + has_now)
         outcome = Outcome()
         seen.line.send(**request)
-        probe.hear(self._guardian, seen.line.events, self._log, outcome, until="done", **limits)
+        probe.hear(self._guardian, seen.line.events, self._log, outcome, limits, on_event, until="done")
         if outcome.last("done") is not None:
             outcome.ending = "died" if outcome.last("crash") else "done"
         else:  # what hangs or takes all memory cannot be asked again

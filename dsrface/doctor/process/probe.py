@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, Any, Protocol
 
 import dsrface
@@ -81,28 +80,55 @@ class Outcome:
         return f"ended with exit code {self.code}"
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a stage may take.
+
+    Args:
+        timeout_s: The processes are killed then, after they wrote their stacks.
+        silence_s: By step, the longest time without an event, a line from a worker, or processor time used;
+            the same happens then.
+        evidence: Folder in which workers leave their signs of life; None when there are none.
+        memory_bytes: Sum of the processes' own memory at which they are killed; None for no limit.
+        allow_cuda: Let a process that is started for the stage see CUDA devices; hidden otherwise.
+    """
+
+    timeout_s: float
+    silence_s: Mapping[str, float] = field(default_factory=dict)
+    evidence: str | None = None
+    memory_bytes: int | None = None
+    allow_cuda: bool = False
+
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+class RunStage(Protocol):
+    """Runs a stage where its target is: in a process of its own, or in one that runs already."""
+
+    def __call__(self, request: Mapping[str, Any], limits: Limits, /, on_event: OnEvent | None) -> Outcome:
+        """Run a stage.
+
+        Args:
+            request: What to do; JSON-able.
+            limits: What it may take.
+            on_event: Called with each event as it comes, and with `silence` when there was none for a moment.
+        """
+
+
 def run_stage(
     request: Mapping[str, Any],
+    limits: Limits,
+    on_event: OnEvent | None = None,
     *,
-    timeout_s: float,
-    silence_s: Mapping[str, float] = MappingProxyType({}),
-    evidence: str | None = None,
-    memory_limit_bytes: int | None = None,
-    allow_cuda: bool = False,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
     python: str = sys.executable,
 ) -> Outcome:
     """Run a stage in a guarded process.
 
     Args:
-        request: What the child shall do; JSON-able.
-        timeout_s: The processes are killed then, after they wrote their stacks.
-        silence_s: By step, the longest time without an event, a line from a worker, or processor time used;
-            the same happens then.
-        evidence: Folder in which workers leave their signs of life.
-        memory_limit_bytes: Sum of the processes' own memory at which they are killed.
-        allow_cuda: Let the child see CUDA devices; hidden otherwise.
-        on_event: Called with each event as it comes, and with `silence` when there was none for a moment.
+        request: As of `RunStage`, like the two that follow.
+        limits: What it may take.
+        on_event: Called with each event.
         python: Runs the stage; it need not have this package.
     """
     start = time.monotonic()
@@ -113,22 +139,11 @@ def run_stage(
     token = f"dsrface-{secrets.token_hex(4)}"
     with (
         tempfile.TemporaryFile("a+b") as log,
-        guarded(request, token, log, allow_cuda=allow_cuda) as guardian,
+        guarded(request, token, log, allow_cuda=limits.allow_cuda) as guardian,
     ):
         events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=_read_events, args=(guardian, events), daemon=True).start()
-        hear(
-            guardian,
-            events,
-            log,
-            outcome,
-            until="ended",
-            timeout_s=timeout_s,
-            silence_s=silence_s,
-            evidence=evidence,
-            memory_limit_bytes=memory_limit_bytes,
-            on_event=on_event,
-        )
+        hear(guardian, events, log, outcome, limits, on_event, until="ended")
         close(guardian)
         outcome.log = tail(log)[-LOG_TAIL_BYTES:]
     outcome.duration_s = time.monotonic() - start
@@ -163,13 +178,10 @@ def hear(
     events: queue.Queue[dict[str, Any] | None],
     log: IO[bytes],
     outcome: Outcome,
+    limits: Limits,
+    on_event: OnEvent | None,
     *,
     until: str,
-    timeout_s: float,
-    silence_s: Mapping[str, float] = MappingProxyType({}),
-    evidence: str | None = None,
-    memory_limit_bytes: int | None = None,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
     """Take events until one of a kind, or until time, patience or memory is at its end; fills the outcome.
 
@@ -178,16 +190,13 @@ def hear(
         events: What they report; None when they are gone.
         log: What they print.
         outcome: Filled.
+        limits: What it may take.
+        on_event: As of `RunStage`.
         until: The event that ends it.
-        timeout_s: As of `run_stage`, like those that follow.
-        silence_s: By step.
-        evidence: Folder.
-        memory_limit_bytes: Sum over the processes.
-        on_event: Called with each event.
     """
     start = time.monotonic()
     next_memory = start + _MEMORY_POLL_S
-    life = _Life(guardian.pid, evidence)
+    life = _Life(guardian.pid, limits.evidence)
     while True:
         try:
             event = events.get(timeout=_POLL_S)
@@ -205,16 +214,16 @@ def hear(
             continue
         now = time.monotonic()
         life.look(now)
-        is_late = now - start > timeout_s
-        patience_s = silence_s.get(outcome.stage, timeout_s)
+        is_late = now - start > limits.timeout_s
+        patience_s = limits.silence_s.get(outcome.stage, limits.timeout_s)
         outcome.is_silent = now - life.last > (min(patience_s, _SILENCE_S) if is_late else patience_s)
         if is_late or outcome.is_silent:
             outcome.ending = "timeout"
             _ask_for_stacks(guardian, events, outcome, log)
             return
-        if memory_limit_bytes is not None and now > next_memory:
+        if limits.memory_bytes is not None and now > next_memory:
             next_memory = now + _MEMORY_POLL_S
-            if tree_bytes(guardian.pid) > memory_limit_bytes:
+            if tree_bytes(guardian.pid) > limits.memory_bytes:
                 outcome.ending = "memory"
                 return
 
@@ -285,7 +294,7 @@ def _read_events(guardian: subprocess.Popen[bytes], events: queue.Queue[dict[str
     events.put(None)
 
 
-def _take(event: dict[str, Any], outcome: Outcome, on_event: Callable[[dict[str, Any]], None] | None) -> None:
+def _take(event: dict[str, Any], outcome: Outcome, on_event: OnEvent | None) -> None:
     if event["event"] == "ended":
         outcome.code = event["code"]
         outcome.ending = "done" if event["code"] == 0 and outcome.last("done") else "died"
