@@ -190,8 +190,16 @@ def _from_death(text: str, num_workers: int, dataset: str) -> WorkerError:
         )
     detail = f" with exit code {code.group(1)}" if code else ""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "no message")
+    if not detail and "exited unexpectedly" not in first:
+        return _error(
+            f"What a worker sent could not be taken: {first}",
+            id="worker-died",
+            where=dataset,
+            hint="Return dense tensors, arrays, numbers and texts (of a quantized tensor, its int_repr()).",
+            check="ds.output",
+        )
     return _error(
-        f"A worker ended unexpectedly{detail}" + ("." if "exited unexpectedly" in first else f": {first}"),
+        f"A worker ended unexpectedly{detail}.",
         id="worker-died",
         where=dataset,
         hint=_PLAIN_RUN,

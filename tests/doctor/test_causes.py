@@ -15,12 +15,17 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from dsrface.doctor.checks.installation import worker_threads_check
+from dsrface.doctor.checks.items import ITEMS
 from dsrface.doctor.checks.randomness import _hidden_generator, _repeats, _seeding_code
+from dsrface.doctor.checks.shards import SHARDS
 from dsrface.doctor.proof import compare
+from dsrface.doctor.proof.causes import cause_of_exception
+from dsrface.doctor.proof.compare import Comparison
 from dsrface.doctor.proof.draws import Draws
 from dsrface.doctor.proof.owners import owner_of_descriptor
 from dsrface.doctor.proof.reference import Reference
 from dsrface.doctor.survey.files import ItemFiles
+from dsrface.doctor.survey.loading import Loading
 from dsrface.doctor.targets import Target, from_object
 from dsrface.doctor.trace.kinds import ADVICE, CONTRACTS, handle_kind, held_kind
 
@@ -64,6 +69,31 @@ def test_an_init_fn_that_repeats_each_epoch_does_no_harm_where_workers_are_kept(
     found = _repeats(Draws(equal_starts=True, fixed_seeds=["torch"]), target, {}, {})
     assert found.status == status
     assert re.search(r"worker_init_fn seed_by_id \(.*test_causes\.py:\d+\)", found.where)
+
+
+@pytest.mark.parametrize(("type_", "says_id"), [("KeyError", True), ("OSError", False)])
+def test_a_key_that_is_missing_in_a_fresh_worker_may_be_an_id(type_, says_id):
+    error = {"type": type_, "text": "139872"}
+    assert ("id()" in cause_of_exception(error, "spawn", num_moved=0).fix) is says_id
+
+
+@pytest.mark.parametrize(("timeout", "status"), [(0, "pass"), (1, "fail"), (60, "pass")])
+def test_a_loader_that_gives_up_before_its_batch_is_loaded_fails(timeout, status):
+    target = Target([1, 2, 3, 4], loader=DataLoader([1], num_workers=1, timeout=timeout))
+    seen = Loading(target, 1, 0, batch_size=16, loaded=4, duration_s=0.6)
+    found = ITEMS.runs["items"](ITEMS, seen)
+    assert found.status == status
+    assert ("timeout" in found.summary) is (status == "fail")
+
+
+@pytest.mark.parametrize(
+    ("num_alone", "is_unique", "status"), [(400, True, "fail"), (400, False, "pass"), (0, True, "info")]
+)
+def test_a_fifth_of_the_items_from_two_workers_is_no_chance_where_all_differ(num_alone, is_unique, status):
+    start = types.SimpleNamespace(evidence=types.SimpleNamespace(num_items=150, notes=[{}, {}]))
+    found = Comparison(repeated=0.2, num_alone=num_alone, is_unique=is_unique)
+    proof = types.SimpleNamespace(comparison=found, starts=[start], target=Target(Packing()))
+    assert SHARDS.runs["compared"](SHARDS, proof).status == status
 
 
 class Prefetching:

@@ -120,3 +120,9 @@ def test_the_place_that_the_error_states_wins():
     assert error.where == "photos/a.png"
     assert "The image is damaged." in error.message
     assert "to do" not in error.message
+
+
+def test_what_this_process_cannot_take_is_no_end_of_a_worker():
+    error = worker_death.explain(RuntimeError("cannot call qscheme on UnknownQuantizer"), num_workers=2)
+    assert error.message == "What a worker sent could not be taken: cannot call qscheme on UnknownQuantizer"
+    assert "int_repr()" in error.hint

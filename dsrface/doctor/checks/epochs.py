@@ -18,7 +18,7 @@ def _as_workers_see(proof: Proof) -> Finding | None:
     if is_stale is None:
         return EPOCH.finding(
             "info",
-            f"{name} is for the main process to change between epochs: workers that stay do not see it",
+            f"{name} may change between epochs, and workers that stay were not seen to get it",
             where=name,
             fix="Keep persistent_workers=False while it changes between epochs; or hold it in shared memory.",
             data={**data, "blocks_persistent": True},

@@ -56,6 +56,14 @@ def _items(seen: Loading) -> Finding:
         )
     if not loaded:
         return failed("the data set is empty", fix="Check the paths it reads.")
+    timeout = getattr(target.loader, "timeout", 0)
+    if 0 < timeout < seen.batch_s:
+        return failed(
+            f"a batch takes {seen.batch_s:.2g} s to load, and the loader gives up after timeout={timeout:g}",
+            where="DataLoader(timeout=...)",
+            matters="With workers the first batch raises 'DataLoader timed out'.",
+            fix="Give it several times what a batch takes; or leave it out, so that the loader waits.",
+        )
     return ITEMS.finding("pass", f"{count_text(loaded, 'item')} loaded", data=data, duration_s=duration_s)
 
 

@@ -16,11 +16,17 @@ if TYPE_CHECKING:
 
 _A_FEW = 0.02
 _MANY = 0.25  # share of repeated items that chance does not explain
+_SOME = 0.05  # the same where no two items are equal; a few may fill up the shorter shares
 _ALL = 0.9  # share of repeated items from which on every worker reads everything
 _DROPPED = 0.1  # share of the items that may be left out for `drop_last`
 _FIX = (
     "In __iter__ take every n-th item: info = torch.utils.data.get_worker_info(); "
     "itertools.islice(items, info.id, None, info.num_workers) when info is not None."
+)
+
+_ORDER_FIX = (
+    "Shuffle before dividing with the same seed in all workers (one of your own and the epoch), or divide "
+    "first and shuffle each share."
 )
 
 
@@ -64,6 +70,8 @@ def _spent(found: Comparison, data: dict[str, Any]) -> Finding | None:
 def _wrong_number(found: Comparison, num_workers: int, data: dict[str, Any]) -> Finding | None:
     """Compare how many items a stream that ends delivers, with workers and without."""
     alone, shared = found.num_alone, found.num_shared
+    if shared is None:
+        return None
     if alone and shared < (1 - _A_FEW) * alone:
         return SHARDS.finding(
             "fail",
@@ -86,16 +94,23 @@ def _wrong_number(found: Comparison, num_workers: int, data: dict[str, Any]) -> 
 
 def _repeated(found: Comparison, num_workers: int, data: dict[str, Any]) -> Finding | None:
     """Look for items that come from two workers."""
-    if num_workers < 2 or found.repeated < _MANY:
+    if num_workers < 2 or found.repeated < (_SOME if found.is_unique else _MANY):
         return None
+    if not found.num_alone and found.repeated < _MANY:
+        return SHARDS.finding(
+            "info",
+            f"{found.repeated:.0%} of the first items come from two workers; its end was not reached",
+            matters="An endless stream that each worker shuffles does so; in one that ends, shares overlap.",
+            fix=_ORDER_FIX,
+            data=data,
+        )
     if found.num_alone and found.repeated < _ALL:
         return SHARDS.finding(
             "fail",
-            f"{found.repeated:.0%} of the first items come from two workers, and others from none",
-            matters="Each worker takes its share of another order: an epoch has the right length and the "
-            "wrong items.",
-            fix="Shuffle before dividing with the same seed in all workers (one of your own and the epoch), "
-            "or divide first and shuffle each share.",
+            f"{found.repeated:.0%} of the first items come from two workers",
+            matters="Each worker takes its share of another order, so that other items come from none; or it "
+            "reads the whole data.",
+            fix=_ORDER_FIX,
             data={**data, "blocks": METHODS},
         )
     return SHARDS.finding(

@@ -138,19 +138,19 @@ def cause_of_exception(
             "See ds.state. Make the file before the loader; or write to a temporary name in the same folder "
             "and os.replace() it.",
         )
-    return _INHERITED if method == "fork" else _fresh_start(method)
+    return _INHERITED if method == "fork" else _fresh_start(method, is_key=error["type"] == "KeyError")
 
 
-def _fresh_start(method: str) -> Cause:
-    """Return why a worker that was not forked fails, where its exception says nothing of the cause."""
+def _fresh_start(method: str, *, is_key: bool) -> Cause:
+    """Return why a worker that was not forked fails, where its exception does not say it."""
     return Cause(
         "state",
         "",
         f"A {method} worker starts fresh and imports the modules again: what the main program has set since "
         "is not there (module variables, flags of libraries such as PIL.ImageFile.LOAD_TRUNCATED_IMAGES, "
-        "os.chdir, registered classes).",
+        "os.chdir, registered classes), and every object has another id().",
         "Set it in worker_init_fn or where the module is imported, or keep it as an attribute of the data "
-        "set.",
+        "set." + (" A key that is an id() must become the value itself." if is_key else ""),
     )
 
 
@@ -198,8 +198,10 @@ def cause_of_wrong_items(
             "state",
             "state of this process is missing there",
             f"All {method} workers agree with each other: they lack something that the main program has set "
-            "(a flag of a library, the working folder, a member that __getstate__ drops).",
-            "Set it in worker_init_fn or where the module is imported, or keep it in the data set. "
+            "(a flag of a library, the working folder, a member that __getstate__ drops), or compare by `is` "
+            "or id() what pickling has copied (an object() that marks a missing value).",
+            "Set it in worker_init_fn or where the module is imported, or keep it in the data set. Mark a "
+            "missing value with None or an Enum. "
             "Where the order of a set decides (forkserver workers share one hash seed), use sorted().",
         )
     if method == "spawn":

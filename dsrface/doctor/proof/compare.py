@@ -46,7 +46,8 @@ class Comparison:
         repeated: For a stream: share of a worker's items that another one delivered too.
         idle: For a stream: workers that delivered nothing.
         num_alone: For a stream that ended: its items without workers; 0 for one that did not.
-        num_shared: Its items from all workers.
+        num_shared: Its items from all workers; None when they were stopped before its end.
+        is_unique: For a stream: no two of its items are equal, as far as it was read here.
         is_spent: For a stream: a second pass delivers nothing.
     """
 
@@ -65,7 +66,8 @@ class Comparison:
     repeated: float = 0.0
     idle: int = 0
     num_alone: int = 0
-    num_shared: int = 0
+    num_shared: int | None = None
+    is_unique: bool = False
     is_spent: bool = False
 
 
@@ -250,8 +252,11 @@ def compare_streams(starts: list[Start], reference: Reference, num_workers: int)
     except Exception as error:  # noqa: BLE001
         found.gone = f"{type(error).__name__}: {error}"
         return found
-    if has_ended and controlled.is_whole and controlled is not natural:
-        found.num_alone, found.num_shared = len(whole), controlled.evidence.num_items
+    found.is_unique = len(set(whole)) == len(whole)
+    if has_ended:
+        found.num_alone = len(whole)
+        if controlled.is_whole and controlled is not natural:
+            found.num_shared = controlled.evidence.num_items
     if len(set(alone)) < len(alone):
         found.repeated = max(0.0, found.repeated - (1 - len(set(alone)) / len(alone)))
     elif not found.repeated:

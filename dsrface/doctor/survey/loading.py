@@ -85,6 +85,12 @@ class Loading:
         scale = self.batch_size / max(1, len(self.items)) if self.target.is_batched else 1
         return int(size * scale), max(1, tensors)
 
+    @property
+    def batch_s(self) -> float:
+        """Seconds that the items of a batch take, as far as those loaded show it."""
+        number = self.batch_size if self.target.is_batched else 1
+        return number * self.duration_s / max(1, self.loaded)
+
 
 def load(subject: Subject, facts: SurveyFacts, report: Reporter, request: Mapping[str, Any]) -> SurveyFacts:
     """Load some items, collate them, load them again, and time more.
