@@ -136,29 +136,32 @@ def limits(
         )
     elif split in _SEEN_SPLITS and trained_on:
         found.append(_SEEN_SPLITS[split])
-    if counts.persons < MIN_PERSONS:
-        found.append(
-            f"Only {count_text(counts.persons, 'person')}: below {MIN_PERSONS} no interval can be trusted, "
-            "so none is given and nothing is judged."
-        )
-    elif counts.persons < _FEW_PERSONS:
-        found.append(f"Only {count_text(counts.persons, 'person')}: differences must be large to show.")
+    found += _few_persons(counts.persons)
     if num_draws < MIN_DRAWS:
         found.append(f"Fewer than {MIN_DRAWS} bootstrap draws, so no intervals: nothing is judged.")
     if any(_is_pinned(cell.eer) for cell in cells):
         found.append(
             "An interval of width 0 means that no error was seen in any draw, not that none can happen."
         )
-    weak = [item.far for item in cells[0].tars if item.support != "good"] if cells else []
-    if weak:
-        rates = ", ".join(f"{far:g}" for far in weak)
-        found.append(
-            f"{counts.impostor} impostor pairs are few for a FAR of {rates}: below 3 / FAR a rate is not "
-            "given, below 30 / FAR it is marked with ~."
-        )
+    found += _few_impostors(counts.impostor, cells)
     found.append("One data set: other cameras, poses and groups of people will give other figures.")
     found.append(NEVER_EVIDENCE)
     return tuple(found)
+
+
+def _few_persons(num_persons: int) -> list[str]:
+    persons = count_text(num_persons, "person")
+    if num_persons < MIN_PERSONS:
+        untrusted = f"below {MIN_PERSONS} no interval can be trusted, so none is given and nothing is judged"
+        return [f"Only {persons}: {untrusted}."]
+    return [f"Only {persons}: differences must be large to show."] if num_persons < _FEW_PERSONS else []
+
+
+def _few_impostors(num_impostor: int, cells: Sequence[Cell]) -> list[str]:
+    rates = ", ".join(f"{item.far:g}" for item in cells[0].tars if item.support != "good") if cells else ""
+    few = f"{num_impostor} impostor pairs are few for a FAR of {rates}"
+    marks = "below 3 / FAR a rate is not given, below 30 / FAR it is marked with ~"
+    return [f"{few}: {marks}."] if rates else []
 
 
 def _said(item: Comparison) -> str:

@@ -155,12 +155,7 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
     emit(Progress("export", 0, 2))
     unproven = path.with_name(f"{path.name}.unproven")  # takes its name only when the gates are passed
     remove_half_written(path.parent, unproven.name, CARD_FILE)
-    if config.format == "onnx":
-        write_bytes(unproven, _graph(config, exported, faces))
-        predict = onnx_predictor(unproven, loaded.kind)
-    else:
-        _write_safetensors(unproven, loaded)
-        predict = _torch_predictor(load_any(unproven).model)
+    predict = _write(config, loaded, exported, faces, unproven)
     emit(Progress("export", 1, 2))
     inputs = parity_inputs(exported) if faces is None else _val_inputs(faces)
     checks = [_compare(name, batch, exported.model, predict) for name, batch in inputs]
@@ -281,6 +276,17 @@ def parity_inputs(loaded: LoadedModel) -> list[tuple[str, Tensor]]:
 def _default_path(config: ExportConfig, loaded: LoadedModel) -> Path:
     root = config.source if config.source.is_dir() else config.source.parent
     return root / "export" / f"{loaded.kind}.{config.format}"
+
+
+def _write(
+    config: ExportConfig, loaded: LoadedModel, exported: LoadedModel, faces: ValFaces | None, path: Path
+) -> Callable[[Tensor], Tensor]:
+    """Write the file, and return what it computes, read back from it."""
+    if config.format == "onnx":
+        write_bytes(path, _graph(config, exported, faces))
+        return onnx_predictor(path, loaded.kind)
+    _write_safetensors(path, loaded)
+    return _torch_predictor(load_any(path).model)
 
 
 def _write_safetensors(path: Path, loaded: LoadedModel) -> None:
