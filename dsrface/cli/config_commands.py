@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,7 +85,8 @@ def show(
     from dsrface.config.sources import merge
 
     schema = _schema(command)
-    values, origins = merge(schema, preset=preset, config_file=config, assignments=tuple(set_ or ()))
+    with _hint(f"dsrface config show {command} lists every key."):
+        values, origins = merge(schema, preset=preset, config_file=config, assignments=tuple(set_ or ()))
     rows = []
     for key in keys(schema, values=values):
         origin = origins.get(key.name, "required" if key.is_required else "default")
@@ -136,7 +139,9 @@ def validate(
             hint=f"dsrface config validate COMMAND {quoted(last)}",
         )
     schema = _schema(command)
-    _, origins = merge(schema, config_file=file)
+    missing = "" if file.exists() else f"To make one: dsrface config init {command} --out {quoted(last)}"
+    with _hint(missing or f"dsrface config show {command} lists every key."):
+        _, origins = merge(schema, config_file=file)
     left = [key for key, field in schema.model_fields.items() if field.is_required() and key not in origins]
     if output.json:
         output.document(
@@ -157,6 +162,16 @@ def schema(command: CommandArgument, *, output: Output) -> None:
         dsrface config schema finetune
     """
     output.document(_schema(command).model_json_schema())
+
+
+@contextlib.contextmanager
+def _hint(text: str) -> Iterator[None]:
+    """Say what to do about a mistake in a configuration that says nothing itself."""
+    try:
+        yield
+    except UsageError as error:
+        error.hint = error.hint or text
+        raise
 
 
 def _schema(command: str) -> type[Config]:

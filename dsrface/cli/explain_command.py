@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -13,6 +14,11 @@ from dsrface.cli.output import Output
 from dsrface.errors import UsageError
 
 app = typer.Typer()
+_WHAT_TO_GIVE = (
+    "Take an id from a message: dsrface explain bad-config\n"
+    'Or paste the text of an error: dsrface explain "can\'t pickle local object"'
+)
+_NUMBER = re.compile("0x[0-9a-f]+|[0-9]+(?:, [0-9]+)*")
 _SHORTEST = 8  # characters of an error text; shorter ones stand in many
 
 
@@ -41,7 +47,7 @@ def explain(
             raise UsageError(
                 f"There is no error and no check {id!r}.",
                 id="unknown-id",
-                hint=f"Did you mean {' or '.join(near)}?" if near else "Take an id from a message.",
+                hint=f"Did you mean {' or '.join(near)}?" if near else _WHAT_TO_GIVE,
             )
         id = found[0]
     if output.json:
@@ -52,14 +58,20 @@ def explain(
 
 def _with_text(text: str, known: Mapping[str, Any]) -> list[str]:
     """Return the ids whose error texts have this one, or stand in it: an error pasted as it was printed."""
-    text = text.lower()
     if len(text) < _SHORTEST:
         return []
-    return [
-        id
-        for id, item in known.items()
-        if any(text in error.lower() or error.lower() in text for error in getattr(item, "errors", ()))
-    ]
+    text = _without_numbers(text)
+    found = []
+    for id, item in known.items():
+        errors = map(_without_numbers, getattr(item, "errors", ()))
+        if any(text in error or error in text for error in errors):
+            found.append(id)
+    return found
+
+
+def _without_numbers(text: str) -> str:
+    """Return an error text without what differs each time: process ids, addresses, sizes."""
+    return _NUMBER.sub("#", text.lower()).rstrip(". ")
 
 
 def _known() -> Mapping[str, Any]:

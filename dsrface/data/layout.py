@@ -29,6 +29,7 @@ from dsrface.data.folders import (
     check_root,
     low_size_px,
     no_such_vlr_size,
+    no_twins,
     outputs_folder,
     person_of,
 )

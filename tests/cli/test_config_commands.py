@@ -10,6 +10,7 @@ from dsrface.cli.execute import COMMANDS, schema_of
 from dsrface.config.describe import keys
 from dsrface.config.keys import key_meanings
 from dsrface.config.sources import list_presets, resolve
+from dsrface.runtime.command_line import quoted
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -83,6 +84,12 @@ def test_validate_accepts_a_complete_file_and_names_what_is_wrong(call, tmp_path
     assert "'epochs'" in done.err
     file.write_text("epochs = \n", encoding="utf-8")
     assert call("config", "validate", "train-dsr", file, "--json").error["error"] == "bad-config"
+
+
+def test_what_is_wrong_is_met_with_the_command_to_type_next(call, tmp_path):
+    file = tmp_path / "none.toml"
+    assert f"config init train-dsr --out {quoted(file)}" in call("config", "validate", "train-dsr", file).err
+    assert "dsrface config show evaluate" in call("config", "show", "evaluate", "--set", "x=1").err
 
 
 def test_schema_is_a_json_schema(call):

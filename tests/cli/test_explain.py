@@ -46,3 +46,6 @@ def test_every_text_is_complete():
 def test_the_text_of_an_error_is_explained(call):
     assert call("explain", "Can't pickle local object").out.startswith("ds.unpicklable")
     assert "Did you mean" in call("explain", "cannot pickle").err
+    killed = "RuntimeError: DataLoader worker (pid 97) is killed by signal: Killed."  # with another number
+    assert call("explain", killed).out.startswith("env.ram")
+    assert call("explain", "DataLoader worker (pid(s) 12, 13) exited unexpectedly").code == 0

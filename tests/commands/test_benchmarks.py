@@ -269,6 +269,8 @@ def test_survface__open_set_rates_and_pairs(tmp_path, networks) -> None:
         rows["negative"].append([f"{person}_cam1_1.png", f"{(person + 1) % 6}_cam1_2.png"])
     for kind, table in rows.items():
         scipy_io.savemat(check / f"{kind}_pairs_names.mat", {f"{kind}_pairs_names": np.array(table, object)})
+    names = np.array([[file.name] for file in sorted((test / "unmated_probe").iterdir())], object)
+    scipy_io.savemat(test / "unmated_probe_img_ID_pairs.mat", {"unmated_probe_set": names})  # without ids
     result = evaluate(root, tmp_path / "out", networks, protocol="survface")
     oracle = Oracle(networks["recogniser"])
     gallery = np.stack([oracle.native(face(person, 0, 22)) for person in range(6)])

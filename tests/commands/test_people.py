@@ -209,6 +209,14 @@ def test_threshold__comes_from_the_recognisers_file(root, weights, monkeypatch, 
     assert "it has those for 0.01" in caught.value.message
 
 
+def test_a_photo_of_a_pixel_is_no_face(root, gallery, tmp_path):
+    (tmp_path / "photos").mkdir()
+    shutil.copy(next((root / "small").iterdir()), tmp_path / "photos" / "face.png")
+    Image.new("RGB", (1, 1)).save(tmp_path / "photos" / "one.png")
+    result = run_identify(tmp_path / "photos", gallery)
+    assert [answer.name for answer in result.answers] == ["face.png"]
+
+
 def test_threshold__is_refused_where_there_is_none(root, weights, tmp_path):
     with pytest.raises(UsageError) as caught:
         run_enrol(root, weights, tmp_path / "p.npz")

@@ -155,8 +155,16 @@ def _listed_faces(folder: Path, listing: Path, part: str) -> list[Face]:
         return [Face(name, folder / name, _person_of(name), is_low=True) for name in present]
     tables = read_mat(listing)
     names, ids = _column(tables, "set"), _column(tables, "ids")
+    if names is not None and ids is None and part == "unmated_probe":  # whose they are does not matter
+        ids = [_person_of(name) for name in names]
     if names is None or ids is None or len(names) != len(ids):
-        raise DataError(f"The list of the {part} holds no names and ids.", id="bad-list-file", where=listing)
+        raise DataError(
+            f"The list of the {part} holds no names and ids.",
+            id="bad-list-file",
+            where=listing,
+            hint="Its tables end with _set and _ids. Without the list, the id is the text before the first "
+            "underscore of a name.",
+        )
     known = set(present)
     missing = [name for name in names if name not in known]
     if missing:

@@ -116,7 +116,7 @@ class FaceMaker:
             num_faces = int(several.read_text("utf-8")) if several.exists() else 1
             return _done(photo, read_image(target), num_faces=num_faces)
         image = self._source.read(photo.file)
-        _check_side(image, MIN_SIDE_PX)
+        check_side(image, MIN_SIDE_PX)
         points, num_faces = self._points(image, points)
         if num_faces > 1:
             write_text(several, str(num_faces))
@@ -133,7 +133,7 @@ class FaceMaker:
     def _native(self, photo: Photo, points: Points | None) -> FaceDone:
         """Bring a face to the nearest of the VLR sizes and 112 px; what is nearest to 112 is an HR face."""
         image = self._source.read(photo.file)
-        _check_side(image, MIN_NATIVE_SIDE_PX)
+        check_side(image, MIN_NATIVE_SIDE_PX)
         num_faces = 1
         try:
             points, num_faces = self._points(image, points)
@@ -199,12 +199,16 @@ def face_side_px(points: Points) -> float:
     return float(HIGH_SIZE_PX / math.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
-def _check_side(image: ImageU8, least_px: int) -> None:
+def check_side(image: ImageU8, least_px: int, *, where: str | Path = "") -> None:
+    """Refuse an image with a side of fewer pixels.
+
+    Raises:
+        ImageError: it is `too-small`.
+    """
     height, width = image.shape[:2]
     if min(height, width) < least_px:
-        raise ImageError(
-            f"The image is only {width}x{height}; {least_px} px are needed a side.", id="too-small"
-        )
+        message = f"The image is only {width}x{height}; {least_px} px are needed a side."
+        raise ImageError(message, id="too-small", where=where)
 
 
 def _done(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dsrface.data.augment import to_image01
 from dsrface.data.decode import ImageU8, read_image
 from dsrface.data.photos import detect
-from dsrface.data.photos.faces import nearest_face
+from dsrface.data.photos.faces import MIN_NATIVE_SIDE_PX, check_side, nearest_face
 from dsrface.engine.inference import embed, super_resolve_mixed
 from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Note, Progress
@@ -81,9 +81,10 @@ class FaceReader:
         """Return the face of a photo.
 
         Raises:
-            ImageError: unreadable, or no face in it.
+            ImageError: unreadable, of fewer pixels than a face can have, or no face in it.
         """
         image = read_image(path)
+        check_side(image, MIN_NATIVE_SIDE_PX, where=path)
         height, width = image.shape[:2]
         points, num_faces = None, 1
         is_crop = height == width or max(height, width) <= _LARGEST_CROP_PX

@@ -21,6 +21,7 @@ from dsrface.metrics.bootstrap import MIN_PERSONS
 from dsrface.metrics.thresholds import StoredThresholds, Threshold
 from dsrface.metrics.verification import min_impostors
 from dsrface.models.loaded import LoadedModel
+from dsrface.runtime.command_line import typed_with
 from dsrface.runtime.devices import Device
 from dsrface.runtime.text import count_text
 
@@ -67,8 +68,8 @@ def decide(
             + (f" (it has those for {have})." if have else "."),
             id="no-threshold",
             where=recogniser.path,
-            hint="Choose one on persons of your own: --calibrate DATA, a set made by `dsrface prepare`; or "
-            "give it: --threshold.",
+            hint="Choose one on persons of your own, in a set made by `dsrface prepare`: "
+            f"{typed_with('--calibrate DATA', command=config.command)}\nOr give it: --threshold COSINE",
         )
     images, size = stored.conditions.get("images"), stored.conditions.get("vlr_size")
     if dsr is None and images == "DSR":
