@@ -13,6 +13,7 @@ from typing import Any
 import judgment
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from dsrface.doctor.checks.epochs import EPOCH
 from dsrface.doctor.checks.handles import HANDLES
@@ -130,6 +131,17 @@ def test_an_epoch_that_was_not_seen_to_arrive_forbids_workers_that_stay(is_stale
     survey = {"epoch_setters": ["dataset.set_epoch"]}
     proof = types.SimpleNamespace(survey=survey, epoch_is_stale=is_stale, target=Target([]))
     assert EPOCH.runs["epochs"](None, proof).data.get("blocks_persistent", False) is blocks
+
+
+@pytest.mark.parametrize(
+    ("name", "keeps", "status"),
+    [("set_epoch", True, "warn"), ("set_epoch", False, "info"), ("weights", True, "info")],
+)
+def test_a_loader_that_keeps_workers_is_warned_of_an_epoch_that_was_not_tried(name, keeps, status):
+    loader = DataLoader([1], num_workers=1, persistent_workers=keeps)
+    survey = {"epoch_setters": [f"dataset.{name}"]}
+    proof = types.SimpleNamespace(survey=survey, epoch_is_stale=None, target=Target([], loader=loader))
+    assert EPOCH.runs["epochs"](None, proof).status == status
 
 
 def test_connections_of_a_class_and_of_a_module_are_found_where_items_use_them(monkeypatch):

@@ -17,7 +17,7 @@ def _as_workers_see(proof: Proof) -> Finding | None:
     data = {"settles": True, "setters": list(setters)}
     if is_stale is None:
         return EPOCH.finding(
-            "info",
+            "warn" if target.persistent_workers and "epoch" in name else "info",
             f"{name} may change between epochs, and workers that stay were not seen to get it",
             where=name,
             fix="Keep persistent_workers=False while it changes between epochs; or hold it in shared memory.",
