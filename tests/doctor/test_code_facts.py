@@ -22,6 +22,7 @@ from dsrface.doctor.checks.resources import files_check
 from dsrface.doctor.checks.startup import network_in
 from dsrface.doctor.examination.endings import survey_failed
 from dsrface.doctor.process.probe import Outcome
+from dsrface.doctor.proof import epochs
 from dsrface.doctor.proof.causes import cause_of_exception, cause_of_wrong_items
 from dsrface.doctor.proof.epochs import setter
 from dsrface.doctor.survey.code_facts import (
@@ -142,6 +143,29 @@ def test_a_loader_that_keeps_workers_is_warned_of_an_epoch_that_was_not_tried(na
     survey = {"epoch_setters": [f"dataset.{name}"]}
     proof = types.SimpleNamespace(survey=survey, epoch_is_stale=None, target=Target([], loader=loader))
     assert EPOCH.runs["epochs"](None, proof).status == status
+
+
+class Counted:
+    epoch = 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return index
+
+
+@pytest.mark.parametrize(("name", "is_stale"), [("set_epoch", False), ("epoch", False), ("size", None)])
+def test_an_epoch_that_changes_no_item_is_not_stale(name, is_stale, monkeypatch, tmp_path):
+    monkeypatch.setattr(epochs, "make_loader", lambda *_, **__: [])
+    monkeypatch.setattr(epochs, "_items_since", lambda *_, **__: ["as ever"])
+    monkeypatch.setattr(Counted, "size", 1, raising=False)
+    request = {"num_workers": 1, "method": "fork", "item_s": 0.01, "load_s": 0.1, "folder": str(tmp_path)}
+    request["survey"] = {"epoch_setters": [f"dataset.{name}"]}
+    assert epochs.epoch_is_stale(Target(Counted()), request) is is_stale
 
 
 def test_connections_of_a_class_and_of_a_module_are_found_where_items_use_them(monkeypatch):

@@ -24,7 +24,7 @@ def _as_workers_see(proof: Proof) -> Finding | None:
             data={**data, "blocks_persistent": True},
         )
     if not is_stale:
-        return EPOCH.finding("pass", f"{name} reaches persistent workers", data=data)
+        return EPOCH.finding("pass", f"{name} reaches persistent workers, or changes no item", data=data)
     return EPOCH.finding(
         _status(name, is_persistent=target.persistent_workers),
         f"{name} does not reach workers that stay: with persistent_workers=True every epoch repeats the "
