@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -89,7 +90,14 @@ STATIC = [
     ("ds.rng", "Generator", "fork", "warn", "dataset.generator", "manual_seed"),
     ("ds.open_handles", "Handle", "fork", "warn", "dataset.handle", "os.getpid()"),
     ("ds.cuda_member", "Network", "fork", "fail", "dataset.dsr_model", "two ways out"),
-    ("ds.cuda_member", "Network", "spawn", "warn", "dataset.dsr_model", "two ways out"),
+    (
+        "ds.cuda_member",
+        "Network",
+        "spawn",
+        "fail" if os.name == "nt" else "warn",
+        "dataset.dsr_model",
+        "two ways out",
+    ),
     ("ds.rng", "Random", "fork", "warn", "dataset.random", "initial_seed"),
     ("ds.pickle_size", "Size", "spawn", "warn", "dataset.names", "torch tensors"),
     ("ds.refcount_growth", "Growth", "fork", "warn", "dataset.pairs", "arrays"),
