@@ -33,10 +33,9 @@ class PrepareConfig(Config):
     vlr_sizes: tuple[int, ...] = Field(VLR_SIZES_PX, description="Sides of the VLR faces, in pixels.")
     align: str = Field(
         "auto",
-        description="Where the five landmarks come from: a file (CSV, or of RetinaFace, MTCNN, CelebA, "
-        "insightface, dlib), a folder of YOLO's, none (the faces are aligned), resize (aligned squares "
-        "larger than 112 px are reduced), or auto (landmarks.csv in the source, else none when the faces are "
-        "112x112, else the detector extra).",
+        description="Where the five landmarks come from: a file (CSV, RetinaFace, CelebA, dlib, ...), none "
+        "(the faces are aligned), resize (aligned squares larger than 112 px are reduced), or auto "
+        "(landmarks.csv in the source, else none when the faces are 112x112, else the detector extra).",
     )
     faces: Literal["largest", "central", "refuse"] = Field(
         "largest", description="Which of several faces that the detector finds in a photo is taken."

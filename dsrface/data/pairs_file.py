@@ -42,7 +42,7 @@ def read_pairs(path: Path, split: FaceSplit) -> Pairs:
 
 
 def numbered_person(name: str) -> str:
-    """Return the person whom a name such as `Ada_Lovelace_0001.jpg` tells; the stem of another name."""
+    """Return the person that a name such as `Ada_Lovelace_0001.jpg` tells; the stem of another name."""
     stem = os.path.splitext(name.rpartition("/")[2])[0]
     found = _NUMBERED.fullmatch(stem)
     return found["person"] if found else stem
