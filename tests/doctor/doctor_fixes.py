@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from multiprocessing import shared_memory
 from pathlib import Path
 
@@ -611,3 +612,28 @@ def set_flags(worker_id=0):
 def fresh():
     set_flags()
     return FreshFixed(), {"worker_init_fn": set_flags}
+
+
+class _Slow(Base):
+    def __getitem__(self, index):
+        time.sleep(0.02)
+        return torch.tensor([index])
+
+
+def TimeoutFault():
+    return DataLoader(_Slow(), batch_size=8, num_workers=1, timeout=0.05)
+
+
+def TimeoutFixed():
+    return DataLoader(_Slow(), batch_size=8, num_workers=1, timeout=60)
+
+
+class QuantizedFault(Base):
+    def __getitem__(self, index):
+        warnings.simplefilter("ignore")  # torch has deprecated them
+        return torch.quantize_per_tensor(torch.full((3,), float(index % 9)), 1.0, 0, torch.qint8)
+
+
+class QuantizedFixed(QuantizedFault):
+    def __getitem__(self, index):
+        return super().__getitem__(index).int_repr()

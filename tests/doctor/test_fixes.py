@@ -28,6 +28,7 @@ SURVEYED = [
     ("None", "ds.output", "return a sample"),
     ("Sample", "ds.items", "leave out"),
     ("Stop", "ds.items", "with a default"),
+    ("Timeout", "ds.items", "several times what a batch takes"),
     ("Memmap", "ds.pickle_size", "__setstate__"),
     ("Removing", "ds.finalizer", "getpid()"),
     pytest.param("ThreadsLeft", "ds.state", "join", marks=LINUX),
@@ -50,6 +51,7 @@ PROVED = [
     ("Dropped", "ds.iterable_shard", "drop_last=False"),
     ("Closure", "ds.rng", "torch.initial_seed()"),
     ("Pid", "worker.consistency", "index alone"),
+    ("Quantized", "worker.fork", "int_repr()"),
     ("Attributes", "worker.consistency", "entry of its own"),
 ]
 # Faults of the machine, of torch itself, or of the call: there is no data set to mend.

@@ -63,6 +63,12 @@ _GRADIENT = Cause(
     "gradient.",
     "See ds.output. Call the network under torch.no_grad(), or .detach() what you return.",
 )
+_QUANTIZED = Cause(
+    "quantized",
+    "",
+    "A worker collates into shared memory, which takes no quantized tensors.",
+    "Return int_repr() of a quantized tensor, and its scale and zero point where they differ.",
+)
 _FORK = Cause(
     "fork",
     "",
@@ -125,6 +131,8 @@ def cause_of_exception(
         return _INTERRUPT
     if "requires grad" in text or "requires_grad" in text:
         return _GRADIENT
+    if "QuantizedCPU" in text:
+        return _QUANTIZED
     if method == "fork" and any(words in text.lower() for words in _NOT_FORK_SAFE):
         return _FORK
     if "shards" in text and "worker" in text:
