@@ -120,7 +120,8 @@ def read_sized(path: Path, size_px: int) -> ImageU8:
             f"The image is {image.shape[1]}x{image.shape[0]}, not {size_px}x{size_px}.",
             id="wrong-size",
             where=path,
-            hint="All images of a folder must have one size; `dsrface prepare` aligns and crops photos.",
+            hint=f"All images of a folder must have the size that the network takes, {size_px}x{size_px}. "
+            "`dsrface prepare` makes such faces from photos.",
         )
     return image
 
