@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+_JUDGED = ("frozen", "fine-tuned")  # not raw pixels and the judge
 _QUICK = ["--set", "engine.tensorboard=false", "--set", "engine.keep_checkpoints=1", "--workers", "0"]
 
 
@@ -123,7 +124,7 @@ def collect(rows: dict[str, list[dict[str, Any]]], name: str, out: Path) -> None
     kind = "DSR" if name.startswith("DSR") else "bicubic"
     cells = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["cells"]
     for cell in cells:
-        if (cell["protocol"], cell["images"]) == ("HR-LR", kind):
+        if (cell["protocol"], cell["images"]) == ("HR-LR", kind) and cell["recogniser"] in _JUDGED:
             is_tuned = cell["recogniser"] == "fine-tuned"
             row = f"{name}, tuned" if is_tuned else f"{kind}, frozen"
             if is_tuned or name == kind:

@@ -18,8 +18,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import other_networks
+import torch
 from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
 
+# isort: split
 from dsrface.commands.evaluate.figures import Scored, score_cells
 from dsrface.commands.evaluate.images import Measured, Networks, measure
 from dsrface.commands.evaluate.result import BICUBIC, DSR, HR
@@ -43,10 +47,12 @@ class Row:
     Args:
         gains: PSNR less bicubic's of each image, in dB.
         scored: Verification by each recogniser.
+        multiply_adds: Of the network, for one image.
     """
 
     gains: NDArray[np.float64]
     scored: Scored
+    multiply_adds: int
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Network:
     """What a row of the tables is about.
 
     Args:
-        preset: Of `train-dsr`.
+        preset: Of `train-dsr`, or one of `other_networks`, which are trained as `tiny` is.
         size: Side of the VLR images, in pixels.
         epochs: Asked for; None leaves them to the preset.
     """
@@ -72,7 +78,27 @@ class Network:
     @property
     def title(self) -> str:
         """Return its name in a table."""
-        return f"`{self.preset}`, {self.size} px" + (f", {self.epochs} epochs" if self.epochs else "")
+        name = self.preset if self.preset in other_networks.LEARNING_RATES else f"`{self.preset}`"
+        return f"{name}, {self.size} px" + (f", {self.epochs} epochs" if self.epochs else "")
+
+    @property
+    def flags(self) -> list[object]:
+        """Return what makes `train-dsr` train it."""
+        flags: list[object] = ["--vlr-size", self.size]
+        if self.epochs:
+            flags += ["--epochs", self.epochs]
+        rate = other_networks.LEARNING_RATES.get(self.preset)
+        if rate is None:
+            return [*flags, "--preset", self.preset]
+        return [
+            *flags,
+            "--preset",
+            "tiny",
+            "--set",
+            f"model.arch={self.preset}",
+            "--set",
+            f"optim.lr={rate:g}",
+        ]
 
 
 class Study:
@@ -103,12 +129,11 @@ class Study:
     def train(self, network: Network, seed: int, *more: object, name: str = "") -> Path:
         """Return the run folder of a network, trained unless it is there."""
         run: Path = self.work / f"{name or network.preset}{network.size}-{network.epochs or 'auto'}-{seed}"
-        shape = ["--preset", network.preset, "--vlr-size", network.size, "--seed", seed, "--run", run]
-        length = ["--epochs", network.epochs] if network.epochs else []
+        words = ["train-dsr", self.data, *network.flags, "--seed", seed, "--run", run, *QUICK, *more]
         if not (run / "run.json").exists():
-            call("train-dsr", self.data, *shape, *length, *QUICK, *more)
+            call(*words)
         elif json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] != "done":
-            call("train-dsr", self.data, *shape, *length, *QUICK, *more, "--resume")
+            call(*words, "--resume")
         return run
 
     def measure(self, run: Path, size: int, *, is_mirrored: bool = False) -> Row:
@@ -130,7 +155,8 @@ class Study:
         )
         pairs = all_pairs(self.persons, max_pairs=200_000, seed=0)
         scored = score_cells(measured, pairs, None, persons=self.persons, counts=self.counts, fars=())
-        return Row(measured.psnr_db[DSR] - measured.psnr_db[BICUBIC], scored)
+        gains = measured.psnr_db[DSR] - measured.psnr_db[BICUBIC]
+        return Row(gains, scored, count_multiply_adds(loaded.model, size))
 
     def gain(self, rows: list[Row], persons: set[str] | None = None) -> str:
         """Return the mean gain over seeds and images; of all persons with interval and range of the seeds."""
@@ -152,9 +178,14 @@ class Study:
         }
         present = set(self.split.persons)
         sets = {name: persons & present for name, persons in sets.items() if persons & present}
-        head = ["network", *sets, "all [95 % by person]"]
+        head = ["network", "multiply-adds", *sets, "all [95 % by person]"]
         lines = [
-            [name, *(self.gain(rows, persons) for persons in sets.values()), self.gain(rows)]
+            [
+                name,
+                f"{rows[0].multiply_adds / 1e6:.0f} M",
+                *(self.gain(rows, persons) for persons in sets.values()),
+                self.gain(rows),
+            ]
             for name, rows in table.items()
         ]
         return markdown(head, lines)
@@ -169,6 +200,41 @@ class Study:
             if teachers.get(name) != recogniser
         ]
         return markdown(head, lines)
+
+
+def count_multiply_adds(network: torch.nn.Module, size: int) -> int:
+    """Return the multiply-adds that an image of `size` pixels takes, as torch counts them."""
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, size, size))
+    return int(counter.get_total_flops()) // 2
+
+
+def draw_chart(table: dict[str, list[Row]], recognisers: list[str], path: Path) -> None:
+    """Draw gain and EER of each network over its multiply-adds, means over seeds; needs matplotlib."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, 1 + len(recognisers), figsize=(4.5 * (1 + len(recognisers)), 4.2), squeeze=False
+    )
+    for axis, recogniser in zip(axes[0], [None, *recognisers], strict=True):
+        for name, rows in table.items():
+            cost = rows[0].multiply_adds / 1e6
+            gain = float(np.mean([row.gains.mean() for row in rows]))
+            value = 100 * mean_eer(rows, ("HR-LR", DSR, recogniser))[0] if recogniser else gain
+            axis.plot(cost, value, "o" if name.startswith("`") else "s")
+            axis.annotate(name.split(",")[0].strip("`"), (cost, value), (4, 4), textcoords="offset points")
+        rows = next(iter(table.values()))
+        level = 100 * mean_eer(rows, ("HR-LR", BICUBIC, recogniser))[0] if recogniser else 0.0
+        axis.axhline(level, linestyle=":", color="grey")
+        axis.annotate(
+            "bicubic", (0, level), (4, -12), xycoords=("axes fraction", "data"), textcoords="offset points"
+        )
+        axis.margins(0.2)
+        axis.set_xlim(left=0)
+        axis.set_xlabel("multiply-adds for one image, M")
+        axis.set_ylabel(f"EER by {recogniser}, %" if recogniser else "PSNR gain over bicubic, dB")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
 
 
 def eers(rows: list[Row], recogniser: str) -> list[str]:
@@ -208,8 +274,8 @@ def markdown(head: list[str], lines: list[list[str]]) -> str:
 
 def call(*words: object) -> None:
     """Run a command of dsrface."""
-    command = [sys.executable, "-m", "dsrface", *map(str, words), "--quiet"]
-    print("$", "dsrface", *command[3:], file=sys.stderr, flush=True)
+    command = [sys.executable, other_networks.__file__, *map(str, words), "--quiet"]
+    print("$", "dsrface", *command[2:], file=sys.stderr, flush=True)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -230,6 +296,9 @@ def main() -> None:
     parser.add_argument("--identity-epochs", type=int, default=20, help="Of the trial of the identity loss.")
     parser.add_argument("--identity-seeds", type=int, default=3, help="0 leaves the trial out.")
     parser.add_argument("--write", type=Path, help="Page whose marked part is replaced; else it is printed.")
+    parser.add_argument(
+        "--chart", type=Path, help="Image of gain and EER over multiply-adds; needs matplotlib."
+    )
     options = parser.parse_args()
     study = Study(options)
     table: dict[str, list[Row]] = {}
@@ -238,6 +307,9 @@ def main() -> None:
         table[network.title] = [study.measure(run, network.size) for run in runs]
         mirrored = [study.measure(run, network.size, is_mirrored=True) for run in runs]
         table[f"{network.title}, self-ensemble"] = mirrored
+    if options.chart is not None:
+        plain = {name: rows for name, rows in table.items() if "self-ensemble" not in name}
+        draw_chart(plain, list(study.recognisers), options.chart)
     parts = [facts(study, options), study.pixels(table), study.identity(table, {})]
     if options.mobileface is not None and options.identity_seeds:
         parts += identity_trial(study, options)
