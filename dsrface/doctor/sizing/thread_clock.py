@@ -71,20 +71,22 @@ class WaitClock:
 
 def run_delay_s() -> float | None:
     """Return the seconds this thread waited for a core so far; None where the kernel does not count."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        ran, delayed = (int(word) for word in _SCHEDSTAT.read_text(encoding="ascii").split()[:2])
-        if ran > 0:
-            return delayed / 1e9
-    return None
+    return _run_delay_s(_SCHEDSTAT)
 
 
 def run_delay_of_others_s() -> float:
     """Return the seconds that this process's other threads waited for a core so far; 0 if that is unknown."""
-    own, total = str(threading.get_native_id()), 0
-    for task in Path("/proc/self/task").glob("*"):
-        with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that has just ended
-            total += int((task / "schedstat").read_text(encoding="ascii").split()[1]) * (task.name != own)
-    return total / 1e9
+    own = str(threading.get_native_id())
+    others = [task for task in Path("/proc/self/task").glob("*") if task.name != own]
+    return sum(_run_delay_s(task / "schedstat") or 0.0 for task in others)
+
+
+def _run_delay_s(schedstat: Path) -> float | None:
+    with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that has ended has none
+        ran, delayed = (int(word) for word in schedstat.read_text(encoding="ascii").split()[:2])
+        if ran > 0:
+            return delayed / 1e9
+    return None
 
 
 def voluntary_switches() -> int | None:
