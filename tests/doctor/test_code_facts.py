@@ -7,6 +7,7 @@ import functools
 import os
 import random
 import sqlite3
+import sys
 import types
 from typing import Any
 
@@ -31,6 +32,7 @@ from dsrface.doctor.survey.code_facts import (
     keyed_by_process,
     mentions_device,
 )
+from dsrface.doctor.survey.loops import changed_in_loops
 from dsrface.doctor.targets import Target
 from dsrface.doctor.trace.members import Member, Trace
 from dsrface.doctor.trace.pickling import trace
@@ -60,7 +62,7 @@ class ByModule:
 
 
 def test_a_class_attribute_that_a_method_sets_is_set_between_epochs():
-    assert epoch_setters({"dataset": ByClass()}) == ["dataset.difficulty"]
+    assert epoch_setters({"dataset": ByClass()}) == {"dataset.difficulty": {"difficulty", "set_difficulty"}}
 
 
 class Resampled:
@@ -81,7 +83,7 @@ class Resampled:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_what_a_method_replaces_stays_in_workers_unless_it_is_shared():
-    found = epoch_setters({"dataset": Resampled()})
+    found = list(epoch_setters({"dataset": Resampled()}))
     assert found[0] == "dataset.scale"  # that one can be tried
     assert set(found) == {f"dataset.{name}" for name in ("scale", "items", "transform", "order")}
     assert setter(Target(Resampled()), "dataset.transform") is None
@@ -114,7 +116,7 @@ class ChangedInPlace:
 
 
 def test_what_a_method_changes_in_place_stays_in_workers():
-    found = epoch_setters({"dataset": ChangedInPlace()})
+    found = list(epoch_setters({"dataset": ChangedInPlace()}))
     assert found[0] == "dataset.epoch"
     assert set(found) == {f"dataset.{name}" for name in ("weights", "hard", "rows", "order", "epoch")}
 
@@ -129,20 +131,64 @@ def test_an_epoch_in_a_tensor_can_be_tried():
 
 @pytest.mark.parametrize(("is_stale", "blocks"), [(None, True), (False, False), (True, True)])
 def test_an_epoch_that_was_not_seen_to_arrive_forbids_workers_that_stay(is_stale, blocks):
-    survey = {"epoch_setters": ["dataset.set_epoch"]}
+    survey = {"epoch_setters": ["dataset.set_epoch"], "changed_in_loops": {}}
     proof = types.SimpleNamespace(survey=survey, epoch_is_stale=is_stale, target=Target([]))
     assert EPOCH.runs["epochs"](None, proof).data.get("blocks_persistent", False) is blocks
 
 
 @pytest.mark.parametrize(
-    ("name", "keeps", "status"),
-    [("set_epoch", True, "warn"), ("set_epoch", False, "info"), ("weights", True, "info")],
+    ("name", "keeps", "is_stale", "status"),
+    [
+        ("set_epoch", True, None, "warn"),
+        ("set_epoch", False, None, "info"),
+        ("weights", True, None, "info"),
+        ("order", True, None, "warn"),
+        ("order", False, None, "info"),
+        ("set_epoch", True, True, "fail"),
+        ("order", True, True, "fail"),
+        ("weights", True, True, "warn"),
+        ("weights", False, True, "info"),
+    ],
 )
-def test_a_loader_that_keeps_workers_is_warned_of_an_epoch_that_was_not_tried(name, keeps, status):
+def test_a_loader_that_keeps_workers_is_warned_of_what_changes_between_epochs(name, keeps, is_stale, status):
     loader = DataLoader([1], num_workers=1, persistent_workers=keeps)
-    survey = {"epoch_setters": [f"dataset.{name}"]}
-    proof = types.SimpleNamespace(survey=survey, epoch_is_stale=None, target=Target([], loader=loader))
-    assert EPOCH.runs["epochs"](None, proof).status == status
+    survey = {"epoch_setters": [f"dataset.{name}"], "changed_in_loops": {"dataset.order": "train.py:7"}}
+    proof = types.SimpleNamespace(survey=survey, epoch_is_stale=is_stale, target=Target([], loader=loader))
+    found = EPOCH.runs["epochs"](None, proof)
+    assert found.status == status
+    assert ("train.py:7" in found.where) == (name == "order")
+
+
+SETTERS = {"dataset.weights": {"weights", "update"}, "dataset.sampler.level": {"level", "harder"}}
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        (
+            "for epoch in range(9):\n    for batch in loader:\n        step(batch)\n    dataset.update(1)",
+            "weights",
+        ),
+        ("for i, batch in enumerate(loader):\n    loader.dataset.update(batch)", "weights"),
+        ("def on_train_epoch_end(self, trainer):\n    trainer.train_set.update(1)", "weights"),
+        ("while True:\n    train_one(loader)\n    data.sampler.harder()", "sampler.level"),
+        ("for epoch in range(9):\n    dataset.weights = 2\n    fit(loader)", "weights"),
+        ("dataset.update(1)\nfor batch in loader:\n    step(batch)", None),  # once, before
+        ("for row in range(9):\n    dataset.update(row)", None),  # it is filled
+        ("for epoch in range(9):\n    train(loader)\n    metric.update(1)", None),
+        ("for split in splits:\n    dataset.update(split)\n    train(loader)", None),
+        ("for epoch in (", None),
+    ],
+)
+def test_code_that_changes_a_member_in_a_loop_of_training_is_found(code, found, tmp_path, monkeypatch):
+    module = types.ModuleType("train")
+    (tmp_path / "train.py").write_text(code, encoding="utf-8")
+    module.__file__ = str(tmp_path / "train.py")
+    monkeypatch.setitem(sys.modules, "train", module)
+    places = changed_in_loops(SETTERS)
+    assert {path for path, place in places.items() if "train.py" in place} == (
+        {f"dataset.{found}"} if found else set()
+    )
 
 
 class Counted:

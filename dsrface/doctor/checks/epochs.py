@@ -12,36 +12,38 @@ if TYPE_CHECKING:
 
 
 def _as_workers_see(proof: Proof) -> Finding | None:
-    setters, is_stale, target = proof.survey["epoch_setters"], proof.epoch_is_stale, proof.target
+    setters, is_stale, keeps = (
+        proof.survey["epoch_setters"],
+        proof.epoch_is_stale,
+        proof.target.persistent_workers,
+    )
     name = setters[0]
+    place = proof.survey["changed_in_loops"].get(name, "")
+    where = f"{name} (changed in {place})" if place else name
+    will_change = bool(place) or "epoch" in name  # what is set otherwise may be set once, before the run
     data = {"settles": True, "setters": list(setters)}
     if is_stale is None:
         return EPOCH.finding(
-            "warn" if target.persistent_workers and "epoch" in name else "info",
+            "warn" if keeps and will_change else "info",
             f"{name} may change between epochs, and workers that stay were not seen to get it",
-            where=name,
+            where=where,
             fix="Keep persistent_workers=False while it changes between epochs; or hold it in shared memory.",
             data={**data, "blocks_persistent": True},
         )
     if not is_stale:
         return EPOCH.finding("pass", f"{name} reaches persistent workers, or changes no item", data=data)
+    gravity = ("info", "warn", "fail")[keeps + will_change]
     return EPOCH.finding(
-        _status(name, is_persistent=target.persistent_workers),
+        gravity,
         f"{name} does not reach workers that stay: with persistent_workers=True every epoch repeats the "
         "first",
-        where=name,
+        where=where,
         matters="Two passes by the same workers, with the epoch changed in between, gave the same items; "
         "this process gives others. A worker works on its own copy of the data set.",
         fix="Keep persistent_workers=False; or hold the epoch in shared memory: "
         "self.epoch = torch.zeros((), dtype=torch.int64).share_memory_(), set with fill_().",
         data={**data, "blocks_persistent": True},
     )
-
-
-def _status(name: str, *, is_persistent: bool) -> str:
-    if is_persistent:
-        return "fail"
-    return "warn" if "epoch" in name else "info"  # what is no epoch may never change in a run
 
 
 EPOCH = Check(

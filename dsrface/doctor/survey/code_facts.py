@@ -9,7 +9,7 @@ import gc
 import inspect
 import re
 import textwrap
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -33,36 +33,36 @@ _CACHED = " (its cache)"
 _CACHE = type(functools.lru_cache(lambda: None))
 
 
-def epoch_setters(roots: Mapping[str, Any]) -> list[str]:
+def epoch_setters(roots: Mapping[str, Any]) -> dict[str, set[str]]:
     """Return what the main program would call or set between epochs, as paths such as `dataset.set_epoch`.
 
     These are methods called set_epoch, and members that a public method changes and that loading an item
-    reads; those named for an epoch come first.
+    reads; those named for an epoch come first. Each with the names by which the main program changes it.
     """
-    methods: list[str] = []
-    attributes: list[str] = []
+    methods: dict[str, set[str]] = {}
+    attributes: dict[str, set[str]] = {}
     numbers: set[str] = set()
     for path, owner in _objects(roots):
         if callable(getattr(type(owner), "set_epoch", None)):
-            methods.append(f"{path}.set_epoch")
+            methods[f"{path}.set_epoch"] = {"set_epoch"}
         elif is_users_definition(type(owner)):
             read, called = _reached(type(owner), _READERS)
             _, made = _reached(type(owner), _MAKERS)
             called_before = {name for name in called | made if "epoch" not in name}
             set_later = _changed_by(type(owner), without=called_before)
             values = {**_class_values(type(owner)), **vars(owner)}
-            attributes += [
-                f"{path}.{name}"
+            attributes |= {
+                f"{path}.{name}": {name, *set_later.get(name, ())}
                 for name, value in values.items()
                 if name in read
                 and _stays_in_workers(value)
                 and (name in set_later or name in ("epoch", "_epoch"))
-            ]
+            }
             numbers |= {
                 f"{path}.{name}" for name, value in values.items() if issubclass(type(value), (int, float))
             }
     order = sorted(attributes, key=lambda path: ("epoch" not in path, path not in numbers))
-    return [*methods, *order]
+    return {**methods, **{path: attributes[path] for path in order}}
 
 
 def _stays_in_workers(value: Any) -> bool:
@@ -251,9 +251,11 @@ def _class_values(cls: type) -> dict[str, Any]:
     return {name: value for base in bases for name, value in vars(base).items()}
 
 
-def _changed_by(cls: type, *, without: set[str]) -> set[str]:
-    """Return the attributes that a class's public methods store or change in place, some methods left out."""
-    found: set[str] = set()
+def _changed_by(cls: type, *, without: set[str]) -> dict[str, set[str]]:
+    """Return the attributes that a class's public methods store or change in place, each with these methods;
+    some methods left out.
+    """
+    found: dict[str, set[str]] = defaultdict(set)
     for base in cls.__mro__[:-1]:
         public = {
             name: value.fset if isinstance(value, property) else value
@@ -262,14 +264,17 @@ def _changed_by(cls: type, *, without: set[str]) -> set[str]:
             and not name.startswith("_")
             and isinstance(value, (FunctionType, property))
         }
-        for function in public.values():
+        for name, function in public.items():
             code = getattr(function, "__code__", None)
             if code is not None:
-                found |= {str(i.argval) for i in dis.get_instructions(code) if i.opname == "STORE_ATTR"}
+                for instruction in dis.get_instructions(code):
+                    if instruction.opname == "STORE_ATTR":
+                        found[str(instruction.argval)].add(name)
         if public and is_users_definition(base):
             for method in _methods_of(base):
                 if method.name in public:
-                    found |= set(_changed_in_place(method))
+                    for name in _changed_in_place(method):
+                        found[name].add(method.name)
     return found
 
 

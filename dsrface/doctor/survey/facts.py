@@ -49,6 +49,7 @@ class SurveyFacts:
         states: Numbers that items change and depend on.
         counters: Those of them that count items.
         epoch_setters: What the main program calls or sets between epochs.
+        changed_in_loops: Where the user's code does so again and again, by path.
         failing: Keys whose items raised, as text.
         finalizers: Members whose class has `__del__`.
         removing: Those of them that remove files.
@@ -77,6 +78,7 @@ class SurveyFacts:
     states: list[str] = field(default_factory=list)
     counters: list[str] = field(default_factory=list)
     epoch_setters: list[str] = field(default_factory=list)
+    changed_in_loops: dict[str, str] = field(default_factory=dict)
     failing: list[str] = field(default_factory=list)
     finalizers: list[str] = field(default_factory=list)
     removing: list[str] = field(default_factory=list)
@@ -92,7 +94,10 @@ class SurveyFacts:
 
     def for_proof(self) -> dict[str, Any]:
         """Return what the proof with workers needs of the survey."""
-        names = ("handles", "rngs", "states", "counters", "epoch_setters", "failing", "finalizers", "made")
+        names = (
+            *("handles", "rngs", "states", "counters", "epoch_setters", "changed_in_loops"),
+            *("failing", "finalizers", "made"),
+        )
         return {name: getattr(self, name) for name in names}
 
     def to_dict(self) -> dict[str, Any]:

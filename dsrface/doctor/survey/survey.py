@@ -35,6 +35,7 @@ from dsrface.doctor.survey.code_facts import (
 )
 from dsrface.doctor.survey.facts import SurveyFacts
 from dsrface.doctor.survey.loading import load
+from dsrface.doctor.survey.loops import changed_in_loops
 from dsrface.doctor.survey.observe import thread_ids
 from dsrface.doctor.survey.subject import Subject
 from dsrface.doctor.targets import Target
@@ -121,7 +122,8 @@ def _try_threads(target: Target, facts: SurveyFacts, report: Reporter, request: 
 
 def _facts(subject: Subject, build_s: float, request: Mapping[str, Any]) -> SurveyFacts:
     found, target = subject.trace, subject.target
-    used = read_by_items(subject.roots)
+    used, setters = read_by_items(subject.roots), epoch_setters(subject.roots)
+    in_loops = changed_in_loops(setters) if setters else {}
     return SurveyFacts(
         num_items=target.num_keys(),
         build_s=build_s,
@@ -134,7 +136,8 @@ def _facts(subject: Subject, build_s: float, request: Mapping[str, Any]) -> Surv
             for member in outermost(found.handles, found.handles)
             if member.kind != "process" or member.path.rpartition(".")[2] in used  # else a server of its own
         ],
-        epoch_setters=epoch_setters(subject.roots),
+        epoch_setters=sorted(setters, key=lambda path: "epoch" not in path and path not in in_loops),
+        changed_in_loops=in_loops,
         finalizers=list(subject.finalizers),
         removing=list(subject.removing),
     )
