@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import warnings
+import zlib
 from multiprocessing import shared_memory
 from pathlib import Path
 
@@ -637,3 +638,200 @@ class QuantizedFault(Base):
 class QuantizedFixed(QuantizedFault):
     def __getitem__(self, index):
         return super().__getitem__(index).int_repr()
+
+
+class KeysFault(Base):
+    """The rows are found by the id() of a name, which a spawned worker's copy does not have."""
+
+    def __init__(self):
+        self.names = [(f"name{n}",) for n in range(NUM)]
+        self.rows = {self.key(n): n for n in range(NUM)}
+
+    def key(self, index):
+        return id(self.names[index])
+
+    def __getitem__(self, index):
+        return torch.tensor(self.rows[self.key(index)])
+
+
+class KeysFixed(KeysFault):
+    def key(self, index):
+        return self.names[index]
+
+
+MISSING = object()
+
+
+class SentinelFault(Base):
+    missing = MISSING
+
+    def __init__(self):
+        self.values = [self.missing if n % 2 else n for n in range(NUM)]
+
+    def __getitem__(self, index):
+        return torch.tensor(-1 if self.values[index] is self.missing else 1)
+
+
+class SentinelFixed(SentinelFault):
+    missing = None
+
+
+class HashFault(Base):
+    def __getitem__(self, index):
+        return torch.tensor(hash(f"name{index}"))
+
+
+class HashFixed(Base):
+    def __getitem__(self, index):
+        return torch.tensor(zlib.crc32(f"name{index}".encode()))
+
+
+class InterruptFault(Base):
+    error: type[BaseException] = KeyboardInterrupt
+
+    def __getitem__(self, index):
+        if index == 5 and get_worker_info() is not None:
+            raise self.error
+        return torch.tensor([index])
+
+
+class InterruptFixed(Base):
+    def __getitem__(self, index):
+        if index == NUM:
+            raise RuntimeError
+        return torch.tensor([index])
+
+
+class _Library:
+    """As a library that remembers where it was made, and says so."""
+
+    words = "this client is not fork-safe"
+
+    def __init__(self):
+        self.owner = os.getpid()
+
+    def __reduce__(self):
+        return type(self), ()  # what is sent connects again
+
+    def load(self, index):
+        if self.owner != os.getpid():
+            raise RuntimeError(self.words)
+        return torch.tensor([index])
+
+
+class _Mute(_Library):
+    words = "bad state"
+
+
+class ForkUnsafeFault(Base):
+    library: type[_Library] = _Library
+
+    def __init__(self):
+        self.client = self.library()
+
+    def __getitem__(self, index):
+        return self.client.load(index)
+
+
+class ForkUnsafeFixed(ForkUnsafeFault):
+    def __init__(self):
+        self.client, self.owner = None, 0
+
+    def __getitem__(self, index):
+        if self.owner != os.getpid():
+            self.client, self.owner = self.library(), os.getpid()
+        return super().__getitem__(index)
+
+
+class InheritedFault(ForkUnsafeFault):
+    library = _Mute
+
+
+class InheritedFixed(ForkUnsafeFixed):
+    library = _Mute
+
+
+def Forkserver():
+    return DataLoader(ForkUnsafeFault(), num_workers=2, multiprocessing_context="forkserver")
+
+
+class InWorkerFault(Base):
+    def __getitem__(self, index):
+        return torch.tensor([index, get_worker_info() is not None])
+
+
+class InWorkerFixed(Base):
+    def __getitem__(self, index):
+        return torch.tensor([index, index])
+
+
+class ShardsFault(IterableDataset):
+    """Two shards, and an error where there are more workers."""
+
+    shards, most = 2, 1
+
+    def __iter__(self):
+        info = get_worker_info()
+        if info is not None and info.num_workers > self.most:
+            raise ValueError(f"{self.most} shards for {info.num_workers} workers")
+        yield from range(info.id if info else 0, STREAM, info.num_workers if info else 1)
+
+
+class ShardsFixed(ShardsFault):
+    most = 2
+
+
+class UnsendableFault(Base):
+    def __getitem__(self, index):
+        return {"row": torch.tensor(index), "read": lambda: index}
+
+
+class UnsendableFixed(Base):
+    def __getitem__(self, index):
+        return {"row": torch.tensor(index)}
+
+
+class SpentFault(Base):
+    """As `next(self.rows)` of an iterator whose copy in the worker is spent."""
+
+    def __getitem__(self, index):
+        if get_worker_info() is not None and index % 7 == 3:
+            raise StopIteration
+        return torch.tensor([index])
+
+
+class SpentFixed(Base):
+    def __getitem__(self, index):
+        return torch.tensor([index, index >= 0])
+
+
+class NoLengthFault:
+    def __iter__(self):
+        return iter(range(STREAM))
+
+
+class NoLengthFixed(SpentStreamFixed):
+    pass
+
+
+class WorkerSeedFault(Base):
+    """With a worker_init_fn that seeds every worker alike."""
+
+    def __getitem__(self, index):
+        return torch.tensor([index, random.randrange(1 << 30)])
+
+
+def seed_alike(worker_id):
+    random.seed(42)
+
+
+def seed_apart(worker_id):
+    random.seed(torch.initial_seed())
+
+
+def InitFault():
+    return DataLoader(WorkerSeedFault(), num_workers=2, worker_init_fn=seed_alike)
+
+
+def InitFixed():
+    return DataLoader(WorkerSeedFault(), num_workers=2, worker_init_fn=seed_apart)

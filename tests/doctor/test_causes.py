@@ -71,9 +71,18 @@ def test_an_init_fn_that_repeats_each_epoch_does_no_harm_where_workers_are_kept(
     assert re.search(r"worker_init_fn seed_by_id \(.*test_causes\.py:\d+\)", found.where)
 
 
-@pytest.mark.parametrize(("type_", "says_id"), [("KeyError", True), ("OSError", False)])
-def test_a_key_that_is_missing_in_a_fresh_worker_may_be_an_id(type_, says_id):
-    error = {"type": type_, "text": "139872"}
+@pytest.mark.parametrize(
+    ("type_", "text", "says_id"),
+    [
+        ("KeyError", "140517013996800", True),
+        ("KeyError", "(4378129600, 'a')", True),
+        ("KeyError", "'cat'", False),
+        ("KeyError", "7", False),
+        ("OSError", "140517013996800", False),
+    ],
+)
+def test_a_large_number_as_key_that_is_missing_in_a_fresh_worker_is_an_id(type_, text, says_id):
+    error = {"type": type_, "text": text}
     assert ("id()" in cause_of_exception(error, "spawn", num_moved=0).fix) is says_id
 
 

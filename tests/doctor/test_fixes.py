@@ -26,6 +26,8 @@ SURVEYED = [
     ("SharedFile", "ds.state", "os.replace()"),
     ("Buffer", "ds.output", "copy"),
     ("None", "ds.output", "return a sample"),
+    ("Unsendable", "ds.output", "Leave out item['read'] (function)"),
+    ("NoLength", "ds.items", "derive it from IterableDataset"),
     ("Sample", "ds.items", "leave out"),
     ("Stop", "ds.items", "with a default"),
     ("Timeout", "ds.items", "several times what a batch takes"),
@@ -53,6 +55,18 @@ PROVED = [
     ("Pid", "worker.consistency", "index alone"),
     ("Quantized", "worker.fork", "int_repr()"),
     ("Attributes", "worker.consistency", "entry of its own"),
+    ("Init", "ds.rng", "torch.initial_seed()"),
+    ("Interrupt", "worker.fork", "RuntimeError instead"),
+    ("ForkUnsafe", "worker.fork", "first use in the worker"),
+    ("Inherited", "worker.fork", "first use in the worker"),
+    ("InWorker", "worker.consistency", "index alone"),
+    ("Shards", "worker.fork", "as many workers as there are shards"),
+    ("Spent", "worker.fork", "by the index alone"),
+]
+SPAWNED = [
+    ("Keys", "worker.spawn", "the value itself"),
+    ("Sentinel", "worker.consistency", "None or an Enum"),
+    ("Hash", "worker.consistency", "no hash()"),
 ]
 # Faults of the machine, of torch itself, or of the call: there is no data set to mend.
 NOT_OF_A_DATA_SET = ("env.", "perf.", "mp.start_method", "mp.cuda_poison", "ds.build", "ds.threads")
@@ -83,15 +97,34 @@ def test_a_fix_makes_its_check_pass(name, id, advice):
 @pytest.mark.filterwarnings("ignore:Length of IterableDataset")
 @pytest.mark.parametrize(("name", "id", "advice"), PROVED)
 def test_a_fix_makes_real_workers_pass(name, id, advice):
+    see_the_fix_work(name, id, advice, "fork")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "id", "advice"), SPAWNED)
+def test_a_fix_makes_spawned_workers_pass(name, id, advice):
+    see_the_fix_work(name, id, advice, "spawn")
+
+
+def see_the_fix_work(name, id, advice, method):
     found = {}
     for version in ("Fault", "Fixed"):
         spec = f"{name}{version}"
-        checks, facts = test_faults.surveyed(f"doctor_fixes:{spec}")
-        found[version] = {**checks, **prove(spec, "fork", module="doctor_fixes", facts=facts)}
+        checks, facts = test_faults.surveyed(f"doctor_fixes:{spec}", methods=(method,))
+        found[version] = {**checks, **prove(spec, method, module="doctor_fixes", facts=facts)}
     assert found["Fault"][id].status in ("warn", "fail")
     assert advice in found["Fault"][id].fix
     assert found["Fixed"][id].status == "pass"
-    assert found["Fixed"]["worker.fork"].status == "pass"
+    assert found["Fixed"][f"worker.{method}"].status == "pass"
+
+
+@POSIX
+def test_forkserver_is_a_way_out_for_what_must_not_be_forked():
+    _, facts = test_faults.surveyed("doctor_fixes:Forkserver", methods=("forkserver",))
+    assert (
+        prove("Forkserver", "forkserver", module="doctor_fixes", facts=facts)["worker.forkserver"].status
+        == "pass"
+    )
 
 
 @pytest.mark.slow
@@ -104,6 +137,6 @@ def test_what_a_fresh_process_lacks_is_there_with_the_printed_fixes():
 
 def test_every_fix_is_applied_somewhere():
     applied = {id for id, *_ in test_faults.STATIC} | set(ELSEWHERE)
-    applied |= {getattr(row, "values", row)[1] for row in (*SURVEYED, *PROVED)}
+    applied |= {getattr(row, "values", row)[1] for row in (*SURVEYED, *PROVED, *SPAWNED)}
     of_a_data_set = {id for id in all_checks() if not id.startswith(NOT_OF_A_DATA_SET)}
     assert of_a_data_set - applied == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dsrface.doctor.checks.check import Check
@@ -12,11 +13,12 @@ from dsrface.runtime.text import count_text, size_text
 from dsrface.runtime.user_code import innermost
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
     from dsrface.doctor.survey.loading import Loading
     from dsrface.doctor.trace.members import Trace
+
+_PLAIN = "Return tensors, numbers, texts and plain containers only."
 
 
 def _output(seen: Loading) -> Finding | None:
@@ -62,7 +64,7 @@ def _kept_in_the_worker(found: Trace, data: Mapping[str, Any]) -> Finding | None
             f"{first.path} ({first.type}) cannot be pickled: a worker that sends such a batch hangs for ever",
             where=places(found.unpicklable),
             matters="The worker's queue thread prints a traceback, and the training process waits.",
-            fix="Return tensors, numbers, texts and plain containers only.",
+            fix=_PLAIN,
             data=data,
         )
     if found.grads:
@@ -95,6 +97,8 @@ def _not_collated(error: Exception, items: list[Any]) -> Finding:
         )
     elif any(type(item).__module__.startswith("torch_geometric") for item in items):
         fix = "Graphs need their own loader: torch_geometric.loader.DataLoader; name that as the target."
+    elif isinstance(error, TypeError) and (refused := _refused(items[0], "item")):
+        fix = f"Leave out {refused}, or give the loader a collate_fn. {_PLAIN}"
     else:
         fix = "Return tensors of equal shapes (or numbers), or give the loader a collate_fn."
     return OUTPUT.finding(
@@ -105,6 +109,23 @@ def _not_collated(error: Exception, items: list[Any]) -> Finding:
         fix=fix,
         data={"unpicklable": []},
     )
+
+
+def _refused(value: Any, path: str) -> str:
+    """Return path and type of what torch's own collate function refuses: `item['path'] (PosixPath)`."""
+    from torch.utils.data import default_collate
+
+    if isinstance(value, Mapping):
+        parts = [_refused(part, f"{path}[{key!r}]") for key, part in value.items()]
+        return next(filter(None, parts), "")
+    if isinstance(value, (list, tuple)):
+        parts = [_refused(part, f"{path}[{number}]") for number, part in enumerate(value)]
+        return next(filter(None, parts), "")
+    try:
+        default_collate([value])
+    except TypeError:
+        return f"{path} ({type(value).__name__})"
+    return ""
 
 
 OUTPUT = Check(

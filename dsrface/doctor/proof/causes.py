@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,19 @@ _QUANTIZED = Cause(
     "A worker collates into shared memory, which takes no quantized tensors.",
     "Return int_repr() of a quantized tensor, and its scale and zero point where they differ.",
 )
+_SPENT = Cause(
+    "iterator",
+    "",
+    "Each worker has its own copy of an iterator that items share, where it stood when the worker started: "
+    "next() finds its end at another item than here.",
+    "Let __getitem__ find its sample by the index alone; guard next(iterator), or raise ValueError instead.",
+)
+_NO_ID = Cause(
+    "identity",
+    "",
+    "The missing key looks like an id(): every object of a fresh worker has another one.",
+    "Make the value itself the key, not its id().",
+)
 _FORK = Cause(
     "fork",
     "",
@@ -129,6 +143,10 @@ def cause_of_exception(
         return _SHARED_POSITION
     if error["type"] == "KeyboardInterrupt":
         return _INTERRUPT
+    if error["type"] == "StopIteration":
+        return _SPENT
+    if method != "fork" and error["type"] == "KeyError" and re.search(r"\b\d{9,}\b", error["text"]):
+        return _NO_ID
     if "requires grad" in text or "requires_grad" in text:
         return _GRADIENT
     if "QuantizedCPU" in text:
@@ -146,19 +164,19 @@ def cause_of_exception(
             "See ds.state. Make the file before the loader; or write to a temporary name in the same folder "
             "and os.replace() it.",
         )
-    return _INHERITED if method == "fork" else _fresh_start(method, is_key=error["type"] == "KeyError")
+    return _INHERITED if method == "fork" else _fresh_start(method)
 
 
-def _fresh_start(method: str, *, is_key: bool) -> Cause:
+def _fresh_start(method: str) -> Cause:
     """Return why a worker that was not forked fails, where its exception does not say it."""
     return Cause(
         "state",
         "",
         f"A {method} worker starts fresh and imports the modules again: what the main program has set since "
         "is not there (module variables, flags of libraries such as PIL.ImageFile.LOAD_TRUNCATED_IMAGES, "
-        "os.chdir, registered classes), and every object has another id().",
+        "os.chdir, registered classes).",
         "Set it in worker_init_fn or where the module is imported, or keep it as an attribute of the data "
-        "set." + (" A key that is an id() must become the value itself." if is_key else ""),
+        "set.",
     )
 
 
