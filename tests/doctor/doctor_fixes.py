@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import functools
+import itertools
 import os
 import random
 import shutil
@@ -835,3 +836,49 @@ def InitFault():
 
 def InitFixed():
     return DataLoader(WorkerSeedFault(), num_workers=2, worker_init_fn=seed_apart)
+
+
+class MeanFault(Base):
+    """Items depend on two members that change together; neither alone explains it."""
+
+    def __init__(self):
+        self.count, self.mean = 0, 0.0
+
+    def __getitem__(self, index):
+        self.count += 1
+        self.mean += (index - self.mean) / self.count
+        return torch.tensor([index - self.mean])
+
+
+class MeanFixed(Base):
+    mean = (NUM - 1) / 2
+
+    def __getitem__(self, index):
+        return torch.tensor([index - self.mean])
+
+
+class RollingFault(Base):
+    def __init__(self):
+        self.rows = collections.deque(range(100), maxlen=100)
+
+    def __getitem__(self, index):
+        self.rows.append(index)
+        return torch.tensor([index, self.rows[0]])
+
+
+class RollingFixed(Base):
+    def __getitem__(self, index):
+        return torch.tensor([index, max(0, index - 100)])
+
+
+class CycleFault(Base):
+    def __init__(self):
+        self.backgrounds = itertools.cycle(range(7))
+
+    def __getitem__(self, index):
+        return torch.tensor([index, next(self.backgrounds)])
+
+
+class CycleFixed(Base):
+    def __getitem__(self, index):
+        return torch.tensor([index, index % 7])

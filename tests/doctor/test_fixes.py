@@ -15,6 +15,8 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="seen through /proc")
 
 SURVEYED = [
     ("Counter", "ds.state", "follow from its index"),
+    ("Mean", "ds.state", "follow from its index"),
+    ("Rolling", "ds.state", "follow from its index"),
     ("InPlace", "ds.state", "clone()"),
     ("Targets", "ds.state", "change a copy"),
     ("Mapped", "ds.state", "array.copy()"),
@@ -44,6 +46,7 @@ PROVED = [
     ("Sqlite", "ds.open_handles", "os.getpid()"),
     ("Loop", "ds.open_handles", "event loop at first use"),
     ("Previous", "ds.rng", "from its index alone"),
+    ("Cycle", "ds.rng", "from its index alone"),
     ("Pipe", "ds.open_handles", "os.getpid()"),
     ("Pool", "worker.fork", "in the item"),
     ("SpentStream", "ds.iterable_shard", "new iterator"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import os
 import subprocess
@@ -426,3 +427,70 @@ class Memo(Rows):
 def table_at_first_use():
     """A table computed at first use."""
     return Memo()
+
+
+class RunningMean(Rows):
+    """Centred by what was seen so far: neither the count nor the mean alone explains an item."""
+
+    def __init__(self):
+        self.count, self.mean = 0, 0.0
+
+    def __getitem__(self, index):
+        self.count += 1
+        self.mean += (index - self.mean) / self.count
+        return torch.tensor([index - self.mean]), index
+
+
+@fault(
+    "ds.state",
+    "worker.consistency",
+    where=r"dataset\.(count|mean)",
+    fix="index",
+    is_silent=True,
+    most_workers=0,
+    plain="random differs twins",
+)
+def running_mean():
+    """Two members that change together."""
+    return RunningMean()
+
+
+class Rolling(Rows):
+    def __init__(self):
+        self.rows = collections.deque(range(100), maxlen=100)
+
+    def __getitem__(self, index):
+        self.rows.append(index)
+        return torch.tensor([index, self.rows[0]]), index
+
+
+@fault(
+    "ds.state",
+    "worker.consistency",
+    where=r"dataset\.rows",
+    fix="index",
+    is_silent=True,
+    most_workers=0,
+    plain="random differs twins",
+)
+def rolling_window():
+    """A queue of fixed length that items push through."""
+    return Rolling()
+
+
+class FewKept(Rows):
+    def __init__(self):
+        self.kept = collections.OrderedDict()
+
+    def __getitem__(self, index):
+        if index not in self.kept:
+            self.kept[index] = torch.full((64,), float(index))
+            if len(self.kept) > 16:
+                self.kept.popitem(last=False)
+        return self.kept[index], index
+
+
+@healthy()
+def bounded_dict_by_hand():
+    """An OrderedDict that drops its oldest entry: bounded, as lru_cache is."""
+    return FewKept()

@@ -122,7 +122,10 @@ def _repeats(draws: Draws, target: Target, survey: Mapping[str, Any], data: Mapp
         who, where = "the items draw the same numbers", ""
     when = "in every worker" if draws.equal_workers else "in every epoch"
     both = " and in every epoch" if draws.equal_workers and draws.equal_starts else ""
-    fixes = [_SEED_FIX] if survey.get("rngs") or seeds else [_SEED_FIX, _MEMORY_FIX]
+    if survey.get("rngs") or seeds:
+        fixes = [_SEED_FIX]
+    else:  # a number may be the state of a generator of one's own; an iterator or a queue is none
+        fixes = [_SEED_FIX, _MEMORY_FIX] if not paths or _is_number(target, paths[0]) else [_MEMORY_FIX]
     if not draws.equal_workers:
         fixes.append(_KEEP_FIX)
     if target.persistent_workers and not draws.equal_workers:
@@ -143,6 +146,15 @@ def _repeats(draws: Draws, target: Target, survey: Mapping[str, Any], data: Mapp
         fix=" ".join(fixes),
         data={**data, "blocks": list(METHODS) if draws.equal_workers else []},
     )
+
+
+def _is_number(target: Target, path: str) -> bool:
+    """Return whether a member is a whole number, or cannot be found."""
+    root, *names = path.split(".")
+    value = {"dataset": target.dataset, "collate_fn": target.collate_fn}.get(root)
+    for name in names:
+        value = getattr(value, name, None)
+    return value is None or hasattr(value, "__index__")
 
 
 def _hidden_generator(target: Target) -> list[str]:

@@ -12,6 +12,7 @@ from dsrface.runtime.text import count_text, size_text
 
 if TYPE_CHECKING:
     from dsrface.doctor.survey.loading import Loading
+    from dsrface.doctor.survey.observe import Reading
     from dsrface.doctor.survey.passes import Passes
 
 _SHOWN = 6
@@ -111,6 +112,7 @@ def _containers(passes: Passes, num_items: int | None, num_workers: int, memory_
         for path in grown
         if grown[path] >= 0.5 * passes.num_items
         and (path in passes.once.places or path in passes.once.unbounded)
+        and not _is_bounded(path, passes.once, last)
     ]
     if not caches:
         return None
@@ -128,6 +130,13 @@ def _containers(passes: Passes, num_items: int | None, num_workers: int, memory_
         "workers, lost at the end of an epoch unless workers are persistent.",
         fix="Fill it before workers start (forked workers share it), keep it in shared tensors, or bound it.",
     )
+
+
+def _is_bounded(path: str, once: Reading, again: Reading | None) -> bool:
+    """Return whether a cache drops old entries for new ones: it has others after the same items, not more."""
+    if again is None or again.lengths.get(path) != once.lengths.get(path):
+        return False
+    return path in once.contents and again.contents.get(path) != once.contents[path]
 
 
 def _remains(passes: Passes) -> Finding | None:
@@ -174,7 +183,9 @@ def _files(passes: Passes, num_items: int | None) -> Finding | None:
         epoch = size * (num_items or passes.num_items)
         return STATE.finding(
             "warn" if passes.leaves_more else "info",  # a cache writes each file once
-            f"every item leaves a file behind: {size_text(size)}, {size_text(epoch)} an epoch",
+            f"every item leaves a file behind: {size_text(size)}, {size_text(epoch)} an epoch"
+            if len(passes.left) <= 2 * passes.num_items
+            else f"{passes.num_items} items leave {len(passes.left)} files behind, of {size_text(size)} each",
             where=first,
             matters="They fill the disk in a long run; workers write into the same folder.",
             fix="Delete what an item writes (tempfile.TemporaryFile does), or make the files once, before.",

@@ -97,7 +97,7 @@ class Reading:
     Args:
         values: Scalars by path.
         lengths: Lengths of containers by path, and of caches (`functools.lru_cache`).
-        contents: Hash of short containers and of arrays by path; what changes in place shows here.
+        contents: Hash of short containers, of queues and of arrays by path; what changes in place shows here.
         orders: Hash of the entries of longer lists by path, as they stand and sorted.
         iterators: Paths of members that are iterators, which every item may advance.
         unbounded: Caches without a bound.
@@ -138,7 +138,7 @@ def read_state(roots: Mapping[str, Any]) -> Reading:
         elif isinstance(value, _SIZED):
             reading.lengths[path] = len(value)
             reading.places[path] = place
-            if len(value) <= _FEW:
+            if len(value) <= _FEW or (isinstance(value, deque) and len(value) <= _LONG):
                 reading.contents[path] = fingerprint(list(map(id, value)))
             elif isinstance(value, list) and len(value) <= _LONG:
                 entries = list(map(id, value))

@@ -76,7 +76,8 @@ def judge_state(passes: Passes, keys: Collection[Any], load_digests: Callable[[]
 
     A member is put back and the same items are loaded again, under equal generators. Items that are equal
     then, and different without putting it back, depend on it. Where that is so of some items only, as when
-    each has an entry of its own in a list, it has to be so twice.
+    each has an entry of its own in a list, it has to be so twice. Where no member alone explains it, all are
+    put back together.
 
     Args:
         passes: Gets `counters` and `states`.
@@ -84,15 +85,16 @@ def judge_state(passes: Passes, keys: Collection[Any], load_digests: Callable[[]
         load_digests: Loads these and returns their fingerprints.
     """
     changed = [*changed_scalars(passes.before, passes.once), *changed_contents(passes.before, passes.once)]
-    for path in sorted(changed, key=lambda path: _distance(path, keys))[:_SHOWN]:
-        try:
-            rows, num_rows = _dependent_rows(passes.once.places[path], load_digests)
-            if rows and len(rows) < num_rows:
-                rows &= _dependent_rows(passes.once.places[path], load_digests)[0]
-        except Exception:  # noqa: BLE001, S112 - a property without a setter, an item that raises now
-            continue
-        if rows:
-            (passes.counters if _counts_items(passes, path) else passes.states).append(path)
+    changed = sorted(changed, key=lambda path: _distance(path, keys))[:_SHOWN]
+    found = [path for path in changed if _depend([passes.once.places[path]], load_digests)]
+    if (
+        not found
+        and len(changed) > 1
+        and _depend([passes.once.places[path] for path in changed], load_digests)
+    ):
+        found = changed  # on all of them, as a running mean does on its sum and its count
+    for path in found:
+        (passes.counters if _counts_items(passes, path) else passes.states).append(path)
 
 
 def _distance(path: str, keys: Collection[Any]) -> int:
@@ -102,12 +104,24 @@ def _distance(path: str, keys: Collection[Any]) -> int:
     return 2 * (not path.startswith("dataset")) + is_of_others
 
 
-def _dependent_rows(place: Place, load_digests: Callable[[], list[str]]) -> tuple[set[int], int]:
-    """Return which of the items depend on a member, and how many of them could."""
-    saved = place.saved()
+def _depend(places: list[Place], load_digests: Callable[[], list[str]]) -> bool:
+    """Return whether items depend on some members."""
+    try:
+        rows, num_rows = _dependent_rows(places, load_digests)
+        if rows and len(rows) < num_rows:
+            rows &= _dependent_rows(places, load_digests)[0]
+    except Exception:  # noqa: BLE001 - a property without a setter, an item that raises now
+        return False
+    return bool(rows)
+
+
+def _dependent_rows(places: list[Place], load_digests: Callable[[], list[str]]) -> tuple[set[int], int]:
+    """Return which of the items depend on some members, and how many of them could."""
+    saved = [place.saved() for place in places]
     first = load_digests()
     moved = load_digests()
-    place.put_back(saved)
+    for place, value in zip(places, saved):
+        place.put_back(value)
     again = load_digests()
     changed = {row for row, digest in enumerate(first) if moved[row] != digest}
     return {row for row in changed if again[row] == first[row]}, len(changed)
