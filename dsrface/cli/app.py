@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
             try:
                 code = program.main(list(arguments), prog_name="dsrface", standalone_mode=False)
             except _ParserError as error:
-                raise usage_error(error, arguments) from None
+                raise usage_error(error, arguments, program) from None
     except typer.Exit as error:
         return error.exit_code
     return code if isinstance(code, int) else 0

@@ -79,7 +79,7 @@ def _check_input(path: Path, id: str, command: str, *, has_other_layout: bool) -
         raise family("This is an archive, not a folder.", id=id, where=path, hint=f"Unpack it: {unpack}")
     if id == "no-data-set" and (resume := resume_hint(path, command)):
         raise DataError("This is a run folder, not a data set.", id=id, where=path, hint=resume)
-    if id == "no-data-set" and not has_other_layout and not path.is_file():
+    if id == "no-data-set" and not has_other_layout:
         from dsrface.data.folders import check_root
 
         check_root(path)

@@ -11,10 +11,13 @@ from typing import Any
 
 from dsrface.cli.look_first import resume_hint
 from dsrface.errors import DsrfaceError, RunError, UsageError
-from dsrface.runtime.command_line import joined
+from dsrface.runtime.command_line import command_line, joined, quoted
 
 _MISSING = re.compile(r"Missing value for '(\w+)'\.")
-_ALIKE, _MORE_ALIKE = 0.6, 0.8
+_ALIKE, _MORE_ALIKE = 0.65, 0.8
+_MAX_RUNS = 3  # to offer
+_OF_PATHS = ("bad-target", "bad-pairs", "bad-landmarks", "nothing-to-resume")  # it may not be there
+_VALUE = re.compile(r"--[\w-]+ [^ ]+: ")  # a flag with a wrong value
 _WRONG = re.compile(r"(?m)^(\w+) = (.+?) \(from flag\): ")
 
 
@@ -58,6 +61,8 @@ def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], e
         flags: What was given.
         example: A command line that is complete.
     """
+    if error.id == "config-missing":
+        return f"To make one: dsrface config init {command} --out {quoted(error.where)}"
     data = flags.get("data")
     if isinstance(data, Path) and (resume := resume_hint(data, command)):
         return f"{data} is a run folder, not a data set. {resume}"
@@ -70,16 +75,55 @@ def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], e
                 f"{data} holds native faces without HR twins: no DSR can be trained on it, of whatever size."
             )
         if (sizes := _vlr_sizes(info)) and flags["vlr_size"] is None:
-            again = joined(["dsrface", command, str(data), "--vlr-size", str(sizes[0])])
-            return f"{data} holds VLR faces of {', '.join(map(str, sizes))} px:\n{again} ..."
-    pages = f"dsrface {command} --help; dsrface config show {command} lists every key."
-    is_incomplete = "missing" in error.message or error.message.startswith("Give ")
+            again = _again(["--vlr-size", str(sizes[0])], command, data)
+            return f"{data} holds VLR faces of {', '.join(map(str, sizes))} px:\n{again}"
+    if "--weights is missing" in error.message and (runs := _runs_for(command, data)):
+        return "\n".join(_again(["--weights", str(run)], command, data) for run in runs)
+    if command == "finetune" and error.message.startswith("Give exactly one") and ";" not in error.message:
+        return _finetune_modes(data, flags.get("vlr_size"))
+    pages = f"dsrface {command} --help\ndsrface config show {command}"
+    is_about_several = "--" in error.message and not _VALUE.match(error.message)
+    is_incomplete = "missing" in error.message or error.message.startswith("Give ") or is_about_several
     return f"For example {example}\n{pages}" if is_incomplete and example else pages
+
+
+def _again(words: list[str], command: str, data: object) -> str:
+    """Return what was typed with words more; the command and its data set where it was another program."""
+    typed = command_line()
+    if not typed.startswith(f"dsrface {command}"):
+        typed = joined(["dsrface", command, *([str(data)] if isinstance(data, Path) else [])])
+    return f"{typed} {joined(words)}"
+
+
+def _runs_for(command: str, data: object) -> list[Path]:
+    """Return the runs whose network `--weights` of a command may name, in the usual places."""
+    from dsrface.models.sources import runs_near
+
+    kind = "dsr" if command == "precompute" else "recogniser"
+    trained_by = "train-dsr" if kind == "dsr" else "finetune"
+    beside = [data.parent / "runs"] if isinstance(data, Path) and data.parent != Path() else []
+    return runs_near([*beside, Path("runs"), Path("runs", trained_by)], kind)[:_MAX_RUNS]
+
+
+def _finetune_modes(data: object, vlr_size: object) -> str:
+    """Return the ways to choose what to train on, with the outputs or the run that is at hand."""
+    from dsrface.data.folders import outputs_folder
+    from dsrface.models.sources import runs_near
+
+    ways = ["--no-dsr"]
+    if isinstance(data, Path):
+        runs = runs_near([data.parent / "runs", Path("runs")], "dsr")
+        ways = [joined(["--live", str(run)]) for run in runs[:1]] + ways
+        outputs = data / "train" / outputs_folder(int(str(vlr_size or 0)))
+        ways = ([joined(["--dsr-outputs", str(outputs)])] if outputs.is_dir() else []) + ways
+    again = _again([], "finetune", data).rstrip()
+    size = "" if vlr_size is None or "--vlr-size" in again else f" --vlr-size {vlr_size}"
+    return "\n".join(f"{again}{size} {way}" for way in ways)
 
 
 def near_path(error: DsrfaceError) -> str:
     """Return a question after the entry that a path which is not there probably meant; empty without one."""
-    is_missing = error.id.startswith("no-") or error.id.endswith("-missing") or error.id == "bad-target"
+    is_missing = error.id.startswith("no-") or error.id.endswith("-missing") or error.id in _OF_PATHS
     if not error.where or not is_missing or error.hint.startswith("Did you mean"):
         return ""
     from dsrface.models.sources import is_run
@@ -90,7 +134,10 @@ def near_path(error: DsrfaceError) -> str:
         if path.exists() or file.is_file() or not path.parent.is_dir():
             return ""
         # Which run was meant, the kind of the network tells: `models.sources`.
-        names = [entry.name for entry in path.parent.iterdir() if not is_run(entry)]
+        is_wanted = is_run if error.id == "nothing-to-resume" else lambda entry: not is_run(entry)
+        names = [entry.name for entry in path.parent.iterdir() if is_wanted(entry)]
+        # What has an ending is a file, and no folder that only begins alike.
+        names = [name for name in names if _can_be(path.parent / name, path.suffix)]
         near = [name for name in difflib.get_close_matches(path.name, names) if _is_like(path.name, name)]
     except (OSError, ValueError):  # what is named is no path
         return ""
@@ -102,6 +149,10 @@ def _is_like(name: str, other: str) -> bool:
     first, second = Path(name.lower()), Path(other.lower())
     ratio = difflib.SequenceMatcher(None, first.stem, second.stem).ratio()
     return ratio >= (_ALIKE if first.suffix == second.suffix else _MORE_ALIKE)
+
+
+def _can_be(entry: Path, suffix: str) -> bool:
+    return not suffix or entry.suffix == suffix or not entry.is_dir()
 
 
 def _published_command(data: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from dsrface.config.fields import must_end_in
 from dsrface.config.sources import Config
 
 
@@ -103,12 +104,14 @@ class DoctorConfig(Config):
     def _check(self) -> Self:
         if self.scan and (self.data is not None or self.dataset is not None):
             raise ValueError("--scan reads sources and examines no data set")
+        if self.html is not None and self.html.suffix.lower() not in (".html", ".htm"):
+            raise ValueError(f"--html must {must_end_in('.html', self.html)}")
         if self.html and (self.scan or self.attach or self.explain):
             raise ValueError("--html belongs to an examination, not to --scan, --attach or --explain")
         if self.launch and (self.data is not None or self.dataset is not None or self.scan):
-            raise ValueError("a command to launch stands alone, without DATA, --dataset or --scan")
+            raise ValueError("a command to launch stands alone: leave out DATA, --dataset and --scan")
         if self.prove and (not self.launch or self.go_on):
-            raise ValueError("--prove needs a command to launch, and ends it: leave --continue out")
+            raise ValueError("--prove needs a command to launch, -- COMMAND, and goes without --continue")
         if self.write_patch and not self.launch:
             raise ValueError("--write-patch needs a command to launch, whose source it changes: -- COMMAND")
         if self.output is not None and self.output.suffix == ".html":
@@ -116,7 +119,7 @@ class DoctorConfig(Config):
         if self.data is not None and self.dataset is not None:
             raise ValueError("give DATA with --for, or --dataset, not both")
         if (self.data is None) != (self.purpose is None):
-            raise ValueError("DATA and --for go together")
+            raise ValueError("DATA and --for go together: dsrface doctor DATA --for train-dsr")
         is_notebook = bool(self.launch) and self.launch[0].endswith(".ipynb")
         if self.python is not None and self.dataset is None and not is_notebook:
             raise ValueError("--python belongs to --dataset or a notebook; a command names its own Python")

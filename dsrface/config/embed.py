@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dsrface.config.fields import PHOTOS, Amp, Device, Workers
+from dsrface.config.fields import PHOTOS, Amp, Device, Workers, must_end_in
 from dsrface.config.sources import Config
 
 
@@ -54,5 +54,5 @@ class EmbedConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.out.suffix != ".npz":
-            raise ValueError("--out must end in .npz")
+            raise ValueError(f"--out must {must_end_in('.npz', self.out)}")
         return self

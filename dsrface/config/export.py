@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from dsrface.config.fields import must_end_in
 from dsrface.config.sources import Config
 
 
@@ -75,11 +76,11 @@ class ExportConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.out is not None and self.out.suffix != f".{self.format}":
-            raise ValueError(f"--out must end in .{self.format}, as --format {self.format} does")
+            raise ValueError(f"--out must {must_end_in(f'.{self.format}', self.out)}")
         if self.format != "onnx" and (self.precision != "fp32" or self.pixels):
-            raise ValueError("--precision and --pixels go with --format onnx")
+            raise ValueError("--precision and --pixels go with --format onnx: add it")
         if (self.precision != "fp32") != (self.data is not None):
-            raise ValueError("--precision fp16 and int8 go with --data, whose val faces say what it costs")
+            raise ValueError("--precision fp16 and int8 go with --data: its val faces say what they cost")
         return self
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -19,6 +20,11 @@ def _known_device(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
         raise ValueError("must be auto, cpu, cuda or cuda:N (a GPU of NVIDIA or AMD), or mps (of Apple)")
     return name
+
+
+def must_end_in(ending: str, path: Path) -> str:
+    """Return what is wrong with the name of a file to write, and the one that was probably meant."""
+    return f"end in {ending}; did you mean {path.with_suffix(ending)}?"
 
 
 Device = Annotated[str, AfterValidator(_known_device), Field(description="auto, cpu, cuda, cuda:N or mps.")]
@@ -46,10 +52,11 @@ class OneOf:
         del handler
         keys: CoreSchema = core_schema.literal_schema(list(self.catalogue))
         if self.prefix:
+            known = ", ".join(map(repr, self.catalogue))
             keys = core_schema.union_schema(
                 [keys, core_schema.str_schema(pattern=f"^{re.escape(self.prefix)}.+")],
                 custom_error_type="unknown_name",
-                custom_error_message=f"should be {self.prefix}NAME or one of: {', '.join(self.catalogue)}",
+                custom_error_message=f"should be {self.prefix}NAME or one of: {known}",
             )
         return keys if source is str else core_schema.nullable_schema(keys)
 

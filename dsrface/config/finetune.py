@@ -183,9 +183,16 @@ class FinetuneConfig(TrainingConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        modes = [self.dsr_outputs is not None, self.live is not None, self.no_dsr, self.hr_only]
-        if sum(modes) != 1:
-            raise ValueError("give exactly one of --dsr-outputs, --live, --no-dsr, --hr-only")
+        modes = {
+            "--dsr-outputs": self.dsr_outputs is not None,
+            "--live": self.live is not None,
+            "--no-dsr": self.no_dsr,
+            "--hr-only": self.hr_only,
+        }
+        given = [flag for flag, is_given in modes.items() if is_given]
+        if len(given) != 1:
+            too_many = f"; here are {' and '.join(given)}" if given else ""
+            raise ValueError(f"give exactly one of {', '.join(modes)}{too_many}")
         if self.stage1_epochs + self.stage2_epochs == 0:
             raise ValueError("--stage1-epochs and --stage2-epochs are both 0: nothing to train")
         if self.images_per_person and self.batch_size % self.images_per_person:

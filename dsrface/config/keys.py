@@ -43,7 +43,7 @@ def key_meanings(schema: type[BaseModel], prefix: str = "") -> dict[str, str]:
 
 
 def keys_like(key: str, meanings: Mapping[str, str]) -> list[str]:
-    """Return the keys whose last part is that of `key`, or ends with it, else those described in its words.
+    """Return the keys whose last part is that of `key`, ends with it or has its initials, or described so.
 
     Args:
         key: As somebody wrote it, e.g. `learning_rate`.
@@ -53,5 +53,7 @@ def keys_like(key: str, meanings: Mapping[str, str]) -> list[str]:
     words = leaf.replace("_", " ").lower()
     same = [known for known in meanings if known.rpartition(".")[2] == leaf]
     same = same or [known for known in meanings if known.endswith(f"_{leaf}")]
+    initials = "".join(word[0] for word in words.split())
+    same = same or [known for known in meanings if known.rpartition(".")[2] == initials]
     is_phrase = " " in words  # one word alone stands in many descriptions
     return same or [known for known, text in meanings.items() if is_phrase and words in text.lower()]

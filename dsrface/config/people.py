@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dsrface.config.fields import ONE_PHOTO, PHOTOS, Device
+from dsrface.config.fields import ONE_PHOTO, PHOTOS, Device, must_end_in
 from dsrface.config.sources import Config
 
 
 def _png(path: Path | None) -> Path | None:
     if path is not None and path.suffix.lower() != ".png":
-        raise ValueError("must end in .png")
+        raise ValueError(f"must {must_end_in('.png', path)}")
     return path
 
 
@@ -97,7 +97,7 @@ class EnrolConfig(_NetworksConfig):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.out.suffix != ".npz":
-            raise ValueError("--out must end in .npz")
+            raise ValueError(f"--out must {must_end_in('.npz', self.out)}")
         return self
 
 

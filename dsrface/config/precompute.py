@@ -89,10 +89,14 @@ class PrecomputeConfig(Config):
             raise ValueError("--amp and backend both say how the DSR is run: give one of them")
         if self.verify and self.force:
             raise ValueError("--verify only checks and --force starts over: give one of them")
-        if (self.data is None) == (self.input is None):
+        if self.data is not None and self.input is not None:
+            raise ValueError("give a data set or --input, not both")
+        if self.input is None and self.output is not None:
+            raise ValueError("--output goes with --input; the outputs of a data set lie next to its images")
+        if self.data is None and self.input is None:
             raise ValueError("give a data set, or --input with --output")
-        if (self.input is None) != (self.output is None):
-            raise ValueError("--input and --output go together")
+        if self.input is not None and self.output is None:
+            raise ValueError("--output is missing: where the outputs of --input go")
         if self.input and self.output and self.output.resolve().is_relative_to(self.input.resolve()):
             raise ValueError("--output must be outside --input: outputs are no inputs of the next run")
         if self.variants > 1 and (self.format == "png" or self.data is None):

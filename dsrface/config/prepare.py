@@ -92,7 +92,9 @@ class PrepareConfig(Config):
     def _shares(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
         # Asked so that nan, which is neither below nor above anything, is refused as well.
         if not (all(share >= 0 for share in value) and abs(sum(value) - 1) < 1e-6):
-            raise ValueError("the three shares must not be negative and must sum to 1")
+            meant = ",".join(f"{share / 100:g}" for share in value)
+            instead = f"; did you mean {meant}?" if abs(sum(value) - 100) < 1e-3 else ""
+            raise ValueError(f"the three shares must not be negative and must sum to 1{instead}")
         return value
 
     @model_validator(mode="after")

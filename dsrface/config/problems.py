@@ -29,7 +29,7 @@ _PLAIN_WORDS = (
     (r"Input should be greater than (.+)", r"must be more than \1"),
     (r"Input should be (.+)", r"must be \1"),
 )
-_WITH_UNIT = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*(%|[A-Za-z]+)")
+_WITH_UNIT = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*(%|[A-Za-z]+|x\d+)")  # 5%, 16px, 16x16
 
 
 def explain(problems: Sequence[Any], schema: type[BaseModel], origins: Mapping[str, str]) -> str:
@@ -55,7 +55,8 @@ def explain(problems: Sequence[Any], schema: type[BaseModel], origins: Mapping[s
         elif not key:
             text = plain_words(problem["msg"])
             is_word = text.split()[0].isalpha()  # and no name of a flag or key
-            lines[key] = f"{text[0].upper() if is_word else text[0]}{text[1:]}."
+            end = "" if text.endswith("?") else "."
+            lines[key] = f"{text[0].upper() if is_word else text[0]}{text[1:]}{end}"
         else:
             wrong.setdefault(key, []).append(problem)
             lines[key] = f"{key} = {_wrong_value(wrong[key], _from(origins, key))}"
@@ -103,8 +104,16 @@ def _wrong_value(problems: Sequence[Any], origin: str) -> str:
     value = problems[0]["input"]
     said = [plain_words(problem["msg"]) for problem in problems]
     text = " or ".join([said[0], *(more.removeprefix("must be ") for more in said[1:])])
-    shown = shorten(str(value) if isinstance(value, Path) else repr(value))
-    return f"{shown}{origin}: {text}.{_question(meant(str(value), text))}"
+    shown = shorten(_as_typed(value))
+    end = "" if text.endswith("?") else "."
+    return f"{shown}{origin}: {text}{end}{_question(meant(str(value), text))}"
+
+
+def _as_typed(value: object) -> str:
+    """Return a value for a message; a list of numbers as the flag takes it."""
+    if isinstance(value, (list, tuple)) and all(type(item) in (int, float) for item in value):
+        return ",".join(f"{item:g}" for item in value)
+    return str(value) if isinstance(value, Path) else repr(value)
 
 
 def _nearest(key: str, known: Mapping[str, str]) -> str:
@@ -118,7 +127,7 @@ def _nearest(key: str, known: Mapping[str, str]) -> str:
     best = max(known, key=likeness)
     if likeness(best)[0] >= _ALIKE:
         return best
-    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.5) + keys_like(key, known)), "")
+    return next(iter(keys_like(key, known) + difflib.get_close_matches(key, known, n=1, cutoff=_ALIKE)), "")
 
 
 def _place(place: Sequence[object], schema: type[BaseModel]) -> tuple[list[str], str]:

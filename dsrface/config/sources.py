@@ -22,6 +22,7 @@ from dsrface.config.keys import tables_of
 from dsrface.config.problems import did_you_mean, explain, shorten
 from dsrface.config.toml_lines import key_lines
 from dsrface.errors import UsageError
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.files import read_bounded
 from dsrface.runtime.nesting import flatten
 
@@ -234,7 +235,10 @@ def _collect(
         named = table.pop(COMMAND_KEY, schema.command)
         if named != schema.command:
             raise UsageError(
-                f"The file is for {named}, not for {schema.command}.", id="bad-config", where=config_file
+                f"The file is for {named}, not for {schema.command}.",
+                id="bad-config",
+                where=config_file,
+                hint=f"dsrface {named} --config {quoted(config_file)}",
             )
         given = schema.from_earlier(flatten(table))
         _merge(values, origins, given, f"config {config_file}")

@@ -158,11 +158,13 @@ def check_root(path: Path) -> None:
         DataError: no folder, one split of a data set, or no HR images where a data set has them.
     """
     if not path.is_dir():
+        make = "Make one with `dsrface prepare PHOTOS DATA`."
+        is_part = (path.parent / DATASET_FILE).is_file()
         raise DataError(
             "The data set does not exist." if not path.exists() else "The data set is not a folder.",
             id="no-data-set",
             where=path,
-            hint="Make one with `dsrface prepare PHOTOS DATA`.",
+            hint=f"Did you mean {path.parent}?" if is_part else make,
         )
     full = path.resolve()
     if full.name in SPLITS and (full.parent / DATASET_FILE).is_file():
@@ -170,20 +172,32 @@ def check_root(path: Path) -> None:
             f"This is the {full.name} split of a data set, not a data set.",
             id="split-of-data-set",
             where=path,
-            hint=f"Name the data set: {full.parent}",
+            hint=f"Name the data set: {path.parent if path.name == full.name else full.parent}",
         )
     has_images = any(folder.is_dir() for folder in (path / HIGH_FOLDER, path / "train" / HIGH_FOLDER))
     if not has_images and not (path / DATASET_FILE).exists():
-        near = sorted(file.parent for file in path.parent.glob(f"*/{DATASET_FILE}"))[:4]
-        question = f"Data sets next to it: {', '.join(map(str, near))}." if near else ""
-        question = f"Did you mean {near[0]}?" if len(near) == 1 else question
-        photos = (
-            f"Photos in folders per person become a data set with `dsrface prepare {quoted(path)} DATA`; a "
-            "published benchmark is measured with `dsrface evaluate --protocol`."
-        )
+        is_empty = not any(path.iterdir())
         raise DataError(
-            f"There is no {HIGH_FOLDER} folder here or in train.",
+            "The folder is empty." if is_empty else f"There is no {HIGH_FOLDER} folder here or in train.",
             id="no-data-set",
             where=path,
-            hint="\n".join(filter(None, [published_command(path) or question, photos])),
+            hint=_instead_of_root(path, is_empty=is_empty),
         )
+
+
+def _instead_of_root(path: Path, *, is_empty: bool) -> str:
+    """Return what to do about a folder that is no data set, in which or next to which one may be."""
+    inside, near = (
+        sorted(file.parent for file in folder.glob(f"*/{DATASET_FILE}"))[:4] for folder in (path, path.parent)
+    )
+    if inside:
+        return f"Did you mean {' or '.join(map(str, inside))}?"
+    question = f"Data sets next to it: {', '.join(map(str, near))}." if near else ""
+    question = f"Did you mean {near[0]}?" if len(near) == 1 else question
+    make = (
+        "Make a data set: `dsrface prepare PHOTOS DATA`."
+        if is_empty
+        else f"Photos in folders per person become a data set with `dsrface prepare {quoted(path)} DATA`; a "
+        "published benchmark is measured with `dsrface evaluate --protocol NAME`."
+    )
+    return "\n".join(filter(None, [published_command(path) or question, make]))

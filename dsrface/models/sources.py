@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from dsrface.config.catalogue import DSR_NETWORKS, RECOGNISERS, TIMM
@@ -121,6 +123,8 @@ def _header(path: Path) -> bytes | None:
             return header
     if start[:2] == b"PK" and not zipfile.is_zipfile(path):
         raise damaged(path, "the end of its archive is missing")
+    if start[:2] == b"PK" and _is_of_numpy(path):
+        raise damaged(path, "it is an archive of NumPy, as galleries are", hint=_WHAT_TO_GIVE)
     if start[:2] == b"PK" or start[:1] == b"\x80":  # torch's zip, or a bare pickle as torch wrote before 1.6
         return None
     what = "something else" if start else "empty"
@@ -129,8 +133,14 @@ def _header(path: Path) -> bytes | None:
     elif start.startswith(b"version https://"):
         what = "the place holder of a file that Git LFS has"
         raise damaged(path, f"it is only {what}", hint="Get the file itself: git lfs pull")
-    hint = _WHAT_TO_GIVE if what == "something else" else _CUT_SHORT
+    run = _did_you_mean([path.parent] if is_run(path.parent) else [])
+    hint = "\n".join(filter(None, [run, _WHAT_TO_GIVE if what == "something else" else _CUT_SHORT]))
     raise damaged(path, f"it is neither a safetensors nor a torch file but {what}", hint=hint)
+
+
+def _is_of_numpy(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith(".npy") for name in archive.namelist())
 
 
 def damaged(path: Path, problem: str, *, hint: str = _CUT_SHORT) -> WeightsError:
@@ -155,7 +165,8 @@ def _metadata(path: Path) -> dict[str, str]:
     Raises:
         WeightsError: as `is_safetensors`.
     """
-    header = None if path.suffix in _NOT_TENSORS else _header(path)
+    is_of_others = path.suffix in _NOT_TENSORS and not is_run(path.parent)
+    header = None if is_of_others else _header(path)
     if header is None:
         return {}
     try:
@@ -174,6 +185,21 @@ def _end_of_tensors(header: bytes) -> int:
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return 0
+
+
+def kind_at(path: Path) -> str:
+    """Return which kind of network a run folder or a weight file holds; empty where nothing says so."""
+    with contextlib.suppress(WeightsError, OSError):
+        if is_run(path):
+            return _kind_of_run(path)
+        file = path / MODEL_FILE if path.is_dir() else path
+        return _metadata(file).get("kind", "") if file.is_file() else ""
+    return ""
+
+
+def runs_near(folders: Iterable[Path], kind: str) -> list[Path]:
+    """Return the run folders in some folders that are known to have trained a kind of network."""
+    return [run for folder in folders for run in _runs_in(folder, kind) if _kind_of_run(run)]
 
 
 def wrong_kind(found: str, wanted: str, path: Path, *, run: Path | None = None) -> WeightsError:

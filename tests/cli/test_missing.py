@@ -243,6 +243,10 @@ def runs(data):
     for name in ("native", "other"):
         (data / "sets" / name / "dataset.json").write_text('{"native": true}')
     (data / "runs" / "dsr" / "export").mkdir()
+    for folder in ("runs/dsr/export/none", "a photo", "u-toml"):
+        (data / folder).mkdir()
+    np.savez(data / "p.npz", embeddings=np.zeros(3))
+    (data / "t.toml").write_text('command = "train-dsr"\n')
     for file in ("photos.zip", "notes.txt", "runs/dsr/export/dsr.safetensors"):
         (data / file).touch()
     return data
@@ -298,7 +302,24 @@ def runs(data):
         ("verify nope.png notes.txt", "There is nothing at this path."),
         ("identify photos --gallery p.npz", "dsrface enrol"),
         ("train-dsr data60 --vlr-size 16 --run notes.txt", "A file has this name, so no folder can."),
-        ("doctor --html photos", "A folder has this name, so no file can."),
+        ("precompute data60 --dsr runs/dsr", "Did you mean --weights runs/dsr?"),
+        ("precompute data60 runs/dsr", "Did you mean --weights runs/dsr?"),
+        ("finetune data60 --vlr-size 16 --dsr runs/dsr", "Did you mean --live runs/dsr?"),
+        ("evaluate data60 --vlr-size 16 --weights outputs", "Did you mean --dsr-outputs outputs?"),
+        ("train-dsr data60 --vlr-size 16 --resume runs/dsr", "Did you mean --run runs/dsr --resume?"),
+        ("train-dsr data60 --vlr-size 16 --run runs/drs --resume", "Did you mean runs/dsr?"),
+        ("prepare a photo data2", "A path with blanks goes in quotes: 'a photo'"),
+        ("precompute data60", "dsrface precompute data60 --weights runs/dsr"),
+        ("finetune data60 --vlr-size 16", "dsrface finetune data60 --vlr-size 16 --live runs/dsr"),
+        ("precompute data60 --weights runs/dsr/run.json", "Did you mean runs/dsr?"),
+        ("embed photos --weights p.npz --out e.npz", "an archive of NumPy, as galleries are"),
+        ("train-dsr . --vlr-size 16", "to do  Did you mean data60?"),
+        ("train-dsr data60/dataset.json --vlr-size 16", "Did you mean data60?"),
+        ("train-dsr runs/dsr/export/none --vlr-size 16", "The folder is empty."),
+        ("finetune data60 --vlr-size 16 --config t.toml", "dsrface train-dsr --config t.toml"),
+        ("train-dsr data60 --vlr-size 16 --config u.toml", "dsrface config init train-dsr --out u.toml"),
+        ("evaluate data60 --vlr-size 16 --pairs note.txt", "Did you mean notes.txt?"),
+        ("doctor --output photos", "A folder has this name, so no file can."),
         ("train-dsr data60 --vlr-size 16 --device gpu", "cuda or cuda:N (a GPU of NVIDIA or AMD)"),
     ],
 )

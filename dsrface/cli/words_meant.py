@@ -1,0 +1,174 @@
+"""What was probably meant by a flag or a word that a command does not take."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dsrface.runtime.command_line import joined, quoted
+
+_ALIKE = 0.7
+# What the same thing is called elsewhere; the groups are looked at where no name is alike.
+_SAME = (
+    ("out", "output", "run", "output-dir", "out-dir", "save-dir", "html", "report"),
+    ("weights", "model", "checkpoint", "ckpt", "network", "dsr", "source"),
+    ("gallery", "people", "db", "database"),
+    ("vlr-size", "vlr-sizes", "size", "resolution"),
+    ("workers", "jobs", "threads"),
+    ("device", "gpu"),
+    ("force", "overwrite"),
+)
+_GOES_ON = "Without it: the same command goes on where it was."
+_NEEDLESS = {
+    ("precompute", "--resume"): _GOES_ON,
+    ("prepare", "--resume"): _GOES_ON,
+    ("prepare", "--force"): "Nothing is overwritten: give another DATA, or delete that folder first.",
+    ("precompute", "--split"): "Without it: the outputs of all splits are made, the finished ones left.",
+    ("identify", "--weights"): "Without it: the gallery names the networks; `dsrface enrol` makes another.",
+    ("identify", "--dsr"): "Without it: the gallery names the networks; `dsrface enrol` makes another.",
+}
+
+
+def instead_of_flag(flag: str, command: Any, arguments: list[str]) -> str:
+    """Return what to type instead of a flag that a command does not have; empty where that is not known.
+
+    Args:
+        flag: As it was typed, with its dashes.
+        command: Of typer; None before one is known.
+        arguments: All words after the program's name.
+    """
+    name = getattr(command, "name", "")
+    if name == "doctor" and "--" not in arguments:
+        words = arguments[arguments.index("doctor") + 1 :]
+        if words and not words[0].startswith("-"):
+            return f"The command to launch comes after --: {joined(['dsrface', 'doctor', '--', *words])}"
+    if needless := _NEEDLESS.get((name, flag)):
+        return needless
+    value = value_of([flag], arguments)
+    if value and (better := flag_for(value, command)):
+        return f"Did you mean {better} {quoted(value)}?"
+    bare = flag.lstrip("-")
+    if names := _flags_like(bare, command):
+        return f"Did you mean {' or '.join(names)}?"
+    if argument := _argument(bare, command):
+        return f"{argument} is given without a flag: dsrface {name} {quoted(value) if value else argument}"
+    return _key_like(bare, value, command)
+
+
+def instead_of_words(words: Sequence[str], command: Any, arguments: list[str]) -> str:
+    """Return what to type instead of words that are more than a command takes; empty where it is not known.
+
+    Args:
+        words: Those that are too many.
+        command: Of typer.
+        arguments: All words after the program's name.
+    """
+    if whole := _path_with_blanks(arguments):
+        return f"A path with blanks goes in quotes: {quoted(whole)}"
+    if as_list := _as_list(list(words), command, arguments):
+        return as_list
+    path = words[0]
+    if "--resume" in arguments and (run := _option("run", command)) and (Path(path) / "run.json").is_file():
+        return f"Did you mean {run} {quoted(path)} --resume?"
+    better = flag_for(path, command)
+    return f"Did you mean {better} {quoted(path)}?" if better else ""
+
+
+def flag_for(path: str, command: Any) -> str:
+    """Return the flag of a command that takes what is at a path; empty where nothing says so.
+
+    Args:
+        path: As it was typed.
+        command: Of typer, with a configuration.
+    """
+    from dsrface.data.outputs.given import is_cache
+    from dsrface.models.sources import kind_at
+
+    schema = getattr(command, "schema", None)
+    place = Path(path)
+    if schema is None or not place.exists():
+        return ""
+    if is_cache(place):
+        return _option("dsr_outputs", command)
+    if place.suffix == ".toml":
+        return _option("config", command)
+    if place.suffix == ".npz":
+        return _option("gallery", command)
+    kind = kind_at(place)
+    keys = [key for key, wanted in schema().networks.items() if kind and wanted == kind]
+    return next(filter(None, (_option(key, command) for key in keys)), "")
+
+
+def value_of(flags: Sequence[str], arguments: Sequence[str]) -> str:
+    """Return what was typed as the value of an option, or an empty text."""
+    for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, is_joined, value = word.partition("=")
+        if name in flags:
+            return value if is_joined else "" if after.startswith("--") else after
+    return ""
+
+
+def _option(key: str, command: Any) -> str:
+    """Return the flag of a key, or an empty text where the command has none."""
+    for option in getattr(command, "params", ()):
+        flags = [name for name in option.opts if name.startswith("--")]
+        if option.name == key and flags:
+            return str(flags[0])
+    return ""
+
+
+def _argument(name: str, command: Any) -> str:
+    """Return how the help calls the argument of a name, or an empty text."""
+    for option in getattr(command, "params", ()):
+        if option.name == name.replace("-", "_") and not any(word.startswith("-") for word in option.opts):
+            return str(option.metavar or option.name.upper()).strip("[]")
+    return ""
+
+
+def _flags_like(bare: str, command: Any) -> list[str]:
+    """Return the flags that differ by a slip, or begin or end alike, or mean the same."""
+    names = [
+        name[2:] for item in getattr(command, "params", ()) for name in item.opts if name.startswith("--")
+    ]
+    likely = [name for name in names if name != "set" or bare.startswith(name)]  # it is short, so like many
+    near = difflib.get_close_matches(bare, likely, n=1, cutoff=_ALIKE)
+    near = near or [name for name in names if name.endswith(f"-{bare}")]
+    near = near or [name for name in names if name.startswith(f"{bare}-")][:1]
+    same = [name for group in _SAME if bare in group for name in group if name in names]
+    return [f"--{name}" for name in near or same[:1]]
+
+
+def _key_like(bare: str, value: str, command: Any) -> str:
+    schema = getattr(command, "schema", None)
+    if schema is None:
+        return ""
+    from dsrface.config.keys import key_meanings, keys_like
+
+    keys = keys_like(bare.replace("-", "_"), key_meanings(schema()))
+    return f"Did you mean --set {keys[0]}={value or '...'}?" if keys else ""
+
+
+def _path_with_blanks(arguments: Sequence[str]) -> str:
+    """Return the path that neighbouring words are, taken together; empty where there is none."""
+    for start in range(len(arguments)):
+        for end in range(start + 2, len(arguments) + 1):
+            whole = " ".join(arguments[start:end])
+            if not whole.startswith("-") and Path(whole).exists():
+                return whole
+    return ""
+
+
+def _as_list(extra: list[str], command: Any, arguments: list[str]) -> str:
+    """Return a list with commas where one with blanks was typed."""
+    start = next(
+        (index for index in range(len(arguments)) if arguments[index : index + len(extra)] == extra), 0
+    )
+    if start < 2:
+        return ""
+    flag, first = arguments[start - 2 : start]
+    option = next((item for item in getattr(command, "params", ()) if flag in item.opts), None)
+    if option is None or "," not in str(option.metavar):
+        return ""
+    return f"A list is written with commas: {flag} {','.join([first, *extra])}"
