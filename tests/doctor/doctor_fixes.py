@@ -882,3 +882,75 @@ class CycleFault(Base):
 class CycleFixed(Base):
     def __getitem__(self, index):
         return torch.tensor([index, index % 7])
+
+
+class DefaultFault(Base):
+    def __getitem__(self, index, seen=[]):  # noqa: B006 - the specimen
+        seen.append(index)
+        return torch.tensor([index])
+
+
+class DefaultFixed(Base):
+    def __getitem__(self, index, seen=()):
+        return torch.tensor([index])
+
+
+def number_of(index):
+    number_of.calls += 1  # type: ignore[attr-defined]
+    return number_of.calls  # type: ignore[attr-defined]
+
+
+number_of.calls = 0  # type: ignore[attr-defined]
+
+
+class FunctionFault(Base):
+    def __getitem__(self, index):
+        return torch.tensor([index, number_of(index)])
+
+
+class FunctionFixed(Base):
+    def __getitem__(self, index):
+        return torch.tensor([index, index + 1])
+
+
+class FilledFault(Base):
+    """A list of None that is filled: all of it is more than a machine holds."""
+
+    def __init__(self):
+        self.rows = [None] * len(self)
+
+    def __len__(self):
+        return 150_000
+
+    def __getitem__(self, index):
+        if self.rows[index] is None:
+            self.rows[index] = torch.zeros(1 << 19)
+        return self.rows[index][:1] + index
+
+
+class FilledFixed(FilledFault):
+    def __init__(self):
+        self.rows = torch.zeros(len(self), 1).share_memory_()
+
+    def __getitem__(self, index):
+        return self.rows[index] + index
+
+
+class RestFault(IterableDataset):
+    """Equal shares, and what is left over is in none."""
+
+    length = 8 * STREAM - 1
+
+    def __iter__(self):
+        info = get_worker_info()
+        share = self.length // (info.num_workers if info else 1)
+        begin = info.id * share if info else 0
+        return iter(range(begin, begin + share))
+
+
+class RestFixed(RestFault):
+    def __iter__(self):
+        info = get_worker_info()
+        return itertools.islice(
+            range(self.length), info.id if info else 0, None, info.num_workers if info else 1
+        )

@@ -80,6 +80,14 @@ def _wrong_number(found: Comparison, num_workers: int, data: dict[str, Any]) -> 
             fix=_FIX,
             data={**data, "blocks": METHODS},
         )
+    if found.num_missing:
+        return SHARDS.finding(
+            "warn",
+            f"{num_workers} workers deliver {shared} of the {alone} items of the stream",
+            matters="What is missing is in no worker's share: a bound is off by one, or a rest is left out.",
+            fix=_FIX,
+            data=data,
+        )
     if alone and num_workers > 1 and shared > (1 + _A_FEW) * alone:
         return SHARDS.finding(
             "fail",

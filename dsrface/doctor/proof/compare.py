@@ -47,6 +47,7 @@ class Comparison:
         idle: For a stream: workers that delivered nothing.
         num_alone: For a stream that ended: its items without workers; 0 for one that did not.
         num_shared: Its items from all workers; None when they were stopped before its end.
+        num_missing: Items that no worker delivered, where the workers delivered all others.
         is_unique: For a stream: no two of its items are equal, as far as it was read here.
         is_spent: For a stream: a second pass delivers nothing.
     """
@@ -67,6 +68,7 @@ class Comparison:
     idle: int = 0
     num_alone: int = 0
     num_shared: int | None = None
+    num_missing: int = 0
     is_unique: bool = False
     is_spent: bool = False
 
@@ -257,6 +259,7 @@ def compare_streams(starts: list[Start], reference: Reference, num_workers: int)
         found.num_alone = len(whole)
         if controlled.is_whole and controlled is not natural:
             found.num_shared = controlled.evidence.num_items
+            found.num_missing = _missing(whole, controlled, num_workers)
     if len(set(alone)) < len(alone):
         found.repeated = max(0.0, found.repeated - (1 - len(set(alone)) / len(alone)))
     elif not found.repeated:
@@ -280,6 +283,13 @@ def compare_streams(starts: list[Start], reference: Reference, num_workers: int)
             else:
                 found.once.append(f"item {row} of worker {worker}")
     return found
+
+
+def _missing(whole: list[str], start: Start, num_workers: int) -> int:
+    """Return how many items of a stream no worker delivered; 0 where others differ from those here too."""
+    there = [digest for worker in range(num_workers) for digest in _items_of(start, worker)]
+    missing = len(set(whole) - set(there))
+    return missing if missing == len(whole) - len(there) and len(set(whole)) == len(whole) else 0
 
 
 def _simulated(reference: Reference, worker: int, num_workers: int, count: int) -> list[str] | None:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -96,7 +97,8 @@ class Reading:
 
     Args:
         values: Scalars by path.
-        lengths: Lengths of containers by path, and of caches (`functools.lru_cache`).
+        lengths: Lengths of containers by path, and of caches (`functools.lru_cache`); of a list without those
+            of its entries that are None, which a cache fills.
         contents: Hash of short containers, of queues and of arrays by path; what changes in place shows here.
         orders: Hash of the entries of longer lists by path, as they stand and sorted.
         iterators: Paths of members that are iterators, which every item may advance.
@@ -136,7 +138,7 @@ def read_state(roots: Mapping[str, Any]) -> Reading:
             reading.values[path] = value
             reading.places[path] = place
         elif isinstance(value, _SIZED):
-            reading.lengths[path] = len(value)
+            reading.lengths[path] = _num_entries(value)
             reading.places[path] = place
             if len(value) <= _FEW or (isinstance(value, deque) and len(value) <= _LONG):
                 reading.contents[path] = fingerprint(list(map(id, value)))
@@ -161,6 +163,12 @@ def read_state(roots: Mapping[str, Any]) -> Reading:
     reading.num_children = _num_children()
     reading.num_blocks = len(os.listdir(_SHARED)) if os.path.isdir(_SHARED) else 0
     return reading
+
+
+def _num_entries(value: Any) -> int:
+    if isinstance(value, list) and len(value) <= _LONG:
+        return len(value) - sum(entry is None for entry in value)
+    return len(value)
 
 
 def changed_scalars(before: Reading, after: Reading) -> list[str]:
@@ -206,7 +214,8 @@ def drawn_generators(before: Reading, after: Reading) -> list[str]:
 def entry_bytes(place: Place) -> int:
     """Return the mean bytes of a container's last entries."""
     value = place.get()
-    entries = list(value.values() if isinstance(value, dict) else value)[-8:]
+    entries = [entry for entry in (value.values() if isinstance(value, dict) else value) if entry is not None]
+    entries = entries[-8:]
     if not entries:
         return 0
     return sum(max(tensor_sizes(entry)[0], sys.getsizeof(entry)) for entry in entries) // len(entries)
@@ -263,6 +272,8 @@ def _members(roots: Mapping[str, Any]) -> Iterator[tuple[str, Place, Any]]:
     seen: set[int] = set()
     for module in users_modules():
         for key, value in list(vars(module).items()):
+            if type(value) is FunctionType and value.__module__ == module.__name__:
+                yield from _function_entries(f"{module.__name__}.{key}", value)
             if (
                 is_ordinary(value)
                 and not key.startswith("__")
@@ -284,8 +295,7 @@ def _members(roots: Mapping[str, Any]) -> Iterator[tuple[str, Place, Any]]:
             yield f"{path}{step}", place, value
             if not isinstance(value, (*_SCALARS, torch.Tensor, type)) and not _is_synchronising(value):
                 queue.append((f"{path}{step}", value, depth + 1))
-        for name, value in _class_entries(owner):
-            yield f"{type(owner).__name__}.{name}", Place(type(owner), name), value
+        yield from _class_entries(owner)
 
 
 def _is_synchronising(value: Any) -> bool:
@@ -312,8 +322,20 @@ def _entries(owner: Any) -> Iterator[tuple[str, Place, Any]]:
                 yield f".{name}", Place(owner, name), getattr(owner, name)
 
 
-def _class_entries(owner: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the mutable attributes and counters of the owner's class, and its cached methods."""
+def _function_entries(path: str, function: FunctionType) -> Iterator[tuple[str, Place, Any]]:
+    """Yield a function's own attributes, and its mutable defaults, which live as long as it does."""
+    for name, value in list(vars(function).items()):
+        if isinstance(value, (*_SCALARS, *_SIZED)):
+            yield f"{path}.{name}", Place(vars(function), name), value
+    defaults = function.__defaults__ or ()
+    names = function.__code__.co_varnames[: function.__code__.co_argcount][-len(defaults) :]
+    for number, (name, value) in enumerate(zip(names, defaults)):
+        if isinstance(value, _SIZED):
+            yield f"{path}({name}=...)", Place(defaults, number), value
+
+
+def _class_entries(owner: Any) -> Iterator[tuple[str, Place, Any]]:
+    """Yield mutable attributes and counters of the owner's class, cached methods, and what methods keep."""
     for cls in type(owner).__mro__[:-1]:
         module = sys.modules.get(cls.__module__)
         if not is_users_module(module):
@@ -321,9 +343,11 @@ def _class_entries(owner: Any) -> Iterator[tuple[str, Any]]:
         for name, value in list(vars(cls).items()):
             if not is_ordinary(value):
                 continue
+            if type(value) is FunctionType:
+                yield from _function_entries(f"{cls.__name__}.{name}", value)
             is_state = isinstance(value, (int, float, *_SIZED)) or is_generator(value)
             if not name.startswith("__") and (is_state or hasattr(value, "cache_info")):
-                yield name, value
+                yield f"{type(owner).__name__}.{name}", Place(type(owner), name), value
 
 
 def generator_state(generator: Any) -> str:
