@@ -222,6 +222,15 @@ BENCHMARKS: dict[str, PublishedBenchmark] = {
     "lfw": PublishedBenchmark(
         "LFW: pairs, ten folds", f"{_VERIFICATIONS}:read_lfw", takes_pairs=True, sign="*pairs.txt"
     ),
+    "cfp_ff": PublishedBenchmark(
+        "CFP: frontal against frontal, ten folds", f"{_VERIFICATIONS}:read_cfp", {"kind": "FF"}
+    ),
+    "cfp_fp": PublishedBenchmark(
+        "CFP: frontal against profile, ten folds",
+        f"{_VERIFICATIONS}:read_cfp",
+        {"kind": "FP"},
+        sign="Pair_list_P.txt",
+    ),
     "bin": PublishedBenchmark(
         "a .bin file of InsightFace", f"{_VERIFICATIONS}:read_bin", is_file=True, sign="*.bin"
     ),

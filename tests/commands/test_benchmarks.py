@@ -20,7 +20,7 @@ from dsrface.config.evaluate import EvaluateConfig
 from dsrface.data.augment import to_image01, to_image_u8
 from dsrface.data.benchmarks.benchmark import Template
 from dsrface.data.benchmarks.searches import read_scface
-from dsrface.data.benchmarks.verifications import read_lfw
+from dsrface.data.benchmarks.verifications import read_cfp, read_lfw
 from dsrface.data.decode import encode_png
 from dsrface.data.photos.align import ARCFACE_TEMPLATE, align_face
 from dsrface.data.synthetic.drawing import draw_face
@@ -334,6 +334,63 @@ def test_persons_of_images_in_one_folder_are_told_by_names_or_pairs(tmp_path, fo
     assert [len(found.faces), len({face.person for face in found.faces})] == [6, 3]
 
 
+def cfp(root: Path, images: str = "Data/Images") -> Path:
+    """Write 4 persons with 2 frontal and 1 profile image in CFP's layout, 2 folds."""
+    lists: dict[str, list[str]] = {"F": [], "P": []}
+    for person in range(1, 5):
+        for letter, pose, numbers in (("F", "frontal", (1, 2)), ("P", "profile", (3,))):
+            for number in numbers:
+                name = f"{person:03d}/{pose}/{number:02d}"
+                save(root / images / f"{name}.png", person, number)
+                lists[letter].append(f"{len(lists[letter]) + 1} ../Data/Images/{name}.jpg")
+    for letter, lines in lists.items():
+        path = root / "Protocol" / f"Pair_list_{letter}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
+    for fold in (0, 1):
+        own = [2 * fold + 1, 2 * fold + 2]  # persons
+        for kind, same, diff in (
+            (
+                "FF",
+                [(2 * p - 1, 2 * p) for p in own],
+                [(2 * own[0] - 1, 2 * own[1]), (2 * own[1], 2 * own[0])],
+            ),
+            ("FP", [(2 * p, p) for p in own], [(2 * own[0], own[1]), (2 * own[1], own[0])]),
+        ):
+            folder = root / "Protocol" / "Split" / kind / f"{fold + 1:02d}"
+            folder.mkdir(parents=True)
+            for name, pairs in (("same.txt", same), ("diff.txt", diff)):
+                (folder / name).write_text("".join(f"{a},{b}\n" for a, b in pairs))
+    return root
+
+
+@pytest.mark.parametrize("images", ["Data/Images", "aligned_112"])
+def test_cfp__frontal_against_profile_in_its_folds(tmp_path, networks, images) -> None:
+    result = evaluate(cfp(tmp_path / "cfp", images), tmp_path / "out", networks, protocol="cfp_fp")
+    assert (result.num_genuine, result.num_impostor, result.num_persons) == (4, 4, 4)
+    oracle = Oracle(networks["recogniser"])
+    pairs = [(1, 1), (2, 2), (1, 2), (2, 1), (3, 3), (4, 4), (3, 4), (4, 3)]
+    answers = [a == b for a, b in pairs]
+    high = [float(oracle.high(face(a, 2)) @ oracle.high(face(b, 3))) for a, b in pairs]
+    assert cell(result, "HR-HR", "HR").auc.value == pytest.approx(roc_auc_score(answers, high))
+    assert cell(result, "HR-HR", "HR").accuracy.num_folds == 2
+
+
+def test_cfp__frontal_pairs_and_a_list_that_names_what_is_not_there(tmp_path) -> None:
+    found = read_cfp(cfp(tmp_path), kind="FF")
+    pairs = found.pair_tests[0].pairs
+    names = [face.name for face in found.faces]
+    assert [(names[a], names[b]) for a, b in zip(pairs.first, pairs.second, strict=True)][:3] == [
+        ("001/frontal/01", "001/frontal/02"),
+        ("002/frontal/01", "002/frontal/02"),
+        ("001/frontal/01", "002/frontal/02"),
+    ]
+    assert list(pairs.fold) == [0] * 4 + [1] * 4
+    (tmp_path / "Data" / "Images" / "001" / "frontal" / "01.png").unlink()
+    with pytest.raises(DataError, match="001/frontal/01"):
+        read_cfp(tmp_path, kind="FF")
+
+
 def test_images_that_are_no_aligned_faces_are_said(tmp_path) -> None:
     save(tmp_path / "P_1" / "P_1_0001.png", 1, 1, 250)
     save(tmp_path / "P_1" / "P_1_0002.png", 1, 2, 250)
@@ -491,7 +548,9 @@ def test_an_image_that_cannot_be_read_is_left_out_and_named(tmp_path, networks) 
     assert any(note.startswith("left out 1_1.png") for note in notes)
 
 
-@pytest.mark.parametrize("protocol", ["tinyface", "scface", "survface", "lfw", "xqlfw", "bin", "ijb"])
+@pytest.mark.parametrize(
+    "protocol", ["tinyface", "scface", "survface", "lfw", "xqlfw", "cfp_fp", "bin", "ijb"]
+)
 def test_another_layout_is_refused(tmp_path, networks, protocol) -> None:
     (tmp_path / "data").mkdir()
     for data in (tmp_path / "data", tmp_path / "absent"):

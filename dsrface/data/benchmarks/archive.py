@@ -33,8 +33,13 @@ def only_part(root: Path, pattern: str, *, hint: str) -> Path:
     raise DataError(text, id="other-layout", where=root, hint=hint)
 
 
-def table_lines(path: Path, num_fields: int) -> list[tuple[str, list[str]]]:
-    """Return the place and the fields of each line of a list whose fields are separated by blanks.
+def table_lines(path: Path, num_fields: int, *, separator: str | None = None) -> list[tuple[str, list[str]]]:
+    """Return the place and the fields of each line of a list.
+
+    Args:
+        path: The list.
+        num_fields: Fields of each line.
+        separator: What is between them; None for blanks.
 
     Raises:
         DataError: unreadable, or a line of another number of fields.
@@ -45,7 +50,7 @@ def table_lines(path: Path, num_fields: int) -> list[tuple[str, list[str]]]:
         raise DataError(f"Cannot read the list: {error}.", id="bad-list-file", where=path) from None
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
-        fields = line.split()
+        fields = [field.strip() for field in line.split(separator)] if line.strip() else []
         if fields and len(fields) != num_fields:
             raise DataError(
                 f"{num_fields} fields are needed; there are {len(fields)}.",

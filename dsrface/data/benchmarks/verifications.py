@@ -1,11 +1,11 @@
-"""LFW, XQLFW, insightface's `.bin` sets and IJB: pairs of HR faces, or of templates of them."""
+"""LFW, XQLFW, CFP, insightface's `.bin` sets and IJB: pairs of HR faces, or of templates of them."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from dsrface.data.pairs_file import numbered_person, read_pairs
 from dsrface.errors import DataError
 
 _LISTS = ("*pairs.txt", "*pairs.csv")
+_ONE_OF_THE_CFP = "Name the folder of CFP, with its Protocol/ and its images."
+_CFP_ANSWERS = {"same.txt": True, "diff.txt": False}
 _ONE_OF_THE_IJB = "Name the folder of IJB-B or of IJB-C, with its lists and loose_crop."
 
 
@@ -102,6 +104,74 @@ def read_bin(path: Path) -> Benchmark:
     return Benchmark("bin", faces, pair_tests=twin_tests(pairs), has_twins=True, notes=(note,))
 
 
+def read_cfp(root: Path, *, kind: str) -> Benchmark:
+    """Read CFP: frontal faces against frontal or profile ones, in the ten folds of its `Protocol/Split`.
+
+    The images are those that `Pair_list_F.txt` and `Pair_list_P.txt` name, or aligned copies of them anywhere
+    below the folder, as `<person>/<frontal or profile>/<image>`.
+
+    Args:
+        root: Folder that the archive was unpacked to.
+        kind: `FF` or `FP`.
+
+    Raises:
+        DataError: another layout, or a list that names what is not there.
+
+    Source:
+        Sengupta et al. 2016, Frontal to Profile Face Verification in the Wild.
+    """
+    protocol = next((path.parent for path in parts_below(root, "Pair_list_F.txt")), None)
+    folds = [] if protocol is None else sorted(filter(Path.is_dir, (protocol / "Split" / kind).glob("*")))
+    if protocol is None or not folds:
+        raise DataError(
+            f"There is no Protocol folder with Pair_list_F.txt and Split/{kind}.",
+            id="other-layout",
+            where=root,
+            hint=_ONE_OF_THE_CFP,
+        )
+    names = [_cfp_images(protocol / f"Pair_list_{letter}.txt") for letter in kind]
+    files = _cfp_files(root)
+    place: dict[str, int] = {}
+    rows: list[tuple[int, int, bool, int]] = []
+    for fold, folder in enumerate(folds):
+        for list_name, is_same in _CFP_ANSWERS.items():
+            for line, fields in table_lines(folder / list_name, 2, separator=","):
+                pair = [_cfp_image(own, number, line) for own, number in zip(names, fields, strict=True)]
+                if missing := [name for name in pair if name not in files]:
+                    raise DataError(
+                        f"The list names {missing[0]!r}, which is not there.", id="bad-list-file", where=line
+                    )
+                first, second = (place.setdefault(name, len(place)) for name in pair)
+                rows.append((first, second, is_same, fold))
+    pairs = folded(rows, f"{len(folds)} folds of CFP's {kind}", num_folds=len(folds))
+    faces = [Face(name, root / files[name], name.partition("/")[0], is_low=False) for name in place]
+    return Benchmark(f"cfp_{kind.lower()}", faces, pair_tests=twin_tests(pairs), has_twins=True)
+
+
+def _cfp_images(path: Path) -> dict[str, str]:
+    """Return `<person>/<frontal or profile>/<image>` without suffix by its number in a list."""
+    return {
+        fields[0]: "/".join(PurePosixPath(fields[1]).with_suffix("").parts[-3:])
+        for _, fields in table_lines(path, 2)
+    }
+
+
+def _cfp_image(names: Mapping[str, str], number: str, where: str) -> str:
+    if number not in names:
+        raise DataError(f"There is no image of the number {number!r}.", id="bad-list-file", where=where)
+    return names[number]
+
+
+def _cfp_files(root: Path) -> dict[str, str]:
+    """Return the file of each image by the last three parts of its path without suffix."""
+    found: dict[str, str] = {}
+    for file in walk_images(root):
+        key = "/".join(PurePosixPath(file).with_suffix("").parts[-3:])
+        if found.setdefault(key, file) != file:
+            raise _several_sets(found[key], file, key, root)
+    return found
+
+
 def read_ijb(root: Path) -> Benchmark:
     """Read IJB-B or IJB-C: templates of several images, aligned by the five points of its list.
 
@@ -162,13 +232,17 @@ def _by_person_and_name(root: Path) -> dict[str, str]:
     for file in walk_images(root):
         key = "/".join((root.resolve() / file).parts[-2:])
         if files.setdefault(key, file) != file:
-            raise DataError(
-                f"{files[key]} and {file} are both {key}: there are several sets of images.",
-                id="other-layout",
-                where=root,
-                hint="Name the folder of one of them, and the list with --pairs.",
-            )
+            raise _several_sets(files[key], file, key, root)
     return files
+
+
+def _several_sets(first: str, second: str, key: str, root: Path) -> DataError:
+    return DataError(
+        f"{first} and {second} are both {key}: there are several sets of images.",
+        id="other-layout",
+        where=root,
+        hint="Name the folder of one of them, and the list with --pairs.",
+    )
 
 
 def _number(text: str, where: str) -> float:

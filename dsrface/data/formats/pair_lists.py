@@ -1,8 +1,9 @@
 """Lists of verification pairs, in the forms that people have them.
 
 LFW's `pairs.txt` with its first line of counts, a line of headings or neither; `path path label` with the
-label 0 or 1, which may be first, with a line of headings or without; two lines a pair, `path label` each, as
-CALFW and CPLFW have them. Blanks, tabs, commas or semicolons separate.
+label 0 or 1, which may be first, with a line of headings or without, and with a fourth column of folds or
+without; two lines a pair, `path label` each, as CALFW and CPLFW have them. Blanks, tabs, commas or semicolons
+separate.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ _OTHER = (
 _ANSWERS = dict.fromkeys(_SAME, True) | dict.fromkeys(_OTHER, False)
 _MAX_DIGITS = 18
 _MOST_FIELDS = 4
+_NUM_FOLDS = 10  # of CALFW and CPLFW
 _FORMS = (
     "Known are LFW's form (a first line such as `10 300`, then `name i j` and `name1 i name2 j`), the same "
-    "without its first line, `path path label` with 0 or 1, and CALFW's two lines of `path label` a pair. "
+    "without its first line, `path path label` with 0 or 1, the same with a fold after the label, and "
+    "CALFW's two lines of `path label` a pair. "
     "Paths with blanks need tabs or commas between the fields."
 )
 
@@ -88,10 +91,12 @@ def read_pair_list(path: Path) -> PairList:
         return _lfw_without_counts(named, path)
     if len(lines) > 1 and all(len(fields) == 2 and fields[1].isdecimal() for _, fields in lines[:2]):
         return _two_lines_a_pair(lines, path)
+    lines, folds = _without_folds(lines)
     lines = [(number, _label_last(fields)) for number, fields in lines]
-    has_headings = len(first) == 3 and _is_heading(lines[0][1][2], [fields[-1] for _, fields in lines[1:]])
-    if len(first) == 3 and len(lines) > has_headings:
-        return _by_path(lines[1:] if has_headings else lines, path)
+    has_three = len(lines[0][1]) == 3
+    has_headings = has_three and _is_heading(lines[0][1][2], [fields[-1] for _, fields in lines[1:]])
+    if has_three and len(lines) > has_headings:
+        return _by_path(lines[has_headings:], folds[has_headings:], path)
     raise DataError(
         f"The first line is of no known form: {' '.join(first)!r} is not the numbers of folds and of pairs.",
         id="bad-pairs",
@@ -125,6 +130,27 @@ def _fields(line: str) -> list[str]:
     """Return the fields of a line; in a table of LFW, genuine pairs end with an empty one."""
     fields = fields_of(line)
     return fields[:-1] if len(fields) == _MOST_FIELDS and not fields[-1] else fields
+
+
+def _without_folds(lines: _Lines) -> tuple[_Lines, list[str]]:
+    """Return lines of two images, a label and a fold without the fold, and the folds; others as they are.
+
+    Headings say which column that is; without them it is one of numbers, next to one of labels.
+    """
+    first = lines[0][1]
+    if len(first) != _MOST_FIELDS or any(len(fields) != _MOST_FIELDS for _, fields in lines):
+        return lines, [""] * len(lines)
+    columns = list(zip(*(fields for _, fields in lines), strict=True))
+    named = [place for place, name in enumerate(first) if "fold" in name.lower()]
+    numbers = [place for place, column in enumerate(columns) if all(map(_is_number, column))]
+    labels = [place for place in numbers if all(field in _ANSWERS for field in columns[place])]
+    if not named and len(numbers) == 2 and labels:
+        named = [place for place in numbers if place != labels[0]]
+    if len(named) != 1 or not all(map(_is_number, columns[named[0]][1:])):
+        return lines, [""] * len(lines)
+    place = named[0]
+    rest = [(number, [*fields[:place], *fields[place + 1 :]]) for number, fields in lines]
+    return rest, list(columns[place])
 
 
 def _label_last(fields: list[str]) -> list[str]:
@@ -172,8 +198,12 @@ def _lfw_without_counts(lines: _Lines, path: Path) -> PairList:
 
 
 def _two_lines_a_pair(lines: _Lines, path: Path) -> PairList:
-    """Read CALFW's form; a label other than 0 says that both images show one person."""
-    pairs = []
+    """Read CALFW's form; a label other than 0 says that both images show one person, and is its fold.
+
+    The lists say no folds of impostor pairs, and where all labels are 1 none at all: equal parts then, in the
+    order of the file, as insightface's `.bin` files of these sets are measured.
+    """
+    pairs: list[tuple[str, str, int]] = []
     for (line, first), (_, second) in zip(lines[::2], lines[1::2], strict=False):
         if len(first) != 2 or first[1:] != second[1:] or not first[1].isdecimal():
             raise DataError(
@@ -183,7 +213,7 @@ def _two_lines_a_pair(lines: _Lines, path: Path) -> PairList:
                 where=f"{path}, line {line}",
                 hint=_FORMS,
             )
-        pairs.append(PairLine(first[0], second[0], int(first[1]) > 0, 0))
+        pairs.append((first[0], second[0], int(first[1])))
     if len(lines) % 2:
         raise DataError(
             "The last line has no other image.",
@@ -191,12 +221,28 @@ def _two_lines_a_pair(lines: _Lines, path: Path) -> PairList:
             where=f"{path}, line {lines[-1][0]}",
             hint=_FORMS,
         )
-    return PairList(tuple(pairs), 1)
+    labels = sorted({label for _, _, label in pairs if label > 0})
+    counts = [sum((label > 0) == is_same for _, _, label in pairs) for is_same in (False, True)]
+    num_folds = len(labels) if len(labels) > 1 else _NUM_FOLDS
+    if min(counts) < num_folds:
+        num_folds, labels = 1, []
+    seen = [0, 0]
+    found = []
+    for first_image, second_image, label in pairs:
+        is_same = label > 0
+        fold = seen[is_same] * num_folds // counts[is_same]
+        if is_same and len(labels) > 1:
+            fold = labels.index(label)
+        seen[is_same] += 1
+        found.append(PairLine(first_image, second_image, is_same, fold))
+    return PairList(tuple(found), num_folds)
 
 
-def _by_path(lines: _Lines, path: Path) -> PairList:
+def _by_path(lines: _Lines, folds: Sequence[str], path: Path) -> PairList:
     pairs = []
-    for line, fields in lines:
+    numbers = sorted({int(fold or 0) for fold in folds})
+    order = {number: place for place, number in enumerate(numbers)}
+    for (line, fields), fold in zip(lines, folds, strict=True):
         answer = _ANSWERS.get(fields[-1].lower()) if len(fields) == 3 else None
         if answer is None:
             raise DataError(
@@ -205,8 +251,8 @@ def _by_path(lines: _Lines, path: Path) -> PairList:
                 where=f"{path}, line {line}",
                 hint=_FORMS,
             )
-        pairs.append(PairLine(fields[0], fields[1], answer, 0))
-    return PairList(tuple(pairs), 1)
+        pairs.append(PairLine(fields[0], fields[1], answer, order[int(fold or 0)]))
+    return PairList(tuple(pairs), len(numbers))
 
 
 def _checked_keys(fields: Sequence[str], *, is_same: bool, where: str) -> tuple[Key, Key]:

@@ -61,6 +61,45 @@ def test_two_lines_a_pair_as_in_calfw(tmp_path: Path) -> None:
     assert found.pairs == (PairLine("a_1.jpg", "a_2.jpg", True, 0), PairLine("a_1.jpg", "b_1.jpg", False, 0))
 
 
+def test_labels_of_calfw_are_folds_and_impostor_pairs_are_dealt_in_their_order(tmp_path: Path) -> None:
+    genuine = [f"a_{k}.jpg {k // 2 + 1}\nb_{k}.jpg {k // 2 + 1}\n" for k in range(6)]
+    impostor = [f"a_{k}.jpg 0\nc_{k}.jpg 0\n" for k in range(6)]
+    (tmp_path / "pairs.txt").write_text("".join(genuine + impostor))
+    found = read_pair_list(tmp_path / "pairs.txt")
+    assert found.num_folds == 3
+    assert [pair.fold for pair in found.pairs] == [0, 0, 1, 1, 2, 2] * 2
+
+
+def test_two_lines_a_pair_without_folds_have_ten_in_the_order_of_the_file(tmp_path: Path) -> None:
+    lines = [f"a_{k}.jpg {label}\nb_{k}.jpg {label}\n" for label in (1, 0) for k in range(20)]
+    (tmp_path / "pairs.txt").write_text("".join(lines))
+    found = read_pair_list(tmp_path / "pairs.txt")
+    assert found.num_folds == 10
+    assert [pair.fold for pair in found.pairs] == [k // 2 for k in range(20)] * 2
+
+
+@pytest.mark.parametrize("separator", [" ", ","])
+@pytest.mark.parametrize("head", [["file1", "file2", "label", "fold"], None])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 0, 1, 2), (0, 1, 3, 2)])
+def test_a_column_of_folds(
+    tmp_path: Path, separator: str, head: list[str] | None, order: tuple[int, ...]
+) -> None:
+    rows = [[f"a/{k}.jpg", f"{'a' if k % 2 else 'b'}/9.jpg", str(k % 2), str(k // 2 + 1)] for k in range(6)]
+    lines = [separator.join(row[place] for place in order) for row in [*([head] if head else []), *rows]]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines))
+    found = read_pair_list(tmp_path / "pairs.csv")
+    assert found.num_folds == 3
+    assert [(pair.fold, pair.is_same) for pair in found.pairs] == [(k // 2, k % 2 == 1) for k in range(6)]
+    assert found.pairs[2].first == "a/2.jpg"
+
+
+def test_a_fourth_column_that_is_no_fold_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text("a/1.jpg a/2.jpg 1 0.93\na/1.jpg b/1.jpg 0 0.11\n")
+    with pytest.raises(DataError) as caught:
+        read_pair_list(tmp_path / "pairs.txt")
+    assert caught.value.id == "bad-pairs"
+
+
 def test_a_table_of_lfw_with_headings_and_an_empty_field(tmp_path: Path) -> None:
     rows = [f"{line}," if line.count(",") == 2 else line for line in lfw_lines(",")]
     (tmp_path / "pairs.csv").write_text("\n".join(["name,imagenum1,imagenum2,", *rows]))
