@@ -72,6 +72,12 @@ def test_random_items_are_not_compared():
     assert "random" in found.summary
 
 
+def test_the_toss_of_a_coin_is_not_called_wrong():
+    found = by_threads(lambda index: random.random() if random.random() < 0.3 else index, range(64))
+    assert not found.wrong
+    assert found.num_compared + found.num_varying == 64
+
+
 def test_a_connection_that_belongs_to_one_thread_is_named():
     connection = sqlite3.connect(":memory:")
     found = made(lambda key: connection.execute(f"select {key}").fetchone())

@@ -25,10 +25,10 @@ def _threads(seen: ByThreads) -> Finding:
     if seen.error:
         return THREADS.finding("info", f"items do not load in two threads at once: {seen.error}", data=data)
     if seen.wrong:
-        number = count_text(len(seen.wrong), "item")
+        number, verb = count_text(len(seen.wrong), "item"), "is" if len(seen.wrong) == 1 else "are"
         return THREADS.finding(
             "info",
-            f"{number} of {seen.num_compared} are wrong when two threads load at once: do not use threads",
+            f"{number} of {seen.num_compared} {verb} wrong when two threads load at once: do not use threads",
             where="\n".join(seen.wrong[:_SHOWN]),
             data=data,
         )
