@@ -207,7 +207,7 @@ BENCHMARKS: dict[str, PublishedBenchmark] = {
         "TinyFace: native faces, rank k", f"{_SEARCHES}:read_tinyface", sign="Gallery_Distractor"
     ),
     "scface": PublishedBenchmark(
-        "SCface: cameras at three distances", f"{_SEARCHES}:read_scface", sign="*_frontal.*"
+        "SCface: cameras at three distances", f"{_SEARCHES}:read_scface", sign="[0-9][0-9][0-9]_frontal.*"
     ),
     "survface": PublishedBenchmark(
         "QMUL-SurvFace: open set and pairs", f"{_SEARCHES}:read_survface", sign="Face_*ification_Test_Set"

@@ -29,6 +29,7 @@ MAX_PIXELS = 64_000_000
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx"}
+    | {".j2c", ".jpc", ".jpf", ".mpo", ".apng"}
 )
 # Pillow warns of large images and odd EXIF; both are dealt with here. A filter around each image would
 # not do: `warnings.catch_warnings` is not safe in threads.
@@ -38,8 +39,11 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
 # What folders of photos also hold; such files are counted and listed, not read.
 _UNREAD_SUFFIXES = frozenset(
-    {".heic", ".heif", ".jxl", ".npy", ".npz", ".psd", ".tga", ".exr", ".hdr", ".dcm"}
-    | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"}
+    {".heic", ".heif", ".hif", ".jxl", ".npy", ".npz", ".psd", ".tga", ".exr", ".hdr", ".dcm"}
+    | {".dib", ".ico", ".icns", ".pcx", ".sgi", ".ras", ".xbm", ".xpm", ".svg", ".eps", ".qoi"}
+    | {".jpm", ".jxr", ".wdp", ".pam", ".pfm", ".fits"}
+    | {".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".raw"}
+    | {".pef", ".srw", ".x3f", ".3fr", ".kdc", ".dcr", ".rwl", ".mrw", ".erf", ".iiq"}
 )
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, EOFError, KeyError, IndexError, TypeError)

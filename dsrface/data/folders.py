@@ -7,7 +7,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from dsrface.config.catalogue import BENCHMARKS
 from dsrface.errors import DataError
@@ -143,10 +143,10 @@ def published_command(path: Path) -> str:
 
 
 def benchmark_of_folders(files: Iterable[str]) -> str:
-    """Return the published benchmark whose folders, which are no persons, hold files; empty for none."""
-    folders = {folder.name for file in files for folder in PurePosixPath(file).parents}
+    """Return the published benchmark, with folders that are no persons, of some files; or empty."""
+    names = {part for file in files for part in file.split("/")}
     for name, benchmark in BENCHMARKS.items():
-        if benchmark.sign and fnmatch.filter(folders, benchmark.sign):
+        if benchmark.sign and fnmatch.filter(names, benchmark.sign):
             return name
     return ""
 

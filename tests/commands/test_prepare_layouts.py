@@ -270,6 +270,27 @@ class _TwoFaces:
         return self.boxes, self.points.reshape(2, 10)
 
 
+@pytest.mark.parametrize("side_px", [40, 80])
+def test_hr_faces_made_of_few_pixels_are_said_also_by_a_run_that_goes_on(
+    tmp_path: Path, side_px: int
+) -> None:
+    rows = ["file," + ",".join(f"{part}{axis}" for part in ("l", "r", "n", "ml", "mr") for axis in "xy")]
+    for person in range(4):
+        save(tmp_path / "photos" / f"p{person}" / "1.png", person, size_px=side_px)
+        points = ARCFACE_TEMPLATE * side_px / 112
+        rows.append(f"p{person}/1.png," + ",".join(f"{value:.3f}" for value in points.reshape(-1)))
+    (tmp_path / "marks.csv").write_text("\n".join(rows))
+    settings = {"align": str(tmp_path / "marks.csv"), "split": (1, 0, 0), "on_bad_image": "fail"}
+    (tmp_path / "photos" / "p3" / "2.png").write_bytes(b"no image")
+    with pytest.raises(DataError):
+        run(tmp_path / "photos", tmp_path / "data", **settings)
+    result, _ = run(tmp_path / "photos", tmp_path / "data", **(settings | {"on_bad_image": "skip"}))
+    said = [text for text in result.warnings if "were enlarged" in text]
+    assert [text[:15] for text in said] == (["4 of 4 HR faces"] if side_px == 40 else [])
+    assert result.next_command.endswith("--native") == (side_px == 40)
+    assert open_data(tmp_path / "data").info["enlarged"].get("median_px", 0) == (40 if side_px == 40 else 0)
+
+
 @pytest.mark.parametrize("faces", ["largest", "central", "refuse"])
 def test_several_faces_are_counted_listed_and_chosen_by_rule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faces: str

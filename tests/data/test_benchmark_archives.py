@@ -66,6 +66,21 @@ def test_test_folders_of_a_benchmark_are_not_taken_for_persons_in_silence(tmp_pa
     assert not scan_photos(tmp_path / "Training_Set").doubts
 
 
+def test_scface_and_folders_that_are_poses_are_not_taken_for_persons_in_silence(tmp_path: Path) -> None:
+    save(tmp_path / "scface" / "mugshots" / "001_frontal.jpg")
+    save(tmp_path / "scface" / "distance_1" / "cam_1" / "001_cam1_1.jpg")
+    save(tmp_path / "scface" / "distance_1" / "cam_2" / "001_cam2_1.jpg")
+    (doubt,) = scan_photos(tmp_path / "scface").doubts
+    assert "--protocol scface" in doubt
+    for person in ("001", "002", "003"):
+        for pose in ("frontal", "profile"):
+            save(tmp_path / "cfp" / "Images" / person / pose / "01.jpg")
+    (doubt,) = scan_photos(tmp_path / "cfp").doubts
+    assert "the same 2 names, e.g. 'frontal'" in doubt
+    assert doubt.endswith("--persons 2")
+    assert not scan_photos(tmp_path / "cfp", persons="2").doubts
+
+
 def test_two_sets_of_images_or_lists_are_not_mixed(lfw: Path) -> None:
     save(lfw / "lfw_original" / "anna" / "anna_0001.jpg")
     with pytest.raises(DataError, match=r"lfw/anna.* and lfw_original/anna.*several sets"):

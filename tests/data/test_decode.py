@@ -215,12 +215,22 @@ def test_avif_and_jpeg_2000_are_read(tmp_path: Path, suffix: str, format: str) -
     assert decoded_size(data, where="memory") == (48, 48)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [(".MPO", "MPO"), (".apng", "PNG"), (".j2c", "JPEG2000"), (".jpf", "JPEG2000")]
+)
+def test_further_suffixes_of_formats_that_are_read(tmp_path: Path, suffix: str, kind: str) -> None:
+    Image.new("RGB", (8, 6), (200, 10, 10)).save(tmp_path / f"a{suffix}", kind)
+    assert list(walk_images(tmp_path)) == [f"a{suffix}"]
+    assert read_image(tmp_path / f"a{suffix}").shape == (6, 8, 3)
+
+
 def test_images_that_are_not_read_are_found(tmp_path: Path) -> None:
     png = encode_png(np.zeros((4, 4, 3), np.uint8))
     for name in (
         "a/1.png",
         "a/photo.heic",
         "a/array.npy",
+        "a/icon.ICO",
         "a/no_suffix",
         "a/photo.png_large",
         ".hidden.heic",
@@ -229,4 +239,4 @@ def test_images_that_are_not_read_are_found(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(png)
     (tmp_path / "list.txt").write_text("a/1.png 0")
     found = list(unread_images(tmp_path))
-    assert found == ["a/array.npy", "a/no_suffix", "a/photo.heic", "a/photo.png_large"]
+    assert found == ["a/array.npy", "a/icon.ICO", "a/no_suffix", "a/photo.heic", "a/photo.png_large"]

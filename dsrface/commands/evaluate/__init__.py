@@ -36,6 +36,7 @@ from dsrface.commands.evaluate.networks import (
 )
 from dsrface.commands.evaluate.overlap import (
     degradation_limits,
+    enlarged_limits,
     find_overlaps,
     overlap_details,
     overlap_limits,
@@ -190,6 +191,7 @@ def _evaluation(
         details.append(first)
     overlaps = find_overlaps(networks, split)
     doubts = overlap_limits(overlaps, split) + degradation_limits(networks, data, config.vlr_size)
+    doubts += enlarged_limits(data)
     general = limits(
         figures.counts,
         is_drawn=is_drawn(data.info),

@@ -81,6 +81,17 @@ def degradation_limits(networks: Networks, data: FaceData, vlr_size: int) -> lis
     return found
 
 
+def enlarged_limits(data: FaceData) -> list[str]:
+    """Return a sentence where HR faces were enlarged from few pixels, so that they are no twins."""
+    enlarged = data.info.get("enlarged")
+    if not enlarged:
+        return []
+    made_of = (
+        f"{enlarged['num']} HR faces of the data set were enlarged from less than {enlarged['below_px']} px"
+    )
+    return [f"{made_of}: figures against them compare with detail that no photo has."]
+
+
 def _by_role(networks: Networks) -> Iterable[tuple[str, LoadedModel]]:
     if networks.dsr is not None:
         yield "DSR", networks.dsr

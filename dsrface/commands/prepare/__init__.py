@@ -177,7 +177,7 @@ def _result(
     persons = sum(item["persons"] for item in counts.values())
     num_bad = sum(info["bad_images"].values())
     unpaired = () if config.native else _without_pairs(config.data, counts)
-    warnings = (*_warnings(info), *unpaired)
+    warnings = (*_warnings(info), *_enlarged(config, info), *unpaired)
     for text in warnings:
         emit(Note(text, is_warning=True))
     shares = ", ".join(
@@ -200,6 +200,8 @@ def _result(
 
 def _next_command(config: PrepareConfig, info: Mapping[str, Any]) -> str:
     data, counts = quoted(config.data), info["counts"]
+    if info.get("enlarged", {}).get("num", 0) > sum(item["images"] for item in counts.values()) / 2:
+        return _as_native(config)
     size_px = next((size for size in VLR_SIZES_PX if size in config.vlr_sizes), config.vlr_sizes[0])
     if config.native:
         low = {int(size): num for size, num in info["native_sizes"].items() if int(size) != HIGH_SIZE_PX}
@@ -207,6 +209,23 @@ def _next_command(config: PrepareConfig, info: Mapping[str, Any]) -> str:
     if size_px in VLR_SIZES_PX and {"train", "val"} <= counts.keys() and not config.native:
         return f"dsrface train-dsr {data} --vlr-size {size_px}"
     return f"dsrface evaluate {data} --vlr-size {size_px} --split {list(counts)[-1]}"
+
+
+def _enlarged(config: PrepareConfig, info: Mapping[str, Any]) -> Iterable[str]:
+    """Yield a warning where HR faces show detail that no photo has."""
+    enlarged = info.get("enlarged")  # data sets of earlier versions do not count them
+    if not enlarged:
+        return
+    images = sum(item["images"] for item in info["counts"].values())
+    yield (
+        f"{enlarged['num']} of {images} HR faces have less than {enlarged['below_px']} px in their photos "
+        f"(median {enlarged['median_px']:.0f}) and were enlarged: they hold no detail to learn, and figures "
+        f"against them say nothing; as native faces, without HR twins: {_as_native(config)}"
+    )
+
+
+def _as_native(config: PrepareConfig) -> str:
+    return joined(["dsrface", "prepare", str(config.source), f"{config.data}_native", "--native"])
 
 
 def _without_pairs(data: Path, splits: Iterable[str]) -> Iterable[str]:

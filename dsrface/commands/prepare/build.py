@@ -86,6 +86,7 @@ def build(
         "counts": records.count_images(done, splits),
         "native_sizes": records.count_sizes(done) if config.native else {},
         "num_not_aligned": sum(not item.is_aligned for item in done),
+        "enlarged": records.count_enlarged(done, config.high_size) if not config.native else {},
         "num_several_faces": records.write_several_faces(config.data, done),
         "bad_images": dict(sorted(Counter(item.reason for item in bad).items())),
         "persons_alike": alike_persons([item.photo for item in done])[: records.MAX_LISTED],

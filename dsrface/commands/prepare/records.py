@@ -16,7 +16,7 @@ from dsrface.commands.prepare.folder import (
 from dsrface.data.decode import encode_png
 from dsrface.data.folders import NATIVE_FILE
 from dsrface.data.photos.duplicates import near_across_persons
-from dsrface.data.photos.faces import THUMB_PX, FaceDone
+from dsrface.data.photos.faces import MIN_HIGH_SHARE, THUMB_PX, FaceDone
 from dsrface.data.photos.preview import preview_sheet
 from dsrface.data.photos.scan import BadPhoto
 from dsrface.runtime.files import write_bytes, write_text
@@ -48,6 +48,18 @@ def count_images(done: Iterable[FaceDone], splits: Mapping[str, str]) -> dict[st
 def count_sizes(done: Iterable[FaceDone]) -> dict[str, int]:
     """Return how many native faces went to each size, smallest first."""
     return {str(size): count for size, count in sorted(Counter(item.size_px for item in done).items())}
+
+
+def count_enlarged(done: Sequence[FaceDone], high_px: int) -> dict[str, float]:
+    """Return how many HR faces are much larger than in their photos; empty where none is."""
+    sides = [item.native_px for item in done if item.native_px]
+    if not sides:
+        return {}
+    return {
+        "num": len(sides),
+        "below_px": round(MIN_HIGH_SHARE * high_px),
+        "median_px": round(float(np.median(sides)), 1),
+    }
 
 
 def near_duplicates(

@@ -31,9 +31,8 @@ from dsrface.types import HIGH_SIZE_PX
 MIN_SIDE_PX = 16
 MIN_NATIVE_SIDE_PX = 4
 THUMB_PX = 24
-_SEVERAL_FOLDER = (
-    "several_faces"  # in the staging folder: how many faces a photo has, where there are several
-)
+MIN_HIGH_SHARE = 0.5  # of an HR face's side that the face must have in its photo, or its detail is made up
+_NOTES_FOLDER = "several_faces"  # in the staging folder: how many faces a photo has, where there are several
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,8 @@ class FaceDone:
         digest: SHA-256 of the face's pixels; equal for equal faces.
         thumb: int8 [THUMB_PX ** 2] as bytes, grey, zero mean; empty once it was stored.
         size_px: Side of the face that was written; of a native face its VLR size.
-        native_px: Side of the face in the photo, in pixels of the photo; 0 unless `native`.
+        native_px: Side of the face in the photo, in pixels of the photo; 0 where it is of no interest, as in
+            a photo that is the face, or one that is large enough for its HR face.
         is_aligned: Whether landmarks brought it to the template.
         num_faces: Faces that a detector found; 1 without one.
     """
@@ -111,15 +111,17 @@ class FaceMaker:
         job = self._job
         targets = {job.staging / low_folder(item.size_px) / photo.name: item for item in job.degradations}
         target = job.staging / HIGH_FOLDER / photo.name
-        several = job.staging / _SEVERAL_FOLDER / f"{photo.name}.txt"
+        note = job.staging / _NOTES_FOLDER / f"{photo.name}.txt"
         if target.exists() and all(item.exists() for item in targets):
-            num_faces = int(several.read_text("utf-8")) if several.exists() else 1
-            return _done(photo, read_image(target), num_faces=num_faces)
+            words = note.read_text("utf-8").split() if note.exists() else ["1", "0"]
+            return _done(photo, read_image(target), num_faces=int(words[0]), native_px=float(words[1]))
         image = self._source.read(photo.file)
         check_side(image, MIN_SIDE_PX)
         points, num_faces = self._points(image, points)
-        if num_faces > 1:
-            write_text(several, str(num_faces))
+        native_px = job.high_px if points is None else face_side_px(points)
+        native_px = native_px if native_px < MIN_HIGH_SHARE * job.high_px else 0.0
+        if num_faces > 1 or native_px:
+            write_text(note, f"{num_faces} {native_px}")
         high = (
             at_size(image, job.high_px) if points is None else align_face(image, points, size_px=job.high_px)
         )
@@ -128,7 +130,7 @@ class FaceMaker:
             rng = draws.generator(degradation.seed, 0, draws.name_index(photo.name), stream)
             write_image_bytes(low_target, encode_png(degrade(high, degradation, rng=rng)))
         write_image_bytes(target, encode_png(high))
-        return _done(photo, high, num_faces=num_faces)
+        return _done(photo, high, num_faces=num_faces, native_px=native_px)
 
     def _native(self, photo: Photo, points: Points | None) -> FaceDone:
         """Bring a face to the nearest of the VLR sizes and 112 px; what is nearest to 112 is an HR face."""

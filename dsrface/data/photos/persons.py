@@ -131,6 +131,18 @@ def _level_rule(level: int) -> PersonRule:
     return PersonRule(f"folders of level {level}", tell, why_not)
 
 
+def doubt_of_level(found: Sequence[Attribution]) -> str:
+    """Return what to try where folders look like poses or sessions of persons above them, or empty."""
+    names, places = {item.person for item in found}, {item.place for item in found}
+    num_folders = len({(item.place, item.person) for item in found})
+    if "" in places or len(places) <= len(names) or num_folders < 2 * len(names):
+        return ""
+    return (
+        f"{len(places)} folders hold folders of the same {count_text(len(names), 'name')}, e.g. "
+        f"{min(names)!r}: if the folders above them are the persons, --persons {min(places).count('/') + 1}"
+    )
+
+
 def _tell_flat(file: str) -> Attribution | None:
     name = file.rpartition("/")[2]
     person, underscore, _ = name.partition("_")

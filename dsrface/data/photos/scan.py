@@ -22,6 +22,7 @@ from dsrface.data.photos.persons import (
     SplitRule,
     choose_person_rule,
     choose_split_rule,
+    doubt_of_level,
 )
 from dsrface.data.photos.source import is_record_file, open_source, record_name
 from dsrface.data.splits import doubts_of_flat_names
@@ -122,10 +123,12 @@ def scan_photos(source: Path, *, persons: str = "auto", split_from: str = "auto"
     doubts = doubts_of_flat_names(files) if rule.is_flat else []
     if persons == "auto" and (benchmark := benchmark_of_folders(files)):
         doubts.append(
-            f"the source is laid out as {benchmark}, whose test folders are no persons: dsrface evaluate "
+            f"the source is laid out as {benchmark}, whose folders are not all persons: dsrface evaluate "
             f"{quoted(source)} --protocol {benchmark} --vlr-size 16 measures it; to train, name the folder "
             "of persons in it"
         )
+    if persons == "auto" and (doubt := doubt_of_level([item.attribution for item in owned])):
+        doubts.append(doubt)
     if several:
         doubts.append(
             f"{len(several)} persons are in several of the given splits, e.g. {several[0]!r}; each goes to "
