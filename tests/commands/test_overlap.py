@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dsrface.commands import train_dsr
 from dsrface.commands.evaluate import run
@@ -47,13 +49,34 @@ def test_a_run_records_its_training_images_and_persons(data: Path, tmp_path: Pat
     record = find_training_record(next((tmp_path / "run").rglob("model.safetensors")))
     split = open_data(data).split("train")
     assert record is not None
-    assert record.images == frozenset(digest_images(split))
+    assert record.images == {pixels for pixels, _ in digest_images(split)}
     assert len(record.persons) == 3
     stored = json.loads((tmp_path / "run" / TRAINING_FILE).read_text())
     assert not any(person in json.dumps(stored) for person in split.persons)
     found = evaluate(data, tmp_path / "out", dsr=tmp_path / "run")
     (said,) = (line for line in found.details if line.startswith("No overlap with the training data of DSR"))
-    assert "compressed or resized again would not be found" in said
+    assert "by copies that were compressed or resized again" in said
+    earlier = json.dumps({key: value for key, value in stored.items() if key != "looks"})
+    (tmp_path / "run" / TRAINING_FILE).write_text(earlier)
+    found = evaluate(data, tmp_path / "out_earlier", dsr=tmp_path / "run")
+    assert any("compressed or resized again would not be found" in line for line in found.details)
+
+
+def test_copies_of_training_images_are_counted_across_data_sets(data: Path, tmp_path: Path) -> None:
+    dsr = dsr_of_a_run(tmp_path / "run", data, "test")
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    for folder in ("hr_images", "vlr_images_16x16"):
+        for number, person in enumerate(sorted((other / "test" / folder).iterdir())):
+            for path in person.iterdir() if number else ():
+                image = Image.open(path).convert("RGB")
+                again = io.BytesIO()
+                image.resize((90, 90)).resize(image.size).save(again, "JPEG", quality=75)
+                Image.open(again).save(path)
+            person.rename(person.with_name(f"new_{person.name}"))
+    found = evaluate(other, tmp_path / "out", dsr=dsr)
+    assert (found.overlaps[0].images, found.overlaps[0].copies) == (2, 4)
+    assert "4 of the 6 images look like copies of images that DSR was trained on" in found.limits[1]
 
 
 def test_images_seen_in_training_are_counted_across_data_sets(data: Path, tmp_path: Path) -> None:

@@ -287,7 +287,8 @@ def test_hr_faces_made_of_few_pixels_are_said_also_by_a_run_that_goes_on(
     result, _ = run(tmp_path / "photos", tmp_path / "data", **(settings | {"on_bad_image": "skip"}))
     said = [text for text in result.warnings if "were enlarged" in text]
     assert [text[:15] for text in said] == (["4 of 4 HR faces"] if side_px == 40 else [])
-    assert result.next_command.endswith("--native") == (side_px == 40)
+    again = f"data_native --native --align {tmp_path / 'marks.csv'}"
+    assert result.next_command.endswith(again) == (side_px == 40)
     assert open_data(tmp_path / "data").info["enlarged"].get("median_px", 0) == (40 if side_px == 40 else 0)
 
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from dsrface.commands.evaluate.images import Networks
 from dsrface.commands.evaluate.result import Overlap
 from dsrface.data.layout import FaceData, FaceSplit
-from dsrface.data.training_record import digest_images, digest_persons, find_training_record
+from dsrface.data.training_record import digest_images, digest_persons, find_copies, find_training_record
 from dsrface.models.loaded import LoadedModel
+
+# By whether the record holds looks; earlier versions kept none.
+_BOUNDS = {
+    True: "by pixels, by copies that were compressed or resized again, and by names; other photos of the "
+    "same people under other names would not be found",
+    False: "by pixels and by names; copies that were compressed or resized again would not be found",
+}
 
 
 def find_overlaps(networks: Networks, split: FaceSplit) -> tuple[Overlap, ...]:
@@ -23,9 +32,18 @@ def find_overlaps(networks: Networks, split: FaceSplit) -> tuple[Overlap, ...]:
         if record is None:
             found.append(Overlap(role, is_recorded=False))
             continue
-        num_images = sum(digest in record.images for digest in images)
-        num_persons = sum(digest in record.persons for digest in persons)
-        found.append(Overlap(role, is_recorded=True, images=num_images, persons=num_persons))
+        is_seen = np.array([pixels in record.images for pixels, _ in images])
+        is_copy = find_copies([look for _, look in images], record) & ~is_seen
+        found.append(
+            Overlap(
+                role,
+                is_recorded=True,
+                images=int(is_seen.sum()),
+                persons=sum(digest in record.persons for digest in persons),
+                copies=int(is_copy.sum()),
+                has_looks=bool(len(record.looks)),
+            )
+        )
     return tuple(found)
 
 
@@ -38,7 +56,12 @@ def overlap_limits(overlaps: Sequence[Overlap], split: FaceSplit) -> list[str]:
                 f"{item.images} of the {len(split)} images are among those that {item.network} was trained "
                 "on: its figures flatter."
             )
-        elif item.persons:
+        if item.copies:
+            found.append(
+                f"{item.copies} of the {len(split)} images look like copies of images that {item.network} "
+                "was trained on: its figures flatter."
+            )
+        elif item.persons and not item.images:
             found.append(
                 f"{item.persons} of the {len(split.persons)} persons have names of persons that "
                 f"{item.network} was trained on: if they are the same people, its figures flatter."
@@ -58,10 +81,18 @@ def unrecorded(overlaps: Sequence[Overlap]) -> list[str]:
 
 def overlap_details(overlaps: Sequence[Overlap]) -> list[str]:
     """Return the good news: which networks share neither an image nor a name with the split."""
-    clean = [item.network for item in overlaps if item.is_recorded and not item.images + item.persons]
-    names = " and ".join(clean)
-    bound = "by pixels and by names; copies that were compressed or resized again would not be found"
-    return [f"No overlap with the training data of {names}, {bound}."] if clean else []
+    found = []
+    for has_looks, bound in _BOUNDS.items():
+        clean = [
+            item.network
+            for item in overlaps
+            if item.is_recorded
+            and item.has_looks == has_looks
+            and not item.images + item.copies + item.persons
+        ]
+        if clean:
+            found.append(f"No overlap with the training data of {' and '.join(clean)}, {bound}.")
+    return found
 
 
 def degradation_limits(networks: Networks, data: FaceData, vlr_size: int) -> list[str]:

@@ -205,12 +205,16 @@ class Overlap:
         is_recorded: Whether its run has recorded what it was trained on.
         images: Images of the split with the pixels of a training image.
         persons: Persons of the split with the name of a training person.
+        copies: Further images of the split that look like copies of training images.
+        has_looks: Whether copies were looked for.
     """
 
     network: str
     is_recorded: bool
     images: int = 0
     persons: int = 0
+    copies: int = 0
+    has_looks: bool = False
 
 
 @dataclass(frozen=True)

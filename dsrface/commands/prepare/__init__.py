@@ -225,7 +225,9 @@ def _enlarged(config: PrepareConfig, info: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _as_native(config: PrepareConfig) -> str:
-    return joined(["dsrface", "prepare", str(config.source), f"{config.data}_native", "--native"])
+    given = {"--persons": config.persons, "--split-from": config.split_from, "--align": config.align}
+    options = [part for option, value in given.items() if value != "auto" for part in (option, value)]
+    return joined(["dsrface", "prepare", str(config.source), f"{config.data}_native", "--native", *options])
 
 
 def _without_pairs(data: Path, splits: Iterable[str]) -> Iterable[str]:
