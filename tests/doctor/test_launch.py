@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -229,6 +231,61 @@ def test_a_command_without_a_loop_gets_a_plain_answer(script, launch, text, said
     assert code == 3
     assert result is None
     assert said in out
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_loader_whose_workers_cannot_start_is_examined_by_name(script, launch, method):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    command = script(
+        f"""
+        class Held(Dataset):
+            def __init__(self):
+                self.change = lambda x: x
+
+            def __len__(self):
+                return 64
+
+            def __getitem__(self, index):
+                return self.change(torch.zeros(8))
+
+        if __name__ == "__main__":
+            for x in DataLoader(Held(), 8, num_workers=1, multiprocessing_context="{method}"):
+                pass
+        """
+    )
+    code, result, out = launch(command, *LOOKING)
+    assert code == 1
+    found = check(result, "ds.unpicklable")
+    assert found["status"] == "fail"
+    assert re.match(r"dataset\.change \(.*train\.py:\d+\)", found["where"])
+    assert "its loop stopped with" in out
+    assert "pickle" in result["loaders"][0]["raised"]
+
+
+def test_an_error_that_ends_the_loop_is_told_where_no_check_explains_it(script, launch):
+    command = script(
+        """
+        class Broken(Dataset):
+            def __len__(self):
+                return 64
+
+            def __getitem__(self, index):
+                if torch.utils.data.get_worker_info() is not None:
+                    raise OSError("truncated")
+                return torch.zeros(8)
+
+        if __name__ == "__main__":
+            for x in DataLoader(Broken(), 8, num_workers=1):
+                pass
+        """
+    )
+    code, result, _ = launch(command, *LOOKING)
+    assert code == 1
+    found = check(result, "ds.items")
+    assert found["status"] == "fail"
+    assert "OSError: truncated" in found["summary"]
+    assert "in __getitem__" in found["where"]
 
 
 def test_a_loop_shorter_than_the_steps_is_examined_at_its_end(script, launch):

@@ -10,10 +10,12 @@ from typing import Any
 
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor import examination
+from dsrface.doctor.checks.items import ITEMS
 from dsrface.doctor.launch.session import SeenLoader, Session, launched
-from dsrface.doctor.report import Report
+from dsrface.doctor.report import Finding, Report
 from dsrface.events import Event, Note, Progress
 from dsrface.runtime.start_methods import default_start_method
+from dsrface.runtime.user_code import innermost_in
 
 
 @dataclass(frozen=True)
@@ -123,4 +125,27 @@ def _examine(
         **report.platform,
         **{name: facts[name] for name in ("python", "torch", "start_method", "start_method_source")},
     }
-    return LoaderReport(replace(report, platform=platform), facts)
+    checks = _with_what_was_raised(report.checks, facts["raised"])
+    return LoaderReport(replace(report, platform=platform, checks=checks), facts)
+
+
+def _with_what_was_raised(checks: tuple[Finding, ...], raised: str) -> tuple[Finding, ...]:
+    """Return the findings; a loop that was stopped by an error that none of them explains is one itself."""
+    if not raised or any(check.status == "fail" for check in checks):
+        return checks
+    finding = ITEMS.finding(
+        "fail",
+        f"the loop stopped with {last_line(raised)}, which none of the items that the doctor loaded raise",
+        where=innermost_in(raised),
+        matters="A sample that is met now and then raises it, or the order in which workers load.",
+        fix="Mend what the line says of that sample, or leave it out; a longer --budget loads more of them.",
+        data={"traceback": raised},
+    )
+    if any(check.id == finding.id for check in checks):
+        return tuple(finding if check.id == finding.id else check for check in checks)
+    return (*checks, finding)
+
+
+def last_line(trace: str) -> str:
+    """Return the last line of a printed traceback: type and text of the error."""
+    return trace.strip().splitlines()[-1]

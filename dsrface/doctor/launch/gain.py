@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsrface.doctor.launch.examine import LoaderReport
+from dsrface.doctor.launch.examine import LoaderReport, last_line
 
 
 def gain_line(loader: LoaderReport) -> str:
@@ -10,6 +10,8 @@ def gain_line(loader: LoaderReport) -> str:
 
     With workers, loading and training overlap: a step takes the longer of the two. Without, their sum.
     """
+    if loader.facts["raised"]:
+        return f"its loop stopped with {last_line(loader.facts['raised'])}"
     if not loader.facts["steps"]["num_steps"]:
         return "one batch was taken from it, so the time of a step is not known"
     now_ms = loader.wait_ms + loader.step_ms

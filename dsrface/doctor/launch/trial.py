@@ -50,6 +50,9 @@ class Trial(Watch):
     def loop_ended(self, loader: Any, times: StepTimes) -> None:
         """Go on: the steps of all epochs count."""
 
+    def loop_failed(self, loader: Any, times: StepTimes) -> None:
+        """Let it raise: the run ends."""
+
     def times_of(self, loader: Any) -> StepTimes:
         """Return the one record of all epochs."""
         del loader

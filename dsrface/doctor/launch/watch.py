@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,6 +64,10 @@ class Watch:
             self.busy.add(id(loader))
             try:
                 inner = times.start(lambda: iter(original(loader)))
+            except Exception:  # what cannot be sent to a spawned worker raises here
+                self.busy.discard(id(loader))
+                self.loop_failed(loader, times)
+                raise
             finally:
                 self.busy.discard(id(loader))
             return Watched(self, loader, inner, times)
@@ -132,6 +137,10 @@ class Watch:
             self.examine(loader, times)
         self.passed_by.add(id(loader))
 
+    def loop_failed(self, loader: Any, times: StepTimes) -> None:
+        """Examine a loader that is raising: its script may end by it."""
+        self.examine(loader, times, raised=traceback.format_exc())
+
     def see(self, loader: Any, times: StepTimes) -> None:
         """Remember a loader whose loop ended early, for the end of the process."""
         if not self.waiting:
@@ -144,8 +153,13 @@ class Watch:
         loader, times = max(self.waiting.values(), key=lambda seen: seen[1].num_steps)
         self.examine(loader, times)
 
-    def examine(self, loader: Any, times: StepTimes) -> None:
+    def examine(self, loader: Any, times: StepTimes, *, raised: str = "") -> None:
         """Have the doctor examine a loader here and now; stops the process unless it is to go on.
+
+        Args:
+            loader: It.
+            times: Of its loop.
+            raised: The traceback of what has ended its loop.
 
         Raises:
             Stopped: the examination was all that was wanted.
@@ -162,7 +176,7 @@ class Watch:
             with preserved(loader):
                 made_at = loader.__dict__.get(MADE_AT, "")
                 self.is_stopped = self.doctor.examine(
-                    loader, times, made_at=made_at, more_facts=self.more_facts()
+                    loader, times, made_at=made_at, more_facts={"raised": raised, **self.more_facts()}
                 )
         finally:
             self.is_examining = False
@@ -212,6 +226,11 @@ class Watched:
         except StopIteration:
             if is_watched and self._times.num_steps:
                 watch.loop_ended(self._loader, self._times)
+            raise
+        except Exception:
+            watch.busy.discard(id(self._loader))
+            if is_watched:
+                watch.loop_failed(self._loader, self._times)
             raise
         finally:
             watch.busy.discard(id(self._loader))
