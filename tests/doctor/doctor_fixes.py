@@ -954,3 +954,15 @@ class RestFixed(RestFault):
         return itertools.islice(
             range(self.length), info.id if info else 0, None, info.num_workers if info else 1
         )
+
+
+class ExitFault(Base):
+    def __getitem__(self, index):
+        if index == 5 and get_worker_info() is not None:
+            os._exit(4)
+        return torch.tensor([index])
+
+
+class ExitFixed(Base):
+    def __getitem__(self, index):
+        return torch.tensor([index])

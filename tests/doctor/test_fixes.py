@@ -64,6 +64,7 @@ PROVED = [
     ("Attributes", "worker.consistency", "entry of its own"),
     ("Init", "ds.rng", "torch.initial_seed()"),
     ("Interrupt", "worker.fork", "RuntimeError instead"),
+    ("Exit", "worker.fork", "raise an error instead"),
     ("ForkUnsafe", "worker.fork", "first use in the worker"),
     ("Inherited", "worker.fork", "first use in the worker"),
     ("InWorker", "worker.consistency", "index alone"),

@@ -82,6 +82,9 @@ def _ended(check: Check, start: Start, proof: Proof) -> Finding:
         fix = "A static finding of this report may explain it; the worker's last lines are in --json."
     key = start.last_key()
     matters = f"It was loading dataset[{key}]." if key else ""
+    if key and any((code or 0) > 0 for code in start.exit_codes.values()):
+        fix = f"Something that dataset[{key}] runs ends the process: os._exit, or a C library. Load it alone "
+        fix += "in a Python prompt; raise an error instead."
     return check.finding("fail", explained.message, explained.where, matters, fix, data, start.duration_s)
 
 
