@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dsrface.config.sources import Config
 
 _ADDRESS = re.compile(r"[a-z]{2,}:/")  # of the web; as a path it has lost a slash
+_OF_A_BENCHMARK = "Name the folder that the benchmark's archive was unpacked to, or its .bin file."
 _WINDOWS = re.compile(r"[A-Za-z]:\\")
 
 
@@ -37,7 +38,7 @@ def look_first(config: Config) -> None:
     check_driver(getattr(config, "device", "auto"))
     for key, id in config.reads.items():
         for path in _paths(config, key):
-            has_other_layout = getattr(config, "protocol", None) is not None
+            has_other_layout = _has_other_layout(config, path)
             _check_input(path, id, config.command, has_other_layout=has_other_layout)
     for key, kind in config.networks.items():
         for path in _paths(config, key):
@@ -48,6 +49,8 @@ def look_first(config: Config) -> None:
     for data, size_px in config.small_faces():
         check_vlr_size(data, size_px)
     _check_outputs(config)
+    for look in config.together:
+        load(look)(config)
     for path in config.not_yet_there():
         check_free(path, command=config.command)
     for module, extra in config.needs():
@@ -67,13 +70,20 @@ def _paths(config: Config, key: str) -> Iterator[Path]:
         yield value
 
 
+def _has_other_layout(config: Any, path: Path) -> bool:
+    """Return whether a path is the data of a published benchmark, for the command that measures these."""
+    is_file = path.is_file() and path.suffix.lower() == ".bin"
+    return hasattr(config, "protocol") and (config.protocol is not None or is_file)
+
+
 def _check_input(path: Path, id: str, command: str, *, has_other_layout: bool) -> None:
     from dsrface.runtime.error_texts import error_texts
 
     text = error_texts()[id]
     family = RunError if text.exit_code == RunError.exit_code else DataError
     if not path.exists():
-        hint = "\n".join(filter(None, [_kind_hint(path), text.hint]))
+        what_to_give = _OF_A_BENCHMARK if id == "no-data-set" and has_other_layout else text.hint
+        hint = "\n".join(filter(None, [_kind_hint(path), what_to_give]))
         raise family("There is nothing at this path.", id=id, where=path, hint=hint)
     if path.is_file() and (unpack := unpack_command(path)):
         raise family("This is an archive, not a folder.", id=id, where=path, hint=f"Unpack it: {unpack}")
@@ -107,9 +117,10 @@ def _check_run(config: Any) -> None:
     run = getattr(config, "run", None)
     if run is None or "RANK" in os.environ:  # of a job's processes the first may have begun the run
         return
-    from dsrface.engine.run_claim import claim
+    from dsrface.engine.run_claim import check_same_settings, claim, read_record
 
-    claim(run, command=config.command, data=config.data, resume=config.resume)
+    if claim(run, command=config.command, data=config.data, resume=config.resume):
+        check_same_settings(run, read_record(run), config)
 
 
 def _check_outputs(config: Any) -> None:

@@ -67,6 +67,8 @@ def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], e
     if isinstance(data, Path) and (resume := resume_hint(data, command)):
         return f"{data} is a run folder, not a data set. {resume}"
     if isinstance(data, Path) and "--vlr-size" in error.message:
+        from dsrface.data.folders import vlr_sizes_of
+
         info = _dataset_info(data)
         if command == "evaluate" and not info and (published := _published_command(data)):
             return f"It looks like a published benchmark:\n{published}"
@@ -74,7 +76,7 @@ def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], e
             return (
                 f"{data} holds native faces without HR twins: no DSR can be trained on it, of whatever size."
             )
-        if (sizes := _vlr_sizes(info)) and flags["vlr_size"] is None:
+        if (sizes := vlr_sizes_of(data)) and flags["vlr_size"] is None:
             again = _again(["--vlr-size", str(sizes[0])], command, data)
             return f"{data} holds VLR faces of {', '.join(map(str, sizes))} px:\n{again}"
     if "--weights is missing" in error.message and (runs := _runs_for(command, data)):
@@ -169,10 +171,3 @@ def _dataset_info(data: Path) -> dict[str, Any]:
         return read_json(data / DATASET_FILE)
     except RunError:
         return {}
-
-
-def _vlr_sizes(info: dict[str, Any]) -> list[int]:
-    try:
-        return [int(size) for size in info["sizes"]["vlr_px"]]
-    except (ValueError, KeyError, TypeError):
-        return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -24,6 +24,10 @@ class DoctorConfig(Config):
         "A launch: -- COMMAND": ("prove", "write_patch", "go_on"),
         "Time and report": ("budget_s", "html", "output", "strict"),
     }
+
+    def small_faces(self) -> Iterable[tuple[Path, int]]:
+        """Return the data set of dsrface, where a size is given."""
+        return [(self.data, self.vlr_size)] if self.data is not None and self.vlr_size is not None else []
 
     data: Path | None = Field(None, description="Data set of dsrface to examine; needs `purpose`.")
     purpose: Literal["train-dsr", "precompute", "finetune"] | None = Field(

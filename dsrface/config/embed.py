@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dsrface.config.fields import PHOTOS, Amp, Device, Workers, must_end_in
+from dsrface.config.fields import EARLY, PHOTOS, Amp, Device, Workers, must_end_in
 from dsrface.config.sources import Config
 
 
@@ -20,6 +20,7 @@ class EmbedConfig(Config):
     looks: ClassVar[Mapping[str, str]] = {"images": PHOTOS}
     networks: ClassVar[Mapping[str, str]] = {"weights": "recogniser", "dsr": "dsr"}
     writes: ClassVar[tuple[str, ...]] = ("out",)
+    together: ClassVar[tuple[str, ...]] = (f"{EARLY}:check_recogniser", f"{EARLY}:check_faces")
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Networks and result": ("weights", "dsr", "out", "normalize"),
         "How it runs": ("on_bad_image", "workers", "device"),

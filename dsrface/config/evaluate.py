@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from dsrface.config.catalogue import BENCHMARKS
-from dsrface.config.fields import Amp, Device, OneOf, Workers
+from dsrface.config.fields import EARLY, Amp, Device, OneOf, Workers
 from dsrface.config.sources import Config
 
 
@@ -29,6 +29,7 @@ class EvaluateConfig(Config):
         "finetuned": "recogniser",
     }
     fills: ClassVar[tuple[str, ...]] = ("out",)
+    together: ClassVar[tuple[str, ...]] = (f"{EARLY}:check_benchmark", f"{EARLY}:check_report_folder")
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "What to measure": ("dsr", "dsr_outputs", "recogniser", "finetuned", "matrix"),
         "On which faces": ("vlr_size", "split", "pairs", "protocol"),

@@ -16,9 +16,15 @@ from dsrface.config.sources import Config
 Amp = Literal["auto", "fp32", "bf16", "fp16"]
 
 
+_CALLED_CUDA = ("gpu", "nvidia", "rocm", "amd")
+
+
 def _known_device(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-        raise ValueError("must be auto, cpu, cuda or cuda:N (a GPU of NVIDIA or AMD), or mps (of Apple)")
+        meant = "; did you mean cuda?" if name.lower() in _CALLED_CUDA else ""
+        raise ValueError(
+            f"must be auto, cpu, cuda or cuda:N (a GPU of NVIDIA or AMD), or mps (of Apple){meant}"
+        )
     return name
 
 
@@ -31,7 +37,8 @@ Device = Annotated[str, AfterValidator(_known_device), Field(description="auto, 
 VlrSize = Literal[16, 24, 32]
 HighSize = Literal[112, 128]
 Workers = Annotated[int, Field(ge=0, le=4096)] | Literal["auto"]
-# Of `looks`.
+# Of `together` and `looks`.
+EARLY = "dsrface.commands.shared.early"
 PHOTOS, ONE_PHOTO = (f"dsrface.data.photos.given:{name}" for name in ("check_photos", "check_one_photo"))
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from dsrface.config.catalogue import HEADS, RECOGNISERS, TIMM
 from dsrface.config.engine import OptimConfig, TrainingConfig
-from dsrface.config.fields import GeometryConfig, OneOf
+from dsrface.config.fields import EARLY, GeometryConfig, OneOf
 from dsrface.config.sources import Config
 
 
@@ -110,6 +110,7 @@ class FinetuneConfig(TrainingConfig):
         "backbone_weights": "recogniser",
         "teacher": "recogniser",
     }
+    together: ClassVar[tuple[str, ...]] = (f"{EARLY}:check_backbone",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "What to train on, one of these": ("dsr_outputs", "live", "no_dsr", "hr_only"),
         "Training": (

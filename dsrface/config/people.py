@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dsrface.config.fields import ONE_PHOTO, PHOTOS, Device, must_end_in
+from dsrface.config.fields import EARLY, ONE_PHOTO, PHOTOS, Device, must_end_in
 from dsrface.config.sources import Config
 
 
@@ -80,6 +80,7 @@ class EnrolConfig(_NetworksConfig):
     reads: ClassVar[Mapping[str, str]] = {"gallery": "folder-missing", "calibrate": "no-data-set"}
     looks: ClassVar[Mapping[str, str]] = {"gallery": PHOTOS}
     writes: ClassVar[tuple[str, ...]] = ("out",)
+    together: ClassVar[tuple[str, ...]] = (f"{EARLY}:check_recogniser", f"{EARLY}:check_threshold")
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Networks and result": ("weights", "dsr", "out"),
         "From which score on a match counts": ("far", "calibrate", "threshold"),
@@ -138,6 +139,7 @@ class VerifyConfig(_NetworksConfig):
     }
     looks: ClassVar[Mapping[str, str]] = {"first": ONE_PHOTO, "second": ONE_PHOTO}
     writes: ClassVar[tuple[str, ...]] = ("sheet",)
+    together: ClassVar[tuple[str, ...]] = (f"{EARLY}:check_recogniser", f"{EARLY}:check_threshold")
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Networks and answer": ("weights", "dsr", "sheet"),
         "From which score on they are one person": ("far", "calibrate", "threshold"),

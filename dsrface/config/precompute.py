@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from dsrface.config.catalogue import BACKENDS
-from dsrface.config.fields import Amp, Device, GeometryConfig, OneOf, Workers
+from dsrface.config.fields import EARLY, Amp, Device, GeometryConfig, OneOf, Workers
 from dsrface.config.sources import Config
 
 
@@ -29,6 +29,7 @@ class PrecomputeConfig(Config):
     reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set", "input": "folder-missing"}
     networks: ClassVar[Mapping[str, str]] = {"weights": "dsr"}
     fills: ClassVar[tuple[str, ...]] = ("output",)
+    together: ClassVar[tuple[str, ...]] = (f"{EARLY}:check_input",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Network and images": ("weights", "input", "output"),
         "What is kept": ("format", "variants", "force", "verify"),

@@ -53,6 +53,8 @@ class Config(BaseModel):
     networks: ClassVar[Mapping[str, str]] = {}
     writes: ClassVar[tuple[str, ...]] = ()
     fills: ClassVar[tuple[str, ...]] = ()
+    # `module:callable` that look at the whole configuration, where one value alone does not tell.
+    together: ClassVar[tuple[str, ...]] = ()
 
     def needs(self) -> Iterable[tuple[str, str]]:
         """Return the modules of optional extras that these values ask for, each with its extra."""

@@ -120,14 +120,19 @@ def read_sized(path: Path, size_px: int) -> ImageU8:
     """
     image = read_image(path)
     if image.shape[:2] != (size_px, size_px):
-        raise ImageError(
-            f"The image is {image.shape[1]}x{image.shape[0]}, not {size_px}x{size_px}.",
-            id="wrong-size",
-            where=path,
-            hint=f"All images of a folder must have the size that the network takes, {size_px}x{size_px}. "
-            "`dsrface prepare` makes such faces from photos.",
-        )
+        raise wrong_size(path, image.shape[1], image.shape[0], size_px)
     return image
+
+
+def wrong_size(path: Path, width: int, height: int, size_px: int) -> ImageError:
+    """Return the error of an image of another size than a network takes, `size_px` squared."""
+    return ImageError(
+        f"The image is {width}x{height}, not {size_px}x{size_px}.",
+        id="wrong-size",
+        where=path,
+        hint=f"All images of a folder must have the size that the network takes, {size_px}x{size_px}. "
+        "`dsrface prepare` makes such faces from photos.",
+    )
 
 
 def at_size(image: ImageU8, size_px: int) -> ImageU8:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import itertools
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from dsrface.config.catalogue import BENCHMARKS
-from dsrface.errors import DataError
+from dsrface.errors import DataError, RunError
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.files import read_json
 from dsrface.types import SPLITS
@@ -53,6 +55,41 @@ def low_size_px(name: str) -> int | None:
 def is_data_folder(name: str) -> bool:
     """Return whether a folder's name is one of a data set's image folders."""
     return _ANY.fullmatch(name) is not None
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """Return what a data set says of itself; nothing for one that has no such file.
+
+    Args:
+        path: The data set's folder.
+
+    Raises:
+        DataError: another version of dsrface made it (`schema-version`).
+        RunError: the file is damaged.
+    """
+    if not (path / DATASET_FILE).exists():
+        return {}
+    info = read_json(path / DATASET_FILE)
+    if info.get("schema_version") != SCHEMA_VERSION:
+        raise _other_version(path, info.get("schema_version"))
+    return info
+
+
+def _other_version(path: Path, version: object) -> DataError:
+    return DataError(
+        f"The data set has schema version {version!r}, not {SCHEMA_VERSION}.",
+        id="schema-version",
+        where=path / DATASET_FILE,
+        hint="Make it again with `dsrface prepare`, or use the dsrface it was made with.",
+    )
+
+
+def vlr_sizes_of(path: Path) -> list[int]:
+    """Return the sizes of VLR faces that a data set's own description or folders tell, in pixels."""
+    with contextlib.suppress(RunError, ValueError, KeyError, TypeError):
+        return [int(size) for size in read_json(path / DATASET_FILE)["sizes"]["vlr_px"]]
+    roots = split_roots(path).values() if path.is_dir() else ()
+    return sorted({size for root in roots for entry in root.iterdir() if (size := low_size_px(entry.name))})
 
 
 def split_roots(path: Path) -> dict[str, Path]:
@@ -183,6 +220,10 @@ def check_root(path: Path) -> None:
             where=path,
             hint=_instead_of_root(path, is_empty=is_empty),
         )
+    if (path / DATASET_FILE).exists():
+        version = read_json(path / DATASET_FILE).get("schema_version", SCHEMA_VERSION)
+        if version != SCHEMA_VERSION:  # of folders only looked at, one that tells none is let through
+            raise _other_version(path, version)
 
 
 def _instead_of_root(path: Path, *, is_empty: bool) -> str:

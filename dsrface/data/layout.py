@@ -20,23 +20,22 @@ from torch import Tensor
 from dsrface.data.decode import image_size, walk_images
 from dsrface.data.degrade import Degradation
 from dsrface.data.folders import (
-    DATASET_FILE,
     HIGH_FOLDER,
     HR_CACHE_FOLDER,
     PLAIN_LOW_FOLDER,
     PLAIN_OUTPUTS_FOLDER,
-    SCHEMA_VERSION,
     check_root,
     low_size_px,
     no_such_vlr_size,
     no_twins,
     outputs_folder,
     person_of,
+    read_info,
 )
 from dsrface.data.names import PackedStrings
 from dsrface.data.splits import doubts_of_flat_names, split_persons
 from dsrface.errors import DataError
-from dsrface.runtime.files import read_json
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.text import count_text
 from dsrface.types import HIGH_SIZE_PX, SPLITS
 
@@ -246,7 +245,7 @@ def open_data(path: Path, *, high_sizes: Sequence[int] = (HIGH_SIZE_PX,)) -> Fac
         DataError: no folder, no images, HR faces of another size, or a damaged or newer `dataset.json`.
     """
     check_root(path)
-    info = _read_info(path)
+    info = read_info(path)
     high_px = info.get("sizes", {}).get("high_px", HIGH_SIZE_PX)
     if high_px not in high_sizes:
         raise DataError(
@@ -286,18 +285,13 @@ def make_split(name: str, root: Path, names: Iterable[str], *, low_folders: dict
     return FaceSplit(name, root, PackedStrings.from_list(ordered), *person_labels(ordered), low_folders)
 
 
-def _read_info(path: Path) -> dict[str, Any]:
-    if not (path / DATASET_FILE).exists():
-        return {}
-    info = read_json(path / DATASET_FILE)
-    if info.get("schema_version") != SCHEMA_VERSION:
-        raise DataError(
-            f"The data set has schema version {info.get('schema_version')!r}, not {SCHEMA_VERSION}.",
-            id="schema-version",
-            where=path / DATASET_FILE,
-            hint="Make it again with `dsrface prepare`, or use the dsrface it was made with.",
-        )
-    return info
+def _hint_for_flat(whole: FaceSplit) -> str:
+    """Return how to make a data set whose persons follow from more than the text before an underscore."""
+    from dsrface.data.photos.scan import pattern_hint  # which reads photos of any kind
+
+    instead = pattern_hint(list(whole.names))
+    make = f"dsrface prepare {quoted(whole.root / HIGH_FOLDER)} DATA --persons PATTERN"
+    return f"{instead}Make a data set by that: {make}" if instead else ""
 
 
 def _scan(name: str, root: Path, *, is_native: bool) -> FaceSplit:
@@ -341,7 +335,12 @@ def _derive(splits: dict[str, FaceSplit], notes: list[str]) -> None:
     elif missing == ["val"]:
         source, fractions = "train", {"train": 0.9, "val": 0.1}
     whole = splits[source]
-    chosen = split_persons(whole.persons, fractions=fractions)
+    try:
+        chosen = split_persons(whole.persons, fractions=fractions)
+    except DataError as error:
+        raise DataError(
+            error.message, id=error.id, where=whole.root, hint=_hint_for_flat(whole) or error.hint
+        ) from None
     for name in fractions:
         names = [item for item in whole.names if chosen[person_of(item)] == name]
         splits[name] = make_split(name, whole.root, names, low_folders=whole.low_folders)

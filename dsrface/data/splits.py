@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from dsrface.errors import DataError
+from dsrface.runtime.text import count_text
 from dsrface.types import SPLITS
 
 _FULL_NAME = re.compile(r"[^\W\d_]+(_[^\W\d_]+)+_\d+\.\w+$")  # Anna_Maria_Lind_0001.jpg, as LFW writes it
@@ -34,7 +35,8 @@ def split_persons(
     wanted = [name for name in SPLITS if fractions.get(name, 0.0) > 0]
     if len(names) < len(wanted):
         raise DataError(
-            f"{len(names)} persons cannot be split into {len(wanted)} splits ({', '.join(wanted)}).",
+            f"{count_text(len(names), 'person')} cannot be split into {len(wanted)} splits "
+            f"({', '.join(wanted)}).",
             id="too-few-persons",
             hint="Add persons, or ask for fewer splits with prepare's --split, e.g. --split 1,0,0.",
         )

@@ -168,7 +168,11 @@ def _call(value: Any, args: Any) -> Any:
     known = ("__getitem__", "__iter__", "train_dataloader", "get_train_dataloader")
     if isinstance(value, type) or not any(hasattr(value, name) for name in known):
         if not callable(value):
-            raise UsageError(f"{value!r} is neither a data set nor callable.", id="bad-target")
+            raise UsageError(
+                f"{value!r} is neither a data set nor callable.",
+                id="bad-target",
+                hint="Name a Dataset, a DataLoader, or what returns one.",
+            )
         positional, named = (args, {}) if isinstance(args, list) else ([], args or {})
         _bind(value, positional, named)
         return value(*positional, **named)

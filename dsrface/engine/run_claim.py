@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from dsrface.config.sources import Config, unflatten
 from dsrface.errors import RunError
 from dsrface.runtime.command_line import resume_command
 from dsrface.runtime.files import read_json
 from dsrface.runtime.locks import exclusive
+from dsrface.runtime.nesting import flatten
 
 RUN_FILE, CONFIG_FILE, LOCK_FILE = "run.json", "config.toml", ".lock"
 SAMPLES, CHECKPOINTS = "samples", "checkpoints"
 FAILED, INTERRUPTED = "failed", "interrupted"
+# What may differ between a run and its resumption: how it runs, not what it computes.
+_FREE_ON_RESUME = ("data", "resume", "run", "workers", "device", "engine.", "loader.")
+_FIXED_ENGINE_KEYS = ("engine.accumulate",)
 _HALF_WRITTEN = re.compile(r"run\.json\.\d+\.tmp")
 
 
@@ -75,6 +83,61 @@ def read_record(path: Path) -> dict[str, Any]:
             where=path / RUN_FILE,
             hint="Start a new run in another folder; the checkpoints here can still be used as weights.",
         ) from error
+
+
+def config_values(config: Config) -> dict[str, Any]:
+    """Return every setting as JSON values under dotted keys."""
+    return flatten(config.model_dump(mode="json"))
+
+
+def check_same_settings(
+    path: Path, record: Mapping[str, Any], config: Config, also_changed: Sequence[str] = ()
+) -> None:
+    """Make sure that a run is carried on as it was started.
+
+    Args:
+        path: The run folder.
+        record: Its run.json.
+        config: What it would go on with.
+        also_changed: What else differs, in words.
+
+    Raises:
+        RunError: it is of another command, or something differs that changes what it computes.
+    """
+    there, data = record.get("command"), getattr(config, "data", None)
+    if there != config.command:
+        raise RunError(
+            f"The folder holds a run of {there}, not of {config.command}.",
+            id="not-resumable",
+            where=path,
+            hint=f"Carry that one on: {resume_command(str(there), str(data), path)}\nOr use another --run.",
+        )
+    before, now = _as_read_now(record.get("config", {}), type(config)), config_values(config)
+    changed = [
+        f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not _is_free(key)
+    ]
+    if changed or also_changed:
+        raise RunError(
+            "The run was started with other settings: " + "; ".join([*changed, *also_changed]) + ".",
+            id="not-resumable",
+            where=path,
+            hint=f"Carry it on as it was started: {resume_command(str(there), str(data), path)}\n"
+            "Or start a new run with another --run.",
+        )
+
+
+def _as_read_now(values: Mapping[str, Any], schema: type[Config]) -> Mapping[str, Any]:
+    """Return the settings of a record as this version reads them: an earlier one may have stored more."""
+    try:
+        return config_values(schema.model_validate(unflatten(schema.from_earlier(values))))
+    except ValidationError:
+        return values
+
+
+def _is_free(key: str) -> bool:
+    return key not in _FIXED_ENGINE_KEYS and key.startswith(_FREE_ON_RESUME)
 
 
 def _failed_at_once(path: Path) -> bool:

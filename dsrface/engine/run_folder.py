@@ -24,9 +24,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import ValidationError
-
-from dsrface.config.sources import Config, to_toml, unflatten
+from dsrface.config.sources import Config, to_toml
 from dsrface.engine.checkpoint import clean_leftovers
 from dsrface.engine.run_claim import (
     CHECKPOINTS,
@@ -36,20 +34,18 @@ from dsrface.engine.run_claim import (
     LOCK_FILE,
     RUN_FILE,
     SAMPLES,
+    check_same_settings,
     claim,
+    config_values,
     read_record,
 )
 from dsrface.errors import DsrfaceError, RunError
 from dsrface.runtime.files import remove_half_written, sha256_json, write_json, write_text
 from dsrface.runtime.locks import exclusive
-from dsrface.runtime.nesting import flatten
 from dsrface.runtime.versions import gather_versions
 
 SCHEMA_VERSION = 1
 RUNNING, DONE = "running", "done"
-# What may differ between a run and its resumption: how it runs, not what it computes.
-_FREE_ON_RESUME = ("data", "resume", "run", "workers", "device", "engine.", "loader.")
-_FIXED_ENGINE_KEYS = ("engine.accumulate",)
 _NO_FACTS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -158,11 +154,6 @@ def how_it_ended(error: BaseException) -> tuple[str, str]:
     return status, error.id if isinstance(error, DsrfaceError) else type(error).__name__
 
 
-def config_values(config: Config) -> dict[str, Any]:
-    """Return every setting as JSON values under dotted keys."""
-    return flatten(config.model_dump(mode="json"))
-
-
 def new_run_path(config: Config) -> Path:
     """Return runs/<command>/<UTC time>-<short hash>, which no other process of this second will name."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -202,40 +193,9 @@ def _start(folder: RunFolder, config: Config, seed: int, facts: Mapping[str, obj
 
 
 def _check_same(folder: RunFolder, config: Config, facts: Mapping[str, object]) -> None:
-    before, now = _as_read_now(folder.record.get("config", {}), type(config)), config_values(config)
-    if folder.record.get("command") != config.command:
-        raise RunError(
-            f"The folder holds a run of {folder.record.get('command')}, not of {config.command}.",
-            id="not-resumable",
-            where=folder.path,
-            hint="Use another --run.",
-        )
-    changed = [
-        f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not _is_free(key)
-    ]
-    if folder.record.get("data_sha256") != facts.get("data_sha256"):
-        changed.append("the images of the data set")
-    if changed:
-        raise RunError(
-            "The run was started with other settings: " + "; ".join(changed) + ".",
-            id="not-resumable",
-            where=folder.path,
-            hint=f"Resume with --config {folder.path / CONFIG_FILE}, or start a new run.",
-        )
-
-
-def _as_read_now(values: Mapping[str, Any], schema: type[Config]) -> Mapping[str, Any]:
-    """Return the settings of a record as this version reads them: an earlier one may have stored more."""
-    try:
-        return config_values(schema.model_validate(unflatten(schema.from_earlier(values))))
-    except ValidationError:
-        return values
-
-
-def _is_free(key: str) -> bool:
-    return key not in _FIXED_ENGINE_KEYS and key.startswith(_FREE_ON_RESUME)
+    is_same = folder.record.get("data_sha256") == facts.get("data_sha256")
+    more = () if is_same else ("the images of the data set",)
+    check_same_settings(folder.path, folder.record, config, more)
 
 
 def _now() -> str:

@@ -221,6 +221,9 @@ def _timm(spec: str) -> LoadedModel:
     return LoadedModel(network.eval(), "recogniser", config, preprocess, sha256_file(path), path, {})
 
 
+_LIST_OF_TIMM = """python -c 'import timm; print("\\n".join(timm.list_models()))'"""
+
+
 def _create(name: str, **options: Any) -> nn.Module:
     require("timm", extra="faces")
     import timm
@@ -230,7 +233,7 @@ def _create(name: str, **options: Any) -> nn.Module:
         raise UsageError(
             f"timm has no network {name!r}.",
             id="unknown-backbone",
-            hint=f"Near are: {', '.join(near)}." if near else "timm.list_models() lists them.",
+            hint=f"Near are: {', '.join(near)}." if near else "They are listed by:\n" + _LIST_OF_TIMM,
         )
     network: nn.Module = timm.create_model(name, **options)
     return network

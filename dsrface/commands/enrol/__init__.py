@@ -10,12 +10,13 @@ from dsrface.commands.shared.people.threshold import decide
 from dsrface.commands.shared.result import CommandResult
 from dsrface.config.people import EnrolConfig
 from dsrface.data.photos.given import find_photos
-from dsrface.data.photos.persons import choose_person_rule
+from dsrface.data.photos.persons import choose_person_rule, without_persons
 from dsrface.errors import DataError
 from dsrface.events import Emit, Note
-from dsrface.models.judge import judge_by_default
+from dsrface.models.judge_files import judge_by_default
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
+from dsrface.runtime.text import count_text
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,17 @@ def run(config: EnrolConfig, *, emit: Emit) -> EnrolResult:
     rule = choose_person_rule(config.persons, names)
     emit(Note(f"persons: {rule.text}"))
     attributed = {name: told.person for name in names if (told := rule.tell(name)) is not None}
-    for name in names:
-        if name not in attributed:
-            emit(Note(f"skipped {name}: it {rule.why_not}", is_warning=True))
     if not attributed:
         raise DataError(
             "It is unknown whose the photos are.",
             id="no-person",
             where=config.gallery,
-            hint="Put them in one folder per person, or give --persons.",
+            hint=without_persons(config.persons, names)
+            or "Put them in one folder per person, or give --persons.",
         )
+    for name in names:
+        if name not in attributed:
+            emit(Note(f"skipped {name}: it {rule.why_not}", is_warning=True))
     device = choose_device(config.device)
     weights = config.weights or judge_by_default()
     recogniser, dsr = load_networks(weights, config.dsr, device, vlr_size=config.vlr_size)
@@ -81,7 +83,8 @@ def run(config: EnrolConfig, *, emit: Emit) -> EnrolResult:
     write_gallery(config.out, gallery)
     left_out = f", {len(skipped)} left out" if skipped else ""
     return EnrolResult(
-        summary=f"{len(gallery.persons)} persons from {len(faces)} photos{left_out}; {decision.text}.",
+        summary=f"{count_text(len(gallery.persons), 'person')} from {count_text(len(faces), 'photo')}"
+        f"{left_out}; {decision.text}.",
         location=str(config.out),
         next_command=f"dsrface identify PHOTOS --gallery {quoted(config.out)}",
         persons=dict(zip(gallery.persons, gallery.counts.tolist(), strict=True)),

@@ -24,7 +24,7 @@ from dsrface.commands.evaluate.benchmark import (
 )
 from dsrface.commands.evaluate.faces import hardest_section, strips_section
 from dsrface.commands.evaluate.findings import limits, quality_answer, verification_answer
-from dsrface.commands.evaluate.folder import REPORT_FILE, choose_folder, command_that_shows, write_results
+from dsrface.commands.evaluate.folder import choose_folder, command_that_shows, write_results
 from dsrface.commands.evaluate.hardest import find_hardest
 from dsrface.commands.evaluate.images import Measured, Networks, measure
 from dsrface.commands.evaluate.matrix import measure_matrix
@@ -52,6 +52,7 @@ from dsrface.commands.evaluate.result import (
 from dsrface.commands.evaluate.strips import choose_strips, images_of
 from dsrface.commands.evaluate.thresholds import hold_thresholds
 from dsrface.commands.shared.datasets import outputs_of
+from dsrface.commands.shared.evaluation_files import REPORT_FILE
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.data.benchmarks.benchmark import Benchmark
 from dsrface.data.benchmarks.native import read_native

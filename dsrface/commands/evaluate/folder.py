@@ -7,21 +7,21 @@ from pathlib import Path
 from dsrface.commands.evaluate.images import Measured
 from dsrface.commands.evaluate.report import write_report
 from dsrface.commands.evaluate.result import Evaluation
+from dsrface.commands.shared.evaluation_files import (
+    IMAGES_FILE,
+    REPORT_FILE,
+    RESULT_FILE,
+    check_report_folder,
+)
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import to_toml
 from dsrface.data.layout import FaceSplit
 from dsrface.engine.run_claim import CONFIG_FILE, LOCK_FILE
 from dsrface.engine.run_folder import new_run_path
-from dsrface.errors import RunError
 from dsrface.runtime.command_line import joined
-from dsrface.runtime.files import TMP_SUFFIX, remove_half_written, write_json, write_text
+from dsrface.runtime.files import remove_half_written, write_json, write_text
 from dsrface.runtime.locks import exclusive
 from dsrface.runtime.text import csv_text
-
-RESULT_FILE = "evaluation.json"
-REPORT_FILE = "report.html"
-IMAGES_FILE = "images.csv"
-_OWN_FILES = (CONFIG_FILE, IMAGES_FILE, RESULT_FILE, REPORT_FILE)
 
 
 def choose_folder(config: EvaluateConfig) -> Path:
@@ -32,13 +32,7 @@ def choose_folder(config: EvaluateConfig) -> Path:
     """
     if config.out is None:
         return new_run_path(config)
-    if (config.out.is_dir() and _is_foreign(config.out)) or (config.out.exists() and not config.out.is_dir()):
-        raise RunError(
-            "The folder for the report is not empty, and no evaluation is in it.",
-            id="folder-not-empty",
-            where=config.out,
-            hint="Choose an empty or new folder.",
-        )
+    check_report_folder(config)
     return config.out
 
 
@@ -71,15 +65,6 @@ def write_results(
 def command_that_shows(out: Path) -> str:
     """Return the command that prints all figures of a folder."""
     return joined(["python", "-m", "json.tool", str(out / RESULT_FILE)])
-
-
-def _is_foreign(out: Path) -> bool:
-    """Return whether a folder holds anything but an evaluation, or the start of one that was cut off."""
-    names = {entry.name for entry in out.iterdir()}
-    if not names or RESULT_FILE in names:
-        return False
-    half_written = {name for name in names if name.startswith(_OWN_FILES) and name.endswith(TMP_SUFFIX)}
-    return LOCK_FILE not in names or not names - half_written <= {LOCK_FILE, f"{LOCK_FILE}.pid", *_OWN_FILES}
 
 
 def _images_csv(split: FaceSplit, measured: Measured) -> str:

@@ -13,7 +13,7 @@ from dsrface.config.evaluate import EvaluateConfig
 from dsrface.engine.backends import MirrorEnsemble
 from dsrface.errors import DataError
 from dsrface.events import Emit, Note
-from dsrface.models import judge
+from dsrface.models import judge_files
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.sources import JUDGE as JUDGE_NAME
 from dsrface.models.sources import is_name
@@ -53,7 +53,7 @@ def load_networks(
             dsr = replace(dsr, model=MirrorEnsemble(dsr.model))
     frozen = config.recogniser or _starting_weights(config.finetuned, emit)
     sources = {FROZEN: frozen, TUNED: config.finetuned}
-    if judge.is_available() and frozen != Path(JUDGE_NAME):
+    if judge_files.is_available() and frozen != Path(JUDGE_NAME):
         sources[JUDGE if any(sources.values()) else FROZEN] = Path(JUDGE_NAME)
         emit(Note("the judge is installed: it measures as well; it was trained by others, on other people"))
     loaded = {

@@ -31,7 +31,7 @@ from dsrface.models.adapters import adapter_parameters, add_adapters
 from dsrface.models.heads import MarginHead, build_head, reachable_probability
 from dsrface.models.loaded import LoadedModel
 from dsrface.models.recognisers import build_recogniser, embedding_dim_of, input_of
-from dsrface.models.sources import JUDGE
+from dsrface.models.sources import JUDGE, wrong_backbone
 from dsrface.models.weights import load_dsr, load_recogniser
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.threads import limit_torch_threads
@@ -184,12 +184,7 @@ def _start(config: FinetuneConfig, context: RunContext) -> _Start:
     loaded.require_gradient("tuned")
     variant = loaded.config["variant"]
     if variant != config.backbone:
-        raise UsageError(
-            f"The weights are of {variant}, not of {config.backbone}.",
-            id="wrong-backbone",
-            where=loaded.path,
-            hint=f"Use --backbone {variant}.",
-        )
+        raise wrong_backbone(variant, config.backbone, loaded.path)
     if adapter_parameters(loaded.model):
         raise UsageError(
             "The weights have adapters for small faces already.",

@@ -15,13 +15,13 @@ from dsrface.commands.prepare.folder import BAD_IMAGES_FILE
 from dsrface.commands.prepare.records import escape_name
 from dsrface.commands.shared.workers import announced
 from dsrface.config.prepare import PrepareConfig
-from dsrface.data.decode import has_image_suffix
+from dsrface.data.decode import has_image_suffix, walk_images
 from dsrface.data.degrade import Degradation
 from dsrface.data.folders import HIGH_FOLDER, low_folder
 from dsrface.data.photos.duplicates import equal_across_persons
 from dsrface.data.photos.faces import FaceDone, FaceJob
 from dsrface.data.photos.pool import CHUNK_PHOTOS, PhotoWork, process_photos
-from dsrface.data.photos.scan import BadPhoto, Photo, Scan, alike_persons
+from dsrface.data.photos.scan import BadPhoto, Photo, Scan, alike_persons, pattern_hint
 from dsrface.data.splits import complete_splits, split_persons
 from dsrface.doctor.sizing.loader_model import WorkerChoice
 from dsrface.doctor.sizing.recommend import auto_workers
@@ -108,14 +108,24 @@ def check_persons(config: PrepareConfig, persons: Collection[str], bad: Sequence
     if len(persons) >= len(wanted):
         return
     reasons = listed(Counter(item.reason for item in bad))
-    left_out = f"; left out: {reasons}" if bad else ""
+    left_out = f"; left out: {reasons}, first {bad[0].file}" if bad else ""
+    found = f"there {'is' if len(persons) == 1 else 'are'} only {' and '.join(sorted(persons))}"
     raise DataError(
-        f"{len(wanted)} splits ({', '.join(wanted)}) need a person each; there is only "
-        f"{' and '.join(sorted(persons))}{left_out}.",
+        f"{len(wanted)} splits ({', '.join(wanted)}) need a person each; "
+        f"{found if persons else 'no photo can be used'}{left_out}.",
         id="too-few-persons",
         where=config.source,
-        hint=_level_hint(config) + "Add persons, or ask for fewer splits, e.g. --split 1,0,0.",
+        hint=_level_hint(config)
+        + _flat_hint(config)
+        + "Add persons, or ask for fewer splits, such as train alone:\n"
+        + joined(["dsrface", "prepare", str(config.source), str(config.data), "--split", "1,0,0"]),
     )
+
+
+def _flat_hint(config: PrepareConfig) -> str:
+    """Return another rule for flat names, where the text before the first underscore is not the person."""
+    names = list(walk_images(config.source)) if config.source.is_dir() and config.persons == "auto" else []
+    return "" if any("/" in name for name in names) else pattern_hint(names)
 
 
 def _level_hint(config: PrepareConfig) -> str:

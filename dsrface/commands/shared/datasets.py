@@ -15,6 +15,7 @@ from dsrface.data.datasets import ManySizesDataset, PairDataset
 from dsrface.data.layout import FaceData, FaceSplit
 from dsrface.data.native import NativeDataset
 from dsrface.errors import DataError
+from dsrface.types import SPLITS
 
 
 def outputs_of(split: FaceSplit, data: FaceData, folder: Path) -> Path:
@@ -29,6 +30,8 @@ def outputs_of(split: FaceSplit, data: FaceData, folder: Path) -> Path:
             if relative.parts:
                 return split.root / relative
     named = folder / split.name
+    if folder.parent.name in SPLITS and not named.is_dir():  # of a copy of the data set
+        named = folder.parent.parent / split.name / folder.name
     return named if named.is_dir() else folder
 
 

@@ -13,7 +13,7 @@ from dsrface.config.people import VerifyConfig
 from dsrface.data.photos.given import check_one_photo
 from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE
 from dsrface.events import Emit, Note
-from dsrface.models.judge import judge_by_default
+from dsrface.models.judge_files import judge_by_default
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
 

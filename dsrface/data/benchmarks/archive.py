@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dsrface.config.catalogue import BENCHMARKS
+from dsrface.data.folders import DATASET_FILE
 from dsrface.data.formats.text import read_list_text
+from dsrface.data.formats.validation_set import BIN_SUFFIX
 from dsrface.errors import DataError
+from dsrface.runtime.command_line import quoted
 
 _OF_MACOS = "__MACOSX"  # its zip files hold a shadow of every file there
 
@@ -31,6 +35,35 @@ def only_part(root: Path, pattern: str, *, hint: str) -> Path:
         else f"There is no {pattern}."
     )
     raise DataError(text, id="other-layout", where=root, hint=hint)
+
+
+def check_kind(path: Path, protocol: str, vlr_size: int) -> None:
+    """Make sure that a path can be the data of a published benchmark, before it is read.
+
+    Args:
+        path: Which exists.
+        protocol: One of `config.catalogue.BENCHMARKS`.
+        vlr_size: Side of the low-resolution faces, for the command to use instead.
+
+    Raises:
+        DataError: a data set of dsrface, an empty folder, or a file where a folder is wanted.
+    """
+    if (path / DATASET_FILE).is_file():
+        raise DataError(
+            f"This is a data set of dsrface, not the archive of {protocol}.",
+            id="other-layout",
+            where=path,
+            hint=f"It is measured without --protocol: dsrface evaluate {quoted(path)} --vlr-size {vlr_size}",
+        )
+    entry = BENCHMARKS[protocol]
+    if path.is_file() != entry.is_file:
+        wanted = "a file" if entry.is_file else "the folder of the benchmark"
+        is_bin = path.is_file() and path.suffix.lower() == BIN_SUFFIX
+        hint = "A .bin file is measured without --protocol." if is_bin else ""
+        raise DataError(f"{protocol} takes {wanted}.", id="other-layout", where=path, hint=hint)
+    if path.is_dir() and not any(path.iterdir()):
+        hint = "Name the folder that the archive was unpacked to."
+        raise DataError("The folder is empty.", id="other-layout", where=path, hint=hint)
 
 
 def table_lines(path: Path, num_fields: int, *, separator: str | None = None) -> list[tuple[str, list[str]]]:

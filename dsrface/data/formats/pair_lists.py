@@ -116,7 +116,10 @@ def _lines(path: Path) -> _Lines:
         text = read_list_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"Cannot read the pairs file: {error}.", id="bad-pairs", where=path, hint=_FORMS
+            f"Cannot read the pairs file: {getattr(error, 'strerror', None) or error}.",
+            id="bad-pairs",
+            where=path,
+            hint=_FORMS,
         ) from None
     numbered = [
         (number, _fields(line)) for number, line in enumerate(text.splitlines(), start=1) if line.strip()

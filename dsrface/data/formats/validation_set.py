@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from dsrface.errors import DataError
 
 BIN_SUFFIX = ".bin"
+_FIRST_BYTES = (pickle.PROTO, pickle.MARK, pickle.EMPTY_LIST)  # of a list or tuple, by protocol
 NUM_FOLDS = 10
 _NEEDS_NOTHING_ELSE = "A verification set needs nothing but lists, bytes and arrays: do not use this file."
 
@@ -61,6 +62,22 @@ def read_validation_set(path: Path) -> ValidationSet:
     if not len(is_same) or len(images) != 2 * len(is_same):
         raise _unfit(f"it holds {len(images)} images for {len(is_same)} pairs", path)
     return ValidationSet(tuple(_encoded(item, path) for item in images), _flags(is_same, path))
+
+
+def check_is_pickle(path: Path) -> None:
+    """Make sure that a `.bin` file begins and ends as a pickle does.
+
+    Raises:
+        DataError: it is something else, or was cut short (`bad-validation-set`).
+    """
+    with path.open("rb") as handle:
+        start = handle.read(1)
+        handle.seek(max(0, path.stat().st_size - 1))
+        end = handle.read(1)
+    if start not in _FIRST_BYTES:
+        raise _unfit("it is no pickle" if start else "it is empty", path)
+    if end != pickle.STOP:
+        raise _unfit("its end is missing", path)
 
 
 def _encoded(item: object, path: Path) -> bytes:

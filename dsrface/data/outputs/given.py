@@ -58,7 +58,8 @@ def check_holds(outputs_dir: Path, names: Iterable[str], roots: Sequence[Path]) 
         UsageError: the folder is one of the data set's own, or holds neither.
         RunError: no such folder.
     """
-    made = next(filter(None, (sorted(root.glob(f"{PLAIN_OUTPUTS_FOLDER}*")) for root in roots)), [])
+    here_first = sorted(roots, key=lambda root: root.resolve() != outputs_dir.resolve().parent)
+    made = next(filter(None, (sorted(root.glob(f"{PLAIN_OUTPUTS_FOLDER}*")) for root in here_first)), [])
     question = f"Did you mean {' or '.join(quoted(folder) for folder in made)}?"
     hint = question if made else "Make them: `dsrface precompute DATA --weights RUN`."
     if not outputs_dir.is_dir():

@@ -92,6 +92,20 @@ def choose_person_rule(persons: str, files: Sequence[str], *, num_skipped: int =
     )
 
 
+def without_persons(persons: str, files: Sequence[str], *, num_skipped: int = 0) -> str:
+    """Return a line about the automatic rule, where that knows the person of a photo; else an empty text.
+
+    Args:
+        persons: What a user asked for instead.
+        files: As of `choose_person_rule`.
+        num_skipped: As there.
+    """
+    rule = choose_person_rule("auto", files, num_skipped=num_skipped)
+    if persons == "auto" or rule.is_flat or not any(rule.tell(file) for file in files):
+        return ""
+    return f"Leave out --persons: {rule.text} are known without it."
+
+
 def choose_split_rule(split_from: str, files: Sequence[str]) -> SplitRule:
     """Return where given splits come from.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from dsrface.data.decode import IMAGE_SUFFIXES, has_image_suffix, unread_images, walk_images
-from dsrface.data.folders import benchmark_of_folders, is_data_folder
+from dsrface.data.folders import HIGH_FOLDER, benchmark_of_folders, is_data_folder
 from dsrface.data.formats.lists import majority_splits
 from dsrface.data.formats.recordio import RECORD_SUFFIX, RecordFile, person_name
 from dsrface.data.formats.validation_set import BIN_SUFFIX
@@ -23,12 +23,14 @@ from dsrface.data.photos.persons import (
     choose_person_rule,
     choose_split_rule,
     doubt_of_level,
+    without_persons,
 )
 from dsrface.data.photos.source import is_record_file, open_source, record_name
 from dsrface.data.splits import doubts_of_flat_names
 from dsrface.errors import DataError, UsageError
 from dsrface.runtime.command_line import joined, quoted, unpack_command
 from dsrface.runtime.names import original_name, portable_name, same_file_key
+from dsrface.types import SPLITS
 
 _NAMING = "Put them in one folder per person, or name them <person>_<rest>.png."
 _UNREAD_CONTAINERS = (".tfrecord", ".tfrecords", ".lmdb", ".mdb", ".parquet", ".arrow", ".h5", ".hdf5")
@@ -113,8 +115,9 @@ def scan_photos(source: Path, *, persons: str = "auto", split_from: str = "auto"
             f"It is unknown whose the {len(files)} photos are, e.g. {files[0]!r}: it {rule.why_not}.",
             id="no-person",
             where=source,
-            hint=_list_hint(source, files)
-            + _pattern_hint(files)
+            hint=without_persons(persons, files, num_skipped=split_rule.num_folders)
+            or _list_hint(source, files)
+            + pattern_hint(files)
             + f"{_NAMING} --persons takes a folder level, a pattern or a list file.",
         )
     strays += [_unread(name) for name in unread_images(source)]
@@ -209,7 +212,7 @@ def _list_hint(source: Path, files: list[str]) -> str:
     return f"{found.name} says it: --persons {quoted(found)}. " if found else ""
 
 
-def _pattern_hint(files: Sequence[str]) -> str:
+def pattern_hint(files: Sequence[str]) -> str:
     """Return the option that takes what stands before the last number of a name, where that makes sense."""
     tell = choose_person_rule(_BEFORE_NUMBER, files).tell
     persons = Counter(found.person for file in files if (found := tell(file)) is not None)
@@ -335,12 +338,15 @@ def _refuse_data_set(source: Path, files: Sequence[str]) -> None:
     for file in files:
         for folder in PurePosixPath(file).parents:
             if is_data_folder(folder.name):
+                inside = source / folder
+                root = inside.parent.parent if inside.parent.name in SPLITS else inside.parent
+                faces = next(iter(sorted(root.glob(f"train/{HIGH_FOLDER}"))), root / HIGH_FOLDER)
                 raise DataError(
                     f"This is a data set already, not photos: there is {str(folder)!r}.",
                     id="source-is-data-set",
                     where=source,
-                    hint="Use it as it is, e.g. with `dsrface train-dsr`; or name an hr_images folder of it "
-                    "as SOURCE.",
+                    hint=f"Look at it as it is: dsrface doctor {quoted(root)} --for train-dsr\n"
+                    f"Or make another one of its faces: dsrface prepare {quoted(faces)} DATA",
                 )
 
 

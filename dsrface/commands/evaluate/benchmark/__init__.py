@@ -13,13 +13,15 @@ from dsrface.commands.evaluate.benchmark.result import BenchmarkResult, SearchFi
 from dsrface.commands.evaluate.benchmark.scoring import Judged, judge
 from dsrface.commands.evaluate.benchmark.sheet import write_sheet
 from dsrface.commands.evaluate.findings import NEVER_EVIDENCE, percent, points
-from dsrface.commands.evaluate.folder import RESULT_FILE, command_that_shows
+from dsrface.commands.evaluate.folder import command_that_shows
 from dsrface.commands.evaluate.images import Networks
 from dsrface.commands.evaluate.networks import judged_by_teacher
 from dsrface.commands.evaluate.result import RAW, REFERENCES, Cell
+from dsrface.commands.shared.evaluation_files import RESULT_FILE
 from dsrface.config.catalogue import BENCHMARKS, MAIN_PROTOCOL, load
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import to_toml
+from dsrface.data.benchmarks.archive import check_kind
 from dsrface.data.benchmarks.benchmark import Benchmark
 from dsrface.data.benchmarks.verifications import read_bin
 from dsrface.data.formats.validation_set import BIN_SUFFIX
@@ -57,11 +59,8 @@ def read_benchmark(config: EvaluateConfig) -> Benchmark:
     assert config.protocol is not None
     if not config.data.exists():
         raise DataError("There is no such folder or file.", id="no-data-set", where=config.data)
+    check_kind(config.data, config.protocol, config.vlr_size)
     entry = BENCHMARKS[config.protocol]
-    if config.data.is_file() != entry.is_file:
-        wanted = "a file" if entry.is_file else "the folder of the benchmark"
-        hint = "A .bin file is measured without --protocol." if file is not None else ""
-        raise DataError(f"{config.protocol} takes {wanted}.", id="other-layout", where=config.data, hint=hint)
     pairs = {"pairs": config.pairs} if entry.takes_pairs else {}
     found: Benchmark = load(entry.read)(config.data, **entry.options, **pairs)
     return found

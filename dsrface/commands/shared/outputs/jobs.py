@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dsrface.commands.shared.early import check_input_folder
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.cache.table import hash_inputs, stat_sha256
 from dsrface.data.decode import walk_images
 from dsrface.data.degrade import Degradation
 from dsrface.data.layout import FaceSplit, open_data
 from dsrface.data.names import PackedStrings
-from dsrface.errors import DataError
 from dsrface.runtime.resources import effective_cores
 
 
@@ -82,11 +82,8 @@ def make_jobs(config: PrecomputeConfig, size_px: int) -> list[Job]:
     if config.data is None:
         assert config.input is not None
         assert config.output is not None
-        if not config.input.is_dir():
-            raise DataError("The input folder does not exist.", id="folder-missing", where=config.input)
+        check_input_folder(config.input)
         names = PackedStrings.from_list(walk_images(config.input))
-        if not len(names):
-            raise DataError("The input folder holds no images.", id="empty-split", where=config.input)
         return [Job(config.input, config.output, (("", names),))]
     data = open_data(config.data)
     by_folder: dict[Path, list[FaceSplit]] = {}

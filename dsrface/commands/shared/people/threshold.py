@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dsrface.commands.shared.early import no_size_to_calibrate, no_threshold
 from dsrface.config.people import EnrolConfig, VerifyConfig
 from dsrface.data.augment import to_image01
 from dsrface.data.datasets import PairDataset
@@ -21,7 +22,6 @@ from dsrface.metrics.bootstrap import MIN_PERSONS
 from dsrface.metrics.thresholds import StoredThresholds, Threshold
 from dsrface.metrics.verification import min_impostors
 from dsrface.models.loaded import LoadedModel
-from dsrface.runtime.command_line import typed_with
 from dsrface.runtime.devices import Device
 from dsrface.runtime.text import count_text
 
@@ -62,15 +62,8 @@ def decide(
     stored = stored_thresholds(recogniser)
     threshold = stored.at(config.far) if stored else None
     if stored is None or threshold is None:
-        have = ", ".join(f"{item.far:g}" for item in stored.chosen) if stored else ""
-        raise UsageError(
-            f"{recogniser.name} has no threshold for a false-accept rate of {config.far:g}"
-            + (f" (it has those for {have})." if have else "."),
-            id="no-threshold",
-            where=recogniser.path,
-            hint="Choose one on persons of your own, in a set made by `dsrface prepare`: "
-            f"{typed_with('--calibrate DATA', command=config.command)}\nOr give it: --threshold COSINE",
-        )
+        have = [item.far for item in stored.chosen] if stored else []
+        raise no_threshold(recogniser.name, recogniser.path, config.far, have, config.command)
     images, size = stored.conditions.get("images"), stored.conditions.get("vlr_size")
     if dsr is None and images == "DSR":
         emit(Note("the threshold was chosen on super-resolved faces, and no --dsr is given", is_warning=True))
@@ -109,11 +102,7 @@ def _calibrated(
     assert config.calibrate is not None
     vlr_size = config.vlr_size or (dsr.vlr_size if dsr else None)
     if vlr_size is None:
-        raise UsageError(
-            "--calibrate needs the size of the low-resolution faces.",
-            id="vlr-size-missing",
-            hint="For example --vlr-size 16.",
-        )
+        raise no_size_to_calibrate(config)
     data = open_data(config.calibrate)
     data.require_twins()
     split = data.split("val")

@@ -1,0 +1,204 @@
+"""What commands look at before torch is loaded, where several values together tell: see `Config.together`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from dsrface.commands.shared.evaluation_files import check_report_folder
+from dsrface.config.embed import EmbedConfig
+from dsrface.config.evaluate import EvaluateConfig
+from dsrface.config.finetune import FinetuneConfig
+from dsrface.config.people import EnrolConfig, VerifyConfig
+from dsrface.config.precompute import PrecomputeConfig
+from dsrface.data.benchmarks.archive import check_kind
+from dsrface.data.decode import image_size, walk_images, wrong_size
+from dsrface.data.folders import vlr_sizes_of
+from dsrface.data.formats.validation_set import BIN_SUFFIX, check_is_pickle
+from dsrface.errors import DataError, ImageError, UsageError
+from dsrface.models.judge_files import judge_by_default, require_judge
+from dsrface.models.sources import (
+    JUDGE,
+    facts_of,
+    resolve_source,
+    trained_for_px,
+    variant_of,
+    wrong_backbone,
+)
+from dsrface.runtime.command_line import typed_with
+from dsrface.types import HIGH_SIZE_PX
+
+__all__ = [
+    "check_backbone",
+    "check_benchmark",
+    "check_faces",
+    "check_input",
+    "check_recogniser",
+    "check_report_folder",
+    "check_threshold",
+]
+
+_LOOKED_AT = 1000  # headers of images: a tenth of a second
+_WITHOUT_FACTS = {".pt", ".pth"}  # files of others, which say nothing of thresholds
+
+
+def check_recogniser(config: EmbedConfig | EnrolConfig | VerifyConfig) -> None:
+    """Make sure that there is a recogniser: the judge, where none is named.
+
+    Raises:
+        UsageError: none is named, and the judge is not installed.
+        MachineError: the judge is named, and not installed.
+    """
+    if config.weights is None:
+        judge_by_default()
+    elif str(config.weights) == JUDGE:
+        require_judge()
+
+
+def check_faces(config: EmbedConfig) -> None:
+    """Make sure that faces have the size that recognisers of dsrface take.
+
+    Raises:
+        ImageError: one has another size, and that is an error.
+    """
+    if config.dsr is None and config.on_bad_image == "fail" and facts_of(config.weights):
+        for photo in [config.images] if config.images.is_file() else _first_images(config.images):
+            try:
+                _check_size(photo, HIGH_SIZE_PX)
+            except ImageError as error:
+                raise of_another_size(error) from None
+
+
+def of_another_size(error: ImageError) -> ImageError:
+    """Return the error of a face of another size, with what takes such faces."""
+    hint = (
+        "--dsr RUN takes faces of any size: small ones go through that network, others are resized. "
+        "--on-bad-image skip leaves such files out."
+    )
+    return ImageError(error.message, id=error.id, where=error.where, hint=f"{hint} {error.hint}")
+
+
+def check_input(config: PrecomputeConfig) -> None:
+    """Make sure that a bare folder holds images of the size that the DSR takes.
+
+    Raises:
+        DataError: no folder, or no images in it.
+        ImageError: one has another size.
+    """
+    if config.input is None:
+        return
+    check_input_folder(config.input)
+    size_px = trained_for_px(facts_of(config.weights)) or config.vlr_size
+    if size_px is not None:
+        for image in _first_images(config.input):
+            _check_size(image, size_px)
+
+
+def check_input_folder(folder: Path) -> None:
+    """Make sure that there are images.
+
+    Raises:
+        DataError: no folder, or no images in it.
+    """
+    if not folder.is_dir():
+        message = "The input is not a folder." if folder.exists() else "The input folder does not exist."
+        raise DataError(
+            message, id="folder-missing", where=folder, hint="--input takes a folder of VLR faces."
+        )
+    if next(walk_images(folder), None) is None:
+        hint = "Images are files such as .png or .jpg, in any sub-folders."
+        raise DataError("The input folder holds no images.", id="empty-split", where=folder, hint=hint)
+
+
+def check_backbone(config: FinetuneConfig) -> None:
+    """Make sure that weights of dsrface are of the recogniser that is named.
+
+    Raises:
+        UsageError: they are of another one.
+    """
+    found = variant_of(facts_of(config.backbone_weights))
+    if config.backbone_weights is not None and found and found != config.backbone:
+        raise wrong_backbone(found, config.backbone, resolve_source(config.backbone_weights))
+
+
+def check_benchmark(config: EvaluateConfig) -> None:
+    """Make sure that data can be that of a published benchmark.
+
+    Raises:
+        DataError: as `check_kind` and `check_is_pickle`.
+    """
+    if config.protocol is not None:
+        check_kind(config.data, config.protocol, config.vlr_size)
+    for file in (config.pairs, config.data):
+        if file is None or not file.is_file():
+            continue
+        if file.suffix.lower() == BIN_SUFFIX or (config.protocol == "bin" and file == config.data):
+            check_is_pickle(file)
+
+
+def check_threshold(config: EnrolConfig | VerifyConfig) -> None:
+    """Make sure that there is a threshold for a rate, or what chooses one.
+
+    Raises:
+        UsageError: neither (`no-threshold`), or no size of the faces that it is chosen on.
+    """
+    if config.calibrate is not None and config.vlr_size is None and config.dsr is None:
+        raise no_size_to_calibrate(config)
+    if config.threshold is not None or config.calibrate is not None:
+        return
+    is_judge = config.weights is None or str(config.weights) == JUDGE
+    facts = facts_of(config.weights)
+    if not (facts or is_judge or (config.weights is not None and config.weights.suffix in _WITHOUT_FACTS)):
+        return
+    try:
+        have = [
+            float(item["far"]) for item in json.loads(facts.get("thresholds", '{"chosen": []}'))["chosen"]
+        ]
+    except (ValueError, KeyError, TypeError):
+        return  # what is wrong with them is said when they are read
+    if not any(math.isclose(far, config.far) for far in have):
+        path = Path(JUDGE) if is_judge or config.weights is None else resolve_source(config.weights)
+        raise no_threshold(variant_of(facts) or path.name, path, config.far, have, config.command)
+
+
+def no_threshold(name: str, path: Path, far: float, have: list[float], command: str) -> UsageError:
+    """Return the error of a recogniser without a threshold for a false-accept rate.
+
+    Args:
+        name: Of the recogniser.
+        path: Of its weights.
+        far: The rate that is asked for.
+        have: Those that it has thresholds for.
+        command: Which asks.
+    """
+    known = f" (it has those for {', '.join(f'{each:g}' for each in have)})." if have else "."
+    return UsageError(
+        f"{name} has no threshold for a false-accept rate of {far:g}{known}",
+        id="no-threshold",
+        where=path,
+        hint="Choose one on persons of your own, in a set made by `dsrface prepare`: "
+        f"{typed_with('--calibrate DATA', command=command)}\nOr give it: --threshold COSINE",
+    )
+
+
+def no_size_to_calibrate(config: EnrolConfig | VerifyConfig) -> UsageError:
+    """Return the error of `--calibrate` without the size of the faces that the threshold is for."""
+    sizes = vlr_sizes_of(config.calibrate) if config.calibrate is not None else []
+    return UsageError(
+        "--calibrate needs the size of the low-resolution faces.",
+        id="vlr-size-missing",
+        hint="\n".join(typed_with(f"--vlr-size {size}", command=config.command) for size in sizes or [16]),
+    )
+
+
+def _first_images(folder: Path) -> Iterator[Path]:
+    return (folder / name for name in itertools.islice(walk_images(folder), _LOOKED_AT))
+
+
+def _check_size(image: Path, size_px: int) -> None:
+    width, height = image_size(image)
+    if (width, height) != (size_px, size_px):
+        raise wrong_size(image, width, height, size_px)
