@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrface.config.catalogue import BENCHMARKS
+from dsrface.data.formats.bcolz_folder import bcolz_hint
 from dsrface.errors import DataError, RunError
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.files import read_json
@@ -241,4 +242,4 @@ def _instead_of_root(path: Path, *, is_empty: bool) -> str:
         else f"Photos in folders per person become a data set with `dsrface prepare {quoted(path)} DATA`; a "
         "published benchmark is measured with `dsrface evaluate --protocol NAME`."
     )
-    return "\n".join(filter(None, [published_command(path) or question, make]))
+    return bcolz_hint(path) or "\n".join(filter(None, [published_command(path) or question, make]))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dsrface.config.catalogue import BENCHMARKS
 from dsrface.data.folders import DATASET_FILE
+from dsrface.data.formats.bcolz_folder import bcolz_hint
 from dsrface.data.formats.text import read_list_text
 from dsrface.data.formats.validation_set import BIN_SUFFIX
 from dsrface.errors import DataError
@@ -60,6 +61,7 @@ def check_kind(path: Path, protocol: str, vlr_size: int) -> None:
         wanted = "a file" if entry.is_file else "the folder of the benchmark"
         is_bin = path.is_file() and path.suffix.lower() == BIN_SUFFIX
         hint = "A .bin file is measured without --protocol." if is_bin else ""
+        hint = bcolz_hint(path) if path.is_dir() else hint
         raise DataError(f"{protocol} takes {wanted}.", id="other-layout", where=path, hint=hint)
     if path.is_dir() and not any(path.iterdir()):
         hint = "Name the folder that the archive was unpacked to."

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from dsrface.data.decode import IMAGE_SUFFIXES, has_image_suffix, unread_images, walk_images
 from dsrface.data.folders import HIGH_FOLDER, benchmark_of_folders, is_data_folder
+from dsrface.data.formats.bcolz_folder import bcolz_hint
 from dsrface.data.formats.lists import majority_splits
 from dsrface.data.formats.recordio import RECORD_SUFFIX, RecordFile, person_name
 from dsrface.data.formats.validation_set import BIN_SUFFIX
@@ -275,7 +276,8 @@ def check_photo_source(source: Path) -> None:
             "There is no photo in the source folder.",
             id="no-photos",
             where=source,
-            hint=_container_hint(source)
+            hint=bcolz_hint(source)
+            or _container_hint(source)
             or f"Photos are files named {', '.join(sorted(IMAGE_SUFFIXES))}, not hidden. {_NAMING}",
         )
 
