@@ -81,6 +81,17 @@ def test_scface_and_folders_that_are_poses_are_not_taken_for_persons_in_silence(
     assert not scan_photos(tmp_path / "cfp", persons="2").doubts
 
 
+def test_a_list_of_splits_may_name_persons_and_is_blamed_itself(tmp_path: Path) -> None:
+    for name in ("anna/1.jpg", "bo/1.jpg"):
+        save(tmp_path / "photos" / name)
+    (tmp_path / "splits.csv").write_text("person,split\nanna,train\nbo,test\n")
+    found = scan_photos(tmp_path / "photos", split_from=str(tmp_path / "splits.csv"))
+    assert found.splits == {"anna": "train", "bo": "test"}
+    (tmp_path / "splits.csv").write_text("cy/9.jpg,train\n")
+    with pytest.raises(DataError, match=r"splits.csv names none of the 2 photos"):
+        scan_photos(tmp_path / "photos", split_from=str(tmp_path / "splits.csv"))
+
+
 def test_two_sets_of_images_or_lists_are_not_mixed(lfw: Path) -> None:
     save(lfw / "lfw_original" / "anna" / "anna_0001.jpg")
     with pytest.raises(DataError, match=r"lfw/anna.* and lfw_original/anna.*several sets"):

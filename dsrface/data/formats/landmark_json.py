@@ -20,8 +20,8 @@ _NAMED = {
 def json_rows(text: str, where: str) -> Iterator[tuple[str, Points]]:
     """Yield the file and the points of every face.
 
-    Known are serengil/retinaface, MTCNN (`keypoints`), insightface (`kps`), dlib and FFHQ (68 points), and
-    five points an image; the file is the key, or a field such as `file`.
+    Known are serengil/retinaface, MTCNN (`keypoints`), insightface (`kps`), COCO, dlib and FFHQ (68 points),
+    and five points an image; the file is the key, or a field such as `file`.
 
     Args:
         text: JSON, or JSON lines.
@@ -30,7 +30,7 @@ def json_rows(text: str, where: str) -> Iterator[tuple[str, Points]]:
     Raises:
         DataError: no JSON, or a face of another form; id `bad-landmarks`.
     """
-    for name, found, keys in _faces(_content(text, where), None):
+    for name, found, keys in _faces(_of_coco(_content(text, where)), None):
         place = f"{where}, {name!r}"
         if not name:
             raise DataError("A face does not say which file it is in.", id="bad-landmarks", where=where)
@@ -81,6 +81,26 @@ def _faces(node: Any, name: str | None) -> Iterator[tuple[str, Any, Sequence[str
 
 def _numbers(node: Sequence[Any]) -> list[Any]:
     """Return the numbers of a list, or of a list of points; empty for any other."""
-    points = [item for item in node if isinstance(item, list) and len(item) in (2, 3)]
+    points = [_as_list(item) for item in node if isinstance(item, list | dict)]
+    points = [item for item in points if len(item) in (2, 3)]
     flat = [value for point in points for value in point] if len(points) == len(node) else list(node)
     return flat if all(map(is_number, flat)) else []
+
+
+def _as_list(point: list[Any] | dict[str, Any]) -> list[Any]:
+    if isinstance(point, dict):
+        return [point["x"], point["y"]] if {"x", "y"} <= point.keys() else []
+    return point
+
+
+def _of_coco(content: Any) -> Any:
+    """Return a list of faces with their files for what COCO keeps in two tables; other content as it is."""
+    if not isinstance(content, dict):
+        return content
+    images, annotations = content.get("images"), content.get("annotations")
+    if not isinstance(images, list) or not isinstance(annotations, list):
+        return content
+    if not all(isinstance(row, dict) for row in (*images, *annotations)):
+        return content
+    names = {row.get("id"): row.get("file_name") for row in images}
+    return [{"file": names.get(row.get("image_id")), "kps": row.get("keypoints")} for row in annotations]

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from dsrface.data.decode import has_image_suffix
 from dsrface.data.formats.five_points import COUNTS, Points, five_points, is_number
 from dsrface.data.formats.landmark_json import json_rows
 from dsrface.data.formats.lists import is_file_heading
@@ -25,6 +26,24 @@ _PART_COLUMNS = {"eye": "", "nose": "n", "mouth": "m"}
 _NUMBERED = re.compile("([xy])_?([0-9]+)")
 _WIDERFACE_BOX, _WIDERFACE_FIELDS = 4, 15
 _YOLO_BOX = 5
+_POINT_SUFFIXES = (".txt", ".pts")
+_PRINT_ROWS = "[print(f, *r, sep=',') for f, r in zip(open('files.txt').read().split(), p)]"
+_PRINT_EACH = "[print(f, *n.ravel(r), sep=',') for f, r in p.items()]"
+# What binary files are by their first bytes, and the line of Python that converts them.
+_BINARIES = {
+    b"\x93NUMPY": (
+        "a numpy array, which does not say which image a row belongs to; files.txt lists them in its order",
+        "import numpy as n; p = n.load('points.npy').reshape(-1, 10); " + _PRINT_ROWS,
+    ),
+    b"PK\x03\x04": (
+        "a .npz file or another archive",
+        "import numpy as n; p = n.load('points.npz'); " + _PRINT_EACH,
+    ),
+    b"\x80": (
+        "a pickle, which could run code: where you trust it, and it holds points by file, convert it",
+        "import pickle, numpy as n; p = pickle.load(open('points.pkl', 'rb')); " + _PRINT_EACH,
+    ),
+}
 
 
 def read_landmarks(path: Path) -> dict[str, Points]:
@@ -33,8 +52,9 @@ def read_landmarks(path: Path) -> dict[str, Points]:
     Known are CSV with the columns of `LANDMARK_COLUMNS` in any order, or without a first line when each line
     is a name and ten numbers, separated by commas, semicolons, tabs or blanks; CelebA's
     `list_landmarks_*.txt`; RetinaFace's (WIDER FACE) `label.txt`; JSON of serengil/retinaface, of MTCNN
-    (`keypoints`), insightface (`kps`) and FFHQ; and a folder with a `.txt` of YOLO for each image. 68 points
-    (dlib) count for five. Of several faces in one image the first is taken.
+    (`keypoints`), insightface (`kps`), COCO and FFHQ; and a folder with a file for each image:
+    YOLO's `.txt`, or `.txt` or `.pts` with a point a line. 68 points (dlib) count for five. Of several faces
+    in one image the first is taken.
 
     Returns:
         File, relative to the photo folder with `/`, to float64 [5, 2] in pixels, or in shares of width and
@@ -44,7 +64,7 @@ def read_landmarks(path: Path) -> dict[str, Points]:
         DataError: unreadable or of an unknown format, with the line.
     """
     if path.is_dir():
-        return _yolo_folder(path)
+        return _folder_of_files(path)
     text = _text(path)
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     if not lines:
@@ -65,16 +85,23 @@ def read_landmarks(path: Path) -> dict[str, Points]:
     return found
 
 
-def _yolo_folder(folder: Path) -> dict[str, Points]:
-    """Read a `.txt` an image: class and box, then five points, as YOLO's networks for faces are trained."""
+def _folder_of_files(folder: Path) -> dict[str, Points]:
+    """Read a file an image: class, box and points in a line, as YOLO has them; or a point a line, as iBUG."""
     found = {}
-    for path in sorted(folder.rglob("*.txt")):
-        fields = next((line.split() for line in _text(path).splitlines() if line.strip()), [])
-        if len(fields) - _YOLO_BOX in COUNTS:
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            found[name] = five_points(fields[_YOLO_BOX:], f"{path}, line 1")
+    for path in sorted(item for suffix in _POINT_SUFFIXES for item in folder.rglob(f"*{suffix}")):
+        lines = [line.replace(",", " ").split() for line in _text(path).splitlines() if line.strip()]
+        points = [line for line in lines if len(line) == 2 and all(map(is_number, line))]
+        if lines and len(lines[0]) - _YOLO_BOX in COUNTS:
+            values = lines[0][_YOLO_BOX:]
+        elif 2 * len(points) in COUNTS:
+            values = [value for point in points for value in point]
+        else:
+            continue
+        found[path.relative_to(folder).with_suffix("").as_posix()] = five_points(values, str(path))
     if not found:
-        raise _bad("No .txt file of the folder has a line of YOLO with five points.", folder)
+        raise _bad(
+            "No .txt or .pts file of the folder holds five points, in a line of YOLO or one a line.", folder
+        )
     return found
 
 
@@ -90,14 +117,9 @@ def _text(path: Path) -> str:
         ) from None
     except OSError as error:
         raise _bad(f"Cannot read the landmarks: {error.strerror or error}.", path) from None
-    if content.startswith(b"\x93NUMPY"):
-        raise _bad(
-            "This is a numpy array, which does not say which image a row belongs to.",
-            path,
-            hint="Write it as CSV, with the list of images in the order of the rows: "
-            "python -c \"import numpy as n; p = n.load('points.npy').reshape(-1, 10); "
-            "[print(f, *r, sep=',') for f, r in zip(open('files.txt').read().split(), p)]\" > landmarks.csv",
-        )
+    for start, (what, line) in _BINARIES.items():
+        if content.startswith(start):
+            raise _bad(f"This is {what}.", path, hint=f'Write it as CSV: python -c "{line}" > landmarks.csv')
     try:
         return decode_list(content)
     except UnicodeDecodeError as error:
@@ -118,10 +140,15 @@ def _csv_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tuple[st
             f"must have a file and {len(LANDMARK_COLUMNS)} numbers.",
             path,
             hint="Add a first line with names of your own for the further columns, e.g. "
-            f"{_HEADER_LINE},score",
+            + _header_with_others(len(head) - 1 - len(LANDMARK_COLUMNS)),
         )
     columns = ["file"] if has_no_head else [_column(name) for name in head]
     rows = table if has_no_head else table[1:]
+    if "file" not in columns and rows:  # its heading may be of any language
+        columns = [
+            "file" if has_image_suffix(field.strip()) else name
+            for name, field in zip(columns, rows[0][1], strict=False)
+        ]
     places = list(range(1, len(head))) if has_no_head else _numbered_columns(head)
     wanted = ("file",) if places else ("file", *LANDMARK_COLUMNS)
     missing = [name for name in wanted if name not in columns]
@@ -132,6 +159,14 @@ def _csv_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tuple[st
     for number, fields in rows:
         values = [fields[place] if place < len(fields) else "" for place in places]
         yield fields[place_of_file].strip(), five_points(values, f"{path}, line {number}")
+
+
+def _header_with_others(num_others: int) -> str:
+    """Return the first line for more columns than a file and five points; a box is before the points."""
+    box = ",".join(f"box{number}" for number in range(1, 5)) if num_others > 3 else ""
+    rest = ",".join(f"other{number}" for number in range(1, num_others + 1 - 4 * bool(box)))
+    file, points = _HEADER_LINE.split(",", 1)
+    return ",".join(filter(None, [file, box, points, rest]))
 
 
 def _fields(line: str, separator: str | None) -> list[str]:

@@ -111,6 +111,13 @@ def scan_photos(source: Path, *, persons: str = "auto", split_from: str = "auto"
     split_rule = choose_split_rule(split_from, files)
     rule = choose_person_rule(persons, files, num_skipped=split_rule.num_folders)
     owned, strays = _tell_all(files, rule, split_rule)
+    if not owned and any(item.reason == "no-split" for item in strays):
+        raise DataError(
+            f"{Path(split_from).name} names none of the {len(files)} photos and persons, e.g. {files[0]!r}.",
+            id="bad-list-file",
+            where=split_from,
+            hint="A list of splits has a line for each photo or person, and its split: train, val or test.",
+        )
     if not owned:
         raise DataError(
             f"It is unknown whose the {len(files)} photos are, e.g. {files[0]!r}: it {rule.why_not}.",
@@ -297,6 +304,8 @@ def _tell_all(
     for file in files:
         attribution = rule.tell(file)
         split = split_rule.split(file) or ""
+        if attribution is not None and not split:  # a list may say the split of each person
+            split = split_rule.split(attribution.person) or ""
         if attribution is None:
             message = f"The photo {rule.why_not}: it is unknown whose it is."
             strays.append(BadPhoto(file, "no-person", message))

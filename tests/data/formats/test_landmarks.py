@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +85,20 @@ def as_numbered_columns() -> str:
     return "\n".join([head, *(",".join([file, *flat(with_68(points))]) for file, points in ORDERED)])
 
 
+def as_coco() -> str:
+    """Two tables; a visibility after each point."""
+    images = [{"id": number + 7, "file_name": file} for number, (file, _) in enumerate(ORDERED)]
+    faces = [
+        {
+            "image_id": number + 7,
+            "keypoints": [v for point in points for v in (*point, 2)],
+            "num_keypoints": 5,
+        }
+        for number, (_, points) in enumerate(ORDERED)
+    ]
+    return json.dumps({"images": images, "annotations": faces, "categories": [{"id": 1}]})
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -92,6 +110,11 @@ def as_numbered_columns() -> str:
             {file: [[1, 2, 30, 40, 0.9, *(v for point in points for v in point)]] for file, points in ORDERED}
         ),
         "\n".join(json.dumps({"image": file, "landmarks": points}) for file, points in ORDERED),
+        json.dumps(
+            [{"file": file, "landmarks": [{"x": x, "y": y} for x, y in points]} for file, points in ORDERED]
+        ),
+        as_coco(),
+        as_csv(";", header=True).replace("file;", "Datei;").replace(".5", ",5"),
         as_named_columns(),
         as_csv(" ", header=False),
         as_csv(";", header=False).replace(".5", ",5"),
@@ -159,6 +182,54 @@ def test_a_numpy_file_gets_the_line_that_converts_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="numpy array") as caught:
         read_landmarks(tmp_path / "points.npy")
     assert "landmarks.csv" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "load"),
+    [(b"PK\x03\x04\0", "npz", "n.load('points.npz')"), (b"\x80\x04", "pkl", "pickle.load")],
+)
+def test_other_binary_files_get_the_line_that_converts_them(
+    tmp_path: Path, content: bytes, name: str, load: str
+) -> None:
+    (tmp_path / f"points.{name}").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_landmarks(tmp_path / f"points.{name}")
+    assert load in caught.value.hint
+
+
+def test_lines_that_convert_are_read_after_it(tmp_path: Path) -> None:
+    points = {file: np.array(marks) for file, marks in ORDERED}
+    np.savez(tmp_path / "points.npz", **points)
+    (tmp_path / "points.pkl").write_bytes(pickle.dumps(points))
+    for name in ("points.npz", "points.pkl"):
+        with pytest.raises(DataError) as caught:
+            read_landmarks(tmp_path / name)
+        _, *arguments = shlex.split(caught.value.hint.partition("CSV: ")[2])[:3]
+        made = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, check=True)
+        (tmp_path / "landmarks.csv").write_bytes(made.stdout)
+        assert list(read_landmarks(tmp_path / "landmarks.csv")) == list(points)
+
+
+def test_columns_of_a_box_get_the_first_line_that_names_them(tmp_path: Path) -> None:
+    lines = [",".join([file, "1", "2", "3", "4", *flat(points)]) for file, points in ORDERED]
+    (tmp_path / "marks.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError) as caught:
+        read_landmarks(tmp_path / "marks.csv")
+    head = caught.value.hint.rpartition(" ")[2]
+    (tmp_path / "marks.csv").write_text("\n".join([head, *lines]))
+    found = read_landmarks(tmp_path / "marks.csv")
+    assert all(np.array_equal(found[file], np.array(points)) for file, points in ORDERED)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".pts"])
+def test_a_folder_with_a_point_a_line(tmp_path: Path, suffix: str) -> None:
+    for file, points in ORDERED:
+        path = (tmp_path / file).with_suffix(suffix)
+        path.parent.mkdir(exist_ok=True)
+        text = "\n".join(f"{x} {y}" for x, y in points)
+        path.write_text(f"version: 1\nn_points: 5\n{{\n{text}\n}}\n" if suffix == ".pts" else text)
+    found = read_landmarks(tmp_path)
+    assert all(np.array_equal(found[file.rpartition(".")[0]], np.array(points)) for file, points in ORDERED)
 
 
 def test_a_folder_of_yolo_has_a_file_an_image_and_shares_of_its_sides(tmp_path: Path) -> None:

@@ -45,6 +45,29 @@ def test_lists_in_other_orders(tmp_path: Path, text: str) -> None:
     assert [found.get("a/1.jpg"), found.get("b/2.jpg"), len(found)] == ["x", "y", 2]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gender,person,file\nm,anna,a/1.jpg\nf,bo,a/2.jpg\n",
+        "file;id;identity;score\na/1.jpg;7;anna;1\na/2.jpg;8;bo;1\n",
+        "sep=;\nimage_id;label;split\na/1.jpg;anna;train\na/2.jpg;bo;val\n",
+        '{"a/1.jpg": "anna", "a/2.jpg": "bo"}',
+        '{"anna": ["a/1.jpg"], "bo": ["a/2.jpg"]}',
+    ],
+)
+def test_tables_with_headings_and_json(tmp_path: Path, text: str) -> None:
+    (tmp_path / "list").write_text(text)
+    found = read_file_list(tmp_path / "list", what="person")
+    assert {file: found.get(file) for file in ("a/1.jpg", "a/2.jpg")} == {"a/1.jpg": "anna", "a/2.jpg": "bo"}
+    assert len(found) == 2
+
+
+def test_a_table_of_splits_may_name_persons(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("person,age,split\nanna,30,train\nbo,40,test\n")
+    found = read_file_list(tmp_path / "list", what="split")
+    assert [found.get("anna"), found.get("bo"), len(found)] == ["train", "test", 2]
+
+
 def test_fields_may_be_quoted(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text('"file","person"\n"a, b/1.jpg","Núñez, J."\n', encoding="utf-8")
     assert read_file_list(tmp_path / "list.csv", what="person").get("a, b/1.jpg") == "Núñez, J."
