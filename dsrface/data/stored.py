@@ -65,12 +65,14 @@ def decide(stored: Stored[H, P_co], *, force: bool) -> P_co:
         reasons = stored.stale_reasons(held) if held is not None else []
         if reasons:
             raise stale(reasons, stored.folder)
+        if held is not None:
+            return stored.go_on(held)
     except RunError as error:
         if not force or error.id in _NEVER_REMOVED:
             raise
         stored.remove()
         return stored.begin(f"rebuilt: {error.message}")
-    return stored.begin("nothing here yet") if held is None else stored.go_on(held)
+    return stored.begin("nothing here yet")
 
 
 def changed_inputs(changed: Sequence[str]) -> list[str]:

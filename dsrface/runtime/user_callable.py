@@ -102,10 +102,10 @@ def check_in_file(spec: str, *, flag: str, wanted: str) -> None:
     """
     module_name, name = split_spec(spec, flag=flag, wanted=wanted)
     file = Path(module_name)
+    if file.suffix in {".py", ".ipynb"} and not file.is_file():
+        raise UsageError("The file does not exist.", id="bad-target", where=file)
     if file.suffix == ".ipynb" or (file.suffix != ".py" and not Path(f"{file}.py").is_file()):
         return
-    if file.suffix == ".py" and not file.is_file():
-        raise UsageError("The file does not exist.", id="bad-target", where=file)
     known = _bound_names(file if file.suffix == ".py" else Path(f"{file}.py"))
     first = name.partition(".")[0]
     if known is not None and first not in known:

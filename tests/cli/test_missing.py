@@ -436,6 +436,7 @@ def test_a_bin_file_is_measured_without_a_protocol(call, trained, monkeypatch):
         ("--dataset train.py:mak", "--dataset train.py:make"),
         ("--dataset train:mak", "--dataset train:make"),
         ("--dataset tran.py:make", "Did you mean train.py?"),
+        ("--dataset train.ipynb:make", "The file does not exist."),
         ("-- python tran.py", "Did you mean train.py?"),
         ("data60 --for finetune --vlr-size 24", "Use --vlr-size 16."),
     ],

@@ -118,11 +118,12 @@ class PackedColumn:
     def go_on(self, held: HeldColumn) -> Decision:
         """Append what is new; else do the rest of an interrupted run, or rebuild damaged shards."""
         folder, base, table = self.folder, held.manifest, held.table
+        if held.is_plan:  # what an earlier run has not written is made now, so its images must be there
+            _refuse_gone(folder, table, self.wanted)
         grown = _grow(folder, base, table, self.wanted)
         if grown is not None:
             return grown
         if held.is_plan:
-            _refuse_gone(folder, table, self.wanted)
             return Decision("resume", replace(base, shards=()), table, "an earlier run was interrupted")
         for shard in base.shards:
             problem = shard_problem(folder, shard, record_bytes=base.record_bytes)

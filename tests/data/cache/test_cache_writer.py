@@ -338,3 +338,16 @@ def test_the_documented_layout_can_be_read_by_hand(tmp_path: Path) -> None:
     assert list(images) != sorted(images)
     for number, name in enumerate(made.split.names):
         assert np.array_equal(images[name], made.pixels["outputs"][0, number])
+
+
+def test_an_interrupted_cache_of_other_images_is_stale(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs"
+    there, here = (
+        make_split("train", tmp_path, names, low_folders={}) for names in (["a/1.png"], ["b/1.png"])
+    )
+    ColumnWriter.open(folder, decided(folder, wanted(there, "outputs")).plan)  # and killed
+    with pytest.raises(RunError) as caught:
+        decided(folder, wanted(here, "outputs"))
+    assert caught.value.id == "stale"
+    assert "1 images are gone, first 'a/1.png'" in caught.value.message
+    assert decided(folder, wanted(here, "outputs"), force=True).action == "begin"

@@ -104,7 +104,8 @@ def run_folder(store: Store[Any], context: PrecomputeContext) -> FolderResult:
     ranks, folder = context.ranks, str(store.folder)
     with locked(store.folder, ranks):
         plan = ranks.on_main(store.decide)
-        context.emit(Note(f"{folder}: {plan.action} ({plan.reason})"))
+        doing = plan.reason if plan.action == "none" else f"{plan.action} ({plan.reason})"
+        context.emit(Note(f"{folder}: {doing}"))
         if plan.action == "none":
             return FolderResult(folder, "none", plan.reason)
         units = ranks.on_main(lambda: store.begin(plan))
