@@ -84,7 +84,8 @@ def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], e
     if command == "finetune" and error.message.startswith("Give exactly one") and ";" not in error.message:
         return _finetune_modes(data, flags.get("vlr_size"))
     pages = f"dsrface {command} --help\ndsrface config show {command}"
-    is_about_several = "--" in error.message and not _VALUE.match(error.message)
+    is_about_one = _VALUE.match(error.message) is not None or "(from " in error.message
+    is_about_several = "--" in error.message and not is_about_one
     is_incomplete = "missing" in error.message or error.message.startswith("Give ") or is_about_several
     return f"For example {example}\n{pages}" if is_incomplete and example else pages
 

@@ -47,6 +47,8 @@ def _explained(error: Exception, command: Any, arguments: list[str]) -> tuple[st
         return f"{' '.join(words)}: more than this command takes.", instead_of_words(
             words, command, arguments
         )
+    if message.removesuffix(".").endswith("is not readable"):
+        return message, "This user may not read it: change its permissions, or ask its owner."
     if flag and "requires an argument" in message:
         return _no_value(flag, command), ""
     option = getattr(error, "param", None)

@@ -298,7 +298,10 @@ def runs(data):
         ("train-dsr photos --vlr-size 16", "Did you mean data60?"),
         ("train-dsr data60/train --vlr-size 16", "Name the data set:"),
         ("prepare photos.zip data2", "python -m zipfile -e photos.zip photos"),
-        ("finetune data60 --vlr-size 16 --dsr-outputs data60/train/dsr", "dsrface precompute DATA"),
+        (
+            "finetune data60 --vlr-size 16 --dsr-outputs data60/train/dsr",
+            "dsrface precompute data60 --weights",
+        ),
         ("doctor photos --for finetune", "Did you mean data60?"),
         ("cache ls data6", "Did you mean data60?"),
         ("verify nope.png notes.txt", "There is nothing at this path."),
@@ -505,3 +508,18 @@ def test_a_split_without_outputs_is_met_with_its_own(call, runs):
 
 def test_a_gpu_is_called_cuda(call, data):
     assert "did you mean cuda?" in call("train-dsr", "data60", "--vlr-size", "16", "--device", "gpu").err
+
+
+def test_a_data_set_that_cannot_take_outputs_is_said_before_torch_is_loaded(call, trained, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("dsrface.cli.execute.import_command", lambda name: pytest.fail(f"{name} imported"))
+    assert "Permission denied" in call("precompute", "data60", "--weights", "dsr16.safetensors").err
+
+
+def test_the_example_is_left_out_where_one_key_is_wrong(call, data):
+    said = call("finetune", "data60", "--vlr-size", "16", "--no-dsr", "--set", "anchor.wieght=3").err
+    assert "Did you mean 'anchor.weight'?" in said
+    assert "For example" not in said

@@ -16,7 +16,7 @@ from dsrface.config.people import EnrolConfig, VerifyConfig
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.benchmarks.archive import check_kind
 from dsrface.data.decode import image_size, walk_images, wrong_size
-from dsrface.data.folders import vlr_sizes_of
+from dsrface.data.folders import PLAIN_OUTPUTS_FOLDER, split_roots, vlr_sizes_of
 from dsrface.data.formats.validation_set import BIN_SUFFIX, check_is_pickle
 from dsrface.errors import DataError, ImageError, UsageError
 from dsrface.models.judge_files import judge_by_default, require_judge
@@ -29,6 +29,7 @@ from dsrface.models.sources import (
     wrong_backbone,
 )
 from dsrface.runtime.command_line import typed_with
+from dsrface.runtime.files import check_writable
 from dsrface.types import HIGH_SIZE_PX
 
 __all__ = [
@@ -82,12 +83,17 @@ def of_another_size(error: ImageError) -> ImageError:
 
 
 def check_input(config: PrecomputeConfig) -> None:
-    """Make sure that a bare folder holds images of the size that the DSR takes.
+    """Make sure that outputs can be written, or that a bare folder holds images of the DSR's size.
 
     Raises:
+        MachineError: the data set has no outputs yet, and cannot be written to.
         DataError: no folder, or no images in it.
         ImageError: one has another size.
     """
+    if config.data is not None and not config.verify:
+        for root in split_roots(config.data).values():
+            if not any(root.glob(f"{PLAIN_OUTPUTS_FOLDER}*")):
+                check_writable(root / PLAIN_OUTPUTS_FOLDER, is_folder=True)
     if config.input is None:
         return
     check_input_folder(config.input)

@@ -61,7 +61,8 @@ def check_holds(outputs_dir: Path, names: Iterable[str], roots: Sequence[Path]) 
     here_first = sorted(roots, key=lambda root: root.resolve() != outputs_dir.resolve().parent)
     made = next(filter(None, (sorted(root.glob(f"{PLAIN_OUTPUTS_FOLDER}*")) for root in here_first)), [])
     question = f"Did you mean {' or '.join(quoted(folder) for folder in made)}?"
-    hint = question if made else "Make them: `dsrface precompute DATA --weights RUN`."
+    data = roots[0].parent if roots[0].name in SPLITS else roots[0]
+    hint = question if made else f"Make them: `dsrface precompute {quoted(data)} --weights RUN`."
     if not outputs_dir.is_dir():
         raise RunError("There are no DSR outputs here.", id="no-cache", where=outputs_dir, hint=hint)
     own = [folder for root in roots for folder in (root, root / HR_CACHE_FOLDER, *_own_images(root))]
