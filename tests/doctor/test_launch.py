@@ -288,6 +288,36 @@ def test_an_error_that_ends_the_loop_is_told_where_no_check_explains_it(script, 
     assert "in __getitem__" in found["where"]
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_loader_that_hangs_is_examined_and_its_line_named(script, launch):
+    command = script(
+        """
+        import threading
+        LOCK = threading.Lock()
+
+        class Held(Dataset):
+            def __len__(self):
+                return 64
+
+            def __getitem__(self, index):
+                with LOCK:
+                    return torch.zeros(8)
+
+        if __name__ == "__main__":
+            loader = DataLoader(Held(), 8, num_workers=1)
+            with LOCK:
+                batches = iter(loader)
+                next(batches)
+        """
+    )
+    code, result, out = launch(command, "--budget", "20")
+    assert code == 1
+    assert result["loaders"][0]["waited_s"] > 0
+    assert "no batch came within" in out
+    assert any(found["status"] == "fail" for found in result["loaders"][0]["report"]["checks"])
+
+
 def test_a_loop_shorter_than_the_steps_is_examined_at_its_end(script, launch):
     command = script("for x in DataLoader(torch.zeros(20, 8), 10):\n    x.sum()")
     code, result, _ = launch(command, *LOOKING)

@@ -17,6 +17,8 @@ from dsrface.events import Event, Note, Progress
 from dsrface.runtime.start_methods import default_start_method
 from dsrface.runtime.user_code import innermost_in
 
+_MUCH = 8  # batches that could have been loaded while one was waited for
+
 
 @dataclass(frozen=True)
 class LoaderReport:
@@ -125,15 +127,18 @@ def _examine(
         **report.platform,
         **{name: facts[name] for name in ("python", "torch", "start_method", "start_method_source")},
     }
-    checks = _with_what_was_raised(report.checks, facts["raised"])
+    checks = report.checks
+    if not any(check.status == "fail" for check in checks):
+        if facts["raised"]:
+            checks = _with(checks, _unexplained(facts["raised"]))
+        elif _should_have_come(report, facts):
+            checks = _with(checks, _hung(facts))
     return LoaderReport(replace(report, platform=platform, checks=checks), facts)
 
 
-def _with_what_was_raised(checks: tuple[Finding, ...], raised: str) -> tuple[Finding, ...]:
-    """Return the findings; a loop that was stopped by an error that none of them explains is one itself."""
-    if not raised or any(check.status == "fail" for check in checks):
-        return checks
-    finding = ITEMS.finding(
+def _unexplained(raised: str) -> Finding:
+    """Return what to say of an error that has stopped a loop, where the examination does not explain it."""
+    return ITEMS.finding(
         "fail",
         f"the loop stopped with {last_line(raised)}, which none of the items that the doctor loaded raise",
         where=innermost_in(raised),
@@ -141,6 +146,28 @@ def _with_what_was_raised(checks: tuple[Finding, ...], raised: str) -> tuple[Fin
         fix="Mend what the line says of that sample, or leave it out; a longer --budget loads more of them.",
         data={"traceback": raised},
     )
+
+
+def _should_have_come(report: Report, facts: Mapping[str, Any]) -> bool:
+    """Return whether a batch was waited for that takes far less time by all that was measured."""
+    if not facts["waited_s"] or report.recommendation is None:
+        return False
+    items = float(report.recommendation["predicted_items_per_s"]) * facts["waited_s"]
+    return items > _MUCH * (facts["batch_size"] or 1)
+
+
+def _hung(facts: Mapping[str, Any]) -> Finding:
+    return ITEMS.finding(
+        "fail",
+        f"no batch came within {facts['waited_s']:.0f} s from the loader's own workers; those of the doctor "
+        "deliver",
+        matters="They wait for something that was so only then: a lock, a full pipe, another process.",
+        fix="Launch it alone, and when it hangs ask: dsrface doctor --attach PID.",
+    )
+
+
+def _with(checks: tuple[Finding, ...], finding: Finding) -> tuple[Finding, ...]:
+    """Return the findings with one in the place of what its check said before."""
     if any(check.id == finding.id for check in checks):
         return tuple(finding if check.id == finding.id else check for check in checks)
     return (*checks, finding)

@@ -16,12 +16,14 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
+from dsrface.doctor.launch.patience import NoBatch, Patience
 from dsrface.doctor.launch.timing import Backwards, StepTimes
 
 MADE_AT = "_dsrface_made_at"
 _EXAMINED = "_dsrface_examined"
 _LONGEST_S = 8.0
 _FEWEST_STEPS = 3
+_SLOW_S = 30.0  # after which one step is enough, and no batch is waited for any more
 # A loop without backward is validation at first; the training that comes after it is what was asked about.
 _PATIENCE_WITH_VALIDATION = 4
 AHEAD = 5  # batches by which another rank may be ahead of the one that speaks
@@ -37,6 +39,8 @@ class Watch:
     Args:
         settings: Of the launch; see `session.launched`.
     """
+
+    patience_s: float | None = _SLOW_S  # the longest wait for a batch of workers
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
@@ -119,7 +123,9 @@ class Watch:
         steps: int = self.settings["steps"] * patience
         if rank() > 0:
             return times.num_steps >= steps + AHEAD
-        is_long = time.perf_counter() - started > _LONGEST_S * patience and times.num_steps >= _FEWEST_STEPS
+        spent_s = time.perf_counter() - started
+        is_long = spent_s > _LONGEST_S * patience and times.num_steps >= _FEWEST_STEPS
+        is_long = is_long or (spent_s > _SLOW_S and times.num_steps > 0)
         return times.num_steps >= steps or (is_long and (is_wanted or is_grad_enabled()))
 
     def is_wanted(self, times: StepTimes) -> bool:
@@ -141,6 +147,10 @@ class Watch:
         """Examine a loader that is raising: its script may end by it."""
         self.examine(loader, times, raised=traceback.format_exc())
 
+    def batch_failed_to_come(self, loader: Any, times: StepTimes, *, waited_s: float) -> None:
+        """Examine a loader whose workers hang, or are very slow."""
+        self.examine(loader, times, waited_s=waited_s)
+
     def see(self, loader: Any, times: StepTimes) -> None:
         """Remember a loader whose loop ended early, for the end of the process."""
         if not self.waiting:
@@ -153,13 +163,14 @@ class Watch:
         loader, times = max(self.waiting.values(), key=lambda seen: seen[1].num_steps)
         self.examine(loader, times)
 
-    def examine(self, loader: Any, times: StepTimes, *, raised: str = "") -> None:
+    def examine(self, loader: Any, times: StepTimes, *, raised: str = "", waited_s: float = 0.0) -> None:
         """Have the doctor examine a loader here and now; stops the process unless it is to go on.
 
         Args:
             loader: It.
             times: Of its loop.
             raised: The traceback of what has ended its loop.
+            waited_s: How long a batch was waited for that did not come.
 
         Raises:
             Stopped: the examination was all that was wanted.
@@ -176,7 +187,10 @@ class Watch:
             with preserved(loader):
                 made_at = loader.__dict__.get(MADE_AT, "")
                 self.is_stopped = self.doctor.examine(
-                    loader, times, made_at=made_at, more_facts={"raised": raised, **self.more_facts()}
+                    loader,
+                    times,
+                    made_at=made_at,
+                    more_facts={"raised": raised, "waited_s": waited_s, **self.more_facts()},
                 )
         finally:
             self.is_examining = False
@@ -200,6 +214,8 @@ class Watched:
         self._inner = inner
         self._times = times
         self._started = time.perf_counter()
+        has_limit = watch.patience_s is not None and getattr(loader, "num_workers", 0) > 0
+        self._patience = Patience(watch.patience_s) if has_limit else None
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -219,16 +235,19 @@ class Watched:
             self._times.step_ended()
             if watch.is_due(self._times, self._started):
                 is_watched = False
+                self._end_patience()
                 watch.examine(self._loader, self._times)
         watch.busy.add(id(self._loader))
         try:
-            batch = self._times.wait(self._inner.__next__)
+            batch = self._fetch()
         except StopIteration:
+            self._end_patience()
             if is_watched and self._times.num_steps:
                 watch.loop_ended(self._loader, self._times)
             raise
         except Exception:
             watch.busy.discard(id(self._loader))
+            self._end_patience()
             if is_watched:
                 watch.loop_failed(self._loader, self._times)
             raise
@@ -239,6 +258,23 @@ class Watched:
         if is_watched and not self._times.num_steps:
             watch.see(self._loader, self._times)
         return batch
+
+    def _fetch(self) -> Any:
+        """Return the next batch; where none comes the loader is examined, and then waited for again."""
+        if self._patience is not None:
+            try:
+                return self._times.wait(lambda: self._patience.wait(self._inner.__next__))
+            except NoBatch:
+                waited_s = self._patience.limit_s
+                self._end_patience()
+                self._watch.busy.discard(id(self._loader))
+                self._watch.batch_failed_to_come(self._loader, self._times, waited_s=waited_s)
+        return self._times.wait(self._inner.__next__)
+
+    def _end_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.end()
+        self._patience = None
 
 
 def rank() -> int:

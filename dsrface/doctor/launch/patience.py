@@ -1,0 +1,79 @@
+"""Inside a launched process: end the wait for a batch that does not come.
+
+Standard library only, syntax of Python 3.9.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+_IDLE_S = 2.0  # after which the thread ends: workers should not be forked beside it
+_LOOK_S = 0.5
+
+
+class NoBatch(BaseException):
+    """No batch came; raised in the thread that waits, and never seen by the script."""
+
+
+class Patience:
+    """Waits for batches, for a time.
+
+    torch waits for its workers by looking every five seconds, so that the wait can be ended from another
+    thread. Code that hangs in the process itself cannot.
+
+    Args:
+        limit_s: The longest wait.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self._lock = threading.Lock()
+        self._since: float | None = None
+        self._last = 0.0
+        self._waiter = 0
+        self._thread: threading.Thread | None = None
+        self._ends = threading.Event()
+
+    def wait(self, fetch: Callable[[], Any]) -> Any:
+        """Return what a function returns.
+
+        Raises:
+            NoBatch: it took longer than the limit.
+        """
+        with self._lock:
+            self._since, self._waiter = time.monotonic(), threading.get_ident()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="dsrface-patience", daemon=True)
+                self._thread.start()
+        try:
+            return fetch()
+        finally:
+            with self._lock:
+                self._since, self._last = None, time.monotonic()
+
+    def end(self) -> None:
+        """End the thread: nothing is waited for any more."""
+        thread = self._thread
+        self._ends.set()
+        if thread is not None:
+            thread.join()
+        self._ends.clear()
+
+    def _watch(self) -> None:
+        while not self._ends.wait(_LOOK_S):
+            with self._lock:
+                now = time.monotonic()
+                if self._since is None and now - self._last > _IDLE_S:
+                    self._thread = None
+                    return
+                if self._since is not None and now - self._since > self.limit_s:
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(self._waiter), ctypes.py_object(NoBatch)
+                    )
+                    break
+        with self._lock:
+            self._thread = None

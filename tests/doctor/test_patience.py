@@ -1,0 +1,62 @@
+"""The wait for a batch that does not come is ended; one that comes is not disturbed."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+
+import pytest
+
+from dsrface.doctor.launch import patience
+from dsrface.doctor.launch.patience import NoBatch, Patience
+
+
+def ask_for_ever():
+    """Wait as torch does for its workers: in turns."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            queue.Queue().get(timeout=0.05)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(patience, "_LOOK_S", 0.02)
+
+
+def test_a_wait_without_end_is_ended():
+    waits = Patience(0.1)
+    with pytest.raises(NoBatch):
+        waits.wait(ask_for_ever)
+    waits.end()
+    assert not [thread for thread in threading.enumerate() if thread.name == "dsrface-patience"]
+
+
+def test_batches_that_come_pass_and_so_does_the_end():
+    waits = Patience(5.0)
+    batches = iter([1, 2])
+    assert [waits.wait(batches.__next__), waits.wait(batches.__next__)] == [1, 2]
+    with pytest.raises(StopIteration):
+        waits.wait(batches.__next__)
+    waits.end()
+
+
+def test_a_long_step_of_the_script_is_no_wait():
+    waits = Patience(0.1)
+    assert waits.wait(lambda: 1) == 1
+    time.sleep(0.3)
+    assert waits.wait(lambda: 2) == 2
+    waits.end()
+
+
+def test_its_thread_ends_while_nothing_is_waited_for(monkeypatch):
+    monkeypatch.setattr(patience, "_IDLE_S", 0.05)
+    waits = Patience(5.0)
+    waits.wait(lambda: 1)
+    until = time.monotonic() + 10
+    while any(thread.name == "dsrface-patience" for thread in threading.enumerate()):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert waits.wait(lambda: 2) == 2
+    waits.end()
