@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -79,6 +80,14 @@ def explain(
             return _error(
                 case.message, id=case.id, where=dataset, hint=case.hint(num_workers), check=case.check
             )
+    if _is_from_starting(error):
+        return _error(
+            f"The data set cannot be sent to a worker process: {_said(str(error))}",
+            id="worker-unpicklable",
+            where=dataset,
+            hint="`dsrface doctor --dataset ...` lists every such member by its path.",
+            check="ds.unpicklable",
+        )
     caught = _CAUGHT.search(text)
     if caught is not None and SENDING in text:
         return _from_sending(text, caught, dataset)
@@ -102,6 +111,13 @@ def explain(
             check="env.ram",
         )
     return _from_death(text, num_workers, dataset)
+
+
+def _is_from_starting(error: BaseException) -> bool:
+    """Return whether an error was raised while a process was started, by what is pickled for it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    names = [frame.name for frame in frames if "multiprocessing" in frame.filename]
+    return "start" in names and "dump" in names
 
 
 def _said(text: str) -> str:

@@ -126,3 +126,16 @@ def test_what_this_process_cannot_take_is_no_end_of_a_worker():
     error = worker_death.explain(RuntimeError("cannot call qscheme on UnknownQuantizer"), num_workers=2)
     assert error.message == "What a worker sent could not be taken: cannot call qscheme on UnknownQuantizer"
     assert "int_repr()" in error.hint
+
+
+class Refusing:
+    def __getstate__(self):
+        raise RuntimeError("Tried to serialize object Linear\nwhich does not have a __getstate__ method")
+
+
+def test_what_refuses_to_be_sent_to_a_worker_is_named_as_such():
+    with pytest.raises(RuntimeError) as caught:
+        multiprocessing.get_context("spawn").Process(target=print, args=(Refusing(),)).start()
+    error = worker_death.explain(caught.value, num_workers=1)
+    assert error.id == "worker-unpicklable"
+    assert "cannot be sent to a worker" in error.message

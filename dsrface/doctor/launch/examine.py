@@ -153,7 +153,7 @@ def _should_have_come(report: Report, facts: Mapping[str, Any]) -> bool:
     if not facts["waited_s"] or report.recommendation is None:
         return False
     items = float(report.recommendation["predicted_items_per_s"]) * facts["waited_s"]
-    return items > _MUCH * (facts["batch_size"] or 1)
+    return bool(items > _MUCH * (facts["batch_size"] or 1))
 
 
 def _hung(facts: Mapping[str, Any]) -> Finding:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-_IDLE_S = 2.0  # after which the thread ends: workers should not be forked beside it
+_IDLE_S = 2.0  # after which the thread ends: better no thread while workers are forked
 _LOOK_S = 0.5
 
 

@@ -214,8 +214,9 @@ class Watched:
         self._inner = inner
         self._times = times
         self._started = time.perf_counter()
-        has_limit = watch.patience_s is not None and getattr(loader, "num_workers", 0) > 0
-        self._patience = Patience(watch.patience_s) if has_limit else None
+        self._patience: Patience | None = None
+        if watch.patience_s is not None and getattr(loader, "num_workers", 0) > 0:
+            self._patience = Patience(watch.patience_s)
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -261,11 +262,12 @@ class Watched:
 
     def _fetch(self) -> Any:
         """Return the next batch; where none comes the loader is examined, and then waited for again."""
-        if self._patience is not None:
+        patience = self._patience
+        if patience is not None:
             try:
-                return self._times.wait(lambda: self._patience.wait(self._inner.__next__))
+                return self._times.wait(lambda: patience.wait(self._inner.__next__))
             except NoBatch:
-                waited_s = self._patience.limit_s
+                waited_s = patience.limit_s
                 self._end_patience()
                 self._watch.busy.discard(id(self._loader))
                 self._watch.batch_failed_to_come(self._loader, self._times, waited_s=waited_s)
