@@ -106,7 +106,7 @@ def _from_file(path: Path, photos: Sequence[Photo], reason: str) -> Alignment:
     turned = turn_round(read)
     doubt = f"{path.name} has left and right as the person has them; they were turned round" if turned else ""
     table = FileTable({file: file for file in read})
-    found = {photo.file: key for photo in photos if (key := table.get(photo.file)) is not None}
+    found = table.of(photo.file for photo in photos)
     if not found:
         raise DataError(
             f"The landmarks file names none of the {len(photos)} photos: it has e.g. {table.example!r}, the "

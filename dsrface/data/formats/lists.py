@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -56,6 +57,15 @@ _IMAGE_FIRST = re.compile(rf"(.+?(?:{_SUFFIXES}))\s+(.+)", re.IGNORECASE)
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class _Match(Generic[T]):
+    """A line of a list that fits an image, in so many parts of their paths."""
+
+    value: T
+    line: str
+    depth: int
+
+
 class FileTable(Generic[T]):
     """A value for each image of a list.
 
@@ -65,7 +75,7 @@ class FileTable(Generic[T]):
 
     def __init__(self, values: Mapping[str, T]) -> None:
         self._values = values
-        self._ends: dict[tuple[int, bool], dict[str, T | None]] = {}
+        self._ends: dict[tuple[int, bool], dict[str, _Match[T] | None]] = {}
 
     def __len__(self) -> int:
         return len(self._values)
@@ -85,10 +95,31 @@ class FileTable(Generic[T]):
         An end that the list has with several values has none; upper and lower case count as the same there,
         and suffixes do where nothing else fits: CelebA's lists say `.jpg` of the images that are `.png`.
         """
+        found = self._match(file)
+        return None if found is None else found.value
+
+    def of(self, files: Iterable[str]) -> dict[str, T]:
+        """Return the values of images as `get` does, but for those that only share a name with a line.
+
+        A line of `cy/1.jpg` says nothing of `anna/1.jpg` and `bo/1.jpg`, though no other line ends so. An
+        image that fits a part of a line alone has its value only where no other image fits that line; one of
+        the same name but for its suffix is no other.
+        """
+        matches = {file: found for file in files if (found := self._match(file)) is not None}
+        claims: dict[str, set[str]] = {}
+        for file, found in matches.items():
+            claims.setdefault(found.line, set()).add(os.path.splitext(file)[0])
+        return {
+            file: found.value
+            for file, found in matches.items()
+            if found.depth > found.line.count("/") or len(claims[found.line]) == 1
+        }
+
+    def _match(self, file: str) -> _Match[T] | None:
         rest = file
         while rest:
             if rest in self._values:
-                return self._values[rest]
+                return _Match(self._values[rest], rest, rest.count("/") + 1)
             rest = rest.partition("/")[2]
         for has_suffix in (True, False):
             for depth in range(file.count("/") + 1, 0, -1):
@@ -99,14 +130,16 @@ class FileTable(Generic[T]):
                     return found
         return None
 
-    def _by_end(self, depth: int, *, has_suffix: bool) -> dict[str, T | None]:
+    def _by_end(self, depth: int, *, has_suffix: bool) -> dict[str, _Match[T] | None]:
         """Return the values by the last parts of the list's paths, None where they differ."""
         key = (depth, has_suffix)
         if key not in self._ends:
-            ends: dict[str, T | None] = {}
+            ends: dict[str, _Match[T] | None] = {}
             for file, value in self._values.items():
                 end = _end(file, depth, has_suffix=has_suffix)
-                ends[end] = value if ends.get(end, value) == value else None
+                before = ends.get(end, _Match(value, file, depth))
+                is_same = before is not None and before.value == value
+                ends[end] = before if is_same else None
             self._ends[key] = ends
         return self._ends[key]
 

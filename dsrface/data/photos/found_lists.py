@@ -55,4 +55,4 @@ def _option(path: Path, photos: Sequence[str]) -> str:
 
 
 def _names(table: FileTable[str], photos: Sequence[str]) -> bool:
-    return sum(table.get(file) is not None for file in photos) >= _LEAST_SHARE * len(photos)
+    return len(table.of(photos)) >= _LEAST_SHARE * len(photos)

@@ -84,7 +84,7 @@ def choose_person_rule(persons: str, files: Sequence[str], *, num_skipped: int =
     if "(?P<person>" in persons:
         return _pattern_rule(persons)
     if Path(persons).is_file():
-        return _list_rule(Path(persons))
+        return _list_rule(Path(persons), files)
     raise UsageError(
         f"--persons {persons!r} is no folder level, no pattern with (?P<person>...) and no list file.",
         id="bad-persons",
@@ -120,7 +120,7 @@ def choose_split_rule(split_from: str, files: Sequence[str]) -> SplitRule:
     if split_from == "none":
         return SplitRule("", lambda _: None)
     if split_from != "auto":
-        return _split_list(Path(split_from))
+        return _split_list(Path(split_from), files)
     folders = split_folders(files)
     if not folders:
         return SplitRule("", lambda _: None)
@@ -182,11 +182,12 @@ def _pattern_rule(pattern: str) -> PersonRule:
     return PersonRule(f"the pattern {pattern}", tell, f"does not fit the pattern {pattern}")
 
 
-def _list_rule(path: Path) -> PersonRule:
+def _list_rule(path: Path, files: Sequence[str]) -> PersonRule:
     table = read_file_list(path, what="person")
+    persons = table.of(files)
 
     def tell(file: str) -> Attribution | None:
-        person = table.get(file)
+        person = persons.get(file)
         return None if person is None else Attribution(person, "", _stem(file.replace("/", "_")))
 
     return PersonRule(
@@ -196,8 +197,9 @@ def _list_rule(path: Path) -> PersonRule:
     )
 
 
-def _split_list(path: Path) -> SplitRule:
+def _split_list(path: Path, files: Sequence[str]) -> SplitRule:
     table = read_file_list(path, what="split")
+    words, photos = table.of(files), set(files)
     unknown = sorted({word for word in table.values() if split_of_word(word) is None})
     if unknown:
         raise DataError(
@@ -207,8 +209,8 @@ def _split_list(path: Path) -> SplitRule:
             hint="A split is called 0, 1, 2 or train, val, test.",
         )
 
-    def split(file: str) -> str | None:
-        word = table.get(file)
+    def split(name: str) -> str | None:
+        word = words.get(name) if name in photos else table.get(name)  # a list may name persons
         return None if word is None else split_of_word(word)
 
     return SplitRule(f"kept, as {path.name} has it", split)

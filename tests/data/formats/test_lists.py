@@ -133,3 +133,20 @@ def test_matlab_lists(tmp_path: Path) -> None:
     (tmp_path / "bad.mat").write_bytes(b"nothing")
     with pytest.raises(DataError):
         read_mat(tmp_path / "bad.mat")
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "found"),
+    [
+        ("cy/1.jpg cy\n", ["anna/1.jpg", "bo/1.jpg"], {}),
+        ("cy/1.jpg cy\n", ["anna/1.jpg", "set/cy/1.jpg"], {"set/cy/1.jpg": "cy"}),
+        ("cy/1.jpg cy\n", ["1.png"], {"1.png": "cy"}),
+        ("cy/1.jpg cy\n", ["all/1.png", "all/1.jpg"], {"all/1.png": "cy", "all/1.jpg": "cy"}),
+        ("cy/1.jpg cy\n", ["16/cy/1.jpg", "24/cy/1.jpg"], {"16/cy/1.jpg": "cy", "24/cy/1.jpg": "cy"}),
+        ("1.jpg cy\n2.jpg bo\n", ["x/1.png", "x/2.png"], {"x/1.png": "cy", "x/2.png": "bo"}),
+    ],
+)
+def test_a_line_says_nothing_of_images_that_only_share_its_last_name(lines, files, found, tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text(lines, encoding="utf-8")
+    assert read_file_list(path, what="person").of(files) == found
