@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import socket
+import urllib.parse
+import urllib.request
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -202,6 +205,7 @@ def _timm(spec: str) -> LoadedModel:
     config = {"variant": f"{TIMM}{name}"}
     if not file:
         try:
+            _do_not_ask_without_a_network()
             network = _create(name, pretrained=True)
         except (OSError, RuntimeError) as error:
             raise MachineError(
@@ -219,6 +223,22 @@ def _timm(spec: str) -> LoadedModel:
     network.load_state_dict(state, strict=True)
     preprocess = read_preprocess(path, RECOGNISER_INPUT)
     return LoadedModel(network.eval(), "recogniser", config, preprocess, sha256_file(path), path, {})
+
+
+def _do_not_ask_without_a_network() -> None:
+    """Have the hub's library look into its cache alone where its server's name is not known here.
+
+    It would ask ten times, for the better part of a minute, and say each time that it did.
+    """
+    from huggingface_hub import constants
+
+    host = urllib.parse.urlsplit(constants.ENDPOINT).hostname
+    if urllib.request.getproxies() or host is None:
+        return
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
 
 
 _LIST_OF_TIMM = """python -c 'import timm; print("\\n".join(timm.list_models()))'"""

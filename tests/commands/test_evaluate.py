@@ -7,12 +7,15 @@ import json
 import re
 import shutil
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from dsrface.commands import evaluate as evaluate_command
 from dsrface.commands.evaluate import is_drawn, run
 from dsrface.commands.evaluate.images import Measured
 from dsrface.commands.evaluate.plain import plain_answer
@@ -21,7 +24,7 @@ from dsrface.data.decode import read_image, walk_images, write_png
 from dsrface.data.pairs import all_pairs
 from dsrface.errors import DataError, RunError, UsageError
 from dsrface.events import Progress
-from dsrface.models import foreign, judge
+from dsrface.models import foreign, judge_files
 from dsrface.models.weights import load_recogniser
 from tests.commands.conftest import make_data
 from tests.commands.networks import write_dsr, write_recogniser
@@ -30,7 +33,7 @@ from tests.commands.networks import write_dsr, write_recogniser
 @pytest.fixture(autouse=True)
 def no_judge(monkeypatch):
     """Whether the extra is installed must not change what these tests see."""
-    monkeypatch.setattr(judge, "is_available", lambda: False)
+    monkeypatch.setattr(judge_files, "is_available", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +262,14 @@ def test_only_a_recogniser__bicubic_alone(data, networks, tmp_path) -> None:
     assert "train-dsr" in result.next_command
 
 
+def test_the_next_command_does_not_train_on_a_data_set_without_training_images(tmp_path) -> None:
+    config = EvaluateConfig(data=tmp_path / "test-only", vlr_size=16)
+    seen = cast("Any", types.SimpleNamespace(high_size=112))
+    assert "train-dsr DATA " in evaluate_command._next_command(config, seen, tmp_path)
+    (config.data / "train").mkdir(parents=True)
+    assert "train-dsr DATA " not in evaluate_command._next_command(config, seen, tmp_path)
+
+
 def test_frozen__is_what_the_finetuned_run_started_from(data, networks, tmp_path) -> None:
     tuned = tmp_path / "tuned"
     (tuned / "checkpoints" / "step_1").mkdir(parents=True)
@@ -479,12 +490,12 @@ def test_networks_of_others__are_measured_like_ours(data, tmp_path, monkeypatch)
 
 def test_judge__is_the_recogniser_when_none_is_named(data, networks, tmp_path, monkeypatch):
     loaded = load_recogniser(networks["frozen"])
-    monkeypatch.setattr(judge, "is_available", lambda: True)
+    monkeypatch.setattr(judge_files, "is_available", lambda: True)
     monkeypatch.setattr(foreign, "load_judge", lambda: replace(loaded, path=Path("judge")))
     result, events = evaluate(data, tmp_path / "out", bootstrap=0)
     assert result.evaluation.networks["frozen"]["path"] == "judge"
     assert any("the judge is installed" in getattr(event, "message", "") for event in events)
-    monkeypatch.setattr(judge, "is_available", lambda: False)
+    monkeypatch.setattr(judge_files, "is_available", lambda: False)
     result, _ = evaluate(data, tmp_path / "out", bootstrap=0)
     assert result.evaluation.networks == {}
 
@@ -502,7 +513,7 @@ def test_judge__measures_next_to_the_users_recogniser_and_never_wins(data, netwo
     loaded = load_recogniser(networks["tuned"])
     facts = {"input": "RGB in 0..255", "licence": "CC0"}
     stand_in = replace(loaded, path=Path("judge"), metadata=facts)
-    monkeypatch.setattr(judge, "is_available", lambda: True)
+    monkeypatch.setattr(judge_files, "is_available", lambda: True)
     monkeypatch.setattr(foreign, "load_judge", lambda: stand_in)
     dsr = write_dsr(tmp_path / "taught.safetensors", tail=0.05, extra={"taught_by": loaded.sha256})
     result, _ = evaluate(data, tmp_path / "out", dsr=dsr, recogniser=networks["frozen"])

@@ -327,6 +327,24 @@ def test_timm__with_weights_from_a_file(tmp_path):
     assert error.id == "unknown-backbone"
 
 
+def test_timm__without_a_network_only_the_cache_is_looked_into(monkeypatch):
+    import timm
+    from huggingface_hub import constants
+
+    def no_name(*_):
+        raise OSError("Name or service not known")
+
+    def create(name, **options):
+        assert constants.HF_HUB_OFFLINE
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("socket.getaddrinfo", no_name)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    monkeypatch.setattr(timm, "create_model", create)
+    assert refused("timm:resnet18").id == "weights-unreachable"
+
+
 def test_timm__weights_that_cannot_be_reached(monkeypatch):
     import timm
 

@@ -42,7 +42,9 @@ class ScanReport:
 
     @property
     def exit_code(self) -> int:
-        """1 when something breaks workers (with `is_strict`, may break them), else 0."""
+        """1 when something breaks workers (with `is_strict`, may break them), 3 without a source, else 0."""
+        if not self.num_files:
+            return 3
         graver = {"error", "warning"} if self.is_strict else {"error"}
         return int(any(finding.level in graver for finding in self.findings))
 
