@@ -318,6 +318,14 @@ def test_a_loader_that_hangs_is_examined_and_its_line_named(script, launch):
     assert any(found["status"] == "fail" for found in result["loaders"][0]["report"]["checks"])
 
 
+def test_an_error_of_the_training_step_is_told_as_the_commands_own(script, launch):
+    command = script("for x in DataLoader(torch.zeros(400, 8), 8):\n    torch.nn.Linear(7, 1)(x)")
+    code, result, out = launch(command, *LOOKING)
+    assert code == 0
+    assert result["loaders"][0]["script_raised"].startswith("RuntimeError: ")
+    assert "the command itself stopped while it worked on a batch: RuntimeError" in out
+
+
 def test_a_loop_shorter_than_the_steps_is_examined_at_its_end(script, launch):
     command = script("for x in DataLoader(torch.zeros(20, 8), 10):\n    x.sum()")
     code, result, _ = launch(command, *LOOKING)

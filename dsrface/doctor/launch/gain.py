@@ -12,6 +12,8 @@ def gain_line(loader: LoaderReport) -> str:
     """
     if loader.facts["raised"]:
         return f"its loop stopped with {last_line(loader.facts['raised'])}"
+    if loader.facts["script_raised"]:
+        return f"the command itself stopped while it worked on a batch: {loader.facts['script_raised']}"
     if loader.facts["waited_s"]:
         return f"no batch came within {loader.facts['waited_s']:.0f} s"
     if not loader.facts["steps"]["num_steps"]:

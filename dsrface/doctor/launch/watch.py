@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from dsrface.doctor.launch.patience import NoBatch, Patience
@@ -31,6 +32,21 @@ AHEAD = 5  # batches by which another rank may be ahead of the one that speaks
 
 class Stopped(SystemExit):
     """Ends the command after the examination, as sys.exit does: `finally` and atexit run."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a loop has ended before it was examined; nothing of it for one that was due.
+
+    Args:
+        raised: The traceback of what the loader has raised.
+        waited_s: How long a batch was waited for that did not come.
+        script_raised: The error that has ended the script itself, in a line.
+    """
+
+    raised: str = ""
+    waited_s: float = 0.0
+    script_raised: str = ""
 
 
 class Watch:
@@ -145,11 +161,11 @@ class Watch:
 
     def loop_failed(self, loader: Any, times: StepTimes) -> None:
         """Examine a loader that is raising: its script may end by it."""
-        self.examine(loader, times, raised=traceback.format_exc())
+        self.examine(loader, times, Ending(raised=traceback.format_exc()))
 
     def batch_failed_to_come(self, loader: Any, times: StepTimes, *, waited_s: float) -> None:
         """Examine a loader whose workers hang, or are very slow."""
-        self.examine(loader, times, waited_s=waited_s)
+        self.examine(loader, times, Ending(waited_s=waited_s))
 
     def see(self, loader: Any, times: StepTimes) -> None:
         """Remember a loader whose loop ended early, for the end of the process."""
@@ -161,16 +177,17 @@ class Watch:
         if self.examined or self.pid != os.getpid() or self.is_stopped:
             return
         loader, times = max(self.waiting.values(), key=lambda seen: seen[1].num_steps)
-        self.examine(loader, times)
+        error = getattr(sys, "last_value", None)  # set where an error has ended the script
+        lines = traceback.format_exception_only(type(error), error) if error is not None else [""]
+        self.examine(loader, times, Ending(script_raised=lines[-1].strip()))
 
-    def examine(self, loader: Any, times: StepTimes, *, raised: str = "", waited_s: float = 0.0) -> None:
+    def examine(self, loader: Any, times: StepTimes, ending: Ending | None = None) -> None:
         """Have the doctor examine a loader here and now; stops the process unless it is to go on.
 
         Args:
             loader: It.
             times: Of its loop.
-            raised: The traceback of what has ended its loop.
-            waited_s: How long a batch was waited for that did not come.
+            ending: Why its loop has ended, where it was not due.
 
         Raises:
             Stopped: the examination was all that was wanted.
@@ -190,7 +207,7 @@ class Watch:
                     loader,
                     times,
                     made_at=made_at,
-                    more_facts={"raised": raised, "waited_s": waited_s, **self.more_facts()},
+                    more_facts={**vars(ending or Ending()), **self.more_facts()},
                 )
         finally:
             self.is_examining = False
