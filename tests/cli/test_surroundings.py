@@ -24,13 +24,13 @@ WRITES = {
     "train-dsr": ("train-dsr", "in", "--vlr-size", "16", "--run", "{}"),
     "finetune": ("finetune", "in", "--vlr-size", "16", "--hr-only", "--run", "{}"),
     "precompute": ("precompute", "--input", "in", "--weights", "run", "--output", "{}"),
-    "embed": ("embed", "in", "--out", "{}.npz"),
-    "enrol": ("enrol", "in", "--out", "{}.npz"),
+    "embed": ("embed", "in", "--weights", "run", "--out", "{}.npz"),
+    "enrol": ("enrol", "in", "--weights", "run", "--out", "{}.npz"),
     "identify": ("identify", "in", "--gallery", "g.npz", "--sheet", "{}.png"),
-    "verify": ("verify", "a", "b", "--sheet", "{}.png"),
+    "verify": ("verify", "a", "b", "--weights", "run", "--sheet", "{}.png"),
     "export": ("export", "run", "--out", "{}.safetensors"),
     "demo": ("demo", "--out", "{}"),
-    "doctor": ("doctor", "--dataset", "a:b", "--html", "{}"),
+    "doctor": ("doctor", "--dataset", "json:loads", "--html", "{}.html"),
     "bench": ("bench", "loader", "--folder", "{}"),
 }
 
