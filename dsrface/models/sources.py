@@ -139,8 +139,11 @@ def _header(path: Path) -> bytes | None:
 
 
 def _is_of_numpy(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith(".npy") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".npy") for name in archive.namelist())
+    except Exception:  # noqa: BLE001 - of a damaged list of names zipfile raises anything; see weight_files
+        return False
 
 
 def damaged(path: Path, problem: str, *, hint: str = _CUT_SHORT) -> WeightsError:
