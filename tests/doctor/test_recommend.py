@@ -146,6 +146,12 @@ def test_measured_tiny_items_need_no_worker():
     assert recommend(facts(cost=cost(0.02)), windows({0: 52_714, 1: 3_380, 2: 3_457})).num_workers == 0
 
 
+def test_windows_of_other_numbers_than_the_models_decide_nothing():
+    chosen = recommend(facts(cores=2, cost=cost(65.0)), windows({0: 15}))
+    assert chosen.num_workers == 2
+    assert chosen.measurements == ()
+
+
 def test_equal_speed_goes_to_workers_when_nobody_said_what_consumes():
     assert recommend(facts(cores=1, has_gpu=True), windows({0: 240, 1: 230})).num_workers == 1
     known = facts(cores=1, consumer_rate=1e6)

@@ -57,7 +57,7 @@ class Number:
         elif timing is not None and self._can_be_timed(facts) and len(settings := candidates(facts)) > 1:
             windows = timing.time(settings, facts, found.build_s)
             recommendation = recommend(facts, windows)
-            if not windows:
+            if not recommendation.measurements:
                 why = recommendation.reason
                 not_timed = "" if why.endswith("not timed") else "; not timed"
                 reason = f"{why}{not_timed} within --budget {self.config.budget_s:g}"

@@ -88,6 +88,8 @@ def analytic(facts: LoaderFacts) -> int:
 def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendation:
     """Return the settings for these facts and, when there are any, these probe windows."""
     model = analytic(facts)
+    if all(window.num_workers != model for window in windows):
+        windows = ()  # there was time for other settings only, none of which the model would choose
     number, confidence, reason = (
         _measured(facts, windows, model) if windows else (model, *_trust_in_model(facts, model))
     )
