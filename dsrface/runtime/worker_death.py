@@ -46,6 +46,7 @@ _WINDOWS_DEATHS = {
     0xC000012D: ("worker-out-of-memory", "met the commit limit: RAM and page file are promised away"),
     0xC000013A: ("worker-crashed", "was ended by Ctrl-C or by its window being closed"),
 }
+_LISTED = "`dsrface doctor --dataset ...` lists every such member by its path."
 _PLAIN_RUN = "See the worker's last lines above; --workers 0 shows the fault in this process."
 
 
@@ -85,7 +86,7 @@ def explain(
             f"The data set cannot be sent to a worker process: {_said(str(error))}",
             id="worker-unpicklable",
             where=dataset,
-            hint="`dsrface doctor --dataset ...` lists every such member by its path.",
+            hint=_LISTED,
             check="ds.unpicklable",
         )
     caught = _CAUGHT.search(text)
@@ -326,6 +327,6 @@ _CASES = (
         check="ds.unpicklable",
         needles=_UNPICKLABLE,
         message="The data set cannot be sent to a worker process: one of its members cannot be pickled.",
-        hint=lambda _: "`dsrface doctor --dataset ...` lists every such member by its path.",
+        hint=lambda _: _LISTED,
     ),
 )

@@ -12,12 +12,8 @@ if TYPE_CHECKING:
 
 
 def _as_workers_see(proof: Proof) -> Finding | None:
-    setters, is_stale, keeps = (
-        proof.survey["epoch_setters"],
-        proof.epoch_is_stale,
-        proof.target.persistent_workers,
-    )
-    name = setters[0]
+    setters, is_stale = proof.survey["epoch_setters"], proof.epoch_is_stale
+    name, keeps = setters[0], proof.target.persistent_workers
     place = proof.survey["changed_in_loops"].get(name, "")
     where = f"{name} (changed in {place})" if place else name
     will_change = bool(place) or "epoch" in name  # what is set otherwise may be set once, before the run

@@ -259,7 +259,7 @@ def compare_streams(starts: list[Start], reference: Reference, num_workers: int)
         found.num_alone = len(whole)
         if controlled.is_whole and controlled is not natural:
             found.num_shared = controlled.evidence.num_items
-            found.num_missing = _missing(whole, controlled, num_workers)
+            found.num_missing = _missing(whole, controlled, num_workers) if found.is_unique else 0
     if len(set(alone)) < len(alone):
         found.repeated = max(0.0, found.repeated - (1 - len(set(alone)) / len(alone)))
     elif not found.repeated:
@@ -286,10 +286,10 @@ def compare_streams(starts: list[Start], reference: Reference, num_workers: int)
 
 
 def _missing(whole: list[str], start: Start, num_workers: int) -> int:
-    """Return how many items of a stream no worker delivered; 0 where others differ from those here too."""
+    """Return how many of a stream's unique items no worker delivered; 0 where others differ here too."""
     there = [digest for worker in range(num_workers) for digest in _items_of(start, worker)]
     missing = len(set(whole) - set(there))
-    return missing if missing == len(whole) - len(there) and len(set(whole)) == len(whole) else 0
+    return missing if missing == len(whole) - len(there) else 0
 
 
 def _simulated(reference: Reference, worker: int, num_workers: int, count: int) -> list[str] | None:
