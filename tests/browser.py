@@ -18,11 +18,20 @@ addEventListener("load", async () => {
   const {violations} = await axe.run();
   const found = violations.map(v => [v.id, v.impact, v.nodes.length, v.nodes[0].html.slice(0, 150)]);
   const sideways = document.documentElement.scrollWidth - innerWidth;
+  parent.postMessage(JSON.stringify({found, sideways, width: innerWidth}), "*");
+});
+"""
+# A window of Chromium is at least 500 pixels wide; a frame in it is as narrow as wanted, and has the window's scheme.
+FRAME = """<!doctype html><meta name="color-scheme" content="light dark">
+<iframe src="page.html" style="width: {width}px; height: 900px; border: 0"></iframe>
+<script>
+addEventListener("message", event => {{
   const out = document.createElement("pre");
   out.id = "found";
-  out.textContent = JSON.stringify({found, sideways});
+  out.textContent = event.data;
   document.body.append(out);
-});
+}});
+</script>
 """
 
 
@@ -38,13 +47,14 @@ def check(page: str, folder: Path, *, scheme: str, width: int) -> None:
     """Assert that a page has no accessibility violation and does not scroll sideways."""
     axe = Path(os.environ["DSRFACE_AXE"]).read_text(encoding="utf-8")
     open_page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
-    file = folder / "page.html"
     scripts = f"<script>{axe}</script><script>{RUN_AXE}</script>"
-    file.write_text(open_page.replace("</body>", f"{scripts}</body>"), encoding="utf-8")
+    (folder / "page.html").write_text(open_page.replace("</body>", f"{scripts}</body>"), encoding="utf-8")
+    frame = folder / "frame.html"
+    frame.write_text(FRAME.format(width=width), encoding="utf-8")
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
-    options += [f"--window-size={width},900"] + (["--force-dark-mode"] if scheme == "dark" else [])
+    options += ["--window-size=1300,1000"] + (["--force-dark-mode"] if scheme == "dark" else [])
     done = subprocess.run(
-        [str(CHROMIUM), *options, f"--user-data-dir={folder / 'profile'}", file.as_uri()],
+        [str(CHROMIUM), *options, f"--user-data-dir={folder / 'profile'}", frame.as_uri()],
         capture_output=True,
         text=True,
         timeout=120,
@@ -53,5 +63,6 @@ def check(page: str, folder: Path, *, scheme: str, width: int) -> None:
     found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stderr[-2000:]
     answer = json.loads(unescape(found[1]))
-    assert answer["found"] == []
-    assert answer["sideways"] <= 0
+    assert answer["width"] == width, answer
+    assert answer["found"] == [], answer["found"]
+    assert answer["sideways"] <= 0, answer
