@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsrface.doctor.report import NEED_ATTENTION, Finding, Report
 from dsrface.doctor.report.groups import GROUPS, grouped, headline
-from dsrface.doctor.sizing.account import parts_line, what_if_line
+from dsrface.doctor.sizing.account import confidence_line, parts_line, what_if_line
 from dsrface.runtime.text import figure_text, printable, without_addresses
 
 if TYPE_CHECKING:
@@ -101,12 +101,7 @@ class Page:
     def sizing(self, recommended: Mapping[str, Any], *, verbose: bool) -> None:
         """Add what the recommendation rests on."""
         indent = " " * 4
-        low, high = recommended["range"]
-        confidence = f"confidence {recommended['confidence']}"
-        if low != high:
-            confidence += f": {low} to {high} workers are equal within noise"
-        is_forced = recommended["confidence"] == "high" and not recommended["measurements"]
-        if recommended["num_workers"] or not is_forced:  # where no workers are possible nothing was weighed
+        if confidence := confidence_line(recommended):
             self.text(confidence, indent=indent)
         if recommended["measurements"]:
             seen = ", ".join(

@@ -17,8 +17,14 @@ def count_from_the_start() -> None:
     _is_for_one_command = True
 
 
+def count_no_more() -> None:
+    """Note that this process runs several commands, none of which had it from the start."""
+    global _is_for_one_command  # noqa: PLW0603 - a fact about the process
+    _is_for_one_command = False
+
+
 def spent_s() -> float:
-    """Return the seconds since the process was started for its command; 0 in one that lives on."""
+    """Return the seconds since the process was started for its command; 0 in one that runs more than that."""
     if not _is_for_one_command:
         return 0.0
     if sys.platform == "linux":  # psutil would count whole seconds only

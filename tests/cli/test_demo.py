@@ -41,7 +41,11 @@ def test_the_whole_pipeline_ends_with_a_report_and_goes_on_where_it_was(call, tm
     assert "http://" not in html.replace("http://www.w3.org", "")  # self-contained
     for run in ("dsr", "recogniser", "finetuned"):
         assert (tmp_path / "d" / "runs" / run / "best.json").is_file()
-    assert document["results"]["doctor"]["verdict"] != "fail"
+    doctor = document["results"]["doctor"]
+    assert doctor["verdict"] != "fail"
+    assert {"ds.build": "pass", "ds.items": "pass"}.items() <= {
+        check["id"]: check["status"] for check in doctor["checks"]
+    }.items()
 
     # The same command again finds everything done, and says what it would type.
     (tmp_path / "d" / "report" / "report.html").unlink()

@@ -42,7 +42,7 @@ def examine(stages, *, endings=(), **values):
         ending = dict(endings).get(name, "done")
         return Outcome(reported, ending, log="ValueError: said in the log\n")
 
-    config = DoctorConfig(dataset="x:y", budget_s=20, **values)
+    config = DoctorConfig(dataset="x:y", **{"budget_s": 20, **values})
     report = examination.examine(config, target={"label": "x"}, emit=events.append, run_stage=run_stage)
     return report, events
 
@@ -68,12 +68,26 @@ def test_checks_that_were_not_asked_for_are_not_heard_of():
 
 def test_the_budget_counts_from_the_start_of_the_process():
     script = "import time; time.sleep(0.5); from dsrface.runtime import process_age as age;"
-    script += "print(age.spent_s()); age.count_from_the_start(); print(age.spent_s())"
+    script += "print(age.spent_s()); age.count_from_the_start(); print(age.spent_s());"
+    script += "age.count_no_more(); print(age.spent_s())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    not_asked, asked = map(float, done.stdout.split())
-    assert not_asked == 0
+    not_asked, asked, of_many = map(float, done.stdout.split())
+    assert not_asked == of_many == 0
     assert 0.5 < asked < 60
     assert 12 <= Budget(20, spent_s=12).spent_s < 13
+
+
+def test_no_time_for_any_look_is_said_and_is_no_fault():
+    report = examine({}, endings={"survey": "no time"}, start_method="fork", budget_s=1)[0]
+    assert report.counts()["error"] == report.counts()["warn"] == 0
+    assert report.check("ds.unpicklable").summary == "left out: --budget 1 was spent"
+    assert report.advice().endswith(": give a longer --budget")
+
+
+def test_a_proof_that_was_not_asked_for_wants_no_longer_budget():
+    report = examine({"survey": []}, start_method="fork", probe=False, budget_s=1)[0]
+    assert report.check("worker.fork").summary == "--no-probe"
+    assert not report.check("worker.fork").data
 
 
 @fork_only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -41,6 +42,7 @@ def report() -> Report:
         recommendation={
             "flags": "num_workers=4",
             "confidence": "low",
+            "num_workers": 4,
             "range": [2, 4],
             "measurements": [window],
             "table": {"4": 912.0},
@@ -77,6 +79,19 @@ def test_the_page_is_written_and_has_every_group_once(report, tmp_path):
         "How this was made",
     ]
     assert "src=" not in page
+
+
+def test_where_no_workers_are_possible_no_number_of_them_is_weighed(report):
+    forced = {
+        "num_workers": 0,
+        "confidence": "high",
+        "range": [0, 0],
+        "measurements": [],
+        "table": {"0": 9.0},
+    }
+    page = render([("", replace(report, recommendation={**forced, "flags": "num_workers=0"}))], command="")
+    assert ">Confidence" not in page
+    assert "Items/s" not in page
 
 
 def test_html_belongs_to_an_examination():

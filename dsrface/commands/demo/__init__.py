@@ -28,6 +28,7 @@ from dsrface.data.synthetic.demo_folder import MARKER, check_demo_folder
 from dsrface.data.synthetic.photo_folder import draw_dataset
 from dsrface.errors import RunError
 from dsrface.events import Emit, Note, Progress
+from dsrface.runtime import process_age
 from dsrface.runtime.command_line import joined
 from dsrface.runtime.devices import choose_device
 from dsrface.runtime.files import read_json, remove_half_written, replace, write_json
@@ -65,6 +66,7 @@ def run(config: DemoConfig, *, emit: Emit) -> DemoResult:
     """
     require("timm", extra="faces")
     choose_device(config.device)  # not minutes later, when the first network needs it
+    process_age.count_no_more()  # the doctor's budget begins when its turn has come
     started = time.monotonic()
     demo = _Demo(config, emit)
     demo.claim_folder()
@@ -153,7 +155,6 @@ class _Demo:
             "data": self.data,
             "purpose": "finetune",
             "vlr_size": self.config.vlr_size,
-            "budget_s": 10,
             "probe": False,
         }
         report = self._part(doctor, DoctorConfig, flags).report
@@ -241,7 +242,7 @@ def command_line(schema: type[Config], flags: Mapping[str, object], *, preset: s
     for key, value in flags.items():
         if value == schema.model_fields[key].default:
             continue
-        name = {"purpose": "for", "budget_s": "budget"}.get(key, key.replace("_", "-"))
+        name = "for" if key == "purpose" else key.replace("_", "-")
         if key in ("source", "data"):
             words.append(str(value))
         elif isinstance(value, bool):

@@ -9,6 +9,7 @@ from pathlib import Path
 from dsrface.commands.shared.markup import document, note, row, section, table
 from dsrface.doctor.report import NEED_ATTENTION, Finding, Report
 from dsrface.doctor.report.groups import GROUPS, grouped, headline
+from dsrface.doctor.sizing.account import confidence_line
 from dsrface.runtime.command_line import command_line
 from dsrface.runtime.files import write_text
 from dsrface.runtime.text import without_addresses
@@ -46,7 +47,7 @@ def render(reports: Sequence[tuple[str, Report]], *, command: str) -> str:
 def _head(heading: str, report: Report) -> str:
     target = report.target or "this machine"
     use = report.loader_line()
-    copied = f'<pre class="copy" tabindex="0"><code>{escape(use)}</code></pre>' if use else ""
+    copied = f'<pre class="copy"><code>{escape(use)}</code></pre>' if use else ""
     lines = "".join(f"<li>{_text(line)}</li>" for line in heading.splitlines())
     return (
         '<header><p class="kicker">dsrface doctor</p>'
@@ -76,12 +77,8 @@ def _finding(check: Finding) -> str:
 
 def _sizing(report: Report) -> str:
     chosen = report.recommendation
-    if chosen is None:
+    if chosen is None or not (confidence := confidence_line(chosen)):
         return ""
-    words = f"Confidence {escape(chosen['confidence'])}."
-    low, high = chosen["range"]
-    if low != high:
-        words += f" {low} to {high} workers are equal within noise."
     head = ["Workers", "Items/s"]
     rows = [row([str(number), f"{rate:,.0f}"]) for number, rate in chosen["table"].items()]
     title = "Items per second by workers, as the model has them"
@@ -97,7 +94,7 @@ def _sizing(report: Report) -> str:
             )
             for window in chosen["measurements"]
         ]
-    return note(words) + table(title, head, rows, style="narrow")
+    return note(f"{escape(confidence.capitalize())}.") + table(title, head, rows, style="narrow")
 
 
 def _lesson(report: Report) -> str:

@@ -272,8 +272,10 @@ class _Examination:
                 continue
             if self.target is None and id.startswith(("ds.", "worker.", "perf.", "mp.")):
                 continue
-            why = "--no-probe" if not self.config.probe and id.startswith(("worker.", "perf.")) else reason
-            self.findings.add(Finding(id, "skip", why, data=data))
+            if not self.config.probe and id.startswith(("worker.", "perf.")):
+                self.findings.add(Finding(id, "skip", "--no-probe"))
+            else:
+                self.findings.add(Finding(id, "skip", reason, data=data))
 
     def _lesson(self, facts: SurveyFacts | None) -> tuple[str, ...]:
         if facts is not None and (network := facts.network) is not None:

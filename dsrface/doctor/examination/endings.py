@@ -48,6 +48,8 @@ _STATUSES = {"ds.unpicklable": "error", "ds.threads": "info"}
 
 def survey_failed(outcome: Outcome) -> list[Finding]:
     """Return the checks that tell which step of the survey its process did not survive."""
+    if outcome.ending == "no time":
+        return []  # every check that was not made is skipped, and says why
     crash = outcome.last("crash")
     if crash is not None and crash.get("ours", True):
         return [broken(_STEPS.get(outcome.stage, ("ds.unpicklable", "", ""))[0], crash)]
@@ -56,7 +58,9 @@ def survey_failed(outcome: Outcome) -> list[Finding]:
         return [Finding(id, "skip", f"{what} was not done within --budget", data=OUT_OF_BUDGET)]
     if outcome.ending == "timeout" and (slow := _slow_to_begin(outcome)):
         summary = f"{slow} when --budget ran out"
-        return [Finding(id, "warn", summary, where=place(outcome), fix="Give a longer --budget.")]
+        is_theirs = outcome.stage != "import torch"
+        where = place(outcome) if is_theirs else ""
+        return [Finding(id, "warn", summary, where=where, fix="Give a longer --budget.")]
     item = outcome.last("item")
     if item is not None and outcome.stage == "load items":
         what, fix = f"loading item {item['index']}", f"Try dataset[{item['index']}] in a Python prompt."

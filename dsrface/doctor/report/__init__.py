@@ -73,8 +73,8 @@ class Finding:
 
 
 def _is_left_out(check: Finding) -> bool:
-    """Return whether real workers could not be judged because there was no time left."""
-    return check.id.startswith("worker.") and OUT_OF_BUDGET.items() <= check.data.items()
+    """Return whether the data set or real workers could not be judged because there was no time left."""
+    return check.id.startswith(("ds.", "worker.")) and OUT_OF_BUDGET.items() <= check.data.items()
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class Report:
     def _repr_html_(self) -> str:
         from dsrface.doctor.report.html import report_html
 
-        return report_html(self.to_dict(), verdict=self.verdict_line())
+        return report_html(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that `--json` prints; its schema is docs/doctor.schema.json."""

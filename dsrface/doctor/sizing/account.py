@@ -38,6 +38,20 @@ def account(
     }
 
 
+def confidence_line(recommended: Mapping[str, Any]) -> str:
+    """Return how sure the number is; empty where no workers are possible, for then nothing was weighed.
+
+    Args:
+        recommended: The report's recommendation.
+    """
+    is_forced = recommended["confidence"] == "high" and not recommended["measurements"]
+    if is_forced and not recommended["num_workers"]:
+        return ""
+    low, high = recommended["range"]
+    equal = f": {low} to {high} workers are equal within noise" if low != high else ""
+    return f"confidence {recommended['confidence']}{equal}"
+
+
 def parts_line(recommended: Mapping[str, Any]) -> str:
     """Return where an item's time goes, in one line; empty when it was not measured.
 
