@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dsrface.data.formats.five_points import COUNTS, Points, five_points, is_number
-from dsrface.data.formats.lists import is_file_heading
+from dsrface.data.formats.list_rows import is_file_heading
+from dsrface.data.formats.text import json_content
 from dsrface.errors import DataError
 
 # serengil/retinaface names the sides as the person has them, the mtcnn package as the viewer does.
@@ -46,13 +46,9 @@ def _in_order(marks: Mapping[str, Any], keys: Sequence[str], place: str) -> list
 
 def _content(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        problem = error
-    try:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (ValueError, RecursionError):
-        message = f"The landmarks file is no JSON: {problem}."
+        return json_content(text)
+    except ValueError as error:
+        message = f"The landmarks file is no JSON: {error}."
         raise DataError(message, id="bad-landmarks", where=where) from None
 
 

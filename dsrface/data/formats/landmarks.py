@@ -14,7 +14,7 @@ from pathlib import Path
 from dsrface.data.decode import has_image_suffix
 from dsrface.data.formats.five_points import COUNTS, Points, five_points, is_number
 from dsrface.data.formats.landmark_json import json_rows
-from dsrface.data.formats.lists import is_file_heading
+from dsrface.data.formats.list_rows import is_file_heading
 from dsrface.data.formats.text import decode_list, separator_of
 from dsrface.errors import DataError
 from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded

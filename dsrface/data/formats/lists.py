@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from dsrface.data.decode import IMAGE_SUFFIXES, has_image_suffix
-from dsrface.data.formats.text import fields_of, read_list_text, separator_of
+from dsrface.data.decode import has_image_suffix
+from dsrface.data.formats.list_rows import list_pairs
+from dsrface.data.formats.text import read_list_text
 from dsrface.errors import DataError
 from dsrface.types import SPLITS
 
@@ -22,38 +21,6 @@ _SPLIT_WORDS = {
 }
 
 
-_FILE_HEADINGS = (
-    "file",
-    "filename",
-    "filepath",
-    "path",
-    "name",
-    "image",
-    "imageid",
-    "imagename",
-    "imagepath",
-    "img",
-)
-_MOST_SHOWN = 100  # letters of a line in a message
-# What lists call the column of a value, the surest first.
-_VALUE_HEADINGS = {
-    "person": (
-        "person",
-        "personid",
-        "identity",
-        "subject",
-        "subjectid",
-        "celebrity",
-        "label",
-        "class",
-        "classid",
-        "id",
-        "name",
-    ),
-    "split": ("split", "partition", "subset"),
-}
-_SUFFIXES = "|".join(sorted(re.escape(suffix) for suffix in IMAGE_SUFFIXES))
-_IMAGE_FIRST = re.compile(rf"(.+?(?:{_SUFFIXES}))\s+(.+)", re.IGNORECASE)
 T = TypeVar("T")
 
 
@@ -154,7 +121,8 @@ def read_file_list(path: Path, *, what: str) -> FileTable[str]:
 
     In lines of three, such as those of `.lst` files, the value comes after the image, or before it where the
     image is last. A first line of headings is passed over; one that names the columns of image and value, in
-    any order, tells where they are among others. JSON has values by image, or images by value.
+    any order, tells where they are among others. JSON, or JSON lines, has values by
+    image, images by value, or records with such names.
 
     Args:
         path: The list.
@@ -167,63 +135,11 @@ def read_file_list(path: Path, *, what: str) -> FileTable[str]:
         text = read_list_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Cannot read the list: {error}.", id="bad-list-file", where=path) from None
-    pairs = _json_pairs(text) or _line_pairs(text, path, what)
+    pairs = list_pairs(text, path, what)
     values = {file.replace("\\", "/").removeprefix("./"): value for file, value in pairs}
     if not values:
         raise DataError("The list is empty.", id="bad-list-file", where=path)
     return FileTable(values)
-
-
-def _line_pairs(text: str, path: Path, what: str) -> Iterator[tuple[str, str]]:
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    if lines and lines[0][1].lower().startswith("sep="):  # Excel writes it
-        lines = lines[1:]
-    columns = _named_columns(fields_of(lines[0][1]), what) if lines else None
-    for place, (number, line) in enumerate(lines):
-        pair = _pair(_fields(line)) if columns is None else _picked(fields_of(line), columns)
-        if pair is None:
-            raise DataError(
-                f"Expected an image and a {what}, not {line.strip()[:_MOST_SHOWN]!r}.",
-                id="bad-list-file",
-                where=f"{path}, line {number}",
-                hint=f"One line per image: its path, a blank or comma, its {what}.",
-            )
-        if place or not (columns or is_file_heading(pair[0])):
-            yield pair
-
-
-def _named_columns(fields: Sequence[str], what: str) -> tuple[int, int] | None:
-    """Return the places of the image (of a split also: person) and of the value; None without headings."""
-    plain = [_plain(field) for field in fields]
-    keys = [*_FILE_HEADINGS, *(_VALUE_HEADINGS["person"] if what == "split" else ())]
-    key = next((plain.index(name) for name in keys if name in plain), None)
-    value = next((plain.index(name) for name in _VALUE_HEADINGS[what] if name in plain), None)
-    return None if key is None or value is None or key == value else (key, value)
-
-
-def _picked(fields: Sequence[str], columns: tuple[int, int]) -> tuple[str, str] | None:
-    if max(columns) >= len(fields) or not all(fields[place] for place in columns):
-        return None
-    return fields[columns[0]], fields[columns[1]]
-
-
-def _json_pairs(text: str) -> list[tuple[str, str]] | None:
-    """Return the pairs of an object of values by image, or of images by value; None for other text."""
-    if not text.lstrip().startswith("{"):
-        return None
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    pairs: list[tuple[str, str]] = []
-    for key, item in content.items():
-        if isinstance(item, list) and all(isinstance(file, str) for file in item):
-            pairs += [(file, key) for file in item]
-        elif isinstance(item, str | int) and not isinstance(item, bool):
-            pairs.append((key, str(item)))
-        else:
-            return None
-    return pairs
 
 
 def split_of_word(word: str) -> str | None:
@@ -257,32 +173,3 @@ def majority_splits(given: Sequence[tuple[str, str]]) -> tuple[dict[str, str], l
         for person, own in counts.items()
     }
     return chosen, sorted(person for person, own in counts.items() if len(own) > 1)
-
-
-def _fields(line: str) -> list[str]:
-    if separator_of(line) is not None:
-        return fields_of(line)
-    found = _IMAGE_FIRST.fullmatch(line.strip())
-    if found is not None:
-        return [found[1], found[2]]
-    fields = line.split()
-    return fields if len(fields) == 3 and has_image_suffix(fields[2]) else line.strip().rsplit(None, 1)
-
-
-def _pair(fields: list[str]) -> tuple[str, str] | None:
-    """Return the image and the value of a line; None for a line of another form."""
-    if not all(fields) or len(fields) not in (2, 3):
-        return None
-    place = next((number for number, field in enumerate(fields) if has_image_suffix(field)), 0)
-    if len(fields) == 2:
-        return fields[place], fields[1 - place]
-    return (fields[1], fields[2]) if place == 1 else (fields[2], fields[1]) if place == 2 else None
-
-
-def is_file_heading(text: str) -> bool:
-    """Return whether a text is what lists call the column of their images."""
-    return _plain(text) in _FILE_HEADINGS
-
-
-def _plain(heading: str) -> str:
-    return re.sub("[^a-z]", "", heading.lower())

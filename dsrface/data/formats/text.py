@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import codecs
 import csv
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded
 
@@ -41,3 +44,28 @@ def fields_of(line: str) -> list[str]:
     if separator is None:
         return line.split()
     return [field.strip() for field in next(csv.reader([line], delimiter=separator))]
+
+
+def looks_like_json(text: str) -> bool:
+    """Return whether a text begins as a JSON object or list does, and not as a name in brackets may."""
+    return re.match(r'\s*[\[{]\s*["\[{\]}]', text) is not None
+
+
+def json_content(text: str) -> Any:
+    """Return what a JSON file holds, or the list of what the lines of a file of JSON lines hold.
+
+    Raises:
+        ValueError: neither; the text says where.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    rows: list[Any] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except (ValueError, RecursionError) as error:
+            where = f"line {number}: {getattr(error, 'msg', error)}"
+            raise ValueError(where if rows else problem) from None
+    return rows

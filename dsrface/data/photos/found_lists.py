@@ -10,7 +10,7 @@ from dsrface.data.formats.landmarks import read_landmarks
 from dsrface.data.formats.lists import FileTable, read_file_list, split_of_word
 from dsrface.errors import DsrfaceError
 
-_SUFFIXES = {".txt", ".csv", ".tsv", ".lst", ".json"}
+_SUFFIXES = {".txt", ".csv", ".tsv", ".lst", ".json", ".jsonl"}
 _MOST_FILES = 20
 _LEAST_SHARE = 0.5
 

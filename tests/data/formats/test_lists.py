@@ -53,6 +53,11 @@ def test_lists_in_other_orders(tmp_path: Path, text: str) -> None:
         "sep=;\nimage_id;label;split\na/1.jpg;anna;train\na/2.jpg;bo;val\n",
         '{"a/1.jpg": "anna", "a/2.jpg": "bo"}',
         '{"anna": ["a/1.jpg"], "bo": ["a/2.jpg"]}',
+        '[{"file": "a/1.jpg", "person": "anna", "age": 30}, {"file": "a/2.jpg", "person": "bo"}]',
+        '{"image": "a/1.jpg", "identity": "anna", "split": "train"}\n{"image": "a/2.jpg", "identity": "bo"}',
+        '{"a/1.jpg": {"box": [1, 2], "person": "anna"}, "a/2.jpg": {"person": "bo"}}',
+        '["a/1.jpg", "anna"]\n\n["a/2.jpg", "bo"]',
+        '{"a/1.jpg": "anna"}\n{"a/2.jpg": "bo"}',
     ],
 )
 def test_tables_with_headings_and_json(tmp_path: Path, text: str) -> None:
@@ -60,6 +65,27 @@ def test_tables_with_headings_and_json(tmp_path: Path, text: str) -> None:
     found = read_file_list(tmp_path / "list", what="person")
     assert {file: found.get(file) for file in ("a/1.jpg", "a/2.jpg")} == {"a/1.jpg": "anna", "a/2.jpg": "bo"}
     assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"file": "1.jpg", "person": "a"}\n{"file": "2.jpg"', "line 2"),
+        ('{\n"1.jpg": "a",\n"2.jpg": }', "line 3 column"),
+        ('{"images": [{"id": 1}], "annotations": []}', "Expected an image and a person"),
+        ('[["1.jpg", null]]', "null"),
+    ],
+)
+def test_json_of_another_form_says_what_is_read(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "list.jsonl").write_text(text)
+    with pytest.raises(DataError, match=said) as caught:
+        read_file_list(tmp_path / "list.jsonl", what="person")
+    assert caught.value.id == "bad-list-file"
+
+
+def test_names_may_begin_with_a_bracket(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("[1] a.jpg,anna\n{2} b.jpg,bo\n")
+    assert read_file_list(tmp_path / "list.csv", what="person").get("[1] a.jpg") == "anna"
 
 
 def test_a_table_of_splits_may_name_persons(tmp_path: Path) -> None:
