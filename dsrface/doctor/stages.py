@@ -26,7 +26,8 @@ def run(request: Mapping[str, Any], report: Reporter, target: Target | None = No
     """
     stage = request["stage"]
     if stage == "survey":
-        for finding in run_stage("torch", Installation(request["import_s"], request["method"])):
+        installation = Installation(request["import_s"], request["method"], is_job=target is not None)
+        for finding in run_stage("torch", installation):
             report.check(finding)
         report("torch", version=torch.__version__, cuda=torch.version.cuda or "")
         if "target" in request:

@@ -286,6 +286,25 @@ def test_broken_torchvision_is_recognised(monkeypatch):
     assert installation.torchvision_check(is_imported=True).status == "pass"
 
 
+def test_a_job_without_torchvision_is_not_blamed_for_it(monkeypatch):
+    pytest.importorskip("torchvision")
+    monkeypatch.delitem(sys.modules, "torchvision")
+    check = installation.torchvision_check(is_imported=True, is_job=True)
+    assert (check.status, check.summary) == ("skip", "torchvision is not imported here")
+    assert "torchvision" not in sys.modules
+
+
+def test_what_torchvision_lacks_is_named(monkeypatch):
+    pytest.importorskip("torchvision")
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"torchvision", "PIL"}]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    check = installation.torchvision_check(is_imported=True)
+    assert check.status == "fail"
+    assert "pillow" in check.matters
+    assert check.fix == "`pip install pillow`."
+
+
 def test_slow_decoder_and_cuda_poison(monkeypatch):
     from PIL import features
 

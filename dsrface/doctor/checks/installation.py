@@ -30,10 +30,12 @@ class Installation:
     Args:
         import_s: Seconds that `import torch` took, which every spawned worker pays.
         method: Effective start method.
+        is_job: This is the process that trains; what it has not imported by now, it does not use.
     """
 
     import_s: float
     method: str
+    is_job: bool = False
 
 
 def _torch(import_s: float, method: str) -> Finding:
@@ -44,11 +46,12 @@ def _torch(import_s: float, method: str) -> Finding:
     return TORCH.finding("info", f"torch {torch.__version__}, imported in {import_s:.1f} s{pays}", data=data)
 
 
-def torchvision_check(*, is_imported: bool = False) -> Finding:
+def torchvision_check(*, is_imported: bool = False, is_job: bool = False) -> Finding:
     """Check the classic: a CUDA build of one with a CPU build of the other, or releases that do not fit.
 
     Args:
         is_imported: Import torchvision, which takes a second or two, even when the versions look right.
+        is_job: As of `Installation`.
     """
     import torch
 
@@ -56,6 +59,8 @@ def torchvision_check(*, is_imported: bool = False) -> Finding:
         version = metadata.version("torchvision")
     except metadata.PackageNotFoundError:
         return TORCHVISION.finding("skip", "torchvision is not installed")
+    if is_job and "torchvision" not in sys.modules:
+        return TORCHVISION.finding("skip", "torchvision is not imported here", data={"version": version})
     torch_build, vision_build = _build(torch.__version__), _vision_build()
     fix = (
         "Install both from one place: `pip install --force-reinstall torch torchvision`, or both with "
@@ -66,11 +71,16 @@ def torchvision_check(*, is_imported: bool = False) -> Finding:
         try:
             import torchvision  # noqa: F401
         except Exception as error:  # noqa: BLE001 - RuntimeError, ImportError, OSError: all mean a broken pair
+            missing = _missing_requirement(error)
             return TORCHVISION.finding(
                 "fail",
                 f"torchvision {version} does not import with torch {torch.__version__}: {error}",
-                matters="The two are not built for each other.",
-                fix=fix,
+                matters=(
+                    f"{missing}, which torchvision needs, is not installed."
+                    if missing
+                    else "The two are not built for each other."
+                ),
+                fix=f"`pip install {missing}`." if missing else fix,
                 data=data,
             )
     expected = _expected_torch()
@@ -84,6 +94,14 @@ def torchvision_check(*, is_imported: bool = False) -> Finding:
     return TORCHVISION.finding(
         "pass", f"torchvision {version} goes with torch {torch.__version__}", data=data
     )
+
+
+def _missing_requirement(error: Exception) -> str:
+    """Return the package whose lack made torchvision's import fail, or ""."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    name = error.name.partition(".")[0]
+    return "" if name in {"torch", "torchvision"} else {"PIL": "pillow"}.get(name, name)
 
 
 def _build(version: str) -> str:
@@ -248,7 +266,7 @@ TORCHVISION = Check(
         "RuntimeError: Couldn't load custom C++ ops",
         "Detected that PyTorch and torchvision were compiled with different CUDA major versions",
     ),
-    runs={"torch": lambda _, __: torchvision_check()},
+    runs={"torch": lambda _, installation: torchvision_check(is_job=installation.is_job)},
 )
 
 THREADS = Check(
