@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.sizing import sweep
 from dsrface.doctor.survey import survey
 from dsrface.doctor.targets import Target
+from dsrface.doctor.trace.snapshot import unchanged
 
 
 def run(request: Mapping[str, Any], report: Reporter, target: Target | None = None) -> None:
@@ -22,8 +24,14 @@ def run(request: Mapping[str, Any], report: Reporter, target: Target | None = No
     Args:
         request: Of the stage.
         report: Takes checks and events.
-        target: What to examine; built as the request says when not given.
+        target: What to examine, left as it was found; built as the request says when not given.
     """
+    kept = contextlib.nullcontext() if target is None else unchanged(target.roots)
+    with kept:
+        _run(request, report, target)
+
+
+def _run(request: Mapping[str, Any], report: Reporter, target: Target | None) -> None:
     stage = request["stage"]
     if stage == "survey":
         installation = Installation(request["import_s"], request["method"], is_job=target is not None)

@@ -47,6 +47,11 @@ class Target:
     is_running: bool = False
 
     @property
+    def roots(self) -> dict[str, Any]:
+        """What travels to workers and works there on items, by name."""
+        return {"dataset": self.dataset, "collate_fn": self.collate_fn}
+
+    @property
     def is_iterable(self) -> bool:
         """Whether workers iterate over the data set instead of indexing it."""
         from torch.utils.data import IterableDataset

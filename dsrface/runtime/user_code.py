@@ -114,6 +114,13 @@ def innermost_in(text: str) -> str:
     return "".join(f"{short_path(file)}:{line} in {function}" for file, line, _, function in chosen)
 
 
+def error_in(text: str) -> str:
+    """Return `Type: message` at the end of a printed traceback, without the notes that follow it; or ""."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    last_frame = max((number for number, line in enumerate(lines) if _FRAME.search(line)), default=-1)
+    return next((line for line in lines[last_frame + 1 :] if not line.startswith(" ")), "")
+
+
 def users_line(depth: int) -> str:
     """Return `file:line` of the innermost frame in the user's own files, or of the first one.
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from dsrface.errors import WorkerError
 from dsrface.runtime.resources import memory_limit, oom_kills, shm_free_bytes
 from dsrface.runtime.text import size_text
-from dsrface.runtime.user_code import innermost_in
+from dsrface.runtime.user_code import error_in, innermost_in
 
 _CAUGHT = re.compile(r"Caught (\S+) in DataLoader worker process (\d+)")
 _SIGNAL = re.compile(r"killed by signal: ([^.]+)\.")
@@ -122,9 +122,7 @@ def _is_from_starting(error: BaseException) -> bool:
 
 
 def _said(text: str) -> str:
-    """Return the last line of a traceback, which says what went wrong."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("exit code")]
-    return lines[-1] if lines else "no message"
+    return error_in(text) or "no message"
 
 
 def _from_unpicklable_batch(text: str, dataset: str) -> WorkerError:

@@ -73,6 +73,34 @@ def check(result, id, loader=0):
     return next(c for c in result["loaders"][loader]["report"]["checks"] if c["id"] == id)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_file_that_is_opened_at_first_use_is_no_fault(script, launch, workers):
+    command = script(f"""
+        class Records(Dataset):
+            def __init__(self, path):
+                self.path, self.file = path, None
+            def __len__(self):
+                return 3000
+            def __getitem__(self, index):
+                if self.file is None:
+                    self.file = open(self.path, "rb")
+                self.file.seek(index * 64)
+                return torch.frombuffer(bytearray(self.file.read(64)), dtype=torch.uint8).float()
+
+        if __name__ == "__main__":
+            path = os.path.join(os.path.dirname(__file__), "records.bin")
+            open(path, "wb").write(bytes(64 * 3000))
+            weight = torch.zeros(1, requires_grad=True)
+            for batch in DataLoader(Records(path), batch_size=8, num_workers={workers}):
+                (weight * batch.sum()).backward()
+        """)
+    code, result, out = launch(command, "--start-method", "fork", "--budget", "12")
+    assert code == 0, out
+    assert check(result, "ds.open_handles")["status"] == "pass"
+    assert check(result, "worker.consistency")["status"] == "pass"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
 def test_a_shared_file_offset_stops_the_launch_by_name_and_line(script, launch):

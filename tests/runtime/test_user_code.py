@@ -9,7 +9,7 @@ import sysconfig
 import pytest
 
 import dsrface.runtime.text
-from dsrface.runtime.user_code import innermost, innermost_in, is_users, place_of, short_path
+from dsrface.runtime.user_code import error_in, innermost, innermost_in, is_users, place_of, short_path
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,15 @@ def test_texts():
     )
     assert innermost_in(dump) == "/home/me/data.py:8 in __getitem__"
     assert innermost_in("nothing of the kind") == ""
+
+
+def test_the_error_of_a_printed_traceback():
+    frame = '  File "/home/me/data.py", line 8, in __getitem__\n    return self.f[0]\n           ^^^^^^^^^\n'
+    caught = "RuntimeError: Caught ValueError in DataLoader worker process 0.\nOriginal Traceback:\n"
+    noted = (
+        "TypeError: cannot pickle 'BufferedReader'\nwhen serializing dict item 'f'\nwhen serializing Records"
+    )
+    assert error_in(frame + noted) == "TypeError: cannot pickle 'BufferedReader'"
+    assert error_in(frame + caught + frame + "ValueError: bad\n  and more") == "ValueError: bad"
+    assert error_in("ValueError: two\nlines") == "ValueError: two"
+    assert error_in("") == ""

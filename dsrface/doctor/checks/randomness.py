@@ -151,7 +151,7 @@ def _repeats(draws: Draws, target: Target, survey: Mapping[str, Any], data: Mapp
 def _is_number(target: Target, path: str) -> bool:
     """Return whether a member is a whole number, or cannot be found."""
     root, *names = path.split(".")
-    value = {"dataset": target.dataset, "collate_fn": target.collate_fn}.get(root)
+    value = target.roots.get(root)
     for name in names:
         value = getattr(value, name, None)
     return value is None or hasattr(value, "__index__")
@@ -166,7 +166,7 @@ def _hidden_generator(target: Target) -> list[str]:
     from dsrface.doctor.proof.seeding import generators_in
     from dsrface.doctor.survey.observe import generator_state
 
-    roots = {"dataset": target.dataset, "collate_fn": target.collate_fn}
+    roots = target.roots
     known = [generator for generator in generators_in(roots.values()) if repeats_in_workers(generator)]
     before = [generator_state(generator) for generator in known]
     for key in target.first_keys(_LOADED):
@@ -180,7 +180,7 @@ def _seeding_code(target: Target) -> list[str]:
     """Return the functions that loading an item runs and that seed a generator."""
     from dsrface.doctor.survey.code_facts import attributes_of, code_of_items
 
-    functions = code_of_items({"dataset": target.dataset, "collate_fn": target.collate_fn})
+    functions = code_of_items(target.roots)
     seeding = [function for function in functions if attributes_of(function) & _SEEDERS]
     return [f"{locate(function, '', function)} in {function.__name__}" for function in seeding]
 

@@ -15,7 +15,7 @@ from dsrface.doctor.launch.session import SeenLoader, Session, launched
 from dsrface.doctor.report import Finding, Report
 from dsrface.events import Event, Note, Progress
 from dsrface.runtime.start_methods import default_start_method
-from dsrface.runtime.user_code import innermost_in
+from dsrface.runtime.user_code import error_in, innermost_in
 
 _MUCH = 8  # batches that could have been loaded while one was waited for
 
@@ -140,7 +140,7 @@ def _unexplained(raised: str) -> Finding:
     """Return what to say of an error that has stopped a loop, where the examination does not explain it."""
     return ITEMS.finding(
         "fail",
-        f"the loop stopped with {last_line(raised)}, which none of the items that the doctor loaded raise",
+        f"the loop stopped with {error_in(raised)}, which none of the items that the doctor loaded raise",
         where=innermost_in(raised),
         matters="A sample that is met now and then raises it, or the order in which workers load.",
         fix="Mend what the line says of that sample, or leave it out; a longer --budget loads more of them.",
@@ -171,8 +171,3 @@ def _with(checks: tuple[Finding, ...], finding: Finding) -> tuple[Finding, ...]:
     if any(check.id == finding.id for check in checks):
         return tuple(finding if check.id == finding.id else check for check in checks)
     return (*checks, finding)
-
-
-def last_line(trace: str) -> str:
-    """Return the last line of a printed traceback: type and text of the error."""
-    return trace.strip().splitlines()[-1]

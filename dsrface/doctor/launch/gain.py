@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dsrface.doctor.launch.examine import LoaderReport, last_line
+from dsrface.doctor.launch.examine import LoaderReport
+from dsrface.runtime.user_code import error_in
 
 
 def gain_line(loader: LoaderReport) -> str:
@@ -11,7 +12,7 @@ def gain_line(loader: LoaderReport) -> str:
     With workers, loading and training overlap: a step takes the longer of the two. Without, their sum.
     """
     if loader.facts["raised"]:
-        return f"its loop stopped with {last_line(loader.facts['raised'])}"
+        return f"its loop stopped with {error_in(loader.facts['raised'])}"
     if loader.facts["script_raised"]:
         return f"the command itself stopped while it worked on a batch: {loader.facts['script_raised']}"
     if loader.facts["waited_s"]:

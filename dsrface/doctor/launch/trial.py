@@ -49,6 +49,9 @@ class Trial(Watch):
         del started
         return times.num_steps >= int(self.plan["steps"]) + (AHEAD if rank() > 0 else 0)
 
+    def loop_begins(self, loader: Any) -> None:
+        """Nothing is examined in a trial."""
+
     def loop_ended(self, loader: Any, times: StepTimes) -> None:
         """Go on: the steps of all epochs count."""
 

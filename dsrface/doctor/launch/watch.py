@@ -7,6 +7,7 @@ command: standard library and torch only, syntax of Python 3.9.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -15,10 +16,14 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dsrface.doctor.launch.patience import NoBatch, Patience
 from dsrface.doctor.launch.timing import Backwards, StepTimes
+from dsrface.runtime.user_code import error_in
+
+if TYPE_CHECKING:
+    from dsrface.doctor.trace.snapshot import Snapshot
 
 MADE_AT = "_dsrface_made_at"
 _EXAMINED = "_dsrface_examined"
@@ -67,6 +72,7 @@ class Watch:
         self.busy: set[int] = set()  # loaders inside their own next(): their parts iterate too
         self.doctor: Any = None
         self.waiting: dict[int, tuple[Any, StepTimes]] = {}
+        self.fresh: dict[int, Snapshot] = {}  # by loader
         self.backwards = Backwards()
         self.passed_by: set[int] = set()  # loaders whose loop ended without training
 
@@ -80,6 +86,7 @@ class Watch:
         def iterate(loader: Any) -> Any:
             if not self.concerns(loader):
                 return original(loader)
+            self.loop_begins(loader)
             times = self.times_of(loader)
             self.busy.add(id(loader))
             try:
@@ -116,6 +123,16 @@ class Watch:
         if self.is_stopped:
             raise Stopped(0)
         return _EXAMINED not in loader.__dict__ and self.examined < self.settings["loaders"]
+
+    def loop_begins(self, loader: Any) -> None:
+        """Remember the members of a data set whose items this process is about to load.
+
+        Workers in its place would have got them as they are now.
+        """
+        from dsrface.doctor.trace.snapshot import Snapshot
+
+        if loader.num_workers == 0 and id(loader) not in self.fresh:
+            self.fresh[id(loader)] = Snapshot({"dataset": loader.dataset, "collate_fn": loader.collate_fn})
 
     def times_of(self, loader: Any) -> StepTimes:
         """Return where the times of an iteration that begins are kept."""
@@ -178,8 +195,8 @@ class Watch:
             return
         loader, times = max(self.waiting.values(), key=lambda seen: seen[1].num_steps)
         error = getattr(sys, "last_value", None)  # set where an error has ended the script
-        lines = traceback.format_exception_only(type(error), error) if error is not None else [""]
-        self.examine(loader, times, Ending(script_raised=lines[-1].strip()))
+        lines = traceback.format_exception_only(type(error), error) if error is not None else []
+        self.examine(loader, times, Ending(script_raised=error_in("".join(lines))))
 
     def examine(self, loader: Any, times: StepTimes, ending: Ending | None = None) -> None:
         """Have the doctor examine a loader here and now; stops the process unless it is to go on.
@@ -201,7 +218,8 @@ class Watch:
             self.doctor = Doctor(self.settings, rank=rank())
         self.is_examining = True
         try:
-            with preserved(loader):
+            fresh = self.fresh.pop(id(loader), None)
+            with preserved(loader), fresh.in_force() if fresh else contextlib.nullcontext():
                 made_at = loader.__dict__.get(MADE_AT, "")
                 self.is_stopped = self.doctor.examine(
                     loader,

@@ -70,7 +70,7 @@ def epoch_is_stale(target: Target, request: Mapping[str, Any]) -> bool | None:
 
 def setter(target: Target, name: str) -> Callable[[int], None] | None:
     """Return what sets the epoch, for a path such as `dataset.set_epoch` or `dataset.transform.epoch`."""
-    roots = {"dataset": target.dataset, "collate_fn": target.collate_fn}
+    roots = target.roots
     root, *parts = name.split(".")
     owner: Any = roots.get(root)
     for part in parts[:-1]:

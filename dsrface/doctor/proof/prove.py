@@ -29,6 +29,7 @@ from dsrface.doctor.proof.worker import Plan
 from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.sizing.memory import own_bytes_of_children, tensor_sizes
 from dsrface.doctor.targets import Target
+from dsrface.doctor.trace.snapshot import Snapshot
 
 _STARTS = 2
 _SLOW_SHARE = 0.1  # of the time for loading that one item may take
@@ -94,6 +95,7 @@ def prove(request: Mapping[str, Any], report: Reporter, target: Target | None = 
         for finding in run_stage(stage, proof):
             report.check(finding)
 
+    fresh = Snapshot(target.roots)
     for number in range(1 if is_slow(request) else _STARTS):
         start = _begin(target, request, number)
         proof.starts.append(start)
@@ -114,6 +116,7 @@ def prove(request: Mapping[str, Any], report: Reporter, target: Target | None = 
     tell("compared")
     if proof.survey.get("epoch_setters"):
         if not is_slow(request):
+            fresh.put_back()
             report("stage", name=f"change the epoch between two passes of {proof.method} workers")
             proof.epoch_is_stale = epoch_is_stale(target, request)
         tell("epochs")

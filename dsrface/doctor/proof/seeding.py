@@ -80,7 +80,7 @@ def kept(generators: Iterable[Any] = ()) -> Iterator[None]:
     numpy = sys.modules.get("numpy")
     before = random.getstate(), torch.get_rng_state(), torch.get_num_threads()
     numpy_state = numpy.random.get_state() if numpy is not None else None
-    states = [_state(generator) for generator in generators]
+    states = [state_of(generator) for generator in generators]
     try:
         yield
     finally:
@@ -93,7 +93,7 @@ def kept(generators: Iterable[Any] = ()) -> Iterator[None]:
             put_back(state)
 
 
-def _state(generator: Any) -> tuple[Callable[[Any], Any], Any]:
+def state_of(generator: Any) -> tuple[Callable[[Any], Any], Any]:
     """Return the function that puts a generator into a state, and its state."""
     if hasattr(generator, "bit_generator"):
         bits = generator.bit_generator

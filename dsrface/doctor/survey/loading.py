@@ -116,7 +116,7 @@ class _Stage:
         self.report = report
         self.request = request
         self.device_of = subject.device_of
-        self.roots = {"dataset": self.target.dataset, "collate_fn": self.target.collate_fn}
+        self.roots = self.target.roots
         self.seen = Loading(self.target, subject.num_workers, subject.memory_bytes, facts.batch_size)
         self.good_keys: list[Any] = []
         self.files = ItemFiles()

@@ -7,88 +7,29 @@ cache.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import torch
 
 from dsrface.doctor.proof.fingerprint import fingerprint
 from dsrface.doctor.proof.handles import open_descriptors
-from dsrface.doctor.proof.seeding import is_generator, users_modules
+from dsrface.doctor.proof.seeding import is_generator
 from dsrface.doctor.sizing.measure import spread_indices
 from dsrface.doctor.sizing.memory import tensor_sizes
-from dsrface.doctor.trace.paths import slots_of
-from dsrface.runtime.user_code import is_ordinary, is_users_definition, is_users_module
+from dsrface.doctor.trace.places import FEW, SAMPLED, SCALARS, SIZED, Place, members
 
 _MOST_PATHS = 4000
-_DEEPEST = 5
-_FEW = 64
 _LONG = 200_000  # to hash that many entries takes some 50 ms
-_SAMPLED = 32  # of a longer list: where it is as long as the data set, those of the items that are loaded
 _MOST_ARRAY_BYTES = 64 << 20
 _SHARED = "/dev/shm"  # noqa: S108 - where POSIX shared memory is
-_SCALARS = (bool, int, float, str, bytes, type(None))
-_SIZED = (list, dict, set, deque, bytearray)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a member is held, so that it can be set back.
-
-    Args:
-        owner: Object or module dictionary.
-        name: Attribute or key.
-    """
-
-    owner: Any
-    name: Any
-
-    def get(self) -> Any:
-        """Return the member."""
-        return self.owner[self.name] if self._is_container else getattr(self.owner, self.name)
-
-    @property
-    def _is_container(self) -> bool:
-        return isinstance(self.owner, (dict, list, tuple))
-
-    def saved(self) -> Any:
-        """Return a copy of the member, to be put back later."""
-        value = self.get()
-        return value.clone() if isinstance(value, torch.Tensor) else copy.copy(value)
-
-    def put_back(self, saved: Any) -> None:
-        """Give the member its saved value again, in place where it is a container or an array."""
-        value = self.get()
-        if isinstance(value, torch.Tensor):
-            value.copy_(saved)
-        elif hasattr(value, "__array_interface__"):
-            value[...] = saved
-        elif isinstance(value, (list, bytearray)):
-            value[:] = saved
-        elif isinstance(value, deque):
-            value.clear()
-            value.extend(saved)
-        elif isinstance(value, (dict, set)):
-            value.clear()
-            value.update(saved)
-        else:
-            self.set(saved)
-
-    def set(self, value: Any) -> None:
-        """Set the member."""
-        if self._is_container:
-            self.owner[self.name] = value
-        else:
-            setattr(self.owner, self.name, value)
 
 
 @dataclass
@@ -131,16 +72,16 @@ def read_state(roots: Mapping[str, Any]) -> Reading:
     """Take a reading of the members below the roots, of the user's module variables, and of the process."""
     reading = Reading()
     array_bytes = 0
-    for count, (path, place, value) in enumerate(_members(roots)):
+    for count, (path, place, value) in enumerate(members(roots)):
         if count > _MOST_PATHS:
             break
-        if isinstance(value, _SCALARS):
+        if isinstance(value, SCALARS):
             reading.values[path] = value
             reading.places[path] = place
-        elif isinstance(value, _SIZED):
+        elif isinstance(value, SIZED):
             reading.lengths[path] = _num_entries(value)
             reading.places[path] = place
-            if len(value) <= _FEW or (isinstance(value, deque) and len(value) <= _LONG):
+            if len(value) <= FEW or (isinstance(value, deque) and len(value) <= _LONG):
                 reading.contents[path] = fingerprint(list(map(id, value)))
             elif isinstance(value, list) and len(value) <= _LONG:
                 entries = list(map(id, value))
@@ -234,7 +175,7 @@ def _is_array(value: Any) -> bool:
 
 def _rows(array: Any) -> list[Any]:
     """Return the rows that belong to the items that are loaded, where there is a row for each item."""
-    return [array[index] for index in spread_indices(len(array), _SAMPLED)]
+    return [array[index] for index in spread_indices(len(array), SAMPLED)]
 
 
 def memory_bytes() -> int:
@@ -262,92 +203,6 @@ def _num_children() -> int:
         except OSError:
             continue
     return total
-
-
-def _members(roots: Mapping[str, Any]) -> Iterator[tuple[str, Place, Any]]:
-    """Yield path, place and value of members, breadth first; of long lists some elements, no long dicts."""
-    queue: deque[tuple[str, Any, int]] = deque(
-        (name, root, 0) for name, root in roots.items() if root is not None
-    )
-    seen: set[int] = set()
-    for module in users_modules():
-        for key, value in list(vars(module).items()):
-            if type(value) is FunctionType and value.__module__ == module.__name__:
-                yield from _function_entries(f"{module.__name__}.{key}", value)
-            if (
-                is_ordinary(value)
-                and not key.startswith("__")
-                and (
-                    isinstance(value, (*_SCALARS, *_SIZED))
-                    or is_generator(value)
-                    or hasattr(value, "cache_info")
-                )
-            ):
-                yield f"{module.__name__}.{key}", Place(vars(module), key), value
-    while queue:
-        path, owner, depth = queue.popleft()
-        if id(owner) in seen or depth > _DEEPEST:
-            continue
-        seen.add(id(owner))
-        for step, place, value in _entries(owner):
-            if not is_ordinary(value):
-                continue
-            yield f"{path}{step}", place, value
-            if not isinstance(value, (*_SCALARS, torch.Tensor, type)) and not _is_synchronising(value):
-                queue.append((f"{path}{step}", value, depth + 1))
-        yield from _class_entries(owner)
-
-
-def _is_synchronising(value: Any) -> bool:
-    """Return whether an object is a lock or the like: its waiting threads are no state, and must stay so."""
-    return type(value).__module__.partition(".")[0] in ("threading", "multiprocessing")
-
-
-def _entries(owner: Any) -> Iterator[tuple[str, Place, Any]]:
-    if isinstance(owner, dict):
-        if len(owner) <= _FEW:
-            for key, value in list(dict.items(owner)):  # a class of its own may have another
-                yield f"[{key!r}]", Place(owner, key), value
-    elif isinstance(owner, (list, tuple)):
-        numbers = range(len(owner)) if len(owner) <= _FEW else spread_indices(len(owner), _SAMPLED)
-        for index in numbers:
-            value = owner[index]
-            if not isinstance(value, _SCALARS):
-                yield f"[{index}]", Place(owner, index), value
-    elif not isinstance(owner, (type, torch.Tensor)):
-        for name, value in list((getattr(owner, "__dict__", None) or {}).items()):
-            yield f".{name}", Place(owner, name), value
-        for name in slots_of(type(owner)) if is_users_definition(type(owner)) else ():
-            if hasattr(owner, name):
-                yield f".{name}", Place(owner, name), getattr(owner, name)
-
-
-def _function_entries(path: str, function: FunctionType) -> Iterator[tuple[str, Place, Any]]:
-    """Yield a function's own attributes, and its mutable defaults, which live as long as it does."""
-    for name, value in list(vars(function).items()):
-        if isinstance(value, (*_SCALARS, *_SIZED)):
-            yield f"{path}.{name}", Place(vars(function), name), value
-    defaults = function.__defaults__ or ()
-    names = function.__code__.co_varnames[: function.__code__.co_argcount][-len(defaults) :]
-    for number, (name, value) in enumerate(zip(names, defaults)):
-        if isinstance(value, _SIZED):
-            yield f"{path}({name}=...)", Place(defaults, number), value
-
-
-def _class_entries(owner: Any) -> Iterator[tuple[str, Place, Any]]:
-    """Yield mutable attributes and counters of the owner's class, cached methods, and what methods keep."""
-    for cls in type(owner).__mro__[:-1]:
-        module = sys.modules.get(cls.__module__)
-        if not is_users_module(module):
-            continue
-        for name, value in list(vars(cls).items()):
-            if not is_ordinary(value):
-                continue
-            if type(value) is FunctionType:
-                yield from _function_entries(f"{cls.__name__}.{name}", value)
-            is_state = isinstance(value, (int, float, *_SIZED)) or is_generator(value)
-            if not name.startswith("__") and (is_state or hasattr(value, "cache_info")):
-                yield f"{type(owner).__name__}.{name}", Place(type(owner), name), value
 
 
 def generator_state(generator: Any) -> str:

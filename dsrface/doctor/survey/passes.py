@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dsrface.doctor.survey.observe import (
-    Place,
     Reading,
     changed_contents,
     changed_scalars,
     drawn_generators,
     growing,
 )
+from dsrface.doctor.trace.places import Place
 
 _SHOWN = 6
 

@@ -46,4 +46,4 @@ class Subject:
     @property
     def roots(self) -> dict[str, Any]:
         """What holds members, by name."""
-        return {"dataset": self.target.dataset, "collate_fn": self.target.collate_fn}
+        return self.target.roots

@@ -77,7 +77,7 @@ def survey(request: Mapping[str, Any], report: Reporter, target: Target | None =
     build_s = time.perf_counter() - start
     report.check(_built(target, build_s))
     report("stage", name="trace its members")
-    roots = {"dataset": target.dataset, "collate_fn": target.collate_fn}
+    roots = target.roots
     having, removing = finalizers(roots)
     found = trace({**roots, "worker_init_fn": target.worker_init_fn}, device_of=device_of)
     found.handles += held_by_code(roots)
