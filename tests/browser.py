@@ -1,4 +1,4 @@
-"""A page in a headless Chromium: what axe-core finds, and how far the page scrolls sideways."""
+"""A page in a headless Chromium: what axe-core finds, how far it scrolls sideways, and words that are cut."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ addEventListener("load", async () => {
   const {violations} = await axe.run();
   const found = violations.map(v => [v.id, v.impact, v.nodes.length, v.nodes[0].html.slice(0, 150)]);
   const sideways = document.documentElement.scrollWidth - innerWidth;
-  parent.postMessage(JSON.stringify({found, sideways, width: innerWidth}), "*");
+  const texts = [...document.querySelectorAll("svg text")];
+  const cut = texts.filter(t => t.getBoundingClientRect().right > innerWidth).map(t => t.textContent);
+  parent.postMessage(JSON.stringify({found, sideways, cut, width: innerWidth}), "*");
 });
 """
-# A window of Chromium is at least 500 pixels wide; a frame in it is as narrow as wanted, and has the window's scheme.
+# A window of Chromium is at least 500 pixels wide; a frame in it is as narrow as wanted, in the same scheme.
 FRAME = """<!doctype html><meta name="color-scheme" content="light dark">
 <iframe src="page.html" style="width: {width}px; height: 900px; border: 0"></iframe>
 <script>
@@ -44,7 +46,7 @@ def in_browser(test):
 
 
 def check(page: str, folder: Path, *, scheme: str, width: int) -> None:
-    """Assert that a page has no accessibility violation and does not scroll sideways."""
+    """Assert that a page has no accessibility violation, does not scroll sideways and cuts no chart's words."""
     axe = Path(os.environ["DSRFACE_AXE"]).read_text(encoding="utf-8")
     open_page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
     scripts = f"<script>{axe}</script><script>{RUN_AXE}</script>"
@@ -66,3 +68,4 @@ def check(page: str, folder: Path, *, scheme: str, width: int) -> None:
     assert answer["width"] == width, answer
     assert answer["found"] == [], answer["found"]
     assert answer["sideways"] <= 0, answer
+    assert answer["cut"] == [], answer["cut"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from dsrface.commands.evaluate.plain import plain_answer
 from dsrface.commands.evaluate.result import RAW
 from dsrface.config.catalogue import MAIN_PROTOCOL, PROTOCOLS
 from dsrface.runtime.text import count_text
@@ -47,6 +48,8 @@ def render_evaluation(result: EvaluateResult, console: Console) -> None:
         console.print(point("-", line))
     for line in evaluation.limits:
         console.print(point("!", line, style="yellow"))
+    if plain := plain_answer(evaluation):
+        console.print(Text(plain, style="bold"))
 
 
 def point(sign: str, text: str, *, style: str = "") -> Table:

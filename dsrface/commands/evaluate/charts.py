@@ -137,7 +137,7 @@ def histogram_chart(cell: Cell, *, low: float, high: float) -> str:
 
 def difference_chart(comparisons: Sequence[Comparison]) -> str:
     """Return one line a difference in EER: a dot, its interval, and the line of no difference."""
-    row, left, right, top, bottom = 46, 20, 20, 8, 44
+    row, left, right, top, bottom = 68, 20, 20, 8, 44
     height = top + bottom + row * len(comparisons)
     ends = [
         abs(end)
@@ -157,12 +157,12 @@ def difference_chart(comparisons: Sequence[Comparison]) -> str:
         parts.append(_rule(style, place, top, height - bottom))
         parts.append(_text(place, height - bottom + 16, f"{share * reach * 100:+.3g}", anchor="middle"))
     for number, item in enumerate(comparisons):
-        found, y = item.difference, top + row * number + 32
+        found, y = item.difference, top + row * number + 52
         if found.value is None:
             continue
         style = {"better": "good", "worse": "bad"}.get(item.verdict, "open")
-        words = f"{item.first} - {item.second}: {points(found)}, {item.verdict}"
-        parts.append(_text(left, y - 14, words))
+        parts.append(_text(left, y - 34, f"{item.first} - {item.second}"))  # two lines: a phone's letters
+        parts.append(_text(left, y - 14, f"{points(found)}, {item.verdict}"))  # are large in this picture
         if found.low is not None and found.high is not None:
             ends_at = f'x1="{x(found.low):.1f}" x2="{x(found.high):.1f}" y1="{y}" y2="{y}"'
             parts.append(f'<line class="whisker {style}" {ends_at}/>')

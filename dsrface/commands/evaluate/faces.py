@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
@@ -100,7 +101,8 @@ def _image(image: NDArray[np.uint8], alt: str, *, style: str = "") -> str:
 
 
 def _name(name: str) -> str:
-    return escape(readable(name)).replace("/", "/<wbr>")
+    """Return a file's name that is broken where a reader would, on a narrow screen."""
+    return re.sub("([/_])", r"\1<wbr>", escape(readable(name)))
 
 
 def _data_uri(image: NDArray[np.uint8]) -> str:

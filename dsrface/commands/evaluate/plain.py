@@ -1,20 +1,23 @@
-"""The answer for a reader who knows no error rates: one sentence or two, before the figures."""
+"""The answer for a reader who knows no error rates: what was found and what to do, before the figures."""
 
 from __future__ import annotations
 
 from dsrface.commands.evaluate.result import BICUBIC, DSR, JUDGE, RAW, Comparison, Evaluation
 from dsrface.config.catalogue import MAIN_PROTOCOL
+from dsrface.metrics.bootstrap import MIN_DRAWS, MIN_PERSONS
 
 _VERDICTS = {
-    "better": "Super-resolution helps.",
-    "worse": "Super-resolution hurts.",
-    "no difference shown": "No benefit of super-resolution is shown.",
-    "not judged": "Too few persons to judge whether super-resolution helps.",
+    "better": "Super-resolution helps: use it.",
+    "worse": "Super-resolution hurts: enlarge plainly instead.",
+    "no difference shown": "No benefit of super-resolution is shown: enlarge plainly, or measure with more "
+    "persons.",
+    "not judged": "Whether super-resolution helps is not judged: measure with at least "
+    f"{MIN_PERSONS} persons and {MIN_DRAWS} draws.",
 }
 
 
 def plain_answer(evaluation: Evaluation) -> str:
-    """Return whether super-resolution helped to tell persons apart; empty where that was not measured."""
+    """Return whether super-resolution helped, and whether to use it; empty where that was not measured."""
     found = _dsr_against_bicubic(evaluation)
     if found is None:
         return ""
