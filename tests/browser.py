@@ -46,7 +46,7 @@ def in_browser(test):
 
 
 def check(page: str, folder: Path, *, scheme: str, width: int) -> None:
-    """Assert that a page has no accessibility violation, does not scroll sideways and cuts no chart's words."""
+    """Assert that a page has no accessibility violation, scrolls nowhere sideways and cuts no words."""
     axe = Path(os.environ["DSRFACE_AXE"]).read_text(encoding="utf-8")
     open_page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
     scripts = f"<script>{axe}</script><script>{RUN_AXE}</script>"

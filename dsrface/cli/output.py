@@ -27,6 +27,7 @@ from dsrface.cli.missing import near_path
 from dsrface.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, DsrfaceError
 from dsrface.runtime.devices import is_out_of_memory, out_of_memory
 from dsrface.runtime.ending import ending_signals
+from dsrface.runtime.error_texts import error_texts
 from dsrface.runtime.text import json_text, printable
 
 if TYPE_CHECKING:
@@ -99,14 +100,15 @@ class Output:
 
     def error(self, error: DsrfaceError) -> None:
         """Print an error: what happened, where, what to do."""
+        what_to_do = error.hint or _general_hint(error.id)
         if self.json:
-            sys.stderr.write(json_text(error.as_dict()) + "\n")
+            sys.stderr.write(json_text({**error.as_dict(), "hint": what_to_do}) + "\n")
             return
         rank = os.environ.get("RANK")
         self.note(f"{f'rank {rank}: ' if rank else ''}error: {error.message}", style="bold red")
         if error.where:
             self.note(f"  where  {error.where}")
-        if hint := "\n".join(filter(None, [near_path(error), error.hint])):
+        if hint := "\n".join(filter(None, [near_path(error), what_to_do])):
             self.note(textwrap.indent(hint, " " * 9).replace(" " * 9, "  to do  ", 1))
         self.note(f"  about  dsrface explain {error.id}, exit code {error.exit_code}", style="dim")
 
@@ -200,6 +202,12 @@ class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not self.output.json:
             self.output.note(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def _general_hint(id: str) -> str:
+    """Return what to do about every error of an id; empty where that says no more than the message."""
+    text = error_texts().get(id)
+    return text.hint if text is not None and text.hint not in ("Read the message.", "Check the path.") else ""
 
 
 def _console(*, is_stderr: bool) -> Console:

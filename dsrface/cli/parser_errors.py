@@ -28,7 +28,7 @@ def usage_error(error: Exception, arguments: Sequence[str], program: Any = None)
         (known[word] for word in arguments[:1] if word in known), None
     )
     path = getattr(context, "command_path", "") or " ".join(["dsrface", *arguments[:1]])
-    message, hint = _explained(error, command, list(arguments))
+    message, hint = _explained(error, command, list(arguments), program)
     if not message.endswith((".", "?", ")")):
         message += "."
     more = "" if hint else example_of(getattr(command, "help", "") or "")
@@ -36,12 +36,13 @@ def usage_error(error: Exception, arguments: Sequence[str], program: Any = None)
     return UsageError(message, id="bad-flag", hint="\n".join(filter(None, hints)))
 
 
-def _explained(error: Exception, command: Any, arguments: list[str]) -> tuple[str, str]:
+def _explained(error: Exception, command: Any, arguments: list[str], program: Any) -> tuple[str, str]:
     """Return what is wrong, and what to type instead where that is known."""
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     flag = getattr(error, "option_name", "")
     if hasattr(error, "possibilities") and flag.startswith("-"):
-        return f"There is no option {flag}.", instead_of_flag(flag, command, arguments)
+        better = instead_of_flag(flag, command, arguments)
+        return f"There is no option {flag}.", better or _of_other_commands(flag, program)
     if found := _EXTRA.fullmatch(message.removesuffix(".")):
         words = found[1].split()
         return f"{' '.join(words)}: more than this command takes.", instead_of_words(
@@ -68,6 +69,17 @@ def _wrong_value(said: str, option: Any, arguments: list[str]) -> tuple[str, str
     value = value_of(option.opts, arguments)
     near = meant(value, words)
     return f"{option.opts[0]} {value!r}: {words}.", f"Did you mean {option.opts[0]} {near}?" if near else ""
+
+
+def _of_other_commands(flag: str, program: Any) -> str:
+    """Return the commands that have this option; empty where none has."""
+    names = [
+        name
+        for name, command in getattr(program, "commands", {}).items()
+        if any(flag in option.opts for option in command.params)
+    ]
+    listed = ", ".join(f"dsrface {name}" for name in names)
+    return f"It is an option of {listed}." if names else ""
 
 
 def _no_value(flag: str, command: Any) -> str:

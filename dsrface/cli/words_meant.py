@@ -72,7 +72,7 @@ def instead_of_words(words: Sequence[str], command: Any, arguments: list[str]) -
     path = words[0]
     if "--resume" in arguments and (run := _option("run", command)) and (Path(path) / "run.json").is_file():
         return f"Did you mean {run} {quoted(path)} --resume?"
-    better = flag_for(path, command)
+    better = flag_for(path, command) or _flag_of_files(Path(path).suffix, command)
     return f"Did you mean {better} {quoted(path)}?" if better else ""
 
 
@@ -99,6 +99,13 @@ def flag_for(path: str, command: Any) -> str:
     kind = kind_at(place)
     keys = [key for key, wanted in schema().networks.items() if kind and wanted == kind]
     return next(filter(None, (_option(key, command) for key in keys)), "")
+
+
+def _flag_of_files(suffix: str, command: Any) -> str:
+    """Return the flag whose value is a file with this suffix, as its help says; empty where there is none."""
+    options = getattr(command, "params", ())
+    fits = [option.opts[0] for option in options if suffix and str(option.metavar).endswith(suffix)]
+    return next((flag for flag in fits if flag.startswith("--")), "")
 
 
 def value_of(flags: Sequence[str], arguments: Sequence[str]) -> str:

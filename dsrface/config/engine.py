@@ -87,7 +87,7 @@ class TrainingConfig(Config):
         description="Data set folder, as `dsrface prepare` writes it, or flat vlr_images/, hr_images/."
     )
     vlr_size: VlrSize = Field(description="Side of the low-resolution images, in pixels.")
-    run: Path | None = Field(None, description="Run folder; None makes runs/<command>/<UTC time>-<hash>.")
+    run: Path | None = Field(None, description="Run folder; unset: runs/<command>/<UTC time>-<hash>.")
     resume: bool = Field(False, description="Go on from the run folder's last checkpoint.")
     workers: Workers = Field("auto", description="Loader worker processes; auto measures.")
     seed: int = Field(0, ge=0, description="Fixes initial weights, order and augmentation.")

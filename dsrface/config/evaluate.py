@@ -68,7 +68,7 @@ class EvaluateConfig(Config):
         "test", description="Split to measure on; models and thresholds were chosen on the other two."
     )
     out: Path | None = Field(
-        None, description="Folder of the report; None makes runs/evaluate/<UTC time>-<hash>."
+        None, description="Folder of the report; unset: runs/evaluate/<UTC time>-<hash>."
     )
     bootstrap: int = Field(
         1000, ge=0, description="Draws of persons for the 95 % intervals; 0 leaves them out."

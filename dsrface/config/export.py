@@ -30,7 +30,7 @@ class ExportConfig(Config):
     )
     out: Path | None = Field(
         None,
-        description="File to write; None makes `export/<kind>.<format>` in the run folder.",
+        description="File to write; unset: `export/<kind>.<format>` in the run folder.",
     )
     precision: Literal["fp32", "fp16", "int8"] = Field(
         "fp32",

@@ -38,6 +38,7 @@ from dsrface.models.onnx_network import OnnxNetwork
 from dsrface.models.preprocess import adjusted, read_preprocess
 from dsrface.models.sources import CALLABLE, JUDGE, TORCHSCRIPT, is_name
 from dsrface.models.strict import shapes_of
+from dsrface.models.timm_names import unknown_network
 from dsrface.models.weight_files import read_tensors
 from dsrface.runtime.files import sha256_file
 from dsrface.runtime.user_callable import named_object
@@ -241,20 +242,12 @@ def _do_not_ask_without_a_network() -> None:
         constants.HF_HUB_OFFLINE = True
 
 
-_LIST_OF_TIMM = """python -c 'import timm; print("\\n".join(timm.list_models()))'"""
-
-
 def _create(name: str, **options: Any) -> nn.Module:
     require("timm", extra="faces")
     import timm
 
     if not name.startswith("hf_hub:") and not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_', maxsplit=1)[0]}*")[:5]
-        raise UsageError(
-            f"timm has no network {name!r}.",
-            id="unknown-backbone",
-            hint=f"Near are: {', '.join(near)}." if near else "They are listed by:\n" + _LIST_OF_TIMM,
-        )
+        raise unknown_network(name)
     network: nn.Module = timm.create_model(name, **options)
     return network
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dsrface.config.catalogue import DSR_NETWORKS, RECOGNISERS, TIMM
 from dsrface.errors import RunError, UsageError, WeightsError
+from dsrface.models.timm_names import check_timm_name
 from dsrface.runtime.files import read_json
 
 MODEL_FILE = "model.safetensors"
@@ -64,16 +65,17 @@ def check_source(source: Path, kind: str, vlr_size: int | None = None) -> None:
     """Make sure that weights are there, and that a run's are of the kind that is wanted.
 
     Args:
-        source: A path or a name; of what a name stands for, whether its file is there.
+        source: A path or a name; of what a name stands for, whether its file is there, or timm has it.
         kind: `"dsr"`, `"recogniser"`, or an empty text for either.
         vlr_size: Side of the images that a DSR must take, in pixels; None takes any.
 
     Raises:
         WeightsError: no weights, damaged ones, or the run trained the other kind of network.
-        UsageError: a DSR that was trained for images of another size (`wrong-vlr-size`).
+        UsageError: a DSR that was trained for images of another size (`wrong-vlr-size`), or no network of
+            timm (`unknown-backbone`).
     """
     if is_name(source):
-        _check_file_of(source)
+        _check_name(source)
         return
     path = resolve_source(source, kind)
 
@@ -89,8 +91,12 @@ def check_source(source: Path, kind: str, vlr_size: int | None = None) -> None:
         raise wrong_vlr_size(trained_for, vlr_size, path)
 
 
-def _check_file_of(name: Path) -> None:
+def _check_name(name: Path) -> None:
+    """Make sure that what a name stands for is there, as far as no code need run for that."""
     text = str(name)
+    if text.startswith(TIMM):
+        check_timm_name(text.removeprefix(TIMM).partition("@")[0])
+        return
     file = Path(text.removeprefix(TORCHSCRIPT) if text.startswith(TORCHSCRIPT) else text.rpartition(":")[0])
     if (text.startswith(TORCHSCRIPT) or file.suffix == ".py") and not file.is_file():
         raise _missing("There is no such file.", file, [])

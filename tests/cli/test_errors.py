@@ -17,7 +17,7 @@ import pytest
 import dsrface.errors
 from dsrface.cli import execute, main
 from dsrface.config.sources import Config
-from dsrface.errors import DsrfaceError, TrainingError
+from dsrface.errors import DataError, DsrfaceError, TrainingError
 
 CLASSES = [
     kind
@@ -116,6 +116,12 @@ def test_with_json_an_error_is_one_object_on_stderr(call, behave):
         "where": "step 7",
         "hint": "",
     }
+
+
+def test_an_error_without_a_hint_says_what_is_to_do_about_all_of_its_id(call, behave):
+    behave(_raise(DataError("None of 2 photos can be used.", id="nothing-usable")))
+    assert "  to do  Mend or copy again what the message names" in call("export", "x").err
+    assert call("export", "x", "--json").error["hint"].startswith("Mend or copy again")
 
 
 @pytest.mark.parametrize(

@@ -383,6 +383,7 @@ def trained(runs):
     (runs / "small").mkdir()
     (runs / "small" / "a.png").write_bytes(encode_png(np.zeros((24, 24, 3), np.uint8)))
     (runs / "cut.bin").write_bytes(b"\x80\x03]")
+    (runs / "cut.png").write_bytes(encode_png(np.zeros((24, 24, 3), np.uint8))[:-30])
     for name in ("archive", "new"):
         (runs / name).mkdir()
     (runs / "new" / "dataset.json").write_text('{"schema_version": 99}')
@@ -416,6 +417,9 @@ def trained(runs):
         ("train-dsr data60 --vlr-size 16 --run runs/tuned --resume", "dsrface finetune data60 --config"),
         ("train-dsr data60 --vlr-size 16 --run runs/dsr --resume", "The run was started with other settings"),
         ("evaluate new --vlr-size 16", "schema version 99"),
+        ("verify cut.png small/a.png --weights rec.safetensors --far 0.1", "The image is cut off"),
+        ("finetune data60 --vlr-size 16 --no-dsr --backbone timm:resnett18", "Did you mean resnet18"),
+        ("embed small --weights timm:resnett18 --out e.npz", "timm has no network 'resnett18'."),
     ],
 )
 def test_what_several_values_tell_together_is_said_before_torch_is_loaded(

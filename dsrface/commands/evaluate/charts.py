@@ -162,7 +162,7 @@ def difference_chart(comparisons: Sequence[Comparison]) -> str:
             continue
         style = {"better": "good", "worse": "bad"}.get(item.verdict, "open")
         parts.append(_text(left, y - 34, f"{item.first} - {item.second}"))  # two lines: a phone's letters
-        parts.append(_text(left, y - 14, f"{points(found)}, {item.verdict}"))  # are large in this picture
+        parts.append(_text(left, y - 14, f"{points(found)}, {item.verdict}"))  # are large in this chart
         if found.low is not None and found.high is not None:
             ends_at = f'x1="{x(found.low):.1f}" x2="{x(found.high):.1f}" y1="{y}" y2="{y}"'
             parts.append(f'<line class="whisker {style}" {ends_at}/>')

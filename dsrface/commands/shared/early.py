@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dsrface.commands.shared.evaluation_files import check_report_folder
+from dsrface.config.catalogue import TIMM
 from dsrface.config.embed import EmbedConfig
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.finetune import FinetuneConfig
@@ -28,6 +29,7 @@ from dsrface.models.sources import (
     variant_of,
     wrong_backbone,
 )
+from dsrface.models.timm_names import check_timm_name
 from dsrface.runtime.command_line import typed_with
 from dsrface.runtime.files import check_writable
 from dsrface.types import HIGH_SIZE_PX
@@ -120,11 +122,13 @@ def check_input_folder(folder: Path) -> None:
 
 
 def check_backbone(config: FinetuneConfig) -> None:
-    """Make sure that weights of dsrface are of the recogniser that is named.
+    """Make sure that timm has the recogniser that is named of it, and that weights are of the one named.
 
     Raises:
-        UsageError: they are of another one.
+        UsageError: it has none of that name, or the weights are of another one.
     """
+    if config.backbone.startswith(TIMM):
+        check_timm_name(config.backbone.removeprefix(TIMM))
     found = variant_of(facts_of(config.backbone_weights))
     if config.backbone_weights is not None and found and found != config.backbone:
         raise wrong_backbone(found, config.backbone, resolve_source(config.backbone_weights))

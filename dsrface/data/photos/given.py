@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dsrface.data.decode import image_size, walk_images
+from dsrface.data.decode import image_size, read_image, walk_images
 from dsrface.errors import DataError, ImageError
 
 
@@ -41,11 +41,11 @@ def check_photos(photos: Path) -> None:
 
 
 def check_one_photo(photo: Path) -> None:
-    """Do what `check_photos` does, for a photo that is no folder.
+    """Make sure that a photo is no folder and can be read to its end.
 
     Raises:
         DataError: no such file.
-        ImageError: a folder, or a file that is no image.
+        ImageError: a folder, or a file that is no image, or not a whole one.
     """
     if photo.is_dir():
         raise ImageError(
@@ -56,3 +56,4 @@ def check_one_photo(photo: Path) -> None:
             "dsrface identify PHOTOS --gallery people.npz",
         )
     check_photos(photo)
+    read_image(photo)
