@@ -34,10 +34,10 @@ class BenchConfig(Config):
     simulated_images: int = Field(
         10_000_000, ge=0, description="Records of the sparse cache that simulates scale; 0 leaves it out."
     )
-    weights: Path | None = Field(None, description="DSR to measure with; None builds an untrained one.")
+    weights: Path | None = Field(None, description="DSR to measure with; unset: an untrained one.")
     preset: str = Field("small", description="train-dsr preset whose shape that untrained DSR has.")
     backends: tuple[Annotated[str, OneOf(BACKENDS)], ...] = Field(
         tuple(BACKENDS), description="Ways to run the DSR on a CPU that `bench precompute` measures."
     )
     device: Device = "auto"
-    folder: Path | None = Field(None, description="Where the data is made; None: a temporary folder.")
+    folder: Path | None = Field(None, description="Where the data is made; unset: a temporary folder.")

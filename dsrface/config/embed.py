@@ -31,7 +31,7 @@ class EmbedConfig(Config):
     )
     weights: Path | None = Field(
         None,
-        description="Recogniser: a run folder, a weight file or a network of others; None takes the judge.",
+        description="Recogniser: a run folder, a weight file or a network of others; unset: the judge.",
     )
     dsr: Path | None = Field(
         None,

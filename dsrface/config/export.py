@@ -52,7 +52,7 @@ class ExportConfig(Config):
         None,
         gt=0,
         description="Largest difference allowed from torch: absolute for images in [0, 1], "
-        "relative to the largest value for embeddings. None: 1e-4 in fp32, 0.01 in fp16, 0.2 in int8.",
+        "relative to the largest value for embeddings. Unset: 1e-4 in fp32, 0.01 in fp16, 0.2 in int8.",
     )
     force: bool = Field(False, description="Overwrite `out` when it exists.")
 

@@ -27,7 +27,7 @@ class HeadOptions(Config):
         None,
         ge=0,
         lt=1.5,
-        description="ArcFace: angle in rad; CosFace, AdaFace: cosine. None: 0.5, 0.35, 0.4, as published.",
+        description="ArcFace: angle in rad; CosFace, AdaFace: cosine. Unset: 0.5, 0.35, 0.4, as published.",
     )
     init_images_per_person: int = Field(
         8,
@@ -146,12 +146,12 @@ class FinetuneConfig(TrainingConfig):
     )
     backbone_weights: Path | None = Field(
         None,
-        description="Starting weights: official EdgeFace file or finetune run; None trains from scratch.",
+        description="Starting weights: official EdgeFace file or finetune run; unset: trains from scratch.",
     )
     teacher: Path | None = Field(
         None,
         description="Recogniser whose embedding of the HR twin is learnt for what is trained on, with "
-        "`anchor.weight`; None takes the starting weights.",
+        "`anchor.weight`; unset: the starting weights.",
     )
     head: Annotated[str, OneOf(HEADS)] = Field("arcface", description="Margin loss of the head.")
     stage1_epochs: int = Field(2, ge=0, le=1_000_000, description="Epochs that train the head alone.")

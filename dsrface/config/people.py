@@ -43,7 +43,7 @@ class _NetworksConfig(_FacesConfig):
 
     weights: Path | None = Field(
         None,
-        description="Recogniser: a run folder, a weight file or a network of others; None takes the judge.",
+        description="Recogniser: a run folder, a weight file or a network of others; unset: the judge.",
     )
     dsr: Path | None = Field(None, description="Super-resolution network for small faces.")
     far: float = Field(
