@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dsrface.metrics.bootstrap import Estimate
 
 _WIDE = 92
+_ROOM_FOR_INTERVALS = 74  # columns that the table of thresholds needs with theirs
 
 
 def render_evaluation(result: EvaluateResult, console: Console) -> None:
@@ -41,7 +42,7 @@ def render_evaluation(result: EvaluateResult, console: Console) -> None:
         )
         console.print(Text(f"{text}. {_protocols(evaluation)}", style="dim"))
     if evaluation.thresholds:
-        console.print(_thresholds(evaluation))
+        console.print(_thresholds(evaluation, has_interval=console.width >= _ROOM_FOR_INTERVALS))
     if evaluation.matrix:
         console.print(_matrix(evaluation))
     for line in evaluation.details:
@@ -76,9 +77,11 @@ def counts_text(
 def _matrix(evaluation: Evaluation) -> Table:
     columns = list(dict.fromkeys((cell.degradation, cell.size_px) for cell in evaluation.matrix))
     table = figures_table("PSNR gain over bicubic, dB: trained on (rows), tested on (columns)")
-    table.add_column("network")
-    for kind, size_px in columns:
-        table.add_column(f"{kind} {size_px}", justify="right")
+    table.add_column("network", overflow="fold")
+    for number, (kind, size_px) in enumerate(columns):
+        is_new = number == 0 or kind != columns[number - 1][0]
+        heading = f"{kind if is_new else ''}\n{size_px} px"  # the kind once, or six columns are too wide
+        table.add_column(heading, justify="right", no_wrap=True)
     for network in dict.fromkeys(cell.network for cell in evaluation.matrix):
         own = [cell for cell in evaluation.matrix if cell.network == network]
         row = [_plain(cell.gain_db, 1, 2, "+") for cell in own]
@@ -141,15 +144,18 @@ def _verification(evaluation: Evaluation, *, is_wide: bool) -> Table:
     return table
 
 
-def _thresholds(evaluation: Evaluation) -> Table:
+def _thresholds(evaluation: Evaluation, *, has_interval: bool) -> Table:
     persons = count_text(evaluation.thresholds[0].chosen.num_persons, "validation person")
     table = figures_table(f"Thresholds, {MAIN_PROTOCOL}: chosen on {persons}, applied here")
-    for name in ("images", "recogniser", "FAR asked %", "threshold", "FAR here %", "TAR here %"):
+    for name in ("images", "recogniser", "FAR %", "threshold", "FAR here %", "TAR here %"):
         table.add_column(name, justify="left" if name in {"images", "recogniser"} else "right")
     for item in evaluation.thresholds:
         rates = (percent(item.far), percent(item.tar))
-        asked, score = f"{item.chosen.far * 100:g}", _plain(item.chosen.score, 1, 3)
-        table.add_row(f" {item.images}", item.recogniser, asked, score, *rates)
+        asked, score = f"{item.chosen.far * 100:g}", item.chosen.score
+        shown = _plain(score, 1, 3)
+        if has_interval and score.low is not None:
+            shown += f" [{score.low:.2f}, {score.high:.2f}]"
+        table.add_row(f" {item.images}", item.recogniser, asked, shown, *rates)
     return table
 
 

@@ -43,4 +43,5 @@ def thresholds_of(
         labels[trials.second],
         fars=fars,
         counts=draw_persons(int(labels.max()) + 1, num_draws=_NUM_DRAWS, seed=seed),
+        trials_per_pair=len(trials) // len(pairs),
     )

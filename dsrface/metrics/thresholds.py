@@ -95,6 +95,7 @@ def choose_thresholds(
     *,
     fars: Sequence[float],
     counts: UInt16[np.ndarray, "d p"],
+    trials_per_pair: int = 1,
 ) -> tuple[Threshold, ...]:
     """Return the lowest threshold for each false-accept rate that the pairs can support.
 
@@ -107,13 +108,16 @@ def choose_thresholds(
         second: Person of its second.
         fars: Rates that are asked for.
         counts: Draws of persons, from `draw_persons`.
+        trials_per_pair: Scores that there are for two photos; two when each was gallery and probe. Support
+            counts photos, as the second score of two photos says little that the first did not.
 
     Raises:
         DataError: no genuine or no impostor pair, or a score that is not finite.
     """
     trials = Trials(scores, is_same)
     num_persons = len(np.unique(np.concatenate([first, second])))
-    kept = [far for far in fars if far_support(far, trials.num_impostor) != "none"]
+    num_impostor = trials.num_impostor // trials_per_pair
+    kept = [far for far in fars if far_support(far, num_impostor) != "none"]
     if num_persons < MIN_PERSONS or not kept:
         return ()
     # "reject all" is a threshold too: just above the highest score
@@ -133,7 +137,7 @@ def choose_thresholds(
                 num_persons=num_persons,
             ),
             float(whole.tar_at_far(far)[0]),
-            trials.num_impostor,
+            num_impostor,
             num_persons,
         )
         for far in kept

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from dsrface.commands import finetune, precompute, train_dsr
 from dsrface.commands.doctor import own_data
 from dsrface.commands.finetune import choose_scale
 from dsrface.commands.finetune.data import first_per_person, hold_out
+from dsrface.commands.finetune.thresholds import thresholds_text
 from dsrface.commands.shared.datasets import outputs_of, whole_persons
 from dsrface.config.catalogue import RECOGNISERS
 from dsrface.config.finetune import FinetuneConfig
@@ -29,6 +30,8 @@ from dsrface.engine.context import Outcome
 from dsrface.engine.inference import embed
 from dsrface.errors import DataError, RunError, TrainingError, UsageError, WeightsError
 from dsrface.events import EvalDone, Note, StepDone
+from dsrface.metrics.bootstrap import Estimate
+from dsrface.metrics.thresholds import StoredThresholds, Threshold
 from dsrface.models.heads import reachable_probability
 from dsrface.models.recognisers import build_recogniser
 from dsrface.models.weights import load_recogniser, save_model
@@ -457,6 +460,22 @@ def test_persons_with_one_image_are_trained_on_and_validated_by_moved_copies(tmp
     assert 0 <= result.outcome.best_metrics["auc"] <= 1
     assert "hr_auc" not in result.outcome.best_metrics
     assert "thresholds" not in load_recogniser(tmp_path / "run").metadata
+    notes = [event.message for event in events if isinstance(event, Note)]
+    assert any(text.startswith("no threshold is in the recogniser's file") for text in notes)
+
+
+def test_thresholds_are_said_with_their_intervals(tmp_path):
+    chosen = tuple(
+        Threshold(far, Estimate(score, low, high), 0.9, 3000, 25)
+        for far, score, low, high in ((0.1, 0.25, 0.2, 0.3), (0.01, 0.4, None, None))
+    )
+    stored = StoredThresholds({"images": "DSR", "vlr_size": 16}, chosen)
+    file = tmp_path / "model.safetensors"
+    save_file({"a": torch.zeros(1)}, file, metadata={"thresholds": stored.to_json()})
+    assert thresholds_text(file) == (
+        "thresholds in the recogniser's file, chosen on 25 validation persons, DSR faces of 16 px: "
+        "0.250 [0.200, 0.300] for a FAR of 0.1, 0.400 for a FAR of 0.01"
+    )
 
 
 def test_a_network_of_timm_is_a_backbone(tiny_data, tmp_path):

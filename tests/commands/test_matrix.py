@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from dsrface.cli.evaluate_table import render_evaluation
 from dsrface.commands.evaluate import run
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.data.decode import read_image
 from dsrface.data.layout import open_data
 from tests.commands.conftest import make_data
 from tests.commands.networks import write_dsr
+
+
+def test_a_network_that_is_named_twice_is_measured_once(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data", persons=(2, 2, 3), images=2)
+    dsr = write_dsr(tmp_path / "dsr.safetensors")
+    config = EvaluateConfig(
+        data=data, out=tmp_path / "out", vlr_size=16, dsr=dsr, matrix=(dsr,), device="cpu", bootstrap=0
+    )
+    result = run(config, emit=lambda _: None)
+    assert len(result.evaluation.matrix) == 2 * 3
+    console = Console(width=80, record=True, file=io.StringIO())
+    render_evaluation(result, console)
+    shown = console.export_text()
+    assert "…" not in shown
+    assert "16 px 24 px 32 px" in shown
 
 
 def test_every_network_is_measured_on_every_degradation_and_size(tmp_path: Path) -> None:

@@ -59,6 +59,16 @@ def test_choose__leaves_out_what_the_pairs_cannot_support():
     assert choose_thresholds(scores, is_same, first, second, fars=(0.1,), counts=counts) == ()
 
 
+def test_choose__supports_rates_by_photos_not_by_directions():
+    scores, is_same, first, second = people(12, seed=2, images=2)  # 264 impostor pairs, each both ways
+    twice = [np.concatenate(parts) for parts in ((scores, scores), (is_same, is_same))]
+    ends = np.concatenate([first, second]), np.concatenate([second, first])
+    counts = draw_persons(12, num_draws=100, seed=0)
+    found = choose_thresholds(*twice, *ends, fars=(0.1, 0.01), counts=counts, trials_per_pair=2)
+    assert found == choose_thresholds(scores, is_same, first, second, fars=(0.1, 0.01), counts=counts)
+    assert [(item.far, item.num_impostor) for item in found] == [(0.1, 264)]
+
+
 def test_choose__rejects_all_when_the_highest_scores_are_impostors():
     scores, is_same, first, second = people(12, seed=3)
     scores[~is_same] = 2.0  # all equal: accepting one accepts all

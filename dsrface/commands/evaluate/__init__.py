@@ -135,7 +135,8 @@ def _with_matrix(
     """Return the evaluation with every network on every degradation and size, where that is asked for."""
     if not config.matrix:
         return evaluation
-    sources = [*([config.dsr] if config.dsr else []), *config.matrix]
+    named = [*([config.dsr] if config.dsr else []), *config.matrix]
+    sources = list(dict.fromkeys(named))  # people name the network that they measure here too
     matrix = measure_matrix(
         split, sources, num_draws=config.bootstrap, seed=config.seed, device=device, emit=emit
     )

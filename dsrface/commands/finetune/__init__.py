@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from dsrface.commands.finetune.data import RecogniserData, open_recogniser_data
+from dsrface.commands.finetune.thresholds import thresholds_text
 from dsrface.commands.finetune.write_through import OutputSpool, WriteThroughSource, remembering
 from dsrface.commands.shared.datasets import faces_of, outputs_of
 from dsrface.commands.shared.training_result import TrainingResult, interrupted
@@ -84,6 +85,8 @@ def run(config: FinetuneConfig, *, emit: Emit) -> TrainingResult:
         if outcome.first_metrics.get("auc", 0.0) >= 1:
             doubt = "validation was perfect before the first step: it cannot tell checkpoints apart"
             context.emit(Note(f"{doubt}; prepare the data with more validation persons", is_warning=True))
+        if outcome.status != INTERRUPTED and context.ranks.is_main:
+            context.emit(Note(thresholds_text(context.folder.path)))
     return _result(config, data, context, outcome)
 
 
