@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ _WRAPPERS = (
     "params_ema.", "params-ema.", "params.", "model_state_dict.", "state_dict.", "model_ema.", "model.",
     "net.", "netG.", "generator.", "module.",
 )  # fmt: skip
+_MOST_SHOWN = 300  # letters of what spandrel says
 _RESTORERS_SIZE_PX = 512  # what networks that restore faces at their own size were trained with
 
 
@@ -72,10 +72,13 @@ def load_spandrel(path: Path, high_size: int) -> LoadedModel:
             f"Checkpoints of other projects need the extra spandrel: {how_to_install('spandrel')}",
         ) from None
     tensors, _ = read_tensors(path)
-    found: Any = _recognised(tensors, spandrel.ModelLoader())
+    problems: list[str] = []
+    found: Any = _recognised(tensors, spandrel.ModelLoader(), problems)
     if found is None:
         raise WeightsError(
-            "No super-resolution network has these tensors: neither dsrface nor spandrel knows them.",
+            f"spandrel knows the names of the tensors, but they do not fit its network: {problems[0]}"
+            if problems
+            else "No super-resolution network has these tensors: neither dsrface nor spandrel knows them.",
             id="weights-mismatch",
             where=path,
             hint="A network of another kind goes as an ONNX file, torchscript:FILE, or nets.py:callable.",
@@ -95,17 +98,28 @@ def load_spandrel(path: Path, high_size: int) -> LoadedModel:
     return LoadedModel(model, "dsr", config, Preprocess(high_size), sha256_file(path), path, {})
 
 
-def _recognised(tensors: Mapping[str, Tensor], loader: Any) -> Any:
-    """Return what spandrel makes of tensors, as they are or below a wrapper's prefix; None when nothing."""
+def _recognised(tensors: Mapping[str, Tensor], loader: Any, problems: list[str]) -> Any:
+    """Return what spandrel makes of tensors, as they are or below a wrapper's prefix; None when nothing.
+
+    Args:
+        tensors: By their names in the file.
+        loader: spandrel's.
+        problems: Gets what kept networks from being loaded whose names the tensors have.
+    """
     import spandrel
 
-    with contextlib.suppress(spandrel.UnsupportedModelError, RuntimeError, KeyError):
+    try:
         return loader.load_from_state_dict(dict(tensors))
+    except (spandrel.UnsupportedModelError, KeyError):
+        pass
+    except RuntimeError as error:
+        said = str(error).removeprefix("Error(s) in loading state_dict for ")
+        problems.append(" ".join(said.split("\n\t")[:2]).strip()[:_MOST_SHOWN])
     for wrapper in _WRAPPERS:
         below = {
             name.removeprefix(wrapper): item for name, item in tensors.items() if name.startswith(wrapper)
         }
-        if below and (found := _recognised(below, loader)) is not None:
+        if below and (found := _recognised(below, loader, problems)) is not None:
             return found
     return None
 

@@ -471,7 +471,7 @@ def test_thresholds_are_said_with_their_intervals(tmp_path):
     )
     stored = StoredThresholds({"images": "DSR", "vlr_size": 16}, chosen)
     file = tmp_path / "model.safetensors"
-    save_file({"a": torch.zeros(1)}, file, metadata={"thresholds": stored.to_json()})
+    save_file({"a": torch.zeros(1)}, file, metadata={"format": "dsrface", "thresholds": stored.to_json()})
     assert thresholds_text(file) == (
         "thresholds in the recogniser's file, chosen on 25 validation persons, DSR faces of 16 px: "
         "0.250 [0.200, 0.300] for a FAR of 0.1, 0.400 for a FAR of 0.01"

@@ -58,6 +58,16 @@ def test_checkpoint__that_nobody_knows(tmp_path):
     with pytest.raises(WeightsError) as caught:
         load_dsr(tmp_path / "x.pth")
     assert caught.value.id == "weights-mismatch"
+    assert "neither dsrface nor spandrel" in caught.value.message
+
+
+def test_checkpoint__of_a_known_network_whose_tensors_do_not_fit(tmp_path):
+    state = compact(4).state_dict()
+    state["body.1.weight"] = torch.ones(5)
+    torch.save({"params": state}, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"SRVGGNetCompact: size mismatch for body\.1\.weight") as caught:
+        load_dsr(tmp_path / "x.pth")
+    assert caught.value.id == "weights-mismatch"
 
 
 def test_checkpoint__of_a_face_restorer_is_given_512_and_reduced(tmp_path, monkeypatch):
@@ -80,7 +90,7 @@ def test_checkpoint__of_a_face_restorer_is_given_512_and_reduced(tmp_path, monke
         output_channels=3,
         size_requirements=spandrel.SizeRequirements(minimum=512),
     )
-    monkeypatch.setattr(upscaler, "_recognised", lambda tensors, loader: made_up)
+    monkeypatch.setattr(upscaler, "_recognised", lambda *_: made_up)
     torch.save({"w": torch.ones(1)}, tmp_path / "restorer.pth")
     loaded = load_dsr(tmp_path / "restorer.pth", vlr_size=16)
     seen = []
