@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from PIL import Image
 from dsrface.data.decode import ImageU8, read_image
 from dsrface.data.layout import FaceSplit
 from dsrface.errors import DsrfaceError
+from dsrface.runtime.ahead import ahead
 from dsrface.runtime.files import read_json, write_json
 
 TRAINING_FILE = "trained_on.json"
@@ -63,8 +63,7 @@ def digest_images(split: FaceSplit) -> list[tuple[str, bytes]]:
         pixels = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:_DIGEST_CHARS]
         return pixels, look_of(image)
 
-    with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        return list(pool.map(digest, split.names))
+    return list(ahead(digest, split.names, num_threads=_NUM_THREADS, depth=64))
 
 
 def find_copies(looks: Sequence[bytes], record: TrainingRecord) -> NDArray[np.bool_]:

@@ -539,7 +539,7 @@ def test_thresholds__are_chosen_on_val_and_held_against_test(networks, tmp_path)
     }
     item = held["DSR", "frozen", 0.1]
     assert item.chosen.num_persons == 12
-    assert item.chosen.num_impostor == 2 * 12 * 11 // 2 * 16
+    assert item.chosen.num_impostor == 12 * 11 // 2 * 16  # photos, though each pair is taken both ways
     assert 0 <= item.far.low <= item.far.value <= item.far.high <= 1
     assert "A threshold for use" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     stored = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))

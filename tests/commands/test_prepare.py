@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from dsrface.commands import prepare
+from dsrface.commands.prepare import folder
 from dsrface.config.prepare import PrepareConfig
 from dsrface.data import draws
 from dsrface.data.decode import read_image, walk_images, write_png
@@ -162,6 +163,7 @@ _SCRIPT = """
 import sys
 from pathlib import Path
 from dsrface.commands import prepare
+from dsrface.commands.prepare import folder
 from dsrface.config.prepare import PrepareConfig
 if __name__ == "__main__":
     config = PrepareConfig(source=Path(sys.argv[1]), data=Path(sys.argv[2]), vlr_sizes=(16,), workers=2)
@@ -516,3 +518,18 @@ def test_worker_processes_do_not_pay_for_torch() -> None:
     code = "import sys, dsrface.data.photos.pool; print('torch' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert output == "False\n"
+
+
+def test_hashing__does_not_queue_millions_of_files(tmp_path, monkeypatch):
+    taken = [0]
+
+    class Names(list):
+        def __iter__(self):
+            for number, name in enumerate(super().__iter__(), start=1):
+                taken[0] = max(taken[0], number)
+                yield name
+
+    monkeypatch.setattr(folder, "_file_digest", lambda path: path.name)
+    names, most = Names(f"{number}.png" for number in range(5000)), []
+    folder.digest(tmp_path, names, lambda event: most.append(taken[0] - event.done), "verifying")
+    assert 0 <= max(most) <= 200  # names ahead of what was hashed

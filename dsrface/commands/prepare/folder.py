@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from dsrface.data.decode import walk_images
 from dsrface.data.folders import DATASET_FILE, HIGH_FOLDER, NATIVE_FILE, SCHEMA_VERSION, low_folder
 from dsrface.errors import RunError
 from dsrface.events import Emit, Progress
+from dsrface.runtime.ahead import ahead
 from dsrface.runtime.files import TMP_SUFFIX, disk_error, read_json, remove_half_written, replace, sha256_file
 from dsrface.types import SPLITS
 
@@ -156,13 +156,11 @@ def digest(root: Path, files: Sequence[str], emit: Emit, label: str) -> str:
         return sha256_file(root)
     total = hashlib.sha256()
     every = max(1, len(files) // 100)
-    with ThreadPoolExecutor(4) as pool:
-        for number, (name, digest) in enumerate(
-            zip(files, pool.map(_file_digest, (root / name for name in files)), strict=True), start=1
-        ):
-            total.update(f"{name}\0{digest}\n".encode("utf-8", "surrogateescape"))
-            if number % every == 0 or number == len(files):
-                emit(Progress(label, number, len(files)))
+    found = ahead(_file_digest, (root / name for name in files), num_threads=4, depth=64)
+    for number, (name, digest) in enumerate(zip(files, found, strict=True), start=1):
+        total.update(f"{name}\0{digest}\n".encode("utf-8", "surrogateescape"))
+        if number % every == 0 or number == len(files):
+            emit(Progress(label, number, len(files)))
     return total.hexdigest()
 
 
