@@ -21,9 +21,11 @@ import torch
 from dsrface.data.outputs.verify import verify
 from dsrface.engine.checkpoint import load_trainer_state, verify_checkpoint
 from dsrface.errors import RunError
-from tests.faults.commands import Command, commands, make_inputs
+from tests.faults.attempts import make
+from tests.faults.commands import commands
 from tests.faults.every_operation import Trial
 from tests.faults.injector import KINDS
+from tests.faults.inputs import make_inputs
 
 SEED = 0
 TRAININGS = ("train-dsr", "finetune")
@@ -66,16 +68,17 @@ def main() -> int:
             if command.name in options.skip:
                 continue
             limit = options.trainings if command.name in TRAININGS else options.faults
-            rows += broken_operations(command, folder / str(number), limit)
-        rows += flips(commands(folder / "inputs"), folder / "flips", options.flips)
+            rows += broken_operations(folder / "inputs", number, folder / str(number), limit)
+        rows += flips(folder / "inputs", folder / "flips", options.flips)
     show(rows, time.monotonic() - started)
     return int(any(row.problems for row in rows))
 
 
-def broken_operations(command: Command, folder: Path, limit: int | None) -> list[Row]:
+def broken_operations(inputs: Path, number: int, folder: Path, limit: int | None) -> list[Row]:
     """Break the file operations of a command one by one."""
     folder.mkdir()
-    trial = Trial(command, folder)
+    trial = Trial(inputs, number, folder)
+    command = trial.command
     label = f"{command.name} {command.flags.get('format', '')}".strip()
     rows = {kind: Row(f"{label}: {trial.num_operations} file operations, {kind}") for kind in KINDS}
     for kind, at in trial.points(limit, seed=SEED):
@@ -85,14 +88,13 @@ def broken_operations(command: Command, folder: Path, limit: int | None) -> list
     return list(rows.values())
 
 
-def flips(known: list[Command], folder: Path, count: int) -> list[Row]:
+def flips(inputs: Path, folder: Path, count: int) -> list[Row]:
     """Flip bits in what commands have written; each must be found before anything is made of it."""
     made = {}
     for name, place in (("precompute", "sr"), ("train-dsr", "run")):
         out = folder / name
         out.mkdir(parents=True)
-        command = next(item for item in known if item.name == name)
-        command.make(out)
+        make(inputs, name, out)
         made[name] = out / place
     [*_, checkpoint] = sorted((made["train-dsr"] / "checkpoints").iterdir())
     rows = [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,7 +17,6 @@ from unittest.mock import patch
 
 from dsrface.config.sources import resolve
 from dsrface.errors import DsrfaceError, MachineError
-from tests.faults.injector import in_child
 
 TRAINING = {
     "vlr_size": 16,
@@ -48,11 +48,8 @@ class Command:
 
     def run(self, out: Path, *, flag: str = "") -> int:
         """Run it; errors of ours give their exit code."""
-        import importlib
-
         from dsrface.cli.execute import schema_of
 
-        os.chdir(out)  # no repository: asking git for its state takes most of a second
         values = {
             key: out / value[4:] if str(value).startswith("out/") else value
             for key, value in self.flags.items()
@@ -62,7 +59,8 @@ class Command:
         module = importlib.import_module(f"dsrface.commands.{self.name.replace('-', '_')}")
         config = resolve(schema_of(self.name), flags=values).config
         try:
-            with self.within():
+            # In a folder that is no repository: asking git for its state takes most of a second.
+            with contextlib.chdir(out), self.within():
                 return int(getattr(module.run(config, emit=_ignore), "exit_code", 0))
         except OSError as error:
             if error.errno is None:
@@ -71,10 +69,6 @@ class Command:
         except DsrfaceError as error:
             (out / "said.json").write_text(json.dumps(error.as_dict()))
             return error.exit_code
-
-    def make(self, out: Path) -> None:
-        """Run it in a process of its own, which may change the folder; it must end well."""
-        assert in_child(lambda: self.run(out), out / "log.txt") == 0, self.name
 
 
 def commands(inputs: Path) -> list[Command]:
@@ -160,23 +154,29 @@ def commands(inputs: Path) -> list[Command]:
 
 def _of_people(inputs: Path) -> list[Command]:
     """Return the commands that know people, with aligned faces and no detector."""
-    faces, people = inputs / "data/train/hr_images", inputs / "people.npz"
+    faces = inputs / "data/train/hr_images"
     networks = {"weights": inputs / "recogniser.safetensors", "device": "cpu"}
-    enrol = {"gallery": faces, "threshold": 0.5, "align": "none", **networks}
     return [
         Command(
             "embed",
             {"images": faces, "out": "out/e.npz", "workers": 0, **networks},
             lambda out: digest(out / "e.npz"),
         ),
-        Command("enrol", {"out": "out/people.npz", **enrol}, lambda out: digest(out / "people.npz")),
+        Command(
+            "enrol",
+            {"gallery": faces, "out": "out/people.npz", "threshold": 0.5, "align": "none", **networks},
+            lambda out: digest(out / "people.npz"),
+        ),
         Command(
             "identify",
-            {"photos": faces, "gallery": people, "sheet": "out/s.png", "align": "none", "device": "cpu"},
+            {
+                "photos": faces,
+                "gallery": inputs / "people.npz",
+                "sheet": "out/s.png",
+                "align": "none",
+                "device": "cpu",
+            },
             lambda out: digest(out / "s.png"),
-            arrange=lambda _: (
-                people.exists() or Command("enrol", {"out": people, **enrol}, digest).make(inputs)
-            ),
         ),
     ]
 
@@ -209,20 +209,6 @@ def _parts_of_the_demo() -> Iterator[None]:
         patch.object(demo._Demo, "_part", part),
     ):
         yield
-
-
-def make_inputs(folder: Path) -> None:
-    """Draw photos and a data set, and write a DSR."""
-    from dsrface.data.synthetic.photo_folder import draw_dataset
-    from tests.commands.conftest import make_data
-    from tests.commands.networks import write_dsr, write_recogniser
-
-    draw_dataset(folder / "photos", num_persons=6, images_per_person=2, seed=1)
-    make_data(folder / "data", persons=(3, 2, 2), images=3)
-    write_dsr(folder / "dsr.safetensors", tail=0.01)
-    write_recogniser(folder / "recogniser.safetensors", seed=0)
-    [precompute] = (item for item in commands(folder) if item.flags.get("output") == "out/sr")
-    precompute.make(folder)  # a cache
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.faults.commands import Command
-from tests.faults.injector import FAILED, KILLED, KINDS, Injector, in_child
+from tests.faults.attempts import FAILED, Attempt, Outcome, run_apart
+from tests.faults.commands import commands
+from tests.faults.injector import KILLED, KINDS
 
 
 @dataclass(frozen=True)
@@ -27,25 +27,14 @@ class Broken:
 class Trial:
     """A command, the number of its file operations, and what it makes when nothing is broken."""
 
-    def __init__(self, command: Command, folder: Path) -> None:
-        self.command, self.folder = command, folder
+    def __init__(self, inputs: Path, number: int, folder: Path) -> None:
+        self.command, self.folder = commands(inputs)[number], folder
+        self._attempt = Attempt(inputs, number, folder / "out")
         out = self._fresh()
-        counter = Injector()
-
-        def count() -> int:
-            counter.install()
-            code = command.run(out)
-            os.write(pipe, str(counter.count).encode())
-            return code
-
-        source, pipe = os.pipe()
-        code = in_child(count, folder / "log.txt")
-        os.close(pipe)
-        with os.fdopen(source) as text:
-            answer = text.read()
-        assert code == 0, f"{command.name} does not even run: {code}, {self._said()}"
-        self.num_operations = int(answer)
-        self.expected = command.result(out)
+        outcome = run_apart(self._attempt)
+        assert outcome.code == 0, f"{self.command.name} does not even run: {outcome}"
+        self.num_operations = outcome.operations
+        self.expected = self.command.result(out)
 
     def points(self, limit: int | None, *, seed: int) -> Iterator[tuple[str, int]]:
         """Yield the faults to inject: all, or so many drawn with the seed."""
@@ -57,27 +46,24 @@ class Trial:
     def break_at(self, kind: str, at: int) -> Broken:
         """Inject one fault, run the command again as a person would, and judge what is there then."""
         out = self._fresh()
-
-        def broken() -> int:
-            Injector(kind, at).install()
-            return self.command.run(out)
-
-        first = in_child(broken, self.folder / "log.txt")
-        problem = self._first_problem(kind, first) or self._second_problem(out, is_done=first == 0)
+        first = run_apart(replace(self._attempt, kind=kind, at=at))
+        problem = self._first_problem(kind, first) or self._second_problem(out, first)
         return Broken(self.command.name, kind, at, problem)
 
-    def _first_problem(self, kind: str, code: int) -> str:
+    def _first_problem(self, kind: str, first: Outcome) -> str:
         if kind == "kill":
-            return "" if code in (0, KILLED) else f"killed, but the exit code is {code}"
-        return f"a traceback: {self._said()}" if code == FAILED or code < 0 else ""
+            return "" if first.code in (0, KILLED) else f"killed, but the exit code is {first.code}"
+        return f"a traceback: {first.said}" if first.code == FAILED or first.code < 0 else ""
 
-    def _second_problem(self, out: Path, *, is_done: bool) -> str:
-        code = 0 if is_done else in_child(lambda: self.command.run(out), self.folder / "log.txt")
+    def _second_problem(self, out: Path, outcome: Outcome) -> str:
+        if outcome.code:
+            outcome = run_apart(self._attempt)
         for flag in ("resume", "force"):
-            if code and f"--{flag}" in self._hint(out):
-                code = in_child(lambda flag=flag: self.command.run(out, flag=flag), self.folder / "log.txt")
-        if code:
-            return f"the command cannot be run again: exit code {code}, {self._hint(out) or self._said()}"
+            if outcome.code and f"--{flag}" in self._hint(out):
+                outcome = run_apart(replace(self._attempt, flag=flag))
+        if outcome.code:
+            said = self._hint(out) or outcome.said
+            return f"the command cannot be run again: exit code {outcome.code}, {said}"
         if self.command.result(out) != self.expected:
             return "the result differs from that of an unbroken run"
         left = [path.name for path in out.rglob("*.tmp")] + [path.name for path in out.rglob(".tmp-*")]
@@ -87,14 +73,9 @@ class Trial:
         said = out / "said.json"
         return str(json.loads(said.read_text())["hint"]) if said.exists() else ""
 
-    def _said(self) -> str:
-        log = self.folder / "log.txt"
-        return log.read_text().strip().splitlines()[-1] if log.exists() else "nothing said"
-
     def _fresh(self) -> Path:
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        (self.folder / "log.txt").unlink(missing_ok=True)
         self.command.arrange(out)
         return out

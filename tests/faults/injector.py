@@ -7,18 +7,17 @@ before the n-th, ends the process as SIGKILL would or lets the operation fail as
 from __future__ import annotations
 
 import builtins
+import contextlib
 import errno
 import io
 import os
-import traceback
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 KILLED = 137
-FAILED = 70
 KINDS = ("kill", "full", "broken")
 _CALLS = ("replace", "rename", "unlink", "remove", "mkdir", "rmdir", "fsync", "truncate", "symlink", "link")
+_PLACES = [*((os, name) for name in (*_CALLS, "open")), (builtins, "open"), (io, "open")]
 _ERRORS = {"full": errno.ENOSPC, "broken": errno.EIO}
 
 
@@ -33,8 +32,10 @@ class Injector:
     def __init__(self, kind: str = "kill", at: int = -1) -> None:
         self.kind, self.at, self.count = kind, at, 0
 
-    def install(self) -> None:
-        """Put itself before the system's calls, for the rest of this process."""
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Stand before the system's calls for the length of the `with` block."""
+        before = [(module, name, getattr(module, name)) for module, name in _PLACES]
         for name in _CALLS:
             setattr(os, name, self._wrapped(getattr(os, name)))
         os.open = self._wrapped(
@@ -42,6 +43,11 @@ class Injector:
         )
         for module in (builtins, io):
             module.open = self._wrapped(io.open, is_write=_opens_to_write)  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            for module, name, call in before:
+                setattr(module, name, call)
 
     def step(self) -> None:
         """Count one operation; the chosen one fails."""
@@ -65,17 +71,3 @@ class Injector:
 
 def _opens_to_write(file: Any, mode: str = "r", *_: Any, **__: Any) -> bool:
     return bool(set(mode) & set("wax+")) and not str(file).startswith(("/dev", "/proc"))
-
-
-def in_child(work: Callable[[], int], log: Path) -> int:
-    """Run `work` in a fork of this process and return its exit code; its traceback, if any, goes to `log`."""
-    pid = os.fork()
-    if pid == 0:
-        code = FAILED
-        try:
-            code = work()
-        except BaseException:
-            log.write_text(traceback.format_exc())
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

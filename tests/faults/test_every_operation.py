@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import commands, make_inputs
 from tests.faults.every_operation import Trial
+from tests.faults.inputs import make_inputs
 
 # In the order of `commands`; those that write one file, or whose parts are tried by themselves, need few.
 FAULTS = {
@@ -22,8 +21,6 @@ FAULTS = {
 }
 SLOW = ("train-dsr", "finetune", "evaluate")
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -36,7 +33,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in FAULTS]
 )
 def test_a_broken_operation_is_no_dead_end(inputs: Path, tmp_path: Path, name: str) -> None:
-    trial = Trial(commands(inputs)[list(FAULTS).index(name)], tmp_path)
+    trial = Trial(inputs, list(FAULTS).index(name), tmp_path)
     assert trial.num_operations > 1
     broken = [trial.break_at(kind, at) for kind, at in trial.points(FAULTS[name], seed=0)]
     assert [item for item in broken if item.problem] == []
