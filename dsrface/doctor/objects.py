@@ -23,6 +23,7 @@ from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor import examination, stages, targets
 from dsrface.doctor.process import probe
 from dsrface.doctor.process.probe import Limits, OnEvent, Outcome
+from dsrface.doctor.proof.seeding import preserved
 from dsrface.doctor.report import Report
 from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.targets import Target
@@ -65,7 +66,8 @@ def _stage(
     if sys.platform == "linux" and not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         _in_a_fork(partial(_run, target, request), outcome, limits, on_event)
     else:
-        _right_here(partial(_run, target, request), outcome, on_event)
+        with preserved(target.loader):
+            _right_here(partial(_run, target, request), outcome, on_event)
     outcome.duration_s = time.monotonic() - start
     return outcome
 

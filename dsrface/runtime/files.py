@@ -256,7 +256,7 @@ def disk_error(error: OSError, path: Path) -> MachineError:
         hint = _IN_USE
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = "Choose a folder that you may write to."
-    elif error.errno == errno.ENOTDIR:
+    elif error.errno == errno.ENOTDIR or _is_below_a_file(path):
         hint = "A part of the path is a file: give another folder."
     elif error.errno == errno.EFBIG:
         hint = "Look at `ulimit -f`, and at how large a file this drive can hold."
@@ -277,6 +277,12 @@ def system_error(error: OSError) -> MachineError:
         if _is_in_use(error)
         else "Check that the file is there, that you may use it, and that its drive is well.",
     )
+
+
+def _is_below_a_file(path: Path) -> bool:
+    """Return whether a part of the path is a file: Windows says then that there is no such path."""
+    there = next((parent for parent in path.parents if os.path.lexists(parent)), None)
+    return there is not None and not os.path.isdir(there)
 
 
 def _is_in_use(error: OSError) -> bool:

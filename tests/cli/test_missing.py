@@ -223,6 +223,12 @@ def test_a_file_or_a_mistyped_program_is_met_with_what_to_launch(call, data):
     assert "Did you mean python?" in call("doctor", "--", "pyhton", "train.py").err
 
 
+def test_a_python_that_is_not_on_the_path_is_met_with_the_one_that_runs_here(call, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert f"-- {quoted(sys.executable)} train.py" in call("doctor", "--", "python", "train.py").err
+    assert "Is it installed?" in call("doctor", "--", "torchrun", "train.py").err
+
+
 @pytest.fixture
 def runs(data):
     """Next to a data set: a run of each kind, and what is none."""
@@ -334,7 +340,7 @@ def test_paths_and_runs_of_the_wrong_kind_are_met_with_the_right_ones(
     monkeypatch.setattr("dsrface.cli.execute.import_command", lambda name: pytest.fail(f"{name} imported"))
     done = call(*line.split())
     assert done.code != 0
-    assert expected in done.err.replace("\\", "/")
+    assert expected.replace("'", '"') in done.err.replace("\\", "/").replace("'", '"')  # as cmd quotes
 
 
 @pytest.mark.parametrize(
@@ -452,6 +458,7 @@ def test_what_is_not_there_to_examine_is_said_before_torch_is_imported(
     call, runs, monkeypatch, line, expected
 ):
     (runs / "train.py").write_text("def make():\n    return 1\n", encoding="utf-8")
+    monkeypatch.setattr("shutil.which", lambda name: name)
     for name in ("examine", "examine_launch"):
         for module in ("dsrface.commands.doctor", "dsrface.commands.doctor.launching"):
             monkeypatch.setattr(f"{module}.{name}", lambda *_, **__: pytest.fail("examined"), raising=False)

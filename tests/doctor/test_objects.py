@@ -62,6 +62,19 @@ def test_a_loader_is_examined_with_its_own_batches_and_goes_on_as_it_was():
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_examined_in_this_process_a_program_draws_on_as_it_would_have(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)  # then no fork could use it
+    own = torch.Generator().manual_seed(1)
+    loader = DataLoader(TensorDataset(torch.arange(40)), batch_size=8, shuffle=True, generator=own)
+    before = own.get_state()
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    dsrface.examine(loader, budget_s=20, step_ms=5)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(own.get_state(), before)
+
+
 @pytest.mark.parametrize(("value", "size"), [(Module(), 7), (Trainer(), 5)])
 def test_modules_and_trainers_give_their_training_loader(value, size):
     report = dsrface.examine(value, **LOOK)

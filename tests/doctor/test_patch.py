@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 
 import pytest
@@ -56,6 +58,7 @@ NONE = {**TWO, "num_workers": 0, "prefetch_factor": None, "persistent_workers": 
         ),
     ],
 )
+@pytest.mark.skipif(shutil.which("git") is None, reason="git applies it")
 def test_the_patch_applies_and_changes_the_call_alone(tmp_path, monkeypatch, recommended, before, after):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "train.py"
@@ -63,8 +66,28 @@ def test_the_patch_applies_and_changes_the_call_alone(tmp_path, monkeypatch, rec
     patch, missed = make_patch([Change("train.py:3", arguments_of(recommended))])
     assert not missed
     (tmp_path / "a.patch").write_text(patch, encoding="utf-8")
-    subprocess.run(["git", "apply", "a.patch"], check=True, env={"GIT_DIR": "none", "PATH": _path()})
+    apply("a.patch")
     assert file.read_text(encoding="utf-8") == f"# ä\nx = 1\nloader = {after}\ny = 2\n"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git applies it")
+@pytest.mark.parametrize(
+    ("before", "end"),
+    [("x = 1\r\n", "\r\n"), ("x = 1\n\f\n", "\n"), ("x = 1\n'\u2028'\n", "\n"), ("x = 1\n", "")],
+)
+def test_the_patch_applies_whatever_ends_the_lines(tmp_path, monkeypatch, before, end):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_bytes(f"{before}DataLoader(d, num_workers=9){end}".encode())
+    line = before.count("\n") + 1
+    patch, missed = make_patch([Change(f"train.py:{line}", {"num_workers": 0})])
+    assert not missed
+    (tmp_path / "a.patch").write_bytes(patch.encode())
+    apply("a.patch")
+    assert (tmp_path / "train.py").read_bytes() == f"{before}DataLoader(d, num_workers=0){end}".encode()
+
+
+def apply(patch):
+    subprocess.run(["git", "apply", patch], check=True, env={"GIT_DIR": "none", "PATH": os.environ["PATH"]})
 
 
 @pytest.mark.parametrize(
@@ -98,9 +121,3 @@ def test_what_a_loader_has_already_is_left_as_it_is_written():
         "persistent_workers",
         "multiprocessing_context",
     }
-
-
-def _path():
-    import os
-
-    return os.environ["PATH"]

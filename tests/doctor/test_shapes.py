@@ -12,6 +12,7 @@ from doctor_shapes import write_h5, write_images
 from dsrface.commands import doctor
 from dsrface.config.doctor import DoctorConfig
 from dsrface.doctor.report import Finding, Report
+from dsrface.runtime.command_line import quoted
 
 HERE = Path(__file__).parent
 SCHEMA = json.loads((HERE.parents[1] / "docs" / "doctor.schema.json").read_text(encoding="utf-8"))
@@ -22,7 +23,8 @@ def test_our_own_data_set_ends_with_the_launch():
     built = Finding("ds.build", "pass", "built", data={"flags": "--vlr-size 16 --no-dsr"})
     report = Report("1", "faces", {}, (built,), {"num_workers": 3}, (), 1.0)
     result = doctor.DoctorResult(report, None, doctor._launch(config, report))
-    assert result.next_command == "dsrface finetune 'my faces' --vlr-size 16 --no-dsr --workers 3"
+    data = quoted("my faces")
+    assert result.next_command == f"dsrface finetune {data} --vlr-size 16 --no-dsr --workers 3"
 
 
 def examine(name=None, *args, **values):

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from dsrface.errors import RunError
-from dsrface.runtime.files import read_bounded, read_json, temporary_path, write_bytes, write_json
+from dsrface.runtime.files import (
+    disk_error,
+    read_bounded,
+    read_json,
+    temporary_path,
+    write_bytes,
+    write_json,
+)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="250 bytes and a folder are too long there")
@@ -52,3 +59,10 @@ def test_damaged_json_is_called_so(tmp_path, text):
 def test_written_json_is_strict(tmp_path):
     write_json(tmp_path / "a.json", {"loss": float("nan"), "more": [float("inf"), 1.5]})
     assert read_json(tmp_path / "a.json") == {"loss": None, "more": [None, 1.5]}
+
+
+def test_a_path_below_a_file_is_called_so_where_the_system_says_that_nothing_is_there(tmp_path):
+    (tmp_path / "file").touch()
+    windows = OSError(errno.ENOENT, "No such file or directory")
+    assert "A part of the path is a file" in str(disk_error(windows, tmp_path / "file" / "a" / "b"))
+    assert "A part of the path is a file" not in str(disk_error(windows, tmp_path / "none" / "b"))

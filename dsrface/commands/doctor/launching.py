@@ -107,7 +107,7 @@ def run_launch(config: DoctorConfig, *, emit: Emit) -> LaunchResult:
         raise UsageError(
             f"There is no program {program!r}.",
             id="no-such-program",
-            hint=_program_hint(program),
+            hint=_program_hint(command),
         )
     if (script := _missing_script(command)) is not None:
         raise UsageError("There is no such file to run.", id="no-such-program", where=script)
@@ -147,8 +147,12 @@ def _missing_script(command: tuple[str, ...]) -> Path | None:
     return script if is_python and not script.exists() else None
 
 
-def _program_hint(program: str) -> str:
-    """Return how to examine what is no program: a Python file, or a name that was mistyped."""
+def _program_hint(command: tuple[str, ...]) -> str:
+    """Return how to examine what is no program: a Python file, or a name mistyped or not found."""
+    program, *rest = command
+    if program in _PROGRAMS:  # many systems have `python3` alone; Windows often neither on the PATH
+        here = f"The one that runs this: dsrface doctor -- {joined([sys.executable, *rest])}"
+        return f"It is not on the PATH. {here if program.startswith('python') else 'Is it installed?'}"
     if program.endswith(".py") and Path(program).is_file():
         file = quoted(program)
         return f"dsrface doctor -- python {file}\nor dsrface doctor --dataset {file}:CALLABLE"

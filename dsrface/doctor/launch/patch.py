@@ -16,6 +16,8 @@ _POSITIONS = (  # of DataLoader's arguments; what comes after is given by name
     "drop_last", "timeout", "worker_init_fn", "multiprocessing_context", "generator",
 )  # fmt: skip
 _SURE_POSITIONS = 5  # those of DataLoader's relatives that are none of the settings
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")  # str.splitlines knows more ends of lines than git does
+_NO_END = "\\ No newline at end of file\n"
 # What DataLoader does without being asked.
 _LEFT_OUT = {
     "prefetch_factor": "None",
@@ -120,9 +122,10 @@ def _diff(path: Path, edits: list[tuple[int, int, str]]) -> str:
     new = old
     for start, end, text in sorted(edits, reverse=True):
         new = new[:start] + text.encode() + new[end:]
-    before, after = (text.decode("utf-8", "replace").splitlines(keepends=True) for text in (old, new))
+    before, after = (_LINE.findall(text.decode("utf-8", "replace")) for text in (old, new))
     name = path.as_posix()
-    return "".join(difflib.unified_diff(before, after, f"a/{name}", f"b/{name}"))
+    lines = difflib.unified_diff(before, after, f"a/{name}", f"b/{name}")
+    return "".join(line if line.endswith("\n") else f"{line}\n{_NO_END}" for line in lines)
 
 
 def _span(node: ast.expr, starts: Sequence[int]) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
 import os
@@ -10,7 +9,7 @@ import platform
 import socket
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from dsrface.doctor.launch.timing import StepTimes
@@ -56,18 +55,6 @@ class Doctor:
                 self.report.crash(error)
             self.report("done")
         return True  # the doctor is gone
-
-
-@contextlib.contextmanager
-def preserved(loader: Any) -> Iterator[None]:
-    """Put random generators and thread settings back to what they were."""
-    import torch
-
-    from dsrface.doctor.proof.seeding import kept
-
-    held = [getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", None))]
-    with kept(generator for generator in held if isinstance(generator, torch.Generator)):
-        yield
 
 
 def _facts(loader: Any) -> dict[str, Any]:

@@ -187,12 +187,14 @@ class Watch:
     def see(self, loader: Any, times: StepTimes) -> None:
         """Remember a loader whose loop ended early, for the end of the process."""
         if not self.waiting:
-            atexit.register(self._at_exit)
+            atexit.register(self._at_exit, getattr(sys.modules.get("__main__"), "__file__", None))
         self.waiting[id(loader)] = (loader, times)
 
-    def _at_exit(self) -> None:
+    def _at_exit(self, script: str | None) -> None:
         if self.examined or self.pid != os.getpid() or self.is_stopped:
             return
+        if script is not None:  # Python has forgotten it by now, and spawned workers import it
+            sys.modules["__main__"].__file__ = script
         loader, times = max(self.waiting.values(), key=lambda seen: seen[1].num_steps)
         error = getattr(sys, "last_value", None)  # set where an error has ended the script
         lines = traceback.format_exception_only(type(error), error) if error is not None else []
@@ -209,7 +211,8 @@ class Watch:
         Raises:
             Stopped: the examination was all that was wanted.
         """
-        from dsrface.doctor.launch.service import Doctor, preserved
+        from dsrface.doctor.launch.service import Doctor
+        from dsrface.doctor.proof.seeding import preserved
 
         loader.__dict__[_EXAMINED] = True
         self.waiting.pop(id(loader), None)

@@ -93,6 +93,14 @@ def kept(generators: Iterable[Any] = ()) -> Iterator[None]:
             put_back(state)
 
 
+@contextlib.contextmanager
+def preserved(loader: Any) -> Iterator[None]:
+    """Put the generators of a program and of its loader, and its thread settings, back to what they were."""
+    held = [getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", None))]
+    with kept(generator for generator in held if isinstance(generator, torch.Generator)):
+        yield
+
+
 def state_of(generator: Any) -> tuple[Callable[[Any], Any], Any]:
     """Return the function that puts a generator into a state, and its state."""
     if hasattr(generator, "bit_generator"):
