@@ -6,11 +6,11 @@ import importlib.util
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Protocol, runtime_checkable
+from typing import IO, Any, Protocol, runtime_checkable
 
 from dsrface.events import (
     CheckDone,
@@ -115,22 +115,62 @@ class LogSink:
 
 
 class TensorBoardSink:
-    """Curves for `tensorboard --logdir`; only made when the extra is installed."""
+    """Curves for `tensorboard --logdir`, opened at the first event; only made when the extra is installed."""
 
     def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder))
+        self._folder = folder
+        self._writer: Any = None
 
     def emit(self, event: Event) -> None:
         """Write the numbers of steps and evaluations."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder))
         step, numbers = curves(event)
         for key, value in numbers.items():
             self._writer.add_scalar(key, value, step)
 
     def close(self) -> None:
         """Flush and close."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+class Spared:
+    """A sink of others whose failure is logged once and ends no training.
+
+    Its server may be away, or a package that it imports may be broken: the training is well.
+
+    Args:
+        sink: Takes the events until it fails.
+        name: What the log calls it.
+    """
+
+    def __init__(self, sink: Sink, name: str) -> None:
+        self._sink: Sink | None = sink
+        self._name = name
+
+    def emit(self, event: Event) -> None:
+        """Hand the event on."""
+        self._guarded(lambda sink: sink.emit(event))
+
+    def close(self) -> None:
+        """Close the sink."""
+        self._guarded(lambda sink: sink.close())
+
+    def _guarded(self, act: Callable[[Sink], None]) -> None:
+        if self._sink is None:
+            return
+        try:
+            act(self._sink)
+        except Exception as error:  # noqa: BLE001 - of a library that talks to a network
+            self._sink = None
+            logging.getLogger("dsrface").warning(
+                "%s takes no more curves: %s. The training goes on, and metrics.jsonl has them all.",
+                self._name,
+                error,
+            )
 
 
 def curves(event: Event) -> tuple[int, dict[str, float]]:
@@ -149,7 +189,7 @@ def run_sinks(run_dir: Path, *, use_tensorboard: bool = True) -> list[Sink]:
     """Open the sinks that every run folder has, and TensorBoard's when it is installed."""
     sinks: list[Sink] = [JsonlSink(run_dir / "metrics.jsonl"), LogSink(run_dir / "log.txt")]
     if use_tensorboard and importlib.util.find_spec("tensorboard") is not None:
-        sinks.append(TensorBoardSink(run_dir / "tensorboard"))
+        sinks.append(Spared(TensorBoardSink(run_dir / "tensorboard"), "TensorBoard"))
     return sinks
 
 

@@ -6,13 +6,12 @@ its runs, and in which project, is said by its own environment variables.
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dsrface.engine.sinks import Sink, curves
+from dsrface.engine.sinks import Sink, Spared, curves
 from dsrface.events import Event, RunFinished
 from dsrface.runtime.files import write_text
 from dsrface.runtime.versions import require
@@ -93,40 +92,6 @@ class MlflowSink:
     def close(self) -> None:
         """End the run."""
         self._mlflow.end_run(self._status)
-
-
-class Spared:
-    """A sink whose failure is logged once and ends no training: its server may be away, the training is not.
-
-    Args:
-        sink: Takes the events until it fails.
-        name: What the log calls it.
-    """
-
-    def __init__(self, sink: Sink, name: str) -> None:
-        self._sink: Sink | None = sink
-        self._name = name
-
-    def emit(self, event: Event) -> None:
-        """Hand the event on."""
-        self._guarded(lambda sink: sink.emit(event))
-
-    def close(self) -> None:
-        """Close the sink."""
-        self._guarded(lambda sink: sink.close())
-
-    def _guarded(self, act: Callable[[Sink], None]) -> None:
-        if self._sink is None:
-            return
-        try:
-            act(self._sink)
-        except Exception as error:  # noqa: BLE001 - of a library that talks to a network
-            self._sink = None
-            logging.getLogger("dsrface").warning(
-                "%s takes no more curves: %s. The training goes on, and metrics.jsonl has them all.",
-                self._name,
-                error,
-            )
 
 
 def open_trackers(run_dir: Path, settings: Mapping[str, Any], *, wandb: bool, mlflow: bool) -> list[Sink]:

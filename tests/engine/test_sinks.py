@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,15 @@ def test_run_sinks(tmp_path):
             sink.emit(event)
         sink.close()
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "log.txt"}
+
+
+def test_a_broken_tensorboard_ends_no_run(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # importing it fails
+    sinks = run_sinks(tmp_path)
+    for event in EVENTS:
+        for sink in sinks:
+            sink.emit(event)
+    for sink in sinks:
+        sink.close()
+    assert (tmp_path / "log.txt").read_text(encoding="utf-8").count("TensorBoard takes no more curves") == 1

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dsrface.engine.trackers import MlflowSink, Spared, WandbSink, open_trackers
+from dsrface.engine.sinks import Spared
+from dsrface.engine.trackers import MlflowSink, WandbSink, open_trackers
 from dsrface.errors import MachineError
 from dsrface.events import EvalDone, Note, RunFinished, StepDone
 
