@@ -26,6 +26,8 @@ def is_users(file: str) -> bool:
     if not file or file.startswith("<frozen ") or _INSTALLED.search(file):
         return False
     path = Path(file)
+    if path.suffix == ".pyd" and path.name.partition(".")[0] in sys.stdlib_module_names:
+        return False  # Windows keeps what Python has in C outside of its library, in DLLs
     is_compiled = not path.is_absolute() and not path.exists()
     if is_compiled and path.parts[0].removesuffix(".py") in sys.stdlib_module_names:
         return False  # an embedded Python (Windows) has its library compiled, with names of no folder

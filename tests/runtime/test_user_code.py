@@ -33,6 +33,7 @@ def test_users_files(file):
         dsrface.runtime.text.__file__,
         "json/decoder.py",
         "encodings/cp1252.py",
+        "C:/Python313/DLLs/_queue.pyd",
     ],
 )
 def test_files_of_others(file):
