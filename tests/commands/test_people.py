@@ -14,7 +14,13 @@ from pydantic import ValidationError
 
 from dsrface.commands import enrol, identify, verify
 from dsrface.commands.shared.people import faces as people_faces
-from dsrface.commands.shared.people.gallery import check_gallery, read_gallery
+from dsrface.commands.shared.people.gallery import (
+    Origin,
+    check_gallery,
+    gather_people,
+    read_gallery,
+    write_gallery,
+)
 from dsrface.config.people import EnrolConfig, IdentifyConfig, VerifyConfig
 from dsrface.data.decode import read_image
 from dsrface.errors import DataError, RunError, UsageError, WeightsError
@@ -157,6 +163,35 @@ def test_gallery__that_is_none(tmp_path, root):
         (tmp_path / "bad.npz").write_bytes(content)
         with pytest.raises(RunError) as caught:
             run_identify(root / "small", tmp_path / "bad.npz")
+        assert caught.value.id == "file-damaged"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("origin", np.array("{")),
+        ("origin", np.array("[]")),
+        ("origin", np.array("[" * 100_000)),
+        ("origin", np.array('{"weights": "../r.pt"}')),
+        ("schema", np.zeros(3, np.int64)),
+        ("persons", np.zeros(2)),
+        ("embeddings", np.full((2, 8), np.nan, np.float32)),
+        ("faces", np.zeros((2, 9, 9, 3), np.uint8)),
+        ("counts", np.array([{}], object)),
+    ],
+)
+def test_gallery__of_which_a_column_is_made_by_others(tmp_path, column, value):
+    origin = Origin("r.safetensors", "", "", "", 0.5, None, "as given")
+    faces = np.zeros((2, 112, 112, 3), np.uint8)
+    write_gallery(
+        tmp_path / "p.npz", gather_people(["a", "b"], np.eye(2, 8, dtype=np.float32), faces, origin)
+    )
+    columns = dict(np.load(tmp_path / "p.npz"))
+    for save in (np.savez, np.savez_compressed):
+        changed = {**columns, column: value} if save is np.savez else columns
+        save(tmp_path / "p.npz", **changed)
+        with pytest.raises(RunError) as caught:
+            read_gallery(tmp_path / "p.npz")
         assert caught.value.id == "file-damaged"
 
 

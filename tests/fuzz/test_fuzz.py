@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dsrface.commands.shared.people.gallery import (
+    Origin,
+    check_gallery,
+    gather_people,
+    read_gallery,
+    write_gallery,
+)
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.sources import resolve
 from dsrface.config.train_dsr import TrainDsrConfig
@@ -33,7 +41,7 @@ from dsrface.data.formats.pair_lists import read_pair_list
 from dsrface.data.formats.validation_set import read_validation_set
 from dsrface.data.outputs import png_tree
 from dsrface.data.stored import MANIFEST
-from dsrface.errors import DsrfaceError
+from dsrface.errors import DsrfaceError, WeightsError
 from dsrface.models.dsr import build_dsr
 from dsrface.models.weights import load_any, save_model
 from dsrface.runtime.files import read_json, sha256_json
@@ -45,6 +53,7 @@ MODEL = DsrConfig(vlr_size=16, channels=4, blocks=1)
 PAIRS = b"1\t1\nanna\t1\t2\nanna\t1\tbert\t1\n"
 LANDMARKS = b"file,lx,ly,rx,ry,nx,ny,mlx,mly,mrx,mry\na/1.png,38,51,73,51,56,71,41,92,70,92\n"
 FACES = b'{"a.png": {"face_1": {"landmarks": {"right_eye": [1, 2], "left_eye": [3, 4], "nose": [5, 6]}}}}'
+ORIGIN = Origin("r.safetensors", "a" * 64, "", "", 0.5, None, "as given")
 TOML = b'epochs = 3\n[optim]\nlr = 1e-3\n[model]\narch = "hybrid"\n'
 
 
@@ -83,6 +92,27 @@ def _manifest() -> bytes:
     return json.dumps(manifest.to_json()).encode()
 
 
+def _gallery(folder: Path) -> bytes:
+    path = folder / "seed.npz"
+    faces = np.zeros((2, 112, 112, 3), np.uint8)
+    write_gallery(path, gather_people(["a", "b"], np.eye(2, 8, dtype=np.float32), faces, ORIGIN))
+    return path.read_bytes()
+
+
+def _in_gallery(path: Path) -> object:
+    with contextlib.suppress(WeightsError):  # it names a network that is not there
+        check_gallery(path)
+    return read_gallery(path)
+
+
+def _origin_in(path: Path) -> object:
+    """Read a gallery whose origin is the text of the file; zip's checksums hide it from `gallery`."""
+    columns = dict(np.load(io.BytesIO(_gallery(path.parent))))
+    columns["origin"] = np.array(path.read_text(encoding="utf-8", errors="replace"))
+    np.savez(path.with_suffix(".npz"), **columns)
+    return _in_gallery(path.with_suffix(".npz"))
+
+
 def _toml(path: Path) -> object:
     return resolve(TrainDsrConfig, config_file=path, flags={"data": Path("x"), "vlr_size": 16})
 
@@ -113,6 +143,8 @@ READERS: dict[str, tuple[str, Callable[[Path], bytes], Callable[[Path], object]]
     "landmarks": ("l.csv", lambda _: LANDMARKS, read_landmarks),
     "landmarks json": ("l.json", lambda _: FACES, read_landmarks),
     "list": ("l.txt", lambda _: b"a/1.png 1\nb/2.png 2\n", lambda path: read_file_list(path, what="person")),
+    "gallery": ("people.npz", _gallery, _in_gallery),
+    "gallery's origin": ("origin.json", lambda _: json.dumps(asdict(ORIGIN)).encode(), _origin_in),
     "png": ("a.png", lambda _: encode_png(_face()), read_image),
     "jpeg": ("a.jpg", lambda _: _jpeg(), read_image),
     "bin": ("lfw.bin", lambda _: pickle.dumps(([encode_png(_face())] * 2, [True])), read_validation_set),

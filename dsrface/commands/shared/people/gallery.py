@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +19,11 @@ from dsrface.errors import RunError, WeightsError
 from dsrface.models.sources import is_name
 from dsrface.runtime.files import atomic_writer, remove_half_written
 
+T = TypeVar("T")
+
 _SCHEMA = 1
 _COLUMNS = ("schema", "persons", "counts", "embeddings", "faces", "origin")
+_FACE = (112, 112, 3)
 _MAKE_IT = "Make one of photos of known people: dsrface enrol KNOWN --weights RECOGNISER --out people.npz"
 
 
@@ -109,7 +114,7 @@ def check_gallery(path: Path) -> None:
         RunError: missing (`file-missing`) or no such file (`file-damaged`).
         WeightsError: a network is not where it was (`weights-missing`).
     """
-    origin = _origin(_read(path, ["origin"]))
+    origin = _read(path, ["origin"], _origin)
     for stored in filter(None, (origin.weights, origin.dsr)):
         network = located(stored, path)
         if not is_name(network) and not network.exists():
@@ -144,27 +149,35 @@ def read_gallery(path: Path) -> Gallery:
     Raises:
         RunError: missing (`file-missing`), or not to be read (`file-damaged`).
     """
-    values = _read(path, _COLUMNS)
-    try:
-        return _gallery(values)
-    except (ValueError, TypeError) as error:
-        raise _damaged(path, str(error)) from None
+    return _read(path, _COLUMNS, _gallery)
 
 
-def _read(path: Path, names: Sequence[str]) -> dict[str, Any]:
+def _read(path: Path, names: Sequence[str], build: Callable[[Mapping[str, Any]], T]) -> T:
+    """Return what is built of the columns of a gallery, of which nothing is trusted."""
     if not path.is_file():
         message = "This is a folder, not a gallery." if path.is_dir() else "There is no such gallery."
         raise RunError(message, id="file-missing", where=path, hint=_MAKE_IT)
     if not zipfile.is_zipfile(path):
         raise _damaged(path, "galleries are .npz files")
     try:
+        _check_archive(path)
         with np.load(path, allow_pickle=False) as stored:
-            missing = [name for name in _COLUMNS if name not in stored.files]
-            if missing:
-                raise _damaged(path, f"it lacks {', '.join(missing)}")
-            return {name: stored[name] for name in names}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            return build({name: stored[name] for name in names})
+    except (OSError, ValueError, TypeError, LookupError, NotImplementedError, EOFError) as error:
         raise _damaged(path, str(error)) from None
+    except (zipfile.BadZipFile, zlib.error, MemoryError, RecursionError, SyntaxError) as error:
+        raise _damaged(path, str(error) or "it claims more than there is room for") from None
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ValueError for an archive that lacks a column or would unpack to more than it is."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    missing = {f"{name}.npy" for name in _COLUMNS}.difference(entry.filename for entry in entries)
+    if missing:
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise ValueError("it is compressed, which none is")
 
 
 def _damaged(path: Path, problem: str) -> RunError:
@@ -172,14 +185,30 @@ def _damaged(path: Path, problem: str) -> RunError:
 
 
 def _origin(values: Mapping[str, Any]) -> Origin:
-    return Origin(**json.loads(str(values["origin"])))
+    """Raise ValueError or TypeError unless the values are what `write_gallery` writes."""
+    origin = Origin(**json.loads(str(values["origin"])))
+    texts = (origin.weights, origin.weights_sha256, origin.dsr, origin.dsr_sha256, origin.threshold_text)
+    numbers = (origin.threshold, 0.0 if origin.far is None else origin.far)
+    if not all(isinstance(text, str) for text in texts) or not all(map(_is_finite, numbers)):
+        raise ValueError("its origin is damaged")
+    return origin
+
+
+def _is_finite(number: object) -> bool:
+    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+    return is_number and math.isfinite(number)
 
 
 def _gallery(values: Mapping[str, Any]) -> Gallery:
-    if int(values["schema"]) != _SCHEMA:
-        raise ValueError(f"it has schema {int(values['schema'])}")
-    persons = tuple(str(name) for name in values["persons"])
-    counts, embeddings, faces = (values[name] for name in ("counts", "embeddings", "faces"))
-    if not persons or any(len(column) != len(persons) for column in (counts, embeddings, faces)):
+    """Raise ValueError or TypeError unless the values are what `write_gallery` writes."""
+    if values["schema"].shape != () or int(values["schema"]) != _SCHEMA:
+        raise ValueError("it has another schema")
+    persons, counts, embeddings, faces = (values[name] for name in _COLUMNS[1:5])
+    kinds = [column.dtype.kind for column in (persons, counts, embeddings, faces)]
+    if kinds != ["U", "i", "f", "u"] or embeddings.ndim != 2 or faces.shape[1:] != _FACE:
+        raise ValueError("its columns are of other types")
+    if not len(persons) or {len(counts), len(embeddings), len(faces)} != {len(persons)}:
         raise ValueError("its columns are of different lengths")
-    return Gallery(persons, counts, embeddings, faces, _origin(values))
+    if not np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3):
+        raise ValueError("its embeddings are not of length 1")
+    return Gallery(tuple(map(str, persons)), counts, embeddings, faces, _origin(values))
