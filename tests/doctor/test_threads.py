@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import sys
+import threading
 import time
 
 import pytest
@@ -50,6 +51,26 @@ def test_a_thread_without_a_core_sees_nothing_and_says_so(monkeypatch):
     if has_lock():
         assert found.data["outside"] is None
         assert "too busy" in found.summary
+
+
+def test_where_no_clock_tells_a_busy_machine_it_is_found_by_sleeping(monkeypatch):
+    if not has_lock():
+        pytest.skip("without a lock nothing is measured")
+    monkeypatch.setattr(threads, "run_delay_s", lambda: None)  # as on Windows and macOS
+    is_over = threading.Event()
+
+    def compute_on():  # as other programs do, to the thread that looks
+        while not is_over.is_set():
+            compute(0)
+            time.sleep(0)
+
+    busy = threading.Thread(target=compute_on)
+    busy.start()
+    try:
+        assert outside_the_lock(lambda: time.sleep(0.05)) is None
+    finally:
+        is_over.set()
+        busy.join()
 
 
 def test_a_state_that_two_threads_share_gives_wrong_items():

@@ -21,6 +21,7 @@ _MEASURED_S = 0.1
 _A_TURN_S = 1e-4  # longer than a turn of the ticking thread that is not disturbed
 _A_MOMENT_S = 2e-3
 _READINGS, _AGAIN_S = 40, 2.0  # by one thread: what is drawn by the toss of a coin shows both sides then
+_CALM = 0.9
 _TRIES, _SEEN = 5, 0.5  # a measurement counts when its thread had a core for that share of the time
 
 
@@ -110,16 +111,22 @@ def outside_the_lock(action: Callable[[], Any]) -> float | None:
     A second thread takes the lock for microseconds whenever it is given away of one's own accord, and adds up
     how long it had to wait for it. What both threads waited for a core, which Linux counts, is taken out: a
     thread that loses its core keeps the lock. While the second thread has no core it sees nothing; where that
-    is most of the time, try after try, the answer is None.
+    is most of the time, try after try, the answer is None. Elsewhere a sleep, in which nobody holds the lock,
+    tells whether the machine is calm enough.
     """
     if not has_lock():
         return None
     with _switching_every(_NEVER_S), _Ticker() as ticker:
         for _ in range(_TRIES):
             share = _share_outside(action, ticker)
-            if share is not None:
+            if share is not None and (run_delay_s() is not None or _is_calm(ticker)):
                 return share
     return None
+
+
+def _is_calm(ticker: _Ticker) -> bool:
+    """Return whether the second thread had a core whenever it wanted one, during a sleep of this one."""
+    return (_share_outside(lambda: time.sleep(_MEASURED_S / 2), ticker) or 0.0) > _CALM
 
 
 def _share_outside(action: Callable[[], Any], ticker: _Ticker) -> float | None:
