@@ -6,11 +6,13 @@ import contextlib
 import queue
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from dsrface.doctor.launch import patience
 from dsrface.doctor.launch.patience import NoBatch, Patience
+from dsrface.doctor.launch.watch import Watch, Watched
 
 
 def ask_for_ever():
@@ -60,3 +62,9 @@ def test_its_thread_ends_while_nothing_is_waited_for(monkeypatch):
         time.sleep(0.02)
     assert waits.wait(lambda: 2) == 2
     waits.end()
+
+
+def test_workers_are_given_the_time_that_the_job_itself_took_to_start():
+    loader, times = SimpleNamespace(num_workers=1), None
+    limits = [Watched(Watch({}, import_s=s), loader, iter([]), times)._patience.limit_s for s in (2, 20, 1e6)]
+    assert limits == [30.0, 80.0, 300.0]

@@ -10,14 +10,15 @@ from dsrface.doctor.launch.watch import MADE_AT, Watch
 from dsrface.runtime.user_code import users_line
 
 
-def install(loader_class: Any) -> None:
+def install(loader_class: Any, *, import_s: float) -> None:
     """Watch every DataLoader of this process.
 
     Args:
         loader_class: torch.utils.data.DataLoader.
+        import_s: What this process needed to import it, from its start on.
     """
     settings = json.loads(os.environ["DSRFACE_LAUNCH"])
-    watch = Watch(settings)
+    watch = Watch(settings, import_s=import_s)
     if settings["trial"] is not None:
         from dsrface.doctor.launch.trial import Trial
 

@@ -32,7 +32,7 @@ class Trial(Watch):
             run `compares`, and the `steps` to take.
     """
 
-    patience_s = None  # the doctor ends a run that takes too long
+    is_patient = False  # the doctor ends a run that takes too long
 
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(settings)

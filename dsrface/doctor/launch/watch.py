@@ -29,6 +29,7 @@ MADE_AT = "_dsrface_made_at"
 _EXAMINED = "_dsrface_examined"
 _LONGEST_S = 8.0
 _FEWEST_STEPS = 3
+_STARTS, _LONGEST_START_S = 4.0, 300.0  # workers that import torch at once take longer than one process did
 _SLOW_S = 30.0  # after which one step is enough, and no batch is waited for any more
 # A loop without backward is validation at first; the training that comes after it is what was asked about.
 _PATIENCE_WITH_VALIDATION = 4
@@ -59,12 +60,14 @@ class Watch:
 
     Args:
         settings: Of the launch; see `session.launched`.
+        import_s: What this process needed to import torch; spawned workers need it too.
     """
 
-    patience_s: float | None = _SLOW_S  # the longest wait for a batch of workers
+    is_patient = True  # about a batch of workers, for a time
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], *, import_s: float = 0.0) -> None:
         self.settings = settings
+        self.patience_s = max(_SLOW_S, min(_LONGEST_START_S, _STARTS * import_s))
         self.pid = os.getpid()
         self.examined = 0
         self.is_stopped = False
@@ -253,7 +256,7 @@ class Watched:
         self._times = times
         self._started = time.perf_counter()
         self._patience: Patience | None = None
-        if watch.patience_s is not None and getattr(loader, "num_workers", 0) > 0:
+        if watch.is_patient and getattr(loader, "num_workers", 0) > 0:
             self._patience = Patience(watch.patience_s)
 
     def __iter__(self) -> Iterator[Any]:

@@ -194,7 +194,7 @@ def _origin(values: Mapping[str, Any]) -> Origin:
     return origin
 
 
-def _is_finite(number: object) -> bool:
+def _is_finite(number: Any) -> bool:
     is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
     return is_number and math.isfinite(number)
 

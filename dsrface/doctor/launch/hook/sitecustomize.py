@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import sys
+import time
 
 TYPE_CHECKING = False  # that of `typing` would be an import more at every start of Python
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class _PackageFinder:
 class _LoaderFinder:
     """Waits for torch's DataLoader to be imported, and has it watched."""
 
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Return the module's own specification, with one more step after it has run."""
         if name != _LOADERS:
@@ -53,7 +57,7 @@ class _LoaderFinder:
             run(module)
             from dsrface.doctor.launch.install import install
 
-            install(module.DataLoader)
+            install(module.DataLoader, import_s=time.monotonic() - self.began)
 
         loader.exec_module = exec_module
         return spec
