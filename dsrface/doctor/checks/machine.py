@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +152,7 @@ def _commit() -> Finding:
     if free is None:
         return COMMIT.finding("skip", "the system does not tell how much may be committed")
     data = {"free_bytes": free}
-    has_cuda = not metadata.version("torch").endswith("+cpu")
+    has_cuda = not _is_torch_for_cpu()
     if free < (16 if has_cuda else 4) << 30:
         each = "with CUDA libraries takes 2-4 GiB" if has_cuda else "takes about half a GiB"
         return COMMIT.finding(
@@ -161,6 +163,15 @@ def _commit() -> Finding:
             data=data,
         )
     return COMMIT.finding("pass", f"{size_text(free)} may still be committed", data=data)
+
+
+def _is_torch_for_cpu() -> bool:
+    """Return what torch says of itself; the metadata of its wheel for Windows has no `+cpu`."""
+    spec = importlib.util.find_spec("torch")  # found, not imported
+    with contextlib.suppress(OSError):
+        text = Path(spec.origin or "").with_name("version.py").read_text(encoding="utf-8") if spec else ""
+        return re.search(r"^__version__ = '[^']+\+cpu'$", text, re.MULTILINE) is not None
+    return False
 
 
 PYTHON = Check(
