@@ -75,7 +75,7 @@ def test_each_part_is_named_and_together_they_are_the_item(photos):
     assert {"Blur", "ToTensor", "decode", "open and read"} <= set(found)
     [line] = [name for name in found if "nobody's function" in name]
     assert "test_parts.py:" in line
-    assert found["Blur"] > found[line] > 0
+    assert min(found["Blur"], found[line]) > 0  # which of both is longer, a busy machine decides
     assert sum(found.values()) > 0.006  # both sleeps
     assert found[UNEXPLAINED] < 0.1 * sum(found.values())
     assert (builtins.open, io.open, Image.open, ImageFile.ImageFile.load) == before
