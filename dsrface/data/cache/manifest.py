@@ -13,10 +13,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter
 
 from dsrface.data import draws
 from dsrface.data.stored import MANIFEST, PLAN, SCHEMA_VERSION, check_own_hash, check_schema, damaged
@@ -26,6 +27,8 @@ from dsrface.runtime.files import read_json, sha256_json
 FORMAT = "dsrface-cache"
 HASH_BYTES = 16
 _OWN_NAME = re.compile(r"shard-\d{5,9}\.u8|table-[0-9a-f]{12}\.safetensors")  # nothing outside the folder
+_Count = Annotated[int, Field(ge=0, le=1 << 48)]
+_Side = Annotated[int, Field(ge=1, le=1 << 16)]
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,10 @@ class Segment:
     A first build is one segment; new images or further variants are appended as one more.
     """
 
-    first_row: int
-    num_rows: int
-    first_variant: int
-    num_variants: int
+    first_row: _Count
+    num_rows: _Count
+    first_variant: _Count
+    num_variants: _Count
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class Part:
     """
 
     name: str
-    first_row: int
-    num_rows: int
+    first_row: _Count
+    num_rows: _Count
     names_sha256: str
 
 
@@ -72,9 +75,9 @@ class Shard:
     """
 
     file: str
-    segment: int
-    variant: int
-    count: int
+    segment: _Count
+    variant: _Count
+    count: _Count
     sha256: str
     index_sha256: str
 
@@ -109,10 +112,10 @@ class Manifest:
     """
 
     column: str
-    shape: tuple[int, int, int]
-    num_images: int
-    num_variants: int
-    shard_images: int
+    shape: tuple[_Side, _Side, _Side]
+    num_images: _Count
+    num_variants: _Count
+    shard_images: _Count
     order_seed: int
     key: Mapping[str, Any]
     table: Mapping[str, str]
@@ -181,12 +184,7 @@ class Manifest:
             )
         check_schema(raw, where, what="cache")
         check_own_hash(raw, where, repairable=False)
-        values = {item.name: raw[item.name] for item in fields(cls)}
-        values["shape"] = tuple(raw["shape"])
-        values["segments"] = tuple(Segment(**item) for item in raw["segments"])
-        values["parts"] = tuple(Part(**item) for item in raw["parts"])
-        values["shards"] = tuple(Shard(**item) for item in raw["shards"])
-        manifest = cls(**values)
+        manifest = TypeAdapter(cls).validate_python({item.name: raw[item.name] for item in fields(cls)})
         names = [str(raw["table"]["file"]), *(shard.file for shard in manifest.shards)]
         foreign = next((name for name in names if not _OWN_NAME.fullmatch(name)), None)
         if foreign is not None:

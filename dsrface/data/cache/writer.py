@@ -15,6 +15,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from dsrface.data.cache.damage import content_problem, shard_problem
 from dsrface.data.cache.index import index_bytes
@@ -236,8 +237,8 @@ def _finished_shards(folder: Path, plan: Manifest, *, check_hashes: bool = True)
 
 def _read_entry(path: Path) -> Shard | None:
     try:
-        return Shard(**read_json(path))
-    except (RunError, TypeError):
+        return TypeAdapter(Shard).validate_python(read_json(path))
+    except (RunError, ValueError):
         return None
 
 

@@ -111,8 +111,8 @@ def outside_the_lock(action: Callable[[], Any]) -> float | None:
     A second thread takes the lock for microseconds whenever it is given away of one's own accord, and adds up
     how long it had to wait for it. What both threads waited for a core, which Linux counts, is taken out: a
     thread that loses its core keeps the lock. While the second thread has no core it sees nothing; where that
-    is most of the time, try after try, the answer is None. Elsewhere a sleep, in which nobody holds the lock,
-    tells whether the machine is calm enough.
+    is most of the time, try after try, the answer is None. Elsewhere a sleep, which needs no lock, tells
+    whether the machine is calm enough.
     """
     if not has_lock():
         return None

@@ -44,6 +44,31 @@ def test_a_manifest_whose_hash_was_made_again_names_nothing_outside(root, name, 
     assert repr(name) in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("shape", [112, 112]),
+        ("shape", "112"),
+        ("num_images", -1),
+        ("num_images", 10**30),
+        ("key", None),
+        ("table", []),
+        ("shards", [{}]),
+        ("segments", [1]),
+        ("parts", None),
+    ],
+)
+def test_a_manifest_whose_hash_was_made_again_is_of_the_right_types(root, key, value):
+    path = root / "hr_cache" / MANIFEST
+    raw = json.loads(path.read_text())
+    del raw["manifest_sha256"]
+    raw[key] = value
+    path.write_text(json.dumps({**raw, "manifest_sha256": sha256_json(raw)}))
+    with pytest.raises(RunError) as caught:
+        read_manifest(root / "hr_cache")
+    assert caught.value.id == "cache-damaged"
+
+
 @pytest.mark.parametrize("name", ["../victim.png", "/victim.png", "a/../../victim.png", 5, None, "notes.txt"])
 def test_a_list_of_images_deletes_nothing_outside(tmp_path, name):
     victim = tmp_path / "victim.png"
