@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from dsrface.errors import RunError
-from dsrface.runtime.command_line import typed_with
+from dsrface.runtime.command_line import quoted, typed_with
 from dsrface.runtime.files import read_json, sha256_json
 from dsrface.runtime.nesting import flatten
+from dsrface.types import SPLITS
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -140,9 +141,18 @@ def stale(reasons: list[str], where: Path) -> RunError:
         "The outputs here are stale: " + "; ".join(reasons) + ".",
         id="stale",
         where=where,
-        hint=f"To make them again: {typed_with('--force', command='precompute')}\nOr go back to the weights, "
-        "settings and images that they were made with.",
+        hint=f"To make them again: {_again(where)}\nOr go back to the weights, settings and images that they "
+        "were made with.",
     )
+
+
+def _again(outputs: Path) -> str:
+    """Return the command that makes outputs again, of the data set that they lie in where they do."""
+    typed = typed_with("--force", command="precompute")
+    split = next((folder for folder in outputs.parents if folder.name in SPLITS), None)
+    if typed != "dsrface precompute --force" or split is None:
+        return typed
+    return f"dsrface precompute {quoted(split.parent)} --weights RUN --force"
 
 
 def damaged(message: str, where: Path, *, repairable: bool = True) -> RunError:
@@ -154,10 +164,7 @@ def damaged(message: str, where: Path, *, repairable: bool = True) -> RunError:
         repairable: The manifest and the table are there to tell what the rest must be.
     """
     again = "Run the same `dsrface precompute` again: it rebuilds the damaged shards, and only those."
-    rebuild = (
-        "Nothing tells any more what the shards hold; to make them again: "
-        f"{typed_with('--force', command='precompute')}"
-    )
+    rebuild = f"Nothing tells any more what the shards hold; to make them again: {_again(where)}"
     return RunError(
         message,
         id="cache-damaged",

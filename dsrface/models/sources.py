@@ -27,6 +27,11 @@ _NOT_TENSORS = {".onnx", ".json", ".py"}  # read by others
 _CUT_SHORT = "It may have been cut short while copying; compare its size and fetch it again."
 _WHAT_TO_GIVE = "Give a run folder that has saved a checkpoint, a checkpoint folder, or a weight file."
 
+_OF_OTHERS = (
+    "What others published does not come with dsrface: fetch the file from its authors.\n"
+    "To train a recogniser without: leave --backbone-weights out."
+)
+
 
 def is_name(source: Path) -> bool:
     """Return whether a source is one of the names that `models.foreign` lists, not a path."""
@@ -273,9 +278,12 @@ def wrong_vlr_size(found: int, wanted: int, path: Path) -> UsageError:
 
 
 def _missing(message: str, source: Path, runs: list[Path]) -> WeightsError:
-    is_architecture = str(source) in RECOGNISERS
-    named = f"{source} is an architecture; give the file of its weights, such as {source}.pt."
-    hint = "\n".join(filter(None, [_did_you_mean(runs), named if is_architecture else _WHAT_TO_GIVE]))
+    what_to_give = _WHAT_TO_GIVE
+    if str(source) in RECOGNISERS:
+        what_to_give = f"{source} is an architecture; give the file of its weights, such as {source}.pt."
+    elif source.stem in RECOGNISERS:
+        what_to_give = _OF_OTHERS
+    hint = "\n".join(filter(None, [_did_you_mean(runs), what_to_give]))
     return WeightsError(message, id="weights-missing", where=source, hint=hint)
 
 

@@ -423,6 +423,7 @@ def trained(runs):
         ("train-dsr data60 --vlr-size 16 --run runs/tuned --resume", "dsrface finetune data60 --config"),
         ("train-dsr data60 --vlr-size 16 --run runs/dsr --resume", "The run was started with other settings"),
         ("evaluate new --vlr-size 16", "schema version 99"),
+        ("embed small --weights edgeface_xxs.pt --out e.npz", "fetch the file from its authors"),
         ("verify cut.png small/a.png --weights rec.safetensors --far 0.1", "The image is cut off"),
         ("finetune data60 --vlr-size 16 --no-dsr --backbone timm:resnett18", "Did you mean resnet18"),
         ("embed small --weights timm:resnett18 --out e.npz", "timm has no network 'resnett18'."),

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -351,6 +352,15 @@ def test_nearly_equal_images_and_alike_names_are_warned_of(photos: Path, tmp_pat
         "fewer than 10 validation persons: no threshold is chosen on them, which enrol and verify need",
         "the test split has 2 persons: evaluate judges nothing below 10",
     )
+
+
+def test_shares_by_which_enough_persons_can_be_judged_are_named_and_right(tmp_path: Path) -> None:
+    draw_dataset(tmp_path / "photos", num_persons=36, images_per_person=1, seed=0)
+    few = run(tmp_path / "photos", tmp_path / "few", vlr_sizes=(16,))
+    [shares] = re.findall(r"with --split (\S+) val and test would have at least 10", "\n".join(few.warnings))
+    split = tuple(map(float, shares.split(",")))
+    enough = run(tmp_path / "photos", tmp_path / "enough", vlr_sizes=(16,), split=split)
+    assert min(enough.counts[name]["persons"] for name in ("val", "test")) >= 10
 
 
 def test_the_same_stem_twice_keeps_both(photos: Path, tmp_path: Path) -> None:

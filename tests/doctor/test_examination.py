@@ -101,13 +101,15 @@ def test_a_suspicion_that_no_worker_could_confirm_in_time_is_no_warning(suspicio
     assert report.verdict == "pass"
     assert report.advice() == "clean but for worker.fork: give a longer --budget"
     assert report.recommendation["num_workers"] == 0
+    assert report.recommendation["reason"].endswith("; no worker was proved")
 
 
 def test_workers_that_no_proof_has_seen_are_recommended_with_low_confidence():
     report = examine({"survey": [], "prove": []}, endings={"prove": "timeout"}, start_method="fork")[0]
     assert report.recommendation["num_workers"] > 0
     assert report.recommendation["confidence"] == "low"
-    assert "no worker was proved" in report.recommendation["reason"]
+    assert report.recommendation["reason"].endswith("; no worker was proved")
+    assert "limited by" not in report.recommendation["reason"]
 
 
 def test_what_is_forbidden_by_its_makers_is_a_warning_without_a_proof():

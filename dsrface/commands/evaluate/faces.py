@@ -101,8 +101,9 @@ def _image(image: NDArray[np.uint8], alt: str, *, style: str = "") -> str:
 
 
 def _name(name: str) -> str:
-    """Return a file's name that is broken where a reader would, on a narrow screen."""
-    return re.sub("([/_])", r"\1<wbr>", escape(readable(name)))
+    """Return a file's name that is broken where a reader would: after a folder, else after an underscore."""
+    parts = re.findall("[^/]*/|[^/]+", escape(readable(name)).replace("_", "_<wbr>"))
+    return "".join(f'<span class="part">{part}</span>' for part in parts)
 
 
 def _data_uri(image: NDArray[np.uint8]) -> str:

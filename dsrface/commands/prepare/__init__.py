@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrface.commands.prepare.alignment import LANDMARKS_FILE, Alignment, choose_alignment
-from dsrface.commands.prepare.build import build, check_persons, listed
+from dsrface.commands.prepare.build import BY_HASH, build, check_persons, listed
 from dsrface.commands.prepare.folder import (
     BAD_IMAGES_FILE,
     LOCK_FILE,
@@ -33,6 +33,7 @@ from dsrface.data.decode import walk_images
 from dsrface.data.folders import DATASET_FILE, HIGH_FOLDER, NATIVE_FILE, SCHEMA_VERSION, person_of
 from dsrface.data.photos.found_lists import options_from_lists
 from dsrface.data.photos.scan import Scan, record_source, scan_photos
+from dsrface.data.splits import split_persons
 from dsrface.data.synthetic.photo_folder import DRAWN_MARK
 from dsrface.errors import RunError, UsageError
 from dsrface.events import Emit, Note
@@ -177,7 +178,7 @@ def _result(
     persons = sum(item["persons"] for item in counts.values())
     num_bad = sum(info["bad_images"].values())
     unpaired = () if config.native else _without_pairs(config.data, counts)
-    warnings = (*_warnings(info), *_enlarged(config, info), *unpaired)
+    warnings = (*_warnings(info), *_few_persons(config, info), *_enlarged(config, info), *unpaired)
     for text in warnings:
         emit(Note(text, is_warning=True))
     shares = ", ".join(
@@ -273,6 +274,10 @@ def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
         yield f"native faces without HR twins ({sizes}): evaluate and finetune take them, train-dsr does not"
     elif "val" not in info["counts"]:
         yield "there is no val split: train-dsr and finetune need one to choose checkpoints on"
+
+
+def _few_persons(config: PrepareConfig, info: Mapping[str, Any]) -> Iterable[str]:
+    """Yield a warning for each split with too few persons for what it is for, and the shares that mend it."""
     persons = {split: counts["persons"] for split, counts in info["counts"].items()}
     if persons.get("val", MIN_PERSONS) < MIN_PERSONS:
         yield (
@@ -283,3 +288,21 @@ def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
         yield "the test split has only one person, so recognition cannot be measured"
     elif persons.get("test", MIN_PERSONS) < MIN_PERSONS:
         yield f"the test split has {persons['test']} persons: evaluate judges nothing below {MIN_PERSONS}"
+    is_few = min(persons.get("val", MIN_PERSONS), persons.get("test", MIN_PERSONS)) < MIN_PERSONS
+    is_by_hash = info["split_rule"] == BY_HASH and not config.native
+    if is_few and is_by_hash and (shares := _shares_for_enough(config, persons)):
+        yield f"with --split {shares} val and test would have at least {MIN_PERSONS} persons each"
+
+
+def _shares_for_enough(config: PrepareConfig, splits: Iterable[str]) -> str:
+    """Return the smallest shares by which val and test have enough persons; empty where there are none."""
+    persons = {person_of(name) for split in splits for name in walk_images(config.data / split / HIGH_FOLDER)}
+    for percent in (15, 20, 25, 30, 35):
+        part, rest = percent / 100, (100 - 2 * percent) / 100
+        split_of = split_persons(
+            persons, fractions={"train": rest, "val": part, "test": part}, seed=config.seed
+        )
+        found = Counter(split_of.values())
+        if min(found["val"], found["test"]) >= MIN_PERSONS:
+            return f"{rest:g},{part:g},{part:g}"
+    return ""

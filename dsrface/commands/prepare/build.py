@@ -32,6 +32,7 @@ from dsrface.runtime.files import replace as replace_file
 from dsrface.runtime.files import write_text
 from dsrface.types import SPLITS
 
+BY_HASH = "whole persons, by a hash of seed and name against the shares"
 _THUMBS_FILE = "thumbs"
 _UNALIGNED_HINT = " Raw photos need --align auto or landmarks; aligned squares above 112 px --align resize."
 _INLINE_BELOW = 64  # starting processes costs more than so few photos
@@ -77,12 +78,11 @@ def build(
     records.write_preview(tree, done, splits, config.vlr_sizes, config.high_size)
     if config.native:
         records.write_native_faces(tree, done, splits)
-    by_hash = "whole persons, by a hash of seed and name against the shares"
     return {
         "native": config.native,
         "sizes": {"high_px": config.high_size, "vlr_px": list(config.vlr_sizes)},
         "degradations": {} if config.native else {str(i.size_px): i.to_dict() for i in degradations},
-        "split_rule": scan.split_rule or by_hash,
+        "split_rule": scan.split_rule or BY_HASH,
         "counts": records.count_images(done, splits),
         "native_sizes": records.count_sizes(done) if config.native else {},
         "num_not_aligned": sum(not item.is_aligned for item in done),

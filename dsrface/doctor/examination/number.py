@@ -15,13 +15,11 @@ from dsrface.doctor.sizing.account import COLLATE, account
 from dsrface.doctor.sizing.limits import open_files_limit
 from dsrface.doctor.sizing.loader_model import LoaderFacts, Recommendation
 from dsrface.doctor.sizing.measure import ItemCost
-from dsrface.doctor.sizing.recommend import candidates, launch_check, recommend
+from dsrface.doctor.sizing.recommend import NOT_PROVED, candidates, launch_check, recommend
 from dsrface.doctor.sizing.what_if import what_if
 from dsrface.doctor.survey.facts import SurveyFacts
 from dsrface.runtime.resources import Cores, Memory, shm_free_bytes
 from dsrface.runtime.start_methods import default_start_method
-
-_NOT_PROVED = "not proved"  # the limit of workers that no worker has been seen to load for
 
 
 @dataclass(frozen=True)
@@ -93,11 +91,8 @@ class Number:
         if objection is not None and recommendation.num_workers:
             reason += f"; workers are not kept between epochs: see {objection.id}"
         confidence = recommendation.confidence
-        if (
-            recommendation.num_workers
-            and _NOT_PROVED in recommendation.caps
-            and not recommendation.measurements
-        ):
+        unproved = recommendation.caps.get(NOT_PROVED) if not recommendation.measurements else None
+        if unproved is not None and (recommendation.num_workers or unproved == 0):
             confidence, reason = "low", f"{reason}; no worker was proved"
         return replace(
             recommendation,
@@ -121,7 +116,7 @@ class Number:
             caps["drop_last"] = sharing.data["most_workers"]
         proof = self.findings.get(f"worker.{self.launching.method}")
         if self.config.probe and proof is not None and proof.status == "skip":
-            caps[_NOT_PROVED] = 0 if self.launching.is_suspect else self.cores.effective
+            caps[NOT_PROVED] = 0 if self.launching.is_suspect else self.cores.effective
         return LoaderFacts(
             cost=cost,
             batch_size=found.batch_size,

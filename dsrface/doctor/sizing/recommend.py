@@ -36,6 +36,7 @@ _QUICK_BATCH_S = 1e-3  # a batch that loads faster than this costs more to hand 
 _OVERLAPS = 1.3  # times the rate of one worker that two must reach, for waiting that overlaps
 _SAFE_SHARE = 0.8
 _AUTO_S = 0.75  # of loading items, for `--workers auto`
+NOT_PROVED = "not proved"  # the limit of workers that no worker has been seen to load for
 
 
 def caps(facts: LoaderFacts, *, prefetch_factor: int = 2) -> dict[str, int]:
@@ -315,9 +316,10 @@ def _why(facts: LoaderFacts, number: int) -> str:
         return f"{item}: with such a training step workers would gain {gain:.1%}"
     if number == 0 and _is_one_core_for_all(facts) and cost.own_s * facts.batch_size >= _QUICK_BATCH_S:
         return f"{item}; one core and no GPU: a worker would only take turns with the training step"
-    if number == 0:
-        return f"{item}: handing it over from another process costs more than loading it"
     limits = caps(facts)
     tightest = min(limits, key=lambda name: limits[name])
-    bound = f", limited by {tightest}" if limits[tightest] == number and tightest != "cores" else ""
+    if number == 0 and limits[tightest] > 0:
+        return f"{item}: handing it over from another process costs more than loading it"
+    is_named = limits[tightest] == number and tightest not in ("cores", NOT_PROVED)
+    bound = f", limited by {tightest}" if is_named else ""
     return f"{item}; {cores_text(facts.cores)}{bound}"

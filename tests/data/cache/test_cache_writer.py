@@ -21,7 +21,7 @@ from dsrface.data.cache.manifest import HASH_BYTES, Manifest, Segment, read_mani
 from dsrface.data.cache.writer import ColumnWriter, garbage
 from dsrface.data.layout import make_split
 from dsrface.data.outputs.verify import verify_cache
-from dsrface.data.stored import MANIFEST, PLAN
+from dsrface.data.stored import MANIFEST, PLAN, stale
 from dsrface.errors import MachineError, RunError
 from dsrface.runtime.files import sha256_json
 
@@ -142,6 +142,11 @@ def test_another_setting_is_refused_with_the_field_that_differs(made: Made, key,
         decided(made.outputs, wanted(made.split, "outputs", key=key))
     assert caught.value.id == "stale"
     assert decided(made.outputs, wanted(made.split, "outputs", key=key), force=True).action == "begin"
+
+
+def test_what_is_stale_is_met_with_the_command_that_makes_it_again() -> None:
+    again = stale(["amp: fp32 -> bf16"], Path("my data", "train", "dsr_outputs_16x16")).hint
+    assert "dsrface precompute 'my data' --weights RUN --force" in again
 
 
 def test_a_changed_input_is_refused_by_name(made: Made) -> None:
