@@ -297,6 +297,8 @@ def _few_persons(config: PrepareConfig, info: Mapping[str, Any]) -> Iterable[str
 def _shares_for_enough(config: PrepareConfig, splits: Iterable[str]) -> str:
     """Return the smallest shares by which val and test have enough persons; empty where there are none."""
     persons = {person_of(name) for split in splits for name in walk_images(config.data / split / HIGH_FOLDER)}
+    if len(persons) <= 2 * MIN_PERSONS:
+        return ""
     for percent in (15, 20, 25, 30, 35):
         part, rest = percent / 100, (100 - 2 * percent) / 100
         split_of = split_persons(
