@@ -87,38 +87,40 @@ class LineSink:
         self.output = output
         self._quiet_until = 0.0
         self._run = RunClock()
-        self._label = ""
-        self._label_started = 0.0
+        self._stage = StageClock()
         self._warned: set[str] = set()
 
     def emit(self, event: Event) -> None:
         """Print the event when it is a milestone or its time has come."""
-        if isinstance(event, CheckDone):
-            if event.status not in NEED_ATTENTION and event.id not in self._warned:
-                return
-            self._warned.add(event.id)  # so that what is settled later is heard of
-        elif not _is_shown(event, self.output.verbosity):
-            return
-        text = milestone(event)
         if isinstance(event, RunStarted):
             self._run.start(event)
-        elif isinstance(event, StepDone):
-            if not self._is_time():
-                return
-            text = self._run.line(event, 0)
-        elif isinstance(event, Progress):
-            if event.label != self._label:
-                self._label, self._label_started = event.label, time.monotonic()
-                self._keep_quiet(FIRST_LINE_S)  # what is done sooner says so once, at its end
-            if not 0 < event.total <= event.done:
-                if not self._is_time():
-                    return
-                if event.left_s is None:
-                    text += time_left(time.monotonic() - self._label_started, event.done, event.total)
-        self.output.note(text)
+        if self._is_due(event):
+            self.output.note(self._text(event))
 
     def close(self) -> None:
         """Nothing to close."""
+
+    def _is_due(self, event: Event) -> bool:
+        match event:
+            case CheckDone():
+                was_warned = event.id in self._warned  # what is settled later is heard of as well
+                self._warned |= {event.id} if event.status in NEED_ATTENTION else set()
+                return was_warned or event.status in NEED_ATTENTION
+            case StepDone():
+                return self._is_time()
+            case Progress():
+                if self._stage.hear(event):
+                    self._keep_quiet(FIRST_LINE_S)  # what is done sooner says so once, at its end
+                return 0 < event.total <= event.done or self._is_time()
+        return _is_shown(event, self.output.verbosity)
+
+    def _text(self, event: Event) -> str:
+        match event:
+            case StepDone():
+                return self._run.line(event, 0)
+            case Progress():
+                return milestone(event) + self._stage.left(event)
+        return milestone(event)
 
     def _is_time(self) -> bool:
         if time.monotonic() < self._quiet_until:
@@ -141,8 +143,7 @@ class RichSink:
         self._live: Live | None = None
         self._redrawn = 0.0
         self._run = RunClock()
-        self._label = ""
-        self._label_started = 0.0
+        self._stage = StageClock()
         self._text = ""
         self._checks: dict[str, Finding] = {}
 
@@ -169,16 +170,12 @@ class RichSink:
         self._clear()
 
     def _progress(self, event: Progress) -> str:
-        now = time.monotonic()
-        if event.label != self._label:
-            self._label, self._label_started = event.label, now
-        spent = now - self._label_started
-        left = time_left(spent, event.done, event.total) if event.total else ""
-        if event.left_s is not None:
-            left = f"  about {duration(event.left_s)} left"
-        if not event.total:
-            return f"{event.label}{f'  {event.done}' if event.done else f'  {duration(spent)}'}{left}"
-        return f"{event.label}  {bar(event.done / event.total)} {event.done}/{event.total}{left}"
+        self._stage.hear(event)
+        if event.total:
+            how_far = f"{bar(event.done / event.total)} {event.done}/{event.total}"
+        else:
+            how_far = str(event.done) if event.done else duration(self._stage.spent_s)
+        return f"{event.label}  {how_far}{self._stage.left(event)}"
 
     def _redraw(self, text: str, *, is_forced: bool) -> None:
         now = time.monotonic()
@@ -210,6 +207,32 @@ class RichSink:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+class StageClock:
+    """Since when something goes on, and how long it will take."""
+
+    def __init__(self) -> None:
+        self._label = ""
+        self._started = 0.0
+
+    def hear(self, event: Progress) -> bool:
+        """Note what goes on; return whether it has just begun."""
+        if event.label == self._label:
+            return False
+        self._label, self._started = event.label, time.monotonic()
+        return True
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._started
+
+    def left(self, event: Progress) -> str:
+        """Return `  42s left`, with `about` where the event says it; nothing where it is unknown."""
+        if event.left_s is not None:
+            return f"  about {duration(event.left_s)} left"
+        return time_left(self.spent_s, event.done, event.total)
 
 
 class RunClock:
@@ -244,8 +267,6 @@ class RunClock:
 def milestone(event: Event) -> str:
     """Return the line of an event that stays on the screen."""
     text = without_addresses(as_text(event))
-    if isinstance(event, Progress) and event.left_s is not None:
-        text += f", about {duration(event.left_s)} left"
     return f"warning: {text}" if isinstance(event, Note) and event.is_warning else text
 
 
