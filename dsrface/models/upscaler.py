@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ _WRAPPERS = (
     "net.", "netG.", "generator.", "module.",
 )  # fmt: skip
 _MOST_SHOWN = 300  # letters of what spandrel says
+_PIXELS_AT_ONCE = 64 * 112 * 112  # of a batch; one of faces of 512 px would take tens of GiB
 _RESTORERS_SIZE_PX = 512  # what networks that restore faces at their own size were trained with
 
 
@@ -44,6 +46,11 @@ class Upscaler(nn.Module):
 
     def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 h h"]:
         """Return the batch at the wanted size, not clamped."""
+        side = self._input_px or low.shape[-1]
+        parts = low.split(max(1, _PIXELS_AT_ONCE // side**2))
+        return torch.cat([self._enlarged(part) for part in parts])
+
+    def _enlarged(self, low: Tensor) -> Tensor:
         image = low if self._input_px is None else resize_bicubic(low, size_px=self._input_px).clamp(0, 1)
         return resize_bicubic(self.network(image), size_px=self._size_px)
 

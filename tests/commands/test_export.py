@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shlex
 import sys
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from dsrface.commands import export
+from dsrface.commands.export import ParityCheck
 from dsrface.config.catalogue import RECOGNISER_INPUT
 from dsrface.config.dsr_model import DsrConfig
 from dsrface.config.export import ExportConfig
@@ -109,6 +111,32 @@ def test_missed_parity__exits_1_and_the_file_does_not_get_its_name(tmp_path, mon
     assert not (tmp_path / "m.safetensors").exists()
     assert result.path == tmp_path / "m.safetensors.unproven"
     assert any(isinstance(event, Note) and event.is_warning for event in events)
+
+
+def test_the_difference_that_is_shown_is_the_one_that_the_tolerance_is_for(tmp_path):
+    check = ParityCheck("val faces", 5, 2.76e-2, 1.5e-3)
+    result = export.ExportResult(
+        path=tmp_path / "m.onnx",
+        kind="recogniser",
+        format="onnx",
+        sha256="",
+        num_bytes=1,
+        source=tmp_path / "run",
+        source_sha256="",
+        opset=18,
+        tolerance=1e-2,
+        checks=[check],
+        max_abs_diff=2.76e-2,
+        parity=True,
+        input="",
+        precision="int8",
+    )
+    assert "1.50e-03 of the largest value (val faces, batch 5), tolerance 1e-02" in result.summary
+    assert "onnxruntime" in result.next_command
+    failed = dataclasses.replace(result, parity=False)
+    assert failed.next_command.endswith("--format onnx --precision fp16 --data DATA")
+    image = dataclasses.replace(result, kind="dsr")
+    assert "2.76e-02 (val faces" in image.summary
 
 
 @pytest.mark.slow

@@ -95,5 +95,7 @@ def test_checkpoint__of_a_face_restorer_is_given_512_and_reduced(tmp_path, monke
     loaded = load_dsr(tmp_path / "restorer.pth", vlr_size=16)
     seen = []
     made_up.model.register_forward_hook(lambda module, given, output: seen.append(tuple(output.shape)))
-    assert loaded.model(torch.rand(2, 3, 16, 16)).shape == (2, 3, 112, 112)
-    assert seen == [(2, 3, 512, 512)]
+    low = torch.rand(7, 3, 16, 16)
+    found = loaded.model(low)
+    assert seen == [(3, 3, 512, 512), (3, 3, 512, 512), (1, 3, 512, 512)]  # few at once: memory
+    torch.testing.assert_close(found, torch.cat([loaded.model(image[None]) for image in low]))

@@ -94,16 +94,22 @@ class ExportResult:
     def summary(self) -> str:
         """The result in one or two lines."""
         verdict = "parity holds" if self.parity else "PARITY MISSED"
-        worst = max(self.checks, key=lambda check: check.max_abs_diff)
+        worst = max(self.checks, key=self._difference)
+        of_what = " of the largest value" if self.kind == "recogniser" else ""
         cost = ""
         if self.accuracy is not None:
             cost = f" {'Accuracy holds' if self.accuracy.is_kept else 'ACCURACY LOST'}: {self.accuracy.text}."
         rounded = "" if self.precision == "fp32" else f" in {self.precision}"
         return (
             f"{self.kind} as {self.format}{rounded}, {size_text(self.num_bytes)}; {verdict}: largest "
-            f"difference from torch {self.max_abs_diff:.2e} ({worst.name}, batch {worst.batch_size}), "
+            f"difference from torch {self._difference(worst):.2e}{of_what} ({worst.name}, batch "
+            f"{worst.batch_size}), "
             f"tolerance {self.tolerance:.0e}, {len(self.checks)} comparisons.{cost} Input: {self.input}."
         )
+
+    def _difference(self, check: ParityCheck) -> float:
+        """Return what the tolerance is for."""
+        return difference_of(self.kind, check)
 
     @property
     def location(self) -> str:
@@ -114,6 +120,9 @@ class ExportResult:
     def next_command(self) -> str:
         """What to run next."""
         path = quoted(self.path)
+        if not self.is_good and self.precision != "fp32":
+            finer = " --precision fp16 --data DATA" if self.precision == "int8" else ""
+            return f"dsrface export {quoted(self.source)} --format onnx{finer}"
         if self.format == "onnx":
             # The path as an argument, so that no name needs to be quoted twice.
             code = "import sys, onnxruntime; onnxruntime.InferenceSession(sys.argv[1])"
@@ -131,6 +140,11 @@ class ExportResult:
             "location": self.location,
             "next_command": self.next_command,
         }
+
+
+def difference_of(kind: str, check: ParityCheck) -> float:
+    """Return the difference that counts: an embedding has no natural unit, an image has, [0, 1]."""
+    return check.max_rel_diff if kind == "recogniser" else check.max_abs_diff
 
 
 def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
@@ -161,8 +175,7 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
     checks = [_compare(name, batch, exported.model, predict) for name, batch in inputs]
     accuracy = None if faces is None else faces.compare(_torch_predictor(exported.model), predict)
     emit(Progress("export", 2, 2))
-    # An embedding has no natural unit, an image has: [0, 1].
-    measured = [check.max_rel_diff if loaded.kind == "recogniser" else check.max_abs_diff for check in checks]
+    measured = [difference_of(loaded.kind, check) for check in checks]
     result = ExportResult(
         path=path,
         kind=loaded.kind,
