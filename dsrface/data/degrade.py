@@ -7,14 +7,16 @@ fixed kernel in training and another in use, a network sees inputs that differ b
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
+from pydantic import TypeAdapter, ValidationError
 
 from dsrface.data.decode import ImageU8
 from dsrface.errors import UsageError
+from dsrface.runtime.nesting import first_problem
 
 KINDS = ("classic", "realistic")
 _REDUCERS = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.BOX)
@@ -73,11 +75,13 @@ class Degradation:
         Raises:
             UsageError: unknown or unfitting settings.
         """
-        fields: Any = {key: tuple(item) if isinstance(item, list) else item for key, item in values.items()}
+        unknown = set(values).difference(item.name for item in fields(cls))
+        if unknown:
+            raise UsageError(f"Unknown degradation settings: {sorted(unknown)}.", id="bad-degradation")
         try:
-            return cls(**fields)
-        except TypeError as error:
-            raise UsageError(f"Unknown degradation settings: {error}.", id="bad-degradation") from None
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            raise UsageError(f"Bad degradation: {first_problem(error)}.", id="bad-degradation") from None
 
 
 def degrade(high: ImageU8, degradation: Degradation, *, rng: np.random.Generator) -> ImageU8:

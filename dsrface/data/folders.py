@@ -11,11 +11,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, NonNegativeInt, PositiveInt, ValidationError
+
 from dsrface.config.catalogue import BENCHMARKS
 from dsrface.data.formats.bcolz_folder import bcolz_hint
 from dsrface.errors import DataError, RunError
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.files import read_json
+from dsrface.runtime.nesting import first_problem
 from dsrface.types import SPLITS
 
 DATASET_FILE = "dataset.json"
@@ -29,6 +32,24 @@ PLAIN_OUTPUTS_FOLDER = "dsr_outputs"
 _LOOKED_AT = 5000  # entries of an unknown folder; a benchmark may have millions
 _LOW = re.compile(rf"{PLAIN_LOW_FOLDER}_(\d+)x\1")
 _ANY = re.compile(rf"{HIGH_FOLDER}|({PLAIN_LOW_FOLDER}|{PLAIN_OUTPUTS_FOLDER})(_\d+x\d+)?")
+
+
+class _Sizes(BaseModel, strict=True):
+    high_px: PositiveInt | None = None
+    vlr_px: list[PositiveInt] = []
+
+
+class _Count(BaseModel, strict=True):
+    images: NonNegativeInt
+
+
+class _Info(BaseModel, strict=True):
+    """What is read of a data set's description; it holds more."""
+
+    sizes: _Sizes = _Sizes()
+    degradations: dict[str, dict[str, Any]] = {}
+    counts: dict[str, _Count] = {}
+    content_sha256: str = ""
 
 
 def person_of(name: str) -> str:
@@ -73,6 +94,15 @@ def read_info(path: Path) -> dict[str, Any]:
     info = read_json(path / DATASET_FILE)
     if info.get("schema_version") != SCHEMA_VERSION:
         raise _other_version(path, info.get("schema_version"))
+    try:
+        _Info.model_validate(info)
+    except ValidationError as error:
+        raise RunError(
+            f"The file is damaged: {first_problem(error)}.",
+            id="file-damaged",
+            where=path / DATASET_FILE,
+            hint="Make the data set again with `dsrface prepare`.",
+        ) from None
     return info
 
 

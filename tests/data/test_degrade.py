@@ -93,5 +93,7 @@ def test_settings_survive_json() -> None:
         assert Degradation.from_dict(settings_.to_dict()) == settings_
     with pytest.raises(UsageError):
         Degradation.from_dict({"kind": "classic", "size_px": 16, "sharpen": 3})
+    with pytest.raises(UsageError, match="blur_sigma"):
+        Degradation.from_dict({"kind": "classic", "size_px": 16, "blur_sigma": "x"})
     with pytest.raises(UsageError):
         Degradation("lanczos", 16)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrface.data.folders import person_of
+from dsrface.data.folders import person_of, read_info
 from dsrface.data.layout import FaceData, open_data
 from dsrface.data.splits import split_persons
-from dsrface.errors import DataError
+from dsrface.errors import DataError, RunError
 from dsrface.runtime.files import write_json
 
 
@@ -114,6 +114,25 @@ def test_what_is_no_data_set_is_refused_with_the_way_out(tmp_path: Path, faces_d
     with pytest.raises(DataError) as caught:
         open_data(tmp_path)
     assert caught.value.id == "schema-version"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sizes", []),
+        ("sizes", {"high_px": "112"}),
+        ("degradations", {"16": [[[]]]}),
+        ("counts", {"train": {"images": "x"}}),
+        ("content_sha256", 5),
+    ],
+)
+def test_a_description_that_somebody_has_changed_is_called_damaged(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    write_json(tmp_path / "dataset.json", {"schema_version": 1, key: value})
+    with pytest.raises(RunError, match=key) as caught:
+        read_info(tmp_path)
+    assert caught.value.id == "file-damaged"
 
 
 @given(st.sets(st.text(min_size=1, max_size=8), min_size=3, max_size=60), st.integers(0, 9))

@@ -166,3 +166,21 @@ def test_processes_that_cannot_be_listed_do_not_end_the_guardian(monkeypatch):
 
     monkeypatch.setattr(psutil.Process, "children", refuse)
     assert guardian._children() == []
+
+
+def test_processes_are_listed_over_and_over_only_where_that_is_of_use(monkeypatch, tmp_path):
+    looks = []
+    monkeypatch.setattr(guardian, "_SHM", tmp_path / "none")  # as on Windows and macOS
+    monkeypatch.setattr(guardian, "_session", lambda: looks.append(1) or [])
+    for name in ("_adopt_orphans", "take_all_along"):
+        monkeypatch.setattr(guardian, name, lambda: None)
+    monkeypatch.setattr(sys, "argv", ["guardian", "token"])
+    request = {"command": [sys.executable, "-c", "import time; time.sleep(0.5)"], "environ": {}}
+    reading, writing = os.pipe()
+    os.write(writing, json.dumps(request).encode() + b"\n")
+    with os.fdopen(reading) as requests, open(os.devnull, "w") as log:
+        monkeypatch.setattr(sys, "stdin", requests)
+        monkeypatch.setattr(sys, "stderr", log)
+        guardian.main()
+        os.close(writing)
+    assert len(looks) <= 1  # at its end

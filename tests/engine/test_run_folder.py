@@ -100,7 +100,7 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path):
     holder = context.Process(target=_hold, args=(tmp_path / "run", ready, done))
     holder.start()
     try:
-        assert ready.wait(60)
+        assert ready.wait(240)
         second = open_run(config(), run=tmp_path / "run", resume=True, seed=0)
         with pytest.raises(RunError, match=f"pid {holder.pid}") as caught, second:
             pass

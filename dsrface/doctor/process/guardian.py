@@ -42,7 +42,10 @@ def main() -> None:
     child = _start(request)
     pids = {child.pid}
     while child.poll() is None and not closed.is_set():
-        pids |= set(_session())
+        if (
+            _SHM.is_dir()
+        ):  # whose shared memory is removed; where there is none, listing them takes much longer
+            pids |= set(_session())
         if "stacks" in commands:
             commands.clear()
             _dump_stacks()
@@ -158,7 +161,7 @@ def _children() -> list[int]:
     """Return all descendants where there is no /proc; none while the system cannot tell."""
     import psutil
 
-    with contextlib.suppress(psutil.Error, OSError):  # processes come and go while they are listed
+    with contextlib.suppress(Exception):  # processes come and go meanwhile; psutil raises much on Windows
         return [process.pid for process in psutil.Process().children(recursive=True)]
     return []
 
