@@ -509,6 +509,18 @@ def test_a_size_to_calibrate_for_is_that_of_the_data_set(call, trained):
     assert "--vlr-size 24" in said
 
 
+def test_too_few_validation_persons_are_said_before_torch_is_loaded(call, trained, monkeypatch):
+    faces = trained / "data60" / "val" / "hr_images"
+    faces.mkdir(parents=True)
+    for person in range(3):
+        (faces / f"p{person}_1.png").write_bytes(encode_png(np.zeros((112, 112, 3), np.uint8)))
+    (trained / "data60" / "val" / "vlr_images_16x16").mkdir()
+    monkeypatch.setattr("dsrface.cli.execute.import_command", lambda name: pytest.fail(f"{name} imported"))
+    calibrated = ("--calibrate", "data60", "--vlr-size", "16", "--out", "g.npz")
+    said = call("enrol", "small", "--weights", "rec.safetensors", *calibrated).err
+    assert "The 3 validation persons cannot support a false-accept rate" in said
+
+
 def test_a_split_without_outputs_is_met_with_its_own(call, runs):
     for split in ("train", "test"):
         for folder in ("hr_images", "dsr_outputs_16x16"):

@@ -17,9 +17,17 @@ from dsrface.config.people import EnrolConfig, VerifyConfig
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.benchmarks.archive import check_kind
 from dsrface.data.decode import image_size, walk_images, wrong_size
-from dsrface.data.folders import PLAIN_OUTPUTS_FOLDER, split_roots, vlr_sizes_of
+from dsrface.data.folders import (
+    HIGH_FOLDER,
+    PLAIN_OUTPUTS_FOLDER,
+    person_of,
+    split_roots,
+    vlr_sizes_of,
+)
 from dsrface.data.formats.validation_set import BIN_SUFFIX, check_is_pickle
 from dsrface.errors import DataError, ImageError, UsageError
+from dsrface.metrics.bootstrap import MIN_PERSONS
+from dsrface.metrics.verification import min_impostors
 from dsrface.models.judge_files import judge_by_default, require_judge
 from dsrface.models.sources import (
     JUDGE,
@@ -153,10 +161,16 @@ def check_threshold(config: EnrolConfig | VerifyConfig) -> None:
     """Make sure that there is a threshold for a rate, or what chooses one.
 
     Raises:
-        UsageError: neither (`no-threshold`), or no size of the faces that it is chosen on.
+        UsageError: neither (`no-threshold`), no size of the faces that it is chosen on, or too few of these.
     """
     if config.calibrate is not None and config.vlr_size is None and config.dsr is None:
         raise no_size_to_calibrate(config)
+    if config.calibrate is not None and (val := split_roots(config.calibrate).get("val")):
+        images = list(walk_images(val / HIGH_FOLDER)) if (val / HIGH_FOLDER).is_dir() else []
+        num_persons = len(set(map(person_of, images)))
+        is_too_small = num_persons < MIN_PERSONS or len(images) ** 2 < min_impostors(config.far)
+        if images and is_too_small:
+            raise val_too_small(config, num_persons)
     if config.threshold is not None or config.calibrate is not None:
         return
     is_judge = config.weights is None or str(config.weights) == JUDGE
@@ -191,6 +205,18 @@ def no_threshold(name: str, path: Path, far: float, have: list[float], command: 
         where=path,
         hint="Choose one on persons of your own, in a set made by `dsrface prepare`: "
         f"{typed_with('--calibrate DATA', command=command)}\nOr give it: --threshold COSINE",
+    )
+
+
+def val_too_small(config: EnrolConfig | VerifyConfig, num_persons: int) -> UsageError:
+    """Return the error of `--calibrate` with a data set that has too few validation persons for the rate."""
+    return UsageError(
+        f"The {num_persons} validation persons cannot support a false-accept rate of {config.far:g}: "
+        f"{MIN_PERSONS} persons and {min_impostors(config.far)} impostor pairs are needed.",
+        id="val-too-small",
+        where=config.calibrate or "",
+        hint="Prepare the data with more validation persons, such as --split 0.6,0.2,0.2"
+        + ("." if num_persons < MIN_PERSONS else ", or ask for a higher --far."),
     )
 
 

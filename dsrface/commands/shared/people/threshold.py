@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dsrface.commands.shared.early import no_size_to_calibrate, no_threshold
+from dsrface.commands.shared.early import no_size_to_calibrate, no_threshold, val_too_small
 from dsrface.config.people import EnrolConfig, VerifyConfig
 from dsrface.data.augment import to_image01
 from dsrface.data.datasets import PairDataset
@@ -16,11 +16,9 @@ from dsrface.data.layout import open_data
 from dsrface.engine.inference import embed, read_all, run_batched
 from dsrface.engine.recognition_task import input_maker
 from dsrface.engine.thresholds import thresholds_of
-from dsrface.errors import UsageError, WeightsError
+from dsrface.errors import WeightsError
 from dsrface.events import Emit, Note
-from dsrface.metrics.bootstrap import MIN_PERSONS
 from dsrface.metrics.thresholds import StoredThresholds, Threshold
-from dsrface.metrics.verification import min_impostors
 from dsrface.models.loaded import LoadedModel
 from dsrface.runtime.devices import Device
 from dsrface.runtime.text import count_text
@@ -120,15 +118,7 @@ def _calibrated(
     gallery, probes = embedded(images.high, is_small=False), embedded(images.inputs, is_small=True)
     chosen = thresholds_of(gallery, probes, images.labels.numpy(), fars=(config.far,), seed=0)
     if not chosen:
-        raise UsageError(
-            f"The {len(split.persons)} validation persons cannot support a false-accept rate of "
-            f"{config.far:g}: {MIN_PERSONS} persons and {min_impostors(config.far)} impostor pairs are "
-            "needed.",
-            id="val-too-small",
-            where=config.calibrate,
-            hint="Prepare the data with more validation persons, such as --split 0.6,0.2,0.2"
-            + ("." if len(split.persons) < MIN_PERSONS else ", or ask for a higher --far."),
-        )
+        raise val_too_small(config, len(split.persons))
     return chosen[0]
 
 
