@@ -101,6 +101,52 @@ def test_a_file_that_is_opened_at_first_use_is_no_fault(script, launch, workers)
     assert check(result, "worker.consistency")["status"] == "pass"
 
 
+POOL = """
+import queue, threading
+
+asked, answers = queue.Queue(), queue.Queue()
+thread = None
+
+def work():
+    while True:
+        answers.put(asked.get())
+
+def double(number):
+    global thread
+    if thread is None:
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+    asked.put(2 * number)
+    return answers.get()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_library_whose_threads_a_fork_loses_may_be_used_by_items(script, launch, tmp_path):
+    library = tmp_path / "site-packages"  # no file of the user's, so that its variables are not put back
+    library.mkdir()
+    (library / "pool.py").write_text(POOL, encoding="utf-8")
+    command = script(f"""
+        sys.path.insert(0, {str(library)!r})
+        import pool
+
+        class Doubles(Dataset):
+            def __len__(self):
+                return 800
+            def __getitem__(self, index):
+                return torch.tensor(float(pool.double(index)))
+
+        if __name__ == "__main__":
+            weight = torch.zeros(1, requires_grad=True)
+            for batch in DataLoader(Doubles(), batch_size=8):
+                (weight * batch.sum()).backward()
+        """)
+    code, result, out = launch(command, "--start-method", "fork", "--budget", "12")
+    assert code == 0, out
+    assert check(result, "worker.fork")["status"] == "pass"
+    assert check(result, "worker.consistency")["status"] == "pass"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
 def test_a_shared_file_offset_stops_the_launch_by_name_and_line(script, launch):

@@ -10,11 +10,15 @@ import socket
 import sys
 import traceback
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dsrface.doctor.launch.timing import StepTimes
 from dsrface.doctor.reporter import Reporter
 from dsrface.runtime.start_methods import default_start_method, effective_start_method
+
+if TYPE_CHECKING:
+    from dsrface.doctor.launch.beginning import Beginning
+    from dsrface.doctor.targets import Target
 
 
 class Doctor:
@@ -31,30 +35,53 @@ class Doctor:
         self.report = Reporter(self._socket.makefile("w", encoding="utf-8"))
         self.report("hello", token=settings["token"], pid=os.getpid(), rank=rank)
 
-    def examine(self, loader: Any, times: StepTimes, *, made_at: str, more_facts: Mapping[str, Any]) -> bool:
+    def examine(
+        self,
+        loader: Any,
+        times: StepTimes,
+        beginning: Beginning | None,
+        *,
+        made_at: str,
+        more_facts: Mapping[str, Any],
+    ) -> bool:
         """Do what the doctor asks until it has seen enough of this loader.
+
+        Args:
+            loader: It.
+            times: Of its loop.
+            beginning: This process when the loop began.
+            made_at: The line that made the loader.
+            more_facts: For the doctor.
 
         Returns:
             Whether the process shall end now.
         """
         from dsrface.doctor import stages
-        from dsrface.doctor.targets import from_loader
 
         self.report("loader", made_at=made_at, steps=times.summary(), **_facts(loader), **more_facts)
-        main = sys.modules.get("__main__")
-        target = from_loader(loader, file=str(getattr(main, "__file__", "") or ""))
-        target.is_running = True
+        target = target_of(loader)
         for line in self._requests:
             request = {"import_s": 0.0, **json.loads(line)}
             if request["stage"] == "end":
                 return bool(request["stop"])
             try:
-                stages.run(request, self.report, target)
+                if beginning is None or not beginning.run(request, self.report):
+                    stages.run(request, self.report, target)
             except BaseException as error:  # noqa: BLE001 - reported; the doctor decides
                 traceback.print_exc()
                 self.report.crash(error)
             self.report("done")
         return True  # the doctor is gone
+
+
+def target_of(loader: Any) -> Target:
+    """Return what the doctor examines, for a loader of this process."""
+    from dsrface.doctor.targets import from_loader
+
+    main = sys.modules.get("__main__")
+    target = from_loader(loader, file=str(getattr(main, "__file__", "") or ""))
+    target.is_running = True
+    return target
 
 
 def _facts(loader: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 import traceback
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from dsrface.doctor.launch.timing import Backwards, StepTimes
 from dsrface.runtime.user_code import error_in
 
 if TYPE_CHECKING:
-    from dsrface.doctor.trace.snapshot import Snapshot
+    from dsrface.doctor.launch.beginning import Beginning
 
 MADE_AT = "_dsrface_made_at"
 _EXAMINED = "_dsrface_examined"
@@ -33,6 +34,7 @@ _STARTS, _LONGEST_START_S = 4.0, 300.0  # workers that import torch at once take
 _SLOW_S = 30.0  # after which one step is enough, and no batch is waited for any more
 # A loop without backward is validation at first; the training that comes after it is what was asked about.
 _PATIENCE_WITH_VALIDATION = 4
+_MOST_BEGINNINGS = 8  # of loaders that are alive; a script may make one for each of its tasks
 AHEAD = 5  # batches by which another rank may be ahead of the one that speaks
 
 
@@ -75,7 +77,7 @@ class Watch:
         self.busy: set[int] = set()  # loaders inside their own next(): their parts iterate too
         self.doctor: Any = None
         self.waiting: dict[int, tuple[Any, StepTimes]] = {}
-        self.fresh: dict[int, Snapshot] = {}  # by loader
+        self.beginnings: dict[int, Beginning] = {}  # by loader
         self.backwards = Backwards()
         self.passed_by: set[int] = set()  # loaders whose loop ended without training
 
@@ -128,14 +130,19 @@ class Watch:
         return _EXAMINED not in loader.__dict__ and self.examined < self.settings["loaders"]
 
     def loop_begins(self, loader: Any) -> None:
-        """Remember the members of a data set whose items this process is about to load.
+        """Remember this process as it is before any item of a loader is loaded in it."""
+        from dsrface.doctor.launch.beginning import Beginning
 
-        Workers in its place would have got them as they are now.
-        """
-        from dsrface.doctor.trace.snapshot import Snapshot
-
-        if loader.num_workers == 0 and id(loader) not in self.fresh:
-            self.fresh[id(loader)] = Snapshot({"dataset": loader.dataset, "collate_fn": loader.collate_fn})
+        if id(loader) in self.beginnings or len(self.beginnings) >= _MOST_BEGINNINGS:
+            return
+        self.is_examining = True  # in the copy that is made now
+        try:
+            self.beginnings[id(loader)] = Beginning(loader)
+            weakref.finalize(loader, self.beginnings.pop, id(loader), None)
+        except Exception:  # noqa: BLE001 - of foreign objects; the loader is examined as it is, then
+            traceback.print_exc()
+        finally:
+            self.is_examining = False
 
     def times_of(self, loader: Any) -> StepTimes:
         """Return where the times of an iteration that begins are kept."""
@@ -224,12 +231,13 @@ class Watch:
             self.doctor = Doctor(self.settings, rank=rank())
         self.is_examining = True
         try:
-            fresh = self.fresh.pop(id(loader), None)
-            with preserved(loader), fresh.in_force() if fresh else contextlib.nullcontext():
+            beginning = self.beginnings.pop(id(loader), None)
+            with preserved(loader), beginning.in_force() if beginning else contextlib.nullcontext():
                 made_at = loader.__dict__.get(MADE_AT, "")
                 self.is_stopped = self.doctor.examine(
                     loader,
                     times,
+                    beginning,
                     made_at=made_at,
                     more_facts={**vars(ending or Ending()), **self.more_facts()},
                 )
