@@ -2,8 +2,8 @@
 
 Workers that a training starts at once find nothing open, and no library in use. By the time a loader is
 examined this process has loaded items: the loop has, where num_workers is 0, and so has the doctor. Members
-are put back then. What a library keeps (polars and numba have threads, which a forked worker would wait for in
-vain) cannot be put back: so workers are forked from a copy of the process, made when the loop began.
+are put back then. What a library keeps (polars and numba have threads, which a forked worker would wait for
+in vain) cannot be put back: so workers are forked from a copy of the process, made when the loop began.
 Syntax of Python 3.9.
 """
 

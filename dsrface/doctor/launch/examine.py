@@ -79,7 +79,9 @@ def examine_launch(config: DoctorConfig, *, emit: Callable[[Event], None]) -> La
             found.append(_examine(session, seen, config, emit, start_s))
             if len(found) < config.loaders or config.go_on:
                 session.go_on()
-        if config.go_on:
+        if session.was_cut_off and config.go_on:
+            emit(Note("the command was ended, because its examination hung"))
+        elif config.go_on:
             _follow(session, emit)
         elif found:
             session.stop()

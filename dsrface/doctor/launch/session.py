@@ -73,6 +73,7 @@ class Session:
     def __init__(self, guardian: Any, server: socket.socket, log: IO[bytes], token: str) -> None:
         self.code: int | None = None
         self.has_ended = False
+        self.was_cut_off = False  # by us, in the middle of its examination
         self._guardian = guardian
         self._log = log
         self._shown_bytes = 0
@@ -127,7 +128,7 @@ class Session:
         if outcome.last("done") is not None:
             outcome.ending = "died" if outcome.last("crash") else "done"
         else:  # what hangs or takes all memory cannot be asked again
-            self.has_ended = True
+            self.has_ended = self.was_cut_off = True
             probe.close(self._guardian)
         self._log.seek(begin)
         outcome.log = self._log.read().decode("utf-8", "replace")[-probe.LOG_TAIL_BYTES :]
