@@ -27,6 +27,7 @@ from dsrface.doctor.proof.seeding import preserved
 from dsrface.doctor.report import Report
 from dsrface.doctor.reporter import Reporter
 from dsrface.doctor.targets import Target
+from dsrface.runtime.start_methods import forget_forkserver
 
 _LEAVE_S = 2.0
 
@@ -121,6 +122,7 @@ def _child(run: Callable[[Reporter], None], reading: int, writing: int, log: int
         os.dup2(log, 1)
         os.dup2(log, 2)
         torch.set_num_threads(1)  # as in a worker: the threads of OpenMP are gone
+        forget_forkserver()
         with contextlib.suppress(BaseException), os.fdopen(writing, "w", encoding="utf-8") as out:
             report = Reporter(out)
             try:

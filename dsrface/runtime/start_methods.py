@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from typing import cast
+from typing import Any, cast
 
 METHODS = ("fork", "spawn", "forkserver")  # all there are, on whatever platform
 
@@ -37,3 +37,16 @@ def default_start_method() -> str:
 def available_start_methods() -> list[str]:
     """Return the start methods that this platform has, the default one first."""
     return multiprocessing.get_all_start_methods()
+
+
+def forget_forkserver() -> None:
+    """Let a forked process start a forkserver of its own, which it does when it needs one.
+
+    That of its parent is no child of this process: multiprocessing would wait for it, and fail.
+    """
+    from multiprocessing import forkserver
+
+    server: Any = forkserver._forkserver  # noqa: SLF001 - its functions are bound
+    modules = server._preload_modules  # noqa: SLF001
+    server.__init__()
+    server._preload_modules = modules  # noqa: SLF001

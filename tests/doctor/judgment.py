@@ -97,7 +97,7 @@ class GlobalHandle(Reader):
 
 @functools.lru_cache
 def opened(path):
-    return open(path, "rb")
+    return open(path, "rb", buffering=8192)  # Python 3.14 would read all of the file
 
 
 class CachedHandle(Reader):

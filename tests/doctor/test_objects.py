@@ -75,6 +75,15 @@ def test_examined_in_this_process_a_program_draws_on_as_it_would_have(monkeypatc
     assert torch.equal(own.get_state(), before)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="examined in a fork there alone")
+def test_a_forkserver_that_runs_already_does_not_fail_the_examination():
+    dataset = TensorDataset(torch.arange(64))
+    loader = DataLoader(dataset, batch_size=8, num_workers=1, multiprocessing_context="forkserver")
+    assert len(list(loader)) == 8
+    report = dsrface.examine(loader, budget_s=40, step_ms=5, start_method="forkserver")
+    assert report.check("worker.forkserver").status == "pass", str(report)
+
+
 @pytest.mark.parametrize(("value", "size"), [(Module(), 7), (Trainer(), 5)])
 def test_modules_and_trainers_give_their_training_loader(value, size):
     report = dsrface.examine(value, **LOOK)

@@ -44,7 +44,7 @@ def test_the_cell_that_defines_a_name_is_the_last_to_run_and_is_named(notebook):
     module = notebooks.run(notebook, until="Lines")
     assert class_line(module.Lines, None) == "train.ipynb cell 3:1"
     assert class_line(module.Lines, "at") == "train.ipynb cell 3:3"
-    with pytest.raises(ValueError, match="math domain error") as caught:
+    with pytest.raises(ValueError, match=r"math domain error|expected a nonnegative input") as caught:
         module.Lines()[1]
     assert "train.ipynb cell 3" in "".join(traceback.format_exception(caught.value))
     with pytest.raises(RuntimeError, match="must not run"):

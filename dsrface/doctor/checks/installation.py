@@ -59,7 +59,7 @@ def torchvision_check(*, is_imported: bool = False, is_job: bool = False) -> Fin
         version = metadata.version("torchvision")
     except metadata.PackageNotFoundError:
         return TORCHVISION.finding("skip", "torchvision is not installed")
-    if is_job and "torchvision" not in sys.modules:
+    if is_job and sys.modules.get("torchvision") is None:
         return TORCHVISION.finding("skip", "torchvision is not imported here", data={"version": version})
     torch_build, vision_build = _build(torch.__version__), _vision_build()
     fix = (
