@@ -29,7 +29,11 @@ class EvaluateConfig(Config):
         "finetuned": "recogniser",
     }
     fills: ClassVar[tuple[str, ...]] = ("out",)
-    together: ClassVar[tuple[str, ...]] = (f"{EARLY}:check_benchmark", f"{EARLY}:check_report_folder")
+    together: ClassVar[tuple[str, ...]] = (
+        f"{EARLY}:check_benchmark",
+        f"{EARLY}:check_pairs",
+        f"{EARLY}:check_report_folder",
+    )
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "What to measure": ("dsr", "dsr_outputs", "recogniser", "finetuned", "matrix"),
         "On which faces": ("vlr_size", "split", "pairs", "protocol"),

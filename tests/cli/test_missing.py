@@ -509,6 +509,18 @@ def test_a_size_to_calibrate_for_is_that_of_the_data_set(call, trained):
     assert "--vlr-size 24" in said
 
 
+def test_pairs_of_other_persons_are_said_before_torch_is_loaded(call, trained, monkeypatch):
+    faces = trained / "data60" / "test" / "hr_images"
+    faces.mkdir(parents=True)
+    (trained / "data60" / "test" / "vlr_images_16x16").mkdir()
+    for number in (1, 2):
+        (faces / f"ada_{number}.png").write_bytes(encode_png(np.zeros((112, 112, 3), np.uint8)))
+    (trained / "pairs.txt").write_text("bo/1.png bo/2.png 1\n", encoding="utf-8")
+    monkeypatch.setattr("dsrface.cli.execute.import_command", lambda name: pytest.fail(f"{name} imported"))
+    line = "evaluate data60 --vlr-size 16 --pairs pairs.txt --recogniser rec.safetensors"
+    assert "None of its 1 pairs is in the test split." in call(*line.split()).err
+
+
 def test_too_few_validation_persons_are_said_before_torch_is_loaded(call, trained, monkeypatch):
     faces = trained / "data60" / "val" / "hr_images"
     faces.mkdir(parents=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dsrface.commands.evaluate.figures import Scored, compare_cells, identify, image_quality, score_cells
 from dsrface.commands.evaluate.images import Measured, Networks
 from dsrface.commands.evaluate.result import Comparison, Counts, Gallery, Identification, Quality
+from dsrface.commands.shared.early import pairs_elsewhere
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.data.layout import FaceSplit
 from dsrface.data.pairs import Pairs, all_pairs, generate_pairs
@@ -91,12 +92,7 @@ def choose_pairs(
     if config.pairs is not None:
         found = read_pairs(config.pairs, split)
         if len(found) == 0:
-            raise DataError(
-                f"None of its {found.num_skipped} pairs is in the {split.name} split.",
-                id="pairs-elsewhere",
-                where=config.pairs,
-                hint="Is this the pairs file of these persons? --split chooses another split.",
-            )
+            raise pairs_elsewhere(config.pairs, found.num_skipped, split.name)
         if found.num_skipped:
             num_all = len(found) + found.num_skipped
             where = f"their images are not both in the {split.name} split"

@@ -97,7 +97,7 @@ def verification_answer(
     if raw is not None and scored.compare(best, raw, "eer").verdict != "better":
         details.append(
             f"{best.name} is not shown to beat the cosine of 28x28 grey pixels, which has an EER of "
-            f"{percent(raw.eer)}: its figures say little then."
+            f"{percent(raw.eer)}, so its figures say little."
         )
     return headline + ".", details, best.name
 

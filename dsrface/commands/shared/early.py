@@ -24,7 +24,9 @@ from dsrface.data.folders import (
     split_roots,
     vlr_sizes_of,
 )
+from dsrface.data.formats.pair_lists import read_pair_list
 from dsrface.data.formats.validation_set import BIN_SUFFIX, check_is_pickle
+from dsrface.data.pair_finder import PairFinder
 from dsrface.errors import DataError, ImageError, UsageError
 from dsrface.metrics.bootstrap import MIN_PERSONS
 from dsrface.metrics.verification import min_impostors
@@ -47,6 +49,7 @@ __all__ = [
     "check_benchmark",
     "check_faces",
     "check_input",
+    "check_pairs",
     "check_recogniser",
     "check_report_folder",
     "check_threshold",
@@ -155,6 +158,32 @@ def check_benchmark(config: EvaluateConfig) -> None:
             continue
         if file.suffix.lower() == BIN_SUFFIX or (config.protocol == "bin" and file == config.data):
             check_is_pickle(file)
+
+
+def check_pairs(config: EvaluateConfig) -> None:
+    """Make sure that a list names a pair of the split, where the data is a data set and pairs are compared.
+
+    Raises:
+        DataError: it names none (`pairs-elsewhere`).
+    """
+    is_used = config.recogniser is not None or config.finetuned is not None
+    faces = config.data / config.split / HIGH_FOLDER
+    if config.pairs is None or config.protocol is not None or not is_used or not faces.is_dir():
+        return
+    if config.pairs.suffix.lower() != BIN_SUFFIX:
+        pairs, find = read_pair_list(config.pairs).pairs, PairFinder(list(walk_images(faces)))
+        if all(None in (find(pair.first), find(pair.second)) for pair in pairs):
+            raise pairs_elsewhere(config.pairs, len(pairs), config.split)
+
+
+def pairs_elsewhere(path: Path, num_pairs: int, split: str) -> DataError:
+    """Return the error of a list of pairs that names none of a split."""
+    return DataError(
+        f"None of its {num_pairs} pairs is in the {split} split.",
+        id="pairs-elsewhere",
+        where=path,
+        hint="Is this the pairs file of these persons? --split chooses another split.",
+    )
 
 
 def check_threshold(config: EnrolConfig | VerifyConfig) -> None:

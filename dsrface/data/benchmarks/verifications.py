@@ -15,8 +15,9 @@ from dsrface.data.decode import walk_images
 from dsrface.data.folders import person_of
 from dsrface.data.formats.validation_set import NUM_FOLDS, read_validation_set
 from dsrface.data.layout import make_split
+from dsrface.data.pair_finder import numbered_person
 from dsrface.data.pairs import Pairs, folded
-from dsrface.data.pairs_file import numbered_person, read_pairs
+from dsrface.data.pairs_file import read_pairs
 from dsrface.errors import DataError
 
 _LISTS = ("*pairs.txt", "*pairs.csv")
