@@ -42,9 +42,7 @@ def main() -> None:
     child = _start(request)
     pids = {child.pid}
     while child.poll() is None and not closed.is_set():
-        if (
-            _SHM.is_dir()
-        ):  # whose shared memory is removed; where there is none, listing them takes much longer
+        if _SHM.is_dir():  # to remove what they leave there; elsewhere to list them takes half a core
             pids |= set(_session())
         if "stacks" in commands:
             commands.clear()
