@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTHON = ROOT / ".nox" / "environment" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
-# What says most about Windows for its time; the doctor and the commands start processes, which is slow there.
+# What says most about Windows: it takes hours, most of them the doctor's, which starts processes.
 WINE_PARTS = [
     "tests/runtime",
     "tests/config",
@@ -36,8 +36,8 @@ WINE_PARTS = [
     "tests/engine",
     "tests/cli",
     "tests/fuzz",
-    "tests/doctor/test_thread_clock.py",
-    "tests/doctor/test_worker_death.py",
+    "tests/faults",
+    "tests/doctor",
     "tests/commands/test_prepare_names.py",
 ]
 
