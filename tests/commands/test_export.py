@@ -319,6 +319,16 @@ def test_card__says_what_the_run_knows(tmp_path):
     assert "RGB [B, 3, 16, 16] in [0, 1]" in result.summary
 
 
+@pytest.mark.parametrize("metrics", [{"psnr_db": "", "ssim": None, "gain": 0.5}, None, [1]])
+def test_card__says_what_it_can_of_a_record_that_was_changed(tmp_path, metrics):
+    run = dsr_run(tmp_path)
+    (run / "run.json").write_text(json.dumps({"seed": 7, "config": None}))
+    (run / "checkpoints" / "step_000001" / "checkpoint.json").write_text(json.dumps({"metrics": metrics}))
+    export.run(ExportConfig(source=run), emit=silent)
+    card = (run / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert ("| gain | 0.5 |" in card) == isinstance(metrics, dict)
+
+
 def test_card__of_a_recogniser_has_its_thresholds(tmp_path):
     chosen = (Threshold(0.01, Estimate(0.4, 0.3, 0.5), 0.9, 1000, 12),)
     stored = StoredThresholds({"vlr_size": 16, "images": "DSR"}, chosen)

@@ -83,7 +83,7 @@ def _training(loaded: LoadedModel) -> list[str]:
     if not metadata:
         return ["Unknown: the file was not written by dsrface. Ask whoever trained it for data and consent."]
     run = _beside(loaded.path, _RUN_FILE, levels=2)
-    config: dict[str, Any] = run.get("config", {})
+    config = _part(run, "config")
     facts = {
         "data set": Path(str(config["data"])).name if "data" in config else None,
         "digest of its images": metadata.get("data_sha256"),
@@ -99,8 +99,10 @@ def _training(loaded: LoadedModel) -> list[str]:
 
 
 def _figures(loaded: LoadedModel) -> str:
-    metrics: dict[str, float] = _beside(loaded.path, _MANIFEST_FILE, levels=0).get("metrics", {})
-    lines = [f"| {name} | {value:.4g} |" for name, value in metrics.items()]
+    metrics = _part(_beside(loaded.path, _MANIFEST_FILE, levels=0), "metrics")
+    lines = [
+        f"| {name} | {value:.4g} |" for name, value in metrics.items() if isinstance(value, (int, float))
+    ]
     table = "\n".join(["| figure | value |", "| --- | --- |", *lines]) if lines else "None are recorded."
     if "thresholds" not in loaded.metadata:
         return table
@@ -139,6 +141,12 @@ def _beside(path: Path, name: str, *, levels: int) -> dict[str, Any]:
     """Return a JSON file of the run that a weight file belongs to; empty where there is none."""
     folder = path.parents[levels] if len(path.parents) > levels else path.parent
     return read_json(folder / name) if (folder / name).is_file() else {}
+
+
+def _part(record: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an object of a record; empty where it is another value, for no hash guards these files."""
+    value = record.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _listed(lines: list[str]) -> str:
