@@ -39,6 +39,8 @@ def _legend(result: BenchmarkResult) -> list[str]:
     has_interval = any(rate.low is not None for rate in rates)
     pairs = (result.num_genuine, result.num_impostor)
     counts = counts_text(result.num_persons, *pairs, result.cells, has_interval=has_interval)
+    if result.cells and any(item.support == "none" for item in result.cells[0].tars):
+        counts += "; left out: TAR at a FAR for which there are fewer than 3 / FAR impostor pairs"
     if not result.native_px:
         return [counts]
     given = ", ".join(
@@ -76,7 +78,8 @@ def _searches(result: BenchmarkResult) -> Table:
 
 
 def _cells(result: BenchmarkResult, *, is_wide: bool) -> Table:
-    fars = [item.far for item in result.cells[0].tars]
+    given = {item.far for cell in result.cells for item in cell.tars if item.support != "none"}
+    fars = [item.far for item in result.cells[0].tars if item.far in given]
     has_accuracy = any(cell.accuracy is not None for cell in result.cells)
     table = figures_table(f"Verification, {_faces(result)}")
     for name in ("pairs", "images", "recogniser"):
@@ -91,6 +94,7 @@ def _cells(result: BenchmarkResult, *, is_wide: bool) -> Table:
         row += [
             ("~" if item.support == "weak" else "") + percent(item.tar, has_interval=is_wide)
             for item in cell.tars
+            if item.far in given
         ]
         if has_accuracy:
             row.append("-" if cell.accuracy is None else f"{cell.accuracy.mean * 100:.2f}")
@@ -99,4 +103,5 @@ def _cells(result: BenchmarkResult, *, is_wide: bool) -> Table:
 
 
 def _faces(result: BenchmarkResult) -> str:
-    return result.protocol if result.vlr_size is None else f"{result.protocol}, {result.vlr_size} px"
+    size = "" if result.vlr_size is None else f", {result.vlr_size} px"
+    return result.protocol + size + (", mirrored faces added" if result.settings.get("flip") else "")

@@ -45,7 +45,7 @@ class EvaluateConfig(Config):
         None, description="Measure as a published benchmark does, on its data in the layout of its archive."
     )
     flip: bool = Field(
-        False, description="Add the embedding of the mirrored face; on native data and benchmarks only."
+        False, description="Add the embedding of the mirrored face, as published figures often do."
     )
     vlr_size: int = Field(ge=4, le=112, description="Side of the low-resolution faces, in pixels.")
     dsr: Path | None = Field(None, description="Super-resolution network: a run folder or a weight file.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import pickle
 import shlex
 from pathlib import Path
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
+from dsrface.cli.benchmark_table import render_benchmark
 from dsrface.commands.evaluate import benchmark, run
 from dsrface.commands.evaluate.benchmark.features import Embedded
 from dsrface.commands.evaluate.benchmark.result import BenchmarkResult
@@ -479,6 +482,12 @@ def test_flip__adds_the_mirrored_faces_embedding(tmp_path, networks) -> None:
     expected = roc_auc_score([a == b for a, b in pairs], scores)
     assert cell(both, "HR-HR", "HR").auc.value == pytest.approx(expected)
     assert plain.settings["flip"] is False
+    console = Console(width=80, record=True, file=io.StringIO())
+    render_benchmark(both, console)
+    shown = " ".join(console.export_text().split())
+    assert "mirrored faces added" in shown
+    assert "TAR@" not in shown  # of columns without a figure
+    assert "fewer than 3 / FAR" in shown
 
 
 def test_native_data__probes_against_its_hr_faces_by_size_and_condition(tmp_path, networks) -> None:

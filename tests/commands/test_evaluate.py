@@ -19,6 +19,7 @@ from dsrface.commands import evaluate as evaluate_command
 from dsrface.commands.evaluate import is_drawn, run
 from dsrface.commands.evaluate.images import Measured
 from dsrface.commands.evaluate.plain import plain_answer
+from dsrface.commands.evaluate.result import RAW
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.data.decode import read_image, walk_images, write_png
 from dsrface.data.pairs import all_pairs
@@ -527,6 +528,22 @@ def test_judge__measures_next_to_the_users_recogniser_and_never_wins(data, netwo
     assert "an independent recogniser is wrong" in plain_answer(evaluation)
     report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "input: RGB in 0..255; licence: CC0" in report
+
+
+def test_flip__adds_the_mirrored_face_to_every_embedding(data, networks, tmp_path):
+    plain, _ = evaluate(data, tmp_path / "a", recogniser=networks["frozen"], bootstrap=0)
+    both, _ = evaluate(data, tmp_path / "b", recogniser=networks["frozen"], bootstrap=0, flip=True)
+
+    def scores(result):
+        return {
+            (cell.protocol, cell.images, cell.recogniser): cell.d_prime.value
+            for cell in result.evaluation.cells
+        }
+
+    for key, value in scores(plain).items():
+        assert (scores(both)[key] == value) == (key[2] == RAW)
+    assert any("--flip" in line for line in both.evaluation.details)
+    assert both.evaluation.settings["flip"] == "yes"
 
 
 def test_thresholds__are_chosen_on_val_and_held_against_test(networks, tmp_path):

@@ -66,6 +66,8 @@ from dsrface.types import HIGH_SIZE_PX, HIGH_SIZES_PX, VLR_SIZES_PX
 
 _WORKERS_FROM_IMAGES = 2000
 
+_FLIPPED = "Each embedding is the sum of those of the face and of its mirror image (--flip)."
+
 
 def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResult:
     """Measure, judge and report.
@@ -106,6 +108,7 @@ def run(config: EvaluateConfig, *, emit: Emit) -> EvaluateResult | BenchmarkResu
         num_workers=num_workers,
         device=device,
         emit=emit,
+        flip=config.flip,
     )
     figures = all_figures(config, split, measured, pairs, emit)
     held: tuple[HeldThreshold, ...] = ()
@@ -205,7 +208,7 @@ def _evaluation(
     )
     return Evaluation(
         headline=headline,
-        details=(*details, *overlap_details(overlaps)),
+        details=(*details, *overlap_details(overlaps), *([_FLIPPED] if config.flip else [])),
         limits=(*judged_by_teacher(networks), *doubts, *general, *unrecorded(overlaps)),
         overlaps=overlaps,
         data=str(config.data),
@@ -225,6 +228,7 @@ def _evaluation(
             "seed": config.seed,
             "bootstrap": config.bootstrap,
             "self_ensemble": "yes" if config.self_ensemble else "no",
+            "flip": "yes" if config.flip else "no",
             "device": device.reason,
             "data_sha256": data.source_digest,
             "measured_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -87,6 +87,7 @@ def measure(
     num_workers: int,
     device: Device,
     emit: Emit,
+    flip: bool = False,
 ) -> Measured:
     """Read every image once and run every network on it.
 
@@ -100,6 +101,7 @@ def measure(
         num_workers: Processes that read images.
         device: Where the networks are.
         emit: Receives progress.
+        flip: Add the embedding of the mirrored face.
     """
     quality: dict[tuple[str, str], NDArray[np.float32]] = {}
     features: dict[tuple[str, str], NDArray[np.float32]] = {}
@@ -110,7 +112,7 @@ def measure(
             shown = _shown(batch, outputs, networks, device)
             fill_rows(quality, rows, _quality_of(shown), num_rows=len(split))
             if networks.recognisers:
-                embedded = features_of(shown, networks.recognisers, device)
+                embedded = features_of(shown, networks.recognisers, device, flip=flip)
                 fill_rows(features, rows, embedded, num_rows=len(split))
             num_done += len(batch)
             emit(Progress("measuring", num_done, len(split)))

@@ -65,6 +65,7 @@ def hold_thresholds(
         num_workers=num_workers,
         device=device,
         emit=emit,
+        flip=config.flip,
     )
     return hold(
         chosen_on,
