@@ -47,7 +47,7 @@ class Upscaler(nn.Module):
     def forward(self, low: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 h h"]:
         """Return the batch at the wanted size, not clamped."""
         side = self._input_px or low.shape[-1]
-        parts = low.split(max(1, _PIXELS_AT_ONCE // side**2))
+        parts = torch.split(low, max(1, _PIXELS_AT_ONCE // side**2))
         return torch.cat([self._enlarged(part) for part in parts])
 
     def _enlarged(self, low: Tensor) -> Tensor:

@@ -123,6 +123,17 @@ def test_identify__names_the_known_and_leaves_strangers_unknown(root, gallery, t
     assert Image.open(tmp_path / "sheet.png").width > 4 * 112
 
 
+def test_identify__says_which_faces_the_threshold_is_not_for(root, gallery):
+    notes = []
+    for photos, settings in (("small", {}), ("known", {}), ("known", {"threshold": 0.5})):
+        config = IdentifyConfig(photos=root / photos, gallery=gallery, device="cpu", **settings)
+        said = []
+        identify.run(config, emit=said.append)
+        notes.append([event.message for event in said if "without the DSR" in getattr(event, "message", "")])
+    assert [len(found) for found in notes] == [0, 1, 0]
+    assert notes[1][0].startswith("8 faces of 8 seen without the DSR")
+
+
 def test_identify__a_threshold_of_ones_own(root, gallery):
     nobody = run_identify(root / "small", gallery, threshold=1.0)
     assert {answer.person for answer in nobody.answers} == {None}

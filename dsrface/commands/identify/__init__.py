@@ -8,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dsrface.commands.shared.people.faces import FaceReader, Seen, load_networks, read_faces, see
+from dsrface.commands.shared.people.faces import (
+    FaceReader,
+    Seen,
+    load_networks,
+    note_large,
+    read_faces,
+    see,
+)
 from dsrface.commands.shared.people.gallery import Gallery, located, read_gallery
 from dsrface.commands.shared.people.sheet import Tile, write_sheet
 from dsrface.commands.shared.result import CommandResult
@@ -95,6 +102,8 @@ def run(config: IdentifyConfig, *, emit: Emit) -> IdentifyResult:
     emit(Note(gallery.origin.threshold_text if config.threshold is None else given))
     reader = FaceReader(dsr, align=config.align)
     faces, skipped = read_faces(root, names, reader, on_bad_image=config.on_bad_image, emit=emit)
+    if config.threshold is None:
+        note_large(faces, dsr, emit)
     seen = see(faces, recogniser, dsr, batch_size=config.batch_size, device=device)
     answers = answer(seen, gallery, threshold=threshold, top=config.top)
     if config.sheet is not None:

@@ -200,6 +200,19 @@ def note_doubts(faces: Sequence[Face], emit: Emit) -> None:
         )
 
 
+def note_large(faces: Sequence[Face], dsr: LoadedModel | None, emit: Emit) -> None:
+    """Warn of faces that do not go through the DSR, whose scores a threshold for small faces does not fit."""
+    large = [face.name for face in faces if face.given.shape[0] == HIGH_SIZE_PX]
+    if dsr is not None and large:
+        emit(
+            Note(
+                f"{count_text(len(large), 'face')} of {len(faces)} seen without the DSR, being large, "
+                f"{large[0]} first: a threshold chosen on small faces lets more strangers pass there",
+                is_warning=True,
+            )
+        )
+
+
 def see(
     faces: Sequence[Face],
     recogniser: LoadedModel,
