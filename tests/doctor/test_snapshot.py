@@ -149,6 +149,7 @@ def test_what_was_open_before_stays_open(records):
 def test_a_member_that_refuses_stays(tmp_path):
     class Frozen(Dataset):
         __slots__ = ("count",)
+        count: int
 
         def __init__(self):
             object.__setattr__(self, "count", 0)
