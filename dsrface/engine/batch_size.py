@@ -42,10 +42,11 @@ def choose_batch_size(
         device: Where it runs; CUDA work is waited for.
         at_once: How many batches `run` works on.
     """
+    sizes = GPU_SIZES if device.kind == "cuda" else CPU_SIZES
     rates: dict[int, float] = {}
     begin = time.perf_counter()
     note = ""
-    for size in GPU_SIZES if device.kind == "cuda" else CPU_SIZES:
+    for size in (1, *sizes):
         try:
             run(size)  # the first call of a size sets up kernels and memory
             rates[size] = at_once * size / max(_seconds(run, size, device), 1e-9)
@@ -55,6 +56,12 @@ def choose_batch_size(
             torch.cuda.empty_cache()
             note = f", {size} does not fit in memory"
             break
+        if size == 1:  # only to know whether there is time to try the others
+            seconds = at_once / rates.pop(1)
+            if seconds * sizes[0] > _BUDGET_S:
+                return BatchChoice(sizes[0], f"{sizes[0]}: untried, as one image takes {seconds:.1f} s")
+            begin = time.perf_counter()
+            continue
         best = max(rates, key=lambda key: rates[key])
         if size >= 4 * best or time.perf_counter() - begin > _BUDGET_S:
             break
