@@ -113,7 +113,7 @@ class IdentifyConfig(_FacesConfig):
     }
     writes: ClassVar[tuple[str, ...]] = ("sheet",)
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "Known people and answers": ("gallery", "threshold", "top", "sheet"),
+        "Known people and answers": ("gallery", "threshold", "top", "sheet", "trust_gallery"),
         "How it runs": ("align", "on_bad_image", "device"),
     }
 
@@ -125,6 +125,9 @@ class IdentifyConfig(_FacesConfig):
     top: int = Field(3, ge=1, le=20, description="Best matches to list for each photo.")
     sheet: Sheet = Field(
         None, description="PNG to write: photo, what the network saw, and the best matches with scores."
+    )
+    trust_gallery: bool = Field(
+        False, description="Run the networks that the gallery names where they are programs."
     )
 
 

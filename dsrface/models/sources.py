@@ -40,6 +40,12 @@ def is_name(source: Path) -> bool:
     return has_form and not source.exists()
 
 
+def is_program(source: Path) -> bool:
+    """Return whether loading a source runs code that somebody else may have written."""
+    text = str(source)
+    return text.startswith(TORCHSCRIPT) or bool(CALLABLE.fullmatch(text))
+
+
 def resolve_source(source: Path, kind: str = "") -> Path:
     """Return the weight file that a run folder, checkpoint folder or file stands for.
 

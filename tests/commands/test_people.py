@@ -22,7 +22,7 @@ from dsrface.commands.shared.people.gallery import (
     write_gallery,
 )
 from dsrface.config.people import EnrolConfig, IdentifyConfig, VerifyConfig
-from dsrface.data.decode import read_image
+from dsrface.data.decode import encode_png, read_image
 from dsrface.errors import DataError, RunError, UsageError, WeightsError
 from dsrface.events import Note
 from dsrface.metrics.bootstrap import Estimate
@@ -204,6 +204,34 @@ def test_gallery__of_which_a_column_is_made_by_others(tmp_path, column, value):
         with pytest.raises(RunError) as caught:
             read_gallery(tmp_path / "p.npz")
         assert caught.value.id == "file-damaged"
+
+
+@pytest.mark.parametrize("weights", ["a" * 5000, "a\0b", "\ud800"])
+def test_gallery__of_a_network_that_can_be_no_file(tmp_path, weights):
+    origin = Origin(weights, "", "", "", 0.5, None, "as given")
+    faces = np.zeros((1, 112, 112, 3), np.uint8)
+    write_gallery(tmp_path / "p.npz", gather_people(["a"], np.eye(1, 8, dtype=np.float32), faces, origin))
+    with pytest.raises(WeightsError) as caught:
+        check_gallery(tmp_path / "p.npz")
+    assert caught.value.id == "weights-missing"
+
+
+@pytest.mark.parametrize(
+    "names", [("evil:make", ""), ("./evil.py:make", ""), ("torchscript:e.pt", ""), ("r.pt", "evil:make")]
+)
+def test_gallery__that_names_a_program_runs_nothing(tmp_path, monkeypatch, names):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("evil.py").write_text("open('ran', 'w').close()\n", encoding="utf-8")
+    faces = np.zeros((1, 112, 112, 3), np.uint8)
+    Path("photo.png").write_bytes(encode_png(faces[0]))
+    origin = Origin(names[0], "", names[1], "", 0.5, None, "as given")
+    write_gallery(Path("p.npz"), gather_people(["a"], np.eye(1, 8, dtype=np.float32), faces, origin))
+    with pytest.raises(WeightsError) as caught:
+        run_identify(Path("photo.png"), Path("p.npz"))
+    assert caught.value.id == "program-named"
+    assert "--trust-gallery" in caught.value.hint
+    assert not Path("ran").exists()
 
 
 def run_verify(first, second, weights, **settings):

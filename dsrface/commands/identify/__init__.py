@@ -21,9 +21,10 @@ from dsrface.commands.shared.people.sheet import Tile, write_sheet
 from dsrface.commands.shared.result import CommandResult
 from dsrface.config.people import IdentifyConfig
 from dsrface.data.photos.given import find_photos
-from dsrface.errors import RunError
+from dsrface.errors import RunError, WeightsError
 from dsrface.events import Emit, Note
 from dsrface.models.loaded import LoadedModel
+from dsrface.models.sources import is_program
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
 
@@ -95,6 +96,7 @@ def run(config: IdentifyConfig, *, emit: Emit) -> IdentifyResult:
     device = choose_device(config.device)
     weights = located(gallery.origin.weights, config.gallery)
     network = located(gallery.origin.dsr, config.gallery) if gallery.origin.dsr else None
+    _check_trust(config, weights, network)
     recogniser, dsr = load_networks(weights, network, device)
     _check_networks(config, gallery, recogniser, dsr)
     threshold = gallery.origin.threshold if config.threshold is None else config.threshold
@@ -149,6 +151,19 @@ def answer(seen: Seen, gallery: Gallery, *, threshold: float, top: int) -> tuple
         person = matches[0].person if matches[0].score >= threshold else None
         answers.append(Answer(face.name, person, matches, float(face.native_px), face.num_faces))
     return tuple(answers)
+
+
+def _check_trust(config: IdentifyConfig, *networks: Path | None) -> None:
+    """Run no code because a file says so, which may come from anybody."""
+    program = next((network for network in networks if network is not None and is_program(network)), None)
+    if program is not None and not config.trust_gallery:
+        raise WeightsError(
+            f"The gallery names a network that is a program: {program}",
+            id="program-named",
+            where=config.gallery,
+            hint="Programs are not run unless asked for. If you made the gallery: "
+            f"dsrface identify {quoted(config.photos)} --gallery {quoted(config.gallery)} --trust-gallery",
+        )
 
 
 def _check_networks(

@@ -117,7 +117,7 @@ def check_gallery(path: Path) -> None:
     origin = _read(path, ["origin"], _origin)
     for stored in filter(None, (origin.weights, origin.dsr)):
         network = located(stored, path)
-        if not is_name(network) and not network.exists():
+        if not is_name(network) and not os.path.exists(network):
             raise WeightsError(
                 f"A network that {path.name} was made with is not there.",
                 id="weights-missing",
@@ -140,7 +140,7 @@ def stored_place(network: Path, gallery: Path) -> str:
 def located(stored: str, gallery: Path) -> Path:
     """Return where a network is that `stored_place` wrote down; earlier galleries have it as it was named."""
     from_gallery = gallery.parent / stored
-    return from_gallery if from_gallery.exists() else Path(stored)
+    return from_gallery if os.path.exists(from_gallery) else Path(stored)  # False for what can be no path
 
 
 def read_gallery(path: Path) -> Gallery:
