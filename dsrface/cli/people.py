@@ -65,6 +65,7 @@ def identify(
     align: Choice = None,
     on_bad_image: Choice = None,
     device: Device = None,
+    trust_gallery: Annotated[bool | None, typer.Option("--trust-gallery")] = None,
 ) -> Flags:
     """Say who is in photos.
 
