@@ -79,6 +79,7 @@ def run_enrol(root, weights, out, notes=None, **settings):
 
 
 def run_identify(photos, gallery, **settings):
+    settings = {"trust_gallery": True, **settings}
     config = IdentifyConfig(photos=photos, gallery=gallery, device="cpu", **settings)
     return identify.run(config, emit=lambda event: None)
 
@@ -126,7 +127,9 @@ def test_identify__names_the_known_and_leaves_strangers_unknown(root, gallery, t
 def test_identify__says_which_faces_the_threshold_is_not_for(root, gallery):
     notes = []
     for photos, settings in (("small", {}), ("known", {}), ("known", {"threshold": 0.5})):
-        config = IdentifyConfig(photos=root / photos, gallery=gallery, device="cpu", **settings)
+        config = IdentifyConfig(
+            photos=root / photos, gallery=gallery, device="cpu", trust_gallery=True, **settings
+        )
         said = []
         identify.run(config, emit=said.append)
         notes.append([event.message for event in said if "without the DSR" in getattr(event, "message", "")])
@@ -228,7 +231,7 @@ def test_gallery__that_names_a_program_runs_nothing(tmp_path, monkeypatch, names
     origin = Origin(names[0], "", names[1], "", 0.5, None, "as given")
     write_gallery(Path("p.npz"), gather_people(["a"], np.eye(1, 8, dtype=np.float32), faces, origin))
     with pytest.raises(WeightsError) as caught:
-        run_identify(Path("photo.png"), Path("p.npz"))
+        run_identify(Path("photo.png"), Path("p.npz"), trust_gallery=False)
     assert caught.value.id == "program-named"
     assert "--trust-gallery" in caught.value.hint
     assert not Path("ran").exists()
@@ -321,7 +324,7 @@ def test_photos__that_cannot_be_used_are_listed__and_doubtful_ones_told(root, we
     }
     Image.new("RGB", (90, 90)).save(photos / "square.png")
     notes: list[str] = []
-    config = IdentifyConfig(photos=photos, gallery=gallery, device="cpu")
+    config = IdentifyConfig(photos=photos, gallery=gallery, device="cpu", trust_gallery=True)
     identify.run(config, emit=lambda event: notes.append(getattr(event, "message", "")))
     taken = "1 photo taken for aligned faces as they are, square.png first"
     assert any(taken in note for note in notes)

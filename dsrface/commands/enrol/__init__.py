@@ -14,6 +14,7 @@ from dsrface.data.photos.persons import choose_person_rule, without_persons
 from dsrface.errors import DataError
 from dsrface.events import Emit, Note
 from dsrface.models.judge_files import judge_by_default
+from dsrface.models.sources import is_program
 from dsrface.runtime.command_line import quoted
 from dsrface.runtime.devices import choose_device
 from dsrface.runtime.text import count_text
@@ -82,11 +83,12 @@ def run(config: EnrolConfig, *, emit: Emit) -> EnrolResult:
     gallery = gather_people(persons, seen.embeddings, seen.images, origin)
     write_gallery(config.out, gallery)
     left_out = f", {len(skipped)} left out" if skipped else ""
+    trust = " --trust-gallery" if any(map(is_program, filter(None, (weights, config.dsr)))) else ""
     return EnrolResult(
         summary=f"{count_text(len(gallery.persons), 'person')} from {count_text(len(faces), 'photo')}"
         f"{left_out}; {decision.text}.",
         location=str(config.out),
-        next_command=f"dsrface identify PHOTOS --gallery {quoted(config.out)}",
+        next_command=f"dsrface identify PHOTOS --gallery {quoted(config.out)}{trust}",
         persons=dict(zip(gallery.persons, gallery.counts.tolist(), strict=True)),
         threshold=decision.score,
         far=decision.far,

@@ -126,7 +126,8 @@ def run(config: IdentifyConfig, *, emit: Emit) -> IdentifyResult:
         summary=f"{num_known} of {len(answers)} photos show somebody enrolled, "
         f"{len(answers) - num_known} are unknown; threshold {threshold:.3f}.{warning}",
         location=str(location),
-        next_command=f"dsrface identify {quoted(config.photos)} --gallery {quoted(config.gallery)} --json",
+        next_command=f"dsrface identify {quoted(config.photos)} --gallery {quoted(config.gallery)}"
+        f"{' --trust-gallery' if config.trust_gallery else ''} --json",
         answers=answers,
         threshold=threshold,
         false_matches=false_matches,
