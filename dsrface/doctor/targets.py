@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsrface.doctor.scan.source import run_on_import
+from dsrface.doctor.main_guard import run_on_import
 from dsrface.errors import UsageError
 from dsrface.runtime.user_callable import named_object
 

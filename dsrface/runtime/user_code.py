@@ -14,6 +14,7 @@ from types import FrameType, FunctionType
 
 _INSTALLED = re.compile(r"[/\\](?:site-packages|dist-packages|lib(?:64)?[/\\]python\d+\.\d+)[/\\]")
 _STANDARD_LIBRARY = str(Path(sysconfig.get_path("stdlib")))  # on Windows its name says nothing
+_STANDARD_MODULES: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())  # from Python 3.10 on
 _OWN = str(Path(__file__).parents[1])
 # A traceback has a comma after the line number and ends with the innermost call; faulthandler's dump of a
 # stack has none and begins with it.
@@ -29,7 +30,7 @@ def is_users(file: str) -> bool:
     if path.suffix == ".pyd" and path.name.partition(".")[0] in sys.stdlib_module_names:
         return False  # Windows keeps what Python has in C outside of its library, in DLLs
     is_compiled = not path.is_absolute() and not path.exists()
-    if is_compiled and path.parts[0].removesuffix(".py") in sys.stdlib_module_names:
+    if is_compiled and path.parts[0].removesuffix(".py") in _STANDARD_MODULES:
         return False  # an embedded Python (Windows) has its library compiled, with names of no folder
     return not any(path.is_relative_to(folder) for folder in (_STANDARD_LIBRARY, _OWN))
 

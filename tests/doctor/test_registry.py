@@ -152,7 +152,29 @@ def examined_modules() -> dict[str, Path]:
     found = reached_from("dsrface.doctor.process.child")
     for path in Path(package.__file__).parent.glob("*.py"):  # the registry imports them by name
         found.update(reached_from(f"dsrface.doctor.checks.{path.stem}"))
+    for name in ("install", "service", "trial"):  # the hook of a launch does
+        found.update(reached_from(f"dsrface.doctor.launch.{name}"))
     return found
+
+
+def unions_of_types(tree: ast.AST) -> list[ast.BinOp]:
+    """Return where `A | B` is evaluated: annotations are not."""
+    for node in ast.walk(tree):
+        for name in ("annotation", "returns"):
+            if hasattr(node, name):
+                setattr(node, name, None)
+    names = {"int", "str", "float", "bytes", "list", "dict", "tuple", "set", "bool"}
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.BitOr)
+        and any(
+            (name := getattr(side, "attr", getattr(side, "id", ""))) in names or name[:1].isupper()
+            for side in (node.left, node.right)
+            if not getattr(side, "attr", getattr(side, "id", "")).isupper()
+        )
+    ]
 
 
 def test_what_runs_in_the_examined_process_keeps_to_python_3_9():
@@ -165,6 +187,16 @@ def test_what_runs_in_the_examined_process_keeps_to_python_3_9():
                 assert not any(keyword.arg == "strict" for keyword in node.keywords), name
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "dataclass":
                 assert not any(keyword.arg in ("slots", "kw_only") for keyword in node.keywords), name
+        assert not unions_of_types(tree), name
+
+
+def test_what_runs_in_the_examined_process_needs_no_library_newer_than_python_3_9():
+    pytest.importorskip("vermin")
+    vermin = [sys.executable, "-c", "from vermin import main; main()", "-t=3.9-", "--no-tips", "--violations"]
+    vermin += ["--exclude", "sys.stdlib_module_names"]  # asked for by getattr
+    files = [str(path) for path in examined_modules().values()]
+    done = subprocess.run([*vermin, *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_what_runs_in_the_examined_process_needs_only_torch():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -227,16 +227,3 @@ def self_assignments(function: Function) -> Iterator[tuple[str, ast.expr]]:
         for target in targets:
             if is_self_attribute(target) and node.value is not None:
                 yield target.attr, node.value
-
-
-def run_on_import(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements that an import runs, those inside loops and other blocks too."""
-    for node in body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            continue
-        if isinstance(node, ast.If) and "__main__" in ast.dump(node.test):
-            yield from run_on_import(node.orelse)
-            continue
-        yield node
-        for part in ("body", "orelse", "finalbody"):
-            yield from run_on_import(getattr(node, part, []))

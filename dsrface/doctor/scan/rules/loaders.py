@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from dsrface.doctor.main_guard import run_on_import
 from dsrface.doctor.scan.rule import Hit, Rule
 from dsrface.doctor.scan.rules.members import described, held_function
-from dsrface.doctor.scan.source import Function, Source, has_workers, keyword, run_on_import
+from dsrface.doctor.scan.source import Function, Source, has_workers, keyword
 
 _SEEDS = {"numpy.random.seed", "random.seed", "torch.manual_seed"}
 _FROM_BASE = ("initial_seed", "get_worker_info", "base_seed", "generator", "time", "urandom", "randint")
