@@ -51,6 +51,8 @@ def exclusive(path: Path, *, what: str) -> Iterator[None]:
             yield
     finally:
         lock.release()
+        with contextlib.suppress(OSError):  # filelock removes it on Windows; by it a folder is known as ours
+            path.touch()
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -35,6 +36,18 @@ def test_a_second_one_is_refused_and_the_first_is_named(tmp_path):
     with exclusive(tmp_path / ".lock", what="cache"):
         pass
     assert not (tmp_path / ".lock.pid").exists()
+
+
+def test_the_lock_file_stays_also_where_it_is_removed_on_release(tmp_path, monkeypatch):
+    class LikeOnWindows(locks.FileLock):
+        def release(self, force=False):
+            super().release(force)
+            Path(self.lock_file).unlink(missing_ok=True)
+
+    monkeypatch.setattr(locks, "FileLock", LikeOnWindows)
+    with exclusive(tmp_path / ".lock", what="evaluation"):
+        pass
+    assert (tmp_path / ".lock").exists()
 
 
 def test_a_machine_that_gives_signs_of_life_is_not_disturbed(drive):
