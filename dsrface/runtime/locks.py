@@ -51,7 +51,7 @@ def exclusive(path: Path, *, what: str) -> Iterator[None]:
             yield
     finally:
         lock.release()
-        with contextlib.suppress(OSError):  # filelock removes it on Windows; by it a folder is known as ours
+        with contextlib.suppress(OSError):  # filelock removes it on Windows, but it marks a folder of dsrface
             path.touch()
 
 

@@ -41,8 +41,10 @@ def test_a_second_one_is_refused_and_the_first_is_named(tmp_path):
 def test_the_lock_file_stays_also_where_it_is_removed_on_release(tmp_path, monkeypatch):
     class LikeOnWindows(locks.FileLock):
         def release(self, force=False):
+            was_held = self.is_locked
             super().release(force)
-            Path(self.lock_file).unlink(missing_ok=True)
+            if was_held:
+                Path(self.lock_file).unlink()
 
     monkeypatch.setattr(locks, "FileLock", LikeOnWindows)
     with exclusive(tmp_path / ".lock", what="evaluation"):
