@@ -2,15 +2,16 @@
 
     python benchmarks/doctor_zoo/run.py [--method fork|spawn|forkserver|all] [--only NAME ...]
                                         [--kind KIND ...] [--sort fault|healthy] [--step 1]
-                                        [--budget 20] [--patience 2] [--no-timing]
+                                        [--budget 20] [--patience 2] [--no-timing] [--launch WORKERS]
                                         [--json FILE] [--again wrong|all] [--table]
                                         [--markdown] [--plain] [--list]
 
 Every case runs in a process of its own with a temporary folder of its own, and is ended after twice its
 budget (`--patience`). One line a case is printed as it comes, then the confusion table. What `--json` holds
 already is not run again, so the table can be made in pieces and, after a change, `--again wrong` runs only
-what was not right. `--plain` shows instead what a plain DataLoader does, with which the declarations were
-checked. A case without its libraries is skipped.
+what was not right. `--launch 0` puts the doctor in front of `train.py`, which iterates over the case with so
+many workers, instead of naming the callable. `--plain` shows what a plain DataLoader does, with which the
+declarations were checked. A case without its libraries is skipped.
 """
 
 from __future__ import annotations
@@ -115,32 +116,37 @@ def _answer(
         ), None
     if options.plain:
         return plain(case, method, limit_s)
-    return examine(case, method, options.budget, limit_s, has_timing=not options.no_timing)
+    has_timing = not options.no_timing
+    return examine(case, method, options.budget, limit_s, has_timing=has_timing, launch=options.launch)
 
 
 def examine(
-    case: Case, method: str, budget_s: float, limit_s: float, *, has_timing: bool = True
+    case: Case,
+    method: str,
+    budget_s: float,
+    limit_s: float,
+    *,
+    has_timing: bool = True,
+    launch: int | None = None,
 ) -> tuple[judge.Verdict, dict[str, Any] | None]:
-    """Let the doctor examine a case; it is ended after `limit_s`. Timing the settings fills the budget."""
-    command = [
-        sys.executable,
-        "-m",
-        "dsrface",
-        "doctor",
-        "--dataset",
-        case.target,
-        "--start-method",
-        method,
-        "--json",
-        "--budget",
-        f"{budget_s:g}",
-    ]
+    """Let the doctor examine a case; it is ended after `limit_s`. Timing the settings fills the budget.
+
+    With `launch` the doctor is put in front of a script that iterates over the case with so many workers.
+    """
+    command = [sys.executable, "-m", "dsrface", "doctor", "--start-method", method, "--json"]
+    command += ["--budget", f"{budget_s:g}"]
     if not has_timing:
         command += ["--skip", "perf.recommend"]
+    if launch is None:
+        command += ["--dataset", case.target]
+    else:
+        command += ["--", sys.executable, str(HERE / "train.py"), case.target, str(launch)]
     done = _run(command, case, method, limit_s)
     try:
         report = json.loads(done.stdout)
-    except ValueError:
+        if launch is not None:
+            report = report["loaders"][0]["report"]
+    except (ValueError, KeyError, IndexError):
         report = None
     outcome, why = judge.judge(case, report)
     if report is None:
@@ -290,6 +296,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--no-timing", action="store_true", help="do not time numbers of workers, which fills the budget"
     )
+    parser.add_argument("--launch", type=int, metavar="WORKERS", help="examine a script that uses the case")
     parser.add_argument("--json", metavar="FILE", help="keep the verdicts with the whole reports")
     parser.add_argument(
         "--again", choices=("wrong", "all"), default="", help="run what the file holds once more"
