@@ -23,7 +23,7 @@ TOOLS = {
     "loadtune": "loadtune tune workload.py --no-plots --steps 20 --warmup 3",
 }
 RESULTS = re.compile(
-    r"-> (do not|ready|runs here|workers can)"  # dsrface
+    r"-> (as launched|do not|ready|runs here|workers can)"  # dsrface
     r"|^\S+: (no proven|[\d.]+ ->)|^  \[(keep|reject|inconclusive)"  # train-doctor
     r"|Verdict:|^\[loadtune\] b"
 )

@@ -173,7 +173,7 @@ def test_a_shared_file_offset_stops_the_launch_by_name_and_line(script, launch):
     assert check(result, "ds.open_handles")["status"] == "fail"
     assert "file" in check(result, "ds.open_handles")["summary"]
     assert "train.py:8" in check(result, "ds.open_handles")["where"]
-    assert "do not launch" in out
+    assert "give it none before ds.open_handles is mended" in out
 
 
 @pytest.mark.slow

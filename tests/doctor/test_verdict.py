@@ -20,6 +20,18 @@ def test_the_line_names_the_start_methods_that_are_safe():
     assert "; workers by fork safe, spawn not safe, forkserver not safe -> do not launch" in line
 
 
+def test_a_launch_without_workers_is_not_stopped_for_what_workers_would_do():
+    def advice(*ids, workers=0):
+        findings = tuple(Finding(id, "fail", "") for id in ids)
+        return Report("0", "Data", {}, findings, None, (), 3.0, launched_workers=workers).advice()
+
+    calm = "as launched, without workers, it is right; give it none before ds.open_handles is mended"
+    assert advice("ds.open_handles", "worker.consistency") == calm
+    assert advice("ds.open_handles", workers=2) == "do not launch like this"
+    assert advice("ds.open_handles", workers=None) == "do not launch like this"
+    assert advice("ds.items", "worker.fork") == "do not launch like this"
+
+
 def test_one_method_needs_no_list_and_a_skipped_one_is_not_judged():
     line = verdict(Finding("worker.fork", "pass", "two workers"), Finding("worker.spawn", "skip", "no time"))
     assert "workers by" not in line

@@ -135,7 +135,8 @@ def _examine(
             checks = _with(checks, _unexplained(facts["raised"]))
         elif _should_have_come(report, facts):
             checks = _with(checks, _hung(facts))
-    return LoaderReport(replace(report, platform=platform, checks=checks), facts)
+    report = replace(report, platform=platform, checks=checks, launched_workers=facts["num_workers"])
+    return LoaderReport(report, facts)
 
 
 def _unexplained(raised: str) -> Finding:

@@ -14,6 +14,20 @@ STATUSES = ("pass", "info", "warn", "fail", "skip", "error")
 NEED_ATTENTION = ("fail", "error", "warn")
 OUT_OF_BUDGET = {"out_of_budget": True}  # data of a check that there was no time for
 # A warning of one of these, or one that speaks against workers, means that workers can deliver wrong items.
+_ABOUT_WORKERS = {  # and `worker.`: what fails there does no harm without workers
+    "ds.open_handles",
+    "ds.unpicklable",
+    "ds.non_leaf",
+    "ds.temp_tensor",
+    "ds.cuda_member",
+    "ds.rng",
+    "ds.iterable_shard",
+    "ds.finalizer",
+    "ds.pickle_size",
+    "mp.main_guard",
+    "mp.cuda_fork",
+    "env.shm",
+}
 _ABOUT_ITEMS = {
     "ds.items",
     "ds.output",
@@ -90,6 +104,7 @@ class Report:
         lesson: The lines that teach the classic case; empty when it is not the case.
         duration_s: Seconds the whole examination took.
         is_strict: Warnings count as failures.
+        launched_workers: The `num_workers` of the loader in a launch; None when nothing was launched.
     """
 
     version: str
@@ -100,6 +115,7 @@ class Report:
     lesson: tuple[str, ...]
     duration_s: float
     is_strict: bool = False
+    launched_workers: int | None = None
 
     @property
     def verdict(self) -> str:
@@ -143,6 +159,9 @@ class Report:
     def advice(self) -> str:
         """Return what to do, in a few words; wrong items are never called fit to run."""
         if self.verdict == "fail":
+            failed = [check.id for check in self.checks if check.status == "fail"]
+            if self.launched_workers == 0 and failed and all(map(_is_about_workers, failed)):
+                return f"as launched, without workers, it is right; give it none before {failed[0]} is mended"
             return "do not launch like this"
         unproved = next((check.id for check in self.checks if _is_left_out(check)), "")
         if self.verdict == "pass":
@@ -228,6 +247,10 @@ class Report:
             "lesson": list(self.lesson),
             "summary": self.counts(),
         }
+
+
+def _is_about_workers(id: str) -> bool:
+    return id in _ABOUT_WORKERS or id.startswith("worker.")
 
 
 def _described(finding: Finding) -> dict[str, Any]:
