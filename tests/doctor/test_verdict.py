@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsrface.doctor.report import Finding, Report
+from dsrface.doctor.report import OUT_OF_BUDGET, Finding, Report
 
 
 def verdict(*findings):
@@ -65,3 +65,11 @@ def test_the_line_to_copy_is_a_call_and_shows_no_address():
     assert report.loader_line() == "DataLoader(dataset, batch_size=32, num_workers=0)"
     assert "0x" not in str(report)
     assert report.loader_line() in str(report)
+
+
+def test_what_was_not_built_in_time_was_not_examined():
+    def code(status, data):
+        return Report("0", "D", {}, (Finding("ds.build", status, "", data=data),), None, (), 1.0).exit_code
+
+    assert [code("pass", {}), code("warn", {})] == [0, 0]
+    assert [code("fail", {}), code("skip", OUT_OF_BUDGET), code("warn", OUT_OF_BUDGET)] == [3, 3, 3]

@@ -60,7 +60,7 @@ def survey_failed(outcome: Outcome) -> list[Finding]:
         summary = f"{slow} when --budget ran out"
         is_theirs = outcome.stage != "import torch"
         where = place(outcome) if is_theirs else ""
-        return [Finding(id, "warn", summary, where=where, fix="Give a longer --budget.")]
+        return [Finding(id, "warn", summary, where=where, fix="Give a longer --budget.", data=OUT_OF_BUDGET)]
     item = outcome.last("item")
     if item is not None and outcome.stage == "load items":
         what, fix = f"loading item {item['index']}", f"Try dataset[{item['index']}] in a Python prompt."

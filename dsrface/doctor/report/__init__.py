@@ -129,10 +129,17 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 fit, 1 a check failed, 3 the data set could not be built."""
-        if any(check.id == "ds.build" and check.status == "fail" for check in self.checks):
+        """0 fit, 1 a check failed, 3 the data set could not be built, or there was no time to build it."""
+        build = self.check("ds.build")
+        if (build is not None and build.status == "fail") or self._is_unseen:
             return 3
         return 1 if self.verdict == "fail" else 0
+
+    @property
+    def _is_unseen(self) -> bool:
+        """Whether there was no time to build the data set, so that nothing of it was examined."""
+        build = self.check("ds.build")
+        return build is not None and _is_left_out(build)
 
     def counts(self) -> dict[str, int]:
         """Return how many checks have each status."""
@@ -163,6 +170,8 @@ class Report:
             if self.launched_workers == 0 and failed and all(map(_is_about_workers, failed)):
                 return f"as launched, without workers, it is right; give it none before {failed[0]} is mended"
             return "do not launch like this"
+        if self._is_unseen:
+            return "not examined yet: give a longer --budget"
         unproved = next((check.id for check in self.checks if _is_left_out(check)), "")
         if self.verdict == "pass":
             return f"clean but for {unproved}: give a longer --budget" if unproved else "ready"
