@@ -83,6 +83,8 @@ class Batch:
         labels: int64 [B], person index within the split, 0-based.
         indices: int64 [B], position of the sample in the data set.
         epoch: Epoch the batch belongs to, 0-based; with `indices` it fixes every random draw.
+        sizes_px: int64 [B], on the CPU: side of each input, which is at the top left of its S x S; None where
+            all have S.
     """
 
     inputs: torch.Tensor
@@ -90,6 +92,7 @@ class Batch:
     labels: torch.Tensor
     indices: torch.Tensor
     epoch: int = 0
+    sizes_px: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
@@ -102,6 +105,7 @@ class Batch:
             to_device(self.labels, device),
             to_device(self.indices, device),
             self.epoch,
+            self.sizes_px,
         )
 
     def pin_memory(self) -> Batch:
@@ -112,6 +116,7 @@ class Batch:
             self.labels.pin_memory(),
             self.indices.pin_memory(),
             self.epoch,
+            self.sizes_px,
         )
 
 

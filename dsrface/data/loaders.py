@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from dsrface.config.engine import LoaderConfig
@@ -167,12 +169,21 @@ def collate(samples: list[Sample | DsrfaceError]) -> Batch | DsrfaceError:
         if isinstance(sample, DsrfaceError):
             return sample
         good.append(sample)
+    sizes_px = [sample.inputs.shape[0] for sample in good]
+    largest = max(sizes_px)
     return Batch(
-        torch.stack([sample.inputs for sample in good]),
+        torch.stack([_padded(sample.inputs, largest) for sample in good]),
         torch.stack([sample.high for sample in good]),
         torch.tensor([sample.label for sample in good], dtype=torch.int64),
         torch.tensor([sample.index for sample in good], dtype=torch.int64),
+        sizes_px=None if min(sizes_px) == largest else torch.tensor(sizes_px, dtype=torch.int64),
     )
+
+
+def _padded(image: Tensor, size_px: int) -> Tensor:
+    """Return an image [S, S, 3] at the top left of one of `size_px`."""
+    missing = size_px - image.shape[0]
+    return functional.pad(image, (0, 0, 0, missing, 0, missing)) if missing else image
 
 
 class _Guarded(Dataset[Any]):

@@ -70,7 +70,7 @@ class DsrTask(Task):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted loss and each unweighted term."""
         high = to_image01(batch.high)
-        output = self.model(to_image01(batch.inputs)).float()
+        output = self._enlarged(batch).float()
         identity, vgg = self._frozen
         pixel = self._pixel(output, high)
         total = self._losses.pixel_weight * pixel
@@ -84,6 +84,15 @@ class DsrTask(Task):
             total = total + self._losses.vgg_weight * term
             metrics["loss/vgg"] = term.detach()
         return total, {"loss/total": total.detach(), **metrics}
+
+    def _enlarged(self, batch: Batch) -> Tensor:
+        """Return the network's outputs, each run of faces of one size in a pass of its own."""
+        low = to_image01(batch.inputs)
+        if batch.sizes_px is None:
+            return self.model(low)  # type: ignore[no-any-return]
+        sizes_px, counts = torch.unique_consecutive(batch.sizes_px, return_counts=True)
+        parts = zip(torch.split(low, counts.tolist()), sizes_px.tolist(), strict=True)
+        return torch.cat([self.model(part[:, :, :size_px, :size_px]) for part, size_px in parts])
 
     def compile_networks(self) -> None:
         """Compile the DSR in place; its parameter names stay."""
@@ -134,7 +143,10 @@ class DsrTask(Task):
 
     def save_first_batch(self, batch: Batch, path: Path) -> None:
         """Write VLR | HR of the batch as the network sees it."""
-        columns = {"VLR": batch.inputs[:_NUM_FIRST].cpu(), "HR": batch.high[:_NUM_FIRST].cpu()}
+        low = list(batch.inputs[:_NUM_FIRST].cpu())
+        if batch.sizes_px is not None:
+            low = [image[:size, :size] for image, size in zip(low, batch.sizes_px.tolist(), strict=False)]
+        columns = {"VLR": low, "HR": list(batch.high[:_NUM_FIRST].cpu())}
         write_strips(path, columns, self.describe(batch.indices[:_NUM_FIRST].tolist()))
 
     def describe(self, indices: list[int]) -> list[str]:

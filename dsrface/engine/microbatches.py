@@ -18,7 +18,13 @@ def split_microbatches(batch: Batch, num_parts: int) -> list[Batch]:
         part.tensor_split(min(num_parts, len(batch)))
         for part in (batch.inputs, batch.high, batch.labels, batch.indices)
     ]
-    return [replace(batch, inputs=a, high=b, labels=c, indices=d) for a, b, c, d in zip(*fields, strict=True)]
+    parts = [
+        replace(batch, inputs=a, high=b, labels=c, indices=d) for a, b, c, d in zip(*fields, strict=True)
+    ]
+    if batch.sizes_px is not None:
+        for part, sizes_px in zip(parts, batch.sizes_px.tensor_split(len(parts)), strict=True):
+            part.sizes_px = sizes_px
+    return parts
 
 
 def to_step_device(batch: Batch, device: torch.device) -> Batch:
