@@ -34,6 +34,7 @@ class Target:
         loader: The DataLoader that was given; its sampler and options count.
         note: How the target was got out of what the callable returned; may be empty.
         is_running: Its script runs in this process already; otherwise it was built to be examined.
+        is_copy: This process was forked from the one that runs the script.
     """
 
     dataset: Any
@@ -45,6 +46,7 @@ class Target:
     loader: Any = None
     note: str = ""
     is_running: bool = False
+    is_copy: bool = False
 
     @property
     def roots(self) -> dict[str, Any]:

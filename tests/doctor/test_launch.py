@@ -149,6 +149,54 @@ def test_a_library_whose_threads_a_fork_loses_may_be_used_by_items(script, launc
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_what_refuses_to_work_in_a_fork_is_an_error_of_workers(script, launch):
+    command = script("""
+        OWNER = os.getpid()
+
+        class Client(Dataset):
+            def __len__(self):
+                return 100
+            def __getitem__(self, index):
+                if os.getpid() != OWNER:
+                    raise RuntimeError("This class is not fork-safe")
+                return torch.tensor(float(index))
+
+        if __name__ == "__main__":
+            for batch in DataLoader(Client(), batch_size=8):
+                pass
+        """)
+    code, result, out = launch(command, "--start-method", "fork", "--budget", "10")
+    assert code == 1, out
+    assert check(result, "ds.items")["status"] == "pass"
+    assert "not fork-safe" in check(result, "worker.fork")["summary"] + check(result, "worker.fork")["where"]
+
+
+@pytest.mark.slow  # a batch is waited for 30 s
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_an_item_that_never_ends_without_workers_is_named(script, launch):
+    command = script("""
+        import socket
+
+        class Answers(Dataset):
+            def __len__(self):
+                return 100
+            def __getitem__(self, index):
+                with socket.create_server(("127.0.0.1", 0)) as server:
+                    return server.accept()
+
+        if __name__ == "__main__":
+            for batch in DataLoader(Answers(), batch_size=8):
+                pass
+        """)
+    code, result, out = launch(command, "--start-method", "fork", "--budget", "10")
+    assert code == 1, out
+    assert check(result, "ds.items")["status"] == "fail"
+    assert "train.py:13" in check(result, "ds.items")["where"]
+    assert "no batch came within 30 s" in out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
 def test_a_shared_file_offset_stops_the_launch_by_name_and_line(script, launch):
     command = script("""
         class Records(Dataset):

@@ -44,6 +44,21 @@ def test_batches_that_come_pass_and_so_does_the_end():
     waits.end()
 
 
+def test_meanwhile_something_may_be_done_and_the_batch_is_handed_over_after_it():
+    done = []
+
+    def meanwhile():
+        time.sleep(0.4)
+        done.append(threading.current_thread().name)
+
+    waits = Patience(0.1, meanwhile)
+    assert waits.wait(lambda: time.sleep(0.3) or "batch") == "batch"
+    assert done == ["dsrface-patience"]
+    assert waits.wait(lambda: "next") == "next"
+    waits.end()
+    assert done == ["dsrface-patience"]
+
+
 def test_a_long_step_of_the_script_is_no_wait():
     waits = Patience(0.1)
     assert waits.wait(lambda: 1) == 1

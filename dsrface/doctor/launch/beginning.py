@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from dsrface.doctor.reporter import Reporter
+from dsrface.runtime.start_methods import forget_forkserver
 
 
 class Beginning:
@@ -36,6 +37,11 @@ class Beginning:
         self._snapshot = Snapshot({"dataset": loader.dataset, "collate_fn": loader.collate_fn})
         self._copy = Copy(loader) if _can_copy() else None
 
+    @property
+    def has_copy(self) -> bool:
+        """Whether a copy of the process waits."""
+        return self._copy is not None
+
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
         """Give the members of the data set back what they were, for a while; the copy is gone afterwards."""
@@ -46,9 +52,16 @@ class Beginning:
             if self._copy is not None:
                 self._copy.close()
 
-    def run(self, request: Mapping[str, Any], report: Reporter) -> bool:
-        """Run a stage in the copy of the process, where it starts workers by fork; return whether it did."""
-        if self._copy is None or request.get("method") != "fork" or request["stage"] == "survey":
+    def run(self, request: Mapping[str, Any], report: Reporter, *, is_busy: bool) -> bool:
+        """Run a stage in the copy of the process, where it starts workers by fork; return whether it did.
+
+        Args:
+            request: Of the stage.
+            report: Takes what it says.
+            is_busy: This process still loads a batch: every stage runs in the copy.
+        """
+        starts_by_fork = request.get("method") == "fork" and request["stage"] != "survey"
+        if self._copy is None or not (starts_by_fork or is_busy):
             return False
         self._copy.run(request, report)
         return True
@@ -129,10 +142,13 @@ def _run(loader: Any, request: Mapping[str, Any], events: int) -> NoReturn:
         from dsrface.doctor.launch.service import target_of
 
         torch.set_num_threads(1)  # as in a worker: the threads of OpenMP are gone
+        forget_forkserver()
         with os.fdopen(events, "w", encoding="utf-8") as out:
             report = Reporter(out)
             try:
-                stages.run(request, report, target_of(loader))
+                target = target_of(loader)
+                target.is_copy = True
+                stages.run(request, report, target)
             except BaseException as error:  # noqa: BLE001 - reported; the doctor decides
                 traceback.print_exc()
                 report.crash(error)

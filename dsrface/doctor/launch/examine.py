@@ -162,8 +162,9 @@ def _should_have_come(report: Report, facts: Mapping[str, Any]) -> bool:
 def _hung(facts: Mapping[str, Any]) -> Finding:
     return ITEMS.finding(
         "fail",
-        f"no batch came within {facts['waited_s']:.0f} s from the loader's own workers; those of the doctor "
-        "deliver",
+        f"no batch came within {facts['waited_s']:.0f} s from "
+        f"{'the loader' if facts['num_workers'] else 'the process'}'s own "
+        f"{'workers; those' if facts['num_workers'] else 'loop; workers'} of the doctor deliver",
         matters="They wait for something that was so only then: a lock, a full pipe, another process.",
         fix="Launch it alone, and when it hangs ask: dsrface doctor --attach PID.",
     )

@@ -43,6 +43,7 @@ class Doctor:
         *,
         made_at: str,
         more_facts: Mapping[str, Any],
+        is_busy: bool = False,
     ) -> bool:
         """Do what the doctor asks until it has seen enough of this loader.
 
@@ -52,6 +53,7 @@ class Doctor:
             beginning: This process when the loop began.
             made_at: The line that made the loader.
             more_facts: For the doctor.
+            is_busy: This process still loads a batch; all is examined in a copy of it.
 
         Returns:
             Whether the process shall end now.
@@ -65,7 +67,7 @@ class Doctor:
             if request["stage"] == "end":
                 return bool(request["stop"])
             try:
-                if beginning is None or not beginning.run(request, self.report):
+                if beginning is None or not beginning.run(request, self.report, is_busy=is_busy):
                     stages.run(request, self.report, target)
             except BaseException as error:  # noqa: BLE001 - reported; the doctor decides
                 traceback.print_exc()

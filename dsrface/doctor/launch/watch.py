@@ -221,30 +221,56 @@ class Watch:
         Raises:
             Stopped: the examination was all that was wanted.
         """
-        from dsrface.doctor.launch.service import Doctor
         from dsrface.doctor.proof.seeding import preserved
 
         loader.__dict__[_EXAMINED] = True
         self.waiting.pop(id(loader), None)
         self.examined += 1
-        if self.doctor is None:
-            self.doctor = Doctor(self.settings, rank=rank())
         self.is_examining = True
         try:
             beginning = self.beginnings.pop(id(loader), None)
             with preserved(loader), beginning.in_force() if beginning else contextlib.nullcontext():
-                made_at = loader.__dict__.get(MADE_AT, "")
-                self.is_stopped = self.doctor.examine(
-                    loader,
-                    times,
-                    beginning,
-                    made_at=made_at,
-                    more_facts={**vars(ending or Ending()), **self.more_facts()},
-                )
+                self._ask(loader, times, beginning, ending or Ending())
         finally:
             self.is_examining = False
         if self.is_stopped:
             raise Stopped(0)
+
+    def examine_meanwhile(self, loader: Any, times: StepTimes) -> None:
+        """Have the doctor examine a loader, in a copy of this process, that still loads a batch right here.
+
+        Called in another thread: items that are slow, or never end, would keep the doctor waiting.
+        """
+        beginning = self.beginnings.get(id(loader))
+        if _EXAMINED in loader.__dict__ or beginning is None or not beginning.has_copy:
+            return
+        loader.__dict__[_EXAMINED] = True
+        self.examined += 1
+        self._ask(
+            loader, times, self.beginnings.pop(id(loader)), Ending(waited_s=self.patience_s), is_busy=True
+        )
+
+    def _ask(
+        self,
+        loader: Any,
+        times: StepTimes,
+        beginning: Beginning | None,
+        ending: Ending,
+        *,
+        is_busy: bool = False,
+    ) -> None:
+        from dsrface.doctor.launch.service import Doctor
+
+        if self.doctor is None:
+            self.doctor = Doctor(self.settings, rank=rank())
+        self.is_stopped = self.doctor.examine(
+            loader,
+            times,
+            beginning,
+            made_at=loader.__dict__.get(MADE_AT, ""),
+            more_facts={**vars(ending), **self.more_facts()},
+            is_busy=is_busy,
+        )
 
 
 class Watched:
@@ -264,8 +290,10 @@ class Watched:
         self._times = times
         self._started = time.perf_counter()
         self._patience: Patience | None = None
-        if watch.is_patient and getattr(loader, "num_workers", 0) > 0:
-            self._patience = Patience(watch.patience_s)
+        if watch.is_patient:
+            meanwhile = functools.partial(watch.examine_meanwhile, loader, times)
+            has_workers = getattr(loader, "num_workers", 0) > 0
+            self._patience = Patience(watch.patience_s, None if has_workers else meanwhile)
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -303,6 +331,9 @@ class Watched:
             raise
         finally:
             watch.busy.discard(id(self._loader))
+        if watch.is_stopped:  # while the batch was waited for
+            raise Stopped(0)
+        is_watched = is_watched and _EXAMINED not in self._loader.__dict__
         watch.take(batch)
         self._times.handed()
         if is_watched and not self._times.num_steps:
