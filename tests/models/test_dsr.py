@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dsrface.config.catalogue import DSR_NETWORKS
 from dsrface.config.dsr_model import DsrConfig
+from dsrface.config.dsr_networks import AnySizeTable
 from dsrface.config.sources import list_presets, load_preset
 from dsrface.config.train_dsr import TrainDsrConfig
 from dsrface.models.dsr import build_dsr, count_parameters
@@ -167,3 +168,18 @@ def test_tiny__overfits_eight_real_faces(faces_dir):
 def test_config__refuses(values, problem):
     with pytest.raises(ValidationError, match=problem):
         DsrConfig(**values)
+
+
+@pytest.mark.parametrize("size_px", [16, 28])
+def test_any_size__a_face_moved_by_a_vlr_pixel_gets_its_detail_moved(size_px: int) -> None:
+    """On a grid that is not the face's own, each place between two pixels would have to be learned."""
+    torch.manual_seed(0)
+    table = AnySizeTable(channels=8, blocks=1, mixer_rank=0)
+    model = build_dsr(DsrConfig(network=table, vlr_size=16, high_size=112))
+    torch.nn.init.normal_(model.tail.weight)
+    low, step = torch.rand(1, 3, size_px, size_px), 112 // size_px
+    with torch.no_grad():
+        moved = model(low.roll((1, 1), (2, 3)))
+        wanted = model(low).roll((step, step), (2, 3))
+    inside = slice(6 * step, 112 - 6 * step)  # away from the border, whose padding does not move
+    torch.testing.assert_close(moved[..., inside, inside], wanted[..., inside, inside], atol=1e-4, rtol=1e-4)
