@@ -131,9 +131,9 @@ def module_objects() -> dict[str, Any]:
         f"{module.__name__}.{key}": value
         for module in users_modules()
         for key, value in list(vars(module).items())
-        if (isinstance(value, threading.local) or is_users_definition(type(value)))
+        if is_ordinary(value)  # first: a stand-in raises even when its class is asked for
+        and (isinstance(value, threading.local) or is_users_definition(type(value)))
         and not isinstance(value, (torch.nn.Module, type))
-        and is_ordinary(value)
     }
 
 
