@@ -27,7 +27,7 @@ def is_users(file: str) -> bool:
     if not file or file.startswith("<frozen ") or _INSTALLED.search(file):
         return False
     path = Path(file)
-    if path.suffix == ".pyd" and path.name.partition(".")[0] in sys.stdlib_module_names:
+    if path.suffix == ".pyd" and path.name.partition(".")[0] in _STANDARD_MODULES:
         return False  # Windows keeps what Python has in C outside of its library, in DLLs
     is_compiled = not path.is_absolute() and not path.exists()
     if is_compiled and path.parts[0].removesuffix(".py") in _STANDARD_MODULES:
