@@ -14,7 +14,7 @@ from types import FrameType, FunctionType
 
 _INSTALLED = re.compile(r"[/\\](?:site-packages|dist-packages|lib(?:64)?[/\\]python\d+\.\d+)[/\\]")
 _STANDARD_LIBRARY = str(Path(sysconfig.get_path("stdlib")))  # on Windows its name says nothing
-_STANDARD_MODULES: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())  # from Python 3.10 on
+_STANDARD_MODULES: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())  # novermin: 3.10
 _OWN = str(Path(__file__).parents[1])
 # A traceback has a comma after the line number and ends with the innermost call; faulthandler's dump of a
 # stack has none and begins with it.
