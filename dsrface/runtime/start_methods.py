@@ -46,7 +46,7 @@ def forget_forkserver() -> None:
     """
     from multiprocessing import forkserver
 
-    server: Any = forkserver._forkserver  # noqa: SLF001 - its functions are bound
+    server: Any = forkserver._forkserver  # noqa: SLF001 - its functions are bound to it
     modules = server._preload_modules  # noqa: SLF001
     server.__init__()
     server._preload_modules = modules  # noqa: SLF001

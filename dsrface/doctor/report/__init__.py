@@ -13,7 +13,6 @@ SCHEMA_VERSION = 1
 STATUSES = ("pass", "info", "warn", "fail", "skip", "error")
 NEED_ATTENTION = ("fail", "error", "warn")
 OUT_OF_BUDGET = {"out_of_budget": True}  # data of a check that there was no time for
-# A warning of one of these, or one that speaks against workers, means that workers can deliver wrong items.
 _ABOUT_WORKERS = {  # and `worker.`: what fails there does no harm without workers
     "ds.open_handles",
     "ds.unpicklable",
@@ -28,6 +27,7 @@ _ABOUT_WORKERS = {  # and `worker.`: what fails there does no harm without worke
     "mp.cuda_fork",
     "env.shm",
 }
+# A warning of one of these, or one that speaks against workers, means that workers can deliver wrong items.
 _ABOUT_ITEMS = {
     "ds.items",
     "ds.output",

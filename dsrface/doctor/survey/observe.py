@@ -24,9 +24,8 @@ from dsrface.doctor.proof.handles import open_descriptors
 from dsrface.doctor.proof.seeding import is_generator
 from dsrface.doctor.sizing.measure import spread_indices
 from dsrface.doctor.sizing.memory import tensor_sizes
-from dsrface.doctor.trace.places import FEW, SAMPLED, SCALARS, SIZED, Place, members
+from dsrface.doctor.trace.places import FEW, MOST_PATHS, SAMPLED, SCALARS, SIZED, Place, members
 
-_MOST_PATHS = 4000
 _LONG = 200_000  # to hash that many entries takes some 50 ms
 _MOST_ARRAY_BYTES = 64 << 20
 _SHARED = "/dev/shm"  # noqa: S108 - where POSIX shared memory is
@@ -73,7 +72,7 @@ def read_state(roots: Mapping[str, Any]) -> Reading:
     reading = Reading()
     array_bytes = 0
     for count, (path, place, value) in enumerate(members(roots)):
-        if count > _MOST_PATHS:
+        if count > MOST_PATHS:
             break
         if isinstance(value, SCALARS):
             reading.values[path] = value

@@ -42,8 +42,3 @@ class Subject:
     def pickles(self) -> list[str]:
         """The methods that pickle the data set."""
         return [method for method in self.methods if method != "fork"]
-
-    @property
-    def roots(self) -> dict[str, Any]:
-        """What holds members, by name."""
-        return self.target.roots

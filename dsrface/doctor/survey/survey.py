@@ -122,7 +122,7 @@ def _try_threads(target: Target, facts: SurveyFacts, report: Reporter, request: 
 
 def _facts(subject: Subject, build_s: float, request: Mapping[str, Any]) -> SurveyFacts:
     found, target = subject.trace, subject.target
-    used, setters = read_by_items(subject.roots), epoch_setters(subject.roots)
+    used, setters = read_by_items(target.roots), epoch_setters(target.roots)
     in_loops = changed_in_loops(setters) if setters else {}
     return SurveyFacts(
         num_items=target.num_keys(),

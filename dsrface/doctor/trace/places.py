@@ -19,6 +19,7 @@ from dsrface.doctor.trace.paths import slots_of
 from dsrface.runtime.user_code import is_ordinary, is_users_definition, is_users_module
 
 FEW = 64
+MOST_PATHS = 4000  # that are looked at in one walk
 SAMPLED = 32  # of a longer list: where it is as long as the data set, those of the items that are loaded
 SCALARS = (bool, int, float, str, bytes, type(None))
 SIZED = (list, dict, set, deque, bytearray)

@@ -17,10 +17,17 @@ from typing import Any
 
 from dsrface.doctor.proof.seeding import is_generator, state_of
 from dsrface.doctor.trace.paths import slots_of
-from dsrface.doctor.trace.places import FEW, SCALARS, SIZED, Place, members, module_objects, refill
+from dsrface.doctor.trace.places import (
+    FEW,
+    MOST_PATHS,
+    SCALARS,
+    SIZED,
+    Place,
+    members,
+    module_objects,
+    refill,
+)
 from dsrface.runtime.user_code import is_users_definition
-
-_MOST_PATHS = 4000
 
 Undo = Callable[[], Any]
 
@@ -81,7 +88,7 @@ def _savers(roots: Mapping[str, Any]) -> Iterator[Callable[[], Undo]]:
     """Yield functions, each of which saves one part and returns what puts it back."""
     for root in (*roots.values(), *module_objects().values()):
         yield from _savers_of_object(root)
-    for _, place, value in islice(members(roots), _MOST_PATHS):
+    for _, place, value in islice(members(roots), MOST_PATHS):
         if isinstance(value, SCALARS):
             if isinstance(place.owner, (type, CellType, dict)):
                 yield partial(_save_reference, place)
