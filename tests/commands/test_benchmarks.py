@@ -16,6 +16,7 @@ from rich.console import Console
 
 from dsrface.cli.benchmark_table import render_benchmark
 from dsrface.commands.evaluate import benchmark, run
+from dsrface.commands.evaluate.benchmark import read_benchmark
 from dsrface.commands.evaluate.benchmark.features import Embedded
 from dsrface.commands.evaluate.benchmark.result import BenchmarkResult
 from dsrface.commands.evaluate.benchmark.scoring import pool_templates
@@ -452,6 +453,19 @@ def test_ijb__templates_of_aligned_crops(tmp_path, networks) -> None:
     scores = [float(pooled[a] @ pooled[b]) for a, b, _ in pairs]
     expected = roc_auc_score([same for _, _, same in pairs], scores)
     assert cell(result, "HR-HR", "HR").auc.value == pytest.approx(expected)
+
+
+def test_false_accept_rates_are_the_published_ones_unless_others_are_given(tmp_path, networks) -> None:
+    root = lfw(tmp_path / "data")
+    rates = [
+        [item.far for item in cell(evaluate(root, tmp_path / name, networks, **given), "HR-HR", "HR").tars]
+        for name, given in (("a", {"protocol": "lfw"}), ("b", {"protocol": "lfw", "fars": (0.2, 0.05)}))
+    ]
+    assert rates == [[0.1, 0.01, 0.001, 0.0001], [0.2, 0.05]]
+    save(tmp_path / "faces" / "Testing_Set" / "Gallery_Match" / "1_0.png", 1, 0, 22)
+    save(tmp_path / "faces" / "Testing_Set" / "Probe" / "1_1.png", 1, 1, 22)
+    config = EvaluateConfig(data=tmp_path / "faces", vlr_size=SIZE, protocol="tinyface", fars=(0.2,))
+    assert "tinyface compares no pairs, so there is no rate for fars" in read_benchmark(config).notes
 
 
 def test_frames_of_one_video_count_as_one_image() -> None:

@@ -237,9 +237,9 @@ def test_gallery__that_names_a_program_runs_nothing(tmp_path, monkeypatch, names
     assert not Path("ran").exists()
 
 
-def run_verify(first, second, weights, **settings):
+def run_verify(first, second, weights, emit=lambda event: None, **settings):
     config = VerifyConfig(first=first, second=second, weights=weights, device="cpu", **settings)
-    return verify.run(config, emit=lambda event: None)
+    return verify.run(config, emit=emit)
 
 
 def test_verify__says_same_or_not_with_an_exit_code(root, weights, tmp_path):
@@ -255,6 +255,18 @@ def test_verify__says_same_or_not_with_an_exit_code(root, weights, tmp_path):
     assert (strange.is_same, strange.exit_code) == (False, 1)
     assert same.native_px == (112.0, 16.0)
     assert same.score > same.threshold > strange.score
+
+
+@pytest.mark.parametrize(("is_small", "warns"), [(False, True), (True, False)])
+def test_verify__says_that_a_threshold_for_small_faces_does_not_fit_two_large_ones(
+    root, weights, is_small, warns
+):
+    one = sorted((root / "data/test/hr_images").iterdir())[0]
+    second = root / "small" / f"{one.name}.png" if is_small else one / "0.png"
+    settings = {"dsr": root / "dsr.safetensors", "calibrate": root / "data", "far": 0.02}
+    notes = []
+    run_verify(one / "0.png", second, weights, notes.append, **settings)
+    assert any("without the DSR" in getattr(event, "message", "") for event in notes) is warns
 
 
 def test_threshold__comes_from_the_recognisers_file(root, weights, monkeypatch, tmp_path):

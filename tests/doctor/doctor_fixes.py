@@ -5,20 +5,27 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import collections
 import functools
+import io
 import itertools
 import os
 import random
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
 import warnings
+import zipfile
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing import shared_memory
 from pathlib import Path
 
@@ -966,3 +973,159 @@ class ExitFault(Base):
 class ExitFixed(Base):
     def __getitem__(self, index):
         return torch.tensor([index])
+
+
+class Handled(Base):
+    """Items read through a handle of some kind: opened with the data set, or, as the fix says, at first use.
+
+    Args:
+        kind: Of `HANDLES`.
+        is_fixed: Open at first use, in each process.
+    """
+
+    def __init__(self, kind, *, is_fixed):
+        self.kind, self.is_fixed, self.owner = kind, is_fixed, 0
+        self.path = str(Path(tempfile.mkdtemp(), "rows"))
+        HANDLES[kind].write(self.path)
+        self.handle = None if is_fixed else HANDLES[kind].open(self.path)
+
+    def __getitem__(self, index):
+        if self.is_fixed and self.owner != os.getpid():
+            self.handle, self.owner = HANDLES[self.kind].open(self.path), os.getpid()
+        return torch.tensor([int(HANDLES[self.kind].read(self.handle, index))])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How rows are written, opened and read."""
+
+    write: Callable
+    open: Callable
+    read: Callable
+
+
+def write_rows(path):
+    Path(path).write_bytes(b"".join(b"%04d\n" % number for number in range(NUM)))
+
+
+def write_zip(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(NUM):
+            archive.writestr(str(number), str(number))
+
+
+def write_tar(path):
+    with tarfile.open(path, "w") as archive:
+        for number in range(NUM):
+            content = str(number).encode()
+            member = tarfile.TarInfo(str(number))
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def write_npz(path):
+    with open(path, "wb") as file:
+        np.savez(file, **{str(number): np.array([number]) for number in range(NUM)})
+
+
+def write_h5(path):
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file["rows"] = np.arange(NUM)
+
+
+def write_lmdb(path):
+    import lmdb
+
+    with lmdb.open(path) as environment, environment.begin(write=True) as transaction:
+        for number in range(NUM):
+            transaction.put(str(number).encode(), str(number).encode())
+
+
+def serve(path):
+    """Start a process that answers with what it is sent, and write its port to a file."""
+    code = (
+        "import socketserver\n"
+        "class Echo(socketserver.StreamRequestHandler):\n"
+        "    def handle(self):\n"
+        "        for line in self.rfile: self.wfile.write(line)\n"
+        "server = socketserver.ThreadingTCPServer(('127.0.0.1', 0), Echo)\n"
+        "server.daemon_threads = True\n"
+        f"open({path + '.part'!r}, 'w').write(str(server.server_address[1]))\n"
+        f"import os; os.rename({path + '.part'!r}, {path!r})\n"
+        "server.serve_forever()"
+    )
+    server = subprocess.Popen([sys.executable, "-S", "-E", "-c", code])
+    atexit.register(server.kill)
+    while not Path(path).exists():
+        time.sleep(0.01)
+
+
+def read_file(file, index):
+    file.seek(5 * index)
+    return file.read(4)
+
+
+def read_descriptor(descriptor, index):
+    os.lseek(descriptor, 5 * index, os.SEEK_SET)
+    return os.read(descriptor, 4)
+
+
+def open_h5(path):
+    import h5py
+
+    return h5py.File(path, "r")
+
+
+def open_lmdb(path):
+    import lmdb
+
+    return lmdb.open(path, readonly=True, lock=False)
+
+
+def read_lmdb(environment, index):
+    with environment.begin() as transaction:
+        return transaction.get(str(index).encode())
+
+
+def open_duckdb(path):
+    import duckdb
+
+    del path
+    return duckdb.connect()
+
+
+def connect(path):
+    return socket.create_connection(("127.0.0.1", int(Path(path).read_text(encoding="ascii"))))
+
+
+def ask(connection, index):
+    connection.sendall(b"%04d\n" % index)
+    return connection.recv(5, socket.MSG_WAITALL)
+
+
+HANDLES = {
+    "file": Kind(write_rows, lambda path: open(path, "rb", buffering=0), read_file),
+    "descriptor": Kind(write_rows, lambda path: os.open(path, os.O_RDONLY), read_descriptor),
+    "zip": Kind(write_zip, zipfile.ZipFile, lambda rows, index: rows.read(str(index))),
+    "tar": Kind(write_tar, tarfile.open, lambda rows, index: rows.extractfile(str(index)).read()),
+    "npz": Kind(write_npz, np.load, lambda rows, index: rows[str(index)][0]),
+    "h5py": Kind(write_h5, open_h5, lambda file, index: file["rows"][index]),
+    "lmdb": Kind(write_lmdb, open_lmdb, read_lmdb),
+    "duckdb": Kind(
+        lambda path: None, open_duckdb, lambda rows, index: rows.execute(f"select {index}").fetchone()[0]
+    ),
+    "socket": Kind(serve, connect, ask),
+}
+
+
+def handled(kind):
+    return [functools.partial(Handled, kind, is_fixed=is_fixed) for is_fixed in (False, True)]
+
+
+(FileFault, FileFixed), (DescriptorFault, DescriptorFixed) = handled("file"), handled("descriptor")
+(ZipFault, ZipFixed), (TarFault, TarFixed) = handled("zip"), handled("tar")
+(NpzFault, NpzFixed), (SocketFault, SocketFixed) = handled("npz"), handled("socket")
+(H5Fault, H5Fixed), (LmdbFault, LmdbFixed) = handled("h5py"), handled("lmdb")
+DuckdbFault, DuckdbFixed = handled("duckdb")

@@ -76,6 +76,25 @@ SPAWNED = [
     ("Sentinel", "worker.consistency", "None or an Enum"),
     ("Hash", "worker.consistency", "no hash()"),
 ]
+OPENED = [
+    ("File", "os.getpid()", None),
+    ("Descriptor", "os.getpid()", None),
+    ("Zip", "open the archive", None),
+    ("Tar", "open the archive", None),
+    ("Npz", "open the archive", None),
+    ("Socket", "Connect at first use", None),
+    ("Duckdb", "connect at first use", "duckdb"),
+]
+UNSENDABLE = [
+    ("File", "keyed by os.getpid()", None),
+    ("Zip", "open the archive", None),
+    ("Tar", "open the archive", None),
+    ("Npz", "open the archive", None),
+    ("Socket", "Connect at first use", None),
+    ("H5", "open the HDF5 file", "h5py"),
+    ("Lmdb", "open the environment", "lmdb"),
+    ("Duckdb", "connect at first use", "duckdb"),
+]
 # Faults of the machine, of torch itself, or of the call: there is no data set to mend.
 NOT_OF_A_DATA_SET = ("env.", "perf.", "mp.start_method", "mp.cuda_poison", "ds.build", "ds.threads")
 ELSEWHERE = {
@@ -112,6 +131,23 @@ def test_a_fix_makes_real_workers_pass(name, id, advice):
 @pytest.mark.parametrize(("name", "id", "advice"), SPAWNED)
 def test_a_fix_makes_spawned_workers_pass(name, id, advice):
     see_the_fix_work(name, id, advice, "spawn")
+
+
+@POSIX
+@pytest.mark.parametrize(("name", "advice", "library"), OPENED)
+def test_a_handle_opened_as_the_fix_says_is_no_longer_shared(name, advice, library):
+    if library:
+        pytest.importorskip(library)
+    see_the_fix_work(name, "ds.open_handles", advice, "fork")
+
+
+@pytest.mark.parametrize(("name", "advice", "library"), UNSENDABLE)
+def test_a_handle_opened_as_the_fix_says_can_be_sent(name, advice, library):
+    if library:
+        pytest.importorskip(library)
+    fault, fixed = (look(f"{name}{version}", "spawn")["ds.unpicklable"] for version in ("Fault", "Fixed"))
+    assert (fault.status, fixed.status) == ("fail", "pass")
+    assert advice in fault.fix
 
 
 def see_the_fix_work(name, id, advice, method):

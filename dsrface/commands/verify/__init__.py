@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsrface.commands.shared.people.faces import FaceReader, load_networks, note_doubts, see
+from dsrface.commands.shared.people.faces import FaceReader, is_large, load_networks, note_doubts, note_large, see
 from dsrface.commands.shared.people.sheet import Tile, write_sheet
 from dsrface.commands.shared.people.threshold import decide
 from dsrface.commands.shared.result import CommandResult
@@ -62,6 +62,8 @@ def run(config: VerifyConfig, *, emit: Emit) -> VerifyResult:
     reader = FaceReader(dsr, align=config.align)
     faces = [reader.read(path, path.name) for path in (config.first, config.second)]
     note_doubts(faces, emit)
+    if config.threshold is None and all(map(is_large, faces)):
+        note_large(faces, dsr, emit)
     seen = see(faces, recogniser, dsr, batch_size=2, device=device)
     score = float(seen.embeddings[0] @ seen.embeddings[1])
     is_same = score >= decision.score

@@ -50,9 +50,21 @@ def validation_file(config: EvaluateConfig) -> Path | None:
 def read_benchmark(config: EvaluateConfig) -> Benchmark:
     """Read the benchmark that a configuration asks for; a `.bin` file is one without being asked for.
 
+    Its false-accept rates are the published ones, unless the configuration was given others.
+
     Raises:
         DataError: it does not exist, or is laid out in another way.
     """
+    found = _read(config)
+    if "fars" not in config.model_fields_set:
+        return found
+    if not found.pair_tests:
+        unused = f"{found.name} compares no pairs, so there is no rate for fars"
+        return replace(found, notes=(*found.notes, unused))
+    return replace(found, fars=config.fars)
+
+
+def _read(config: EvaluateConfig) -> Benchmark:
     file = validation_file(config)
     if file is not None and config.protocol in {None, "bin"}:
         return read_bin(file)

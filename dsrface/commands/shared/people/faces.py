@@ -200,9 +200,14 @@ def note_doubts(faces: Sequence[Face], emit: Emit) -> None:
         )
 
 
+def is_large(face: Face) -> bool:
+    """Return whether a face does not need the DSR."""
+    return face.given.shape[0] == HIGH_SIZE_PX
+
+
 def note_large(faces: Sequence[Face], dsr: LoadedModel | None, emit: Emit) -> None:
     """Warn of faces that do not go through the DSR, whose scores a threshold for small faces does not fit."""
-    large = [face.name for face in faces if face.given.shape[0] == HIGH_SIZE_PX]
+    large = [face.name for face in faces if is_large(face)]
     if dsr is not None and large:
         emit(
             Note(
