@@ -11,6 +11,7 @@ from dsrface.cli.words_meant import instead_of_flag, instead_of_words, value_of
 from dsrface.errors import UsageError
 from dsrface.runtime.command_line import joined
 
+_MANY = 6  # commands, beyond which a list of them helps nobody
 _EXTRA = re.compile(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)")
 
 
@@ -42,7 +43,7 @@ def _explained(error: Exception, command: Any, arguments: list[str], program: An
     flag = getattr(error, "option_name", "")
     if hasattr(error, "possibilities") and flag.startswith("-"):
         better = instead_of_flag(flag, command, arguments)
-        return f"There is no option {flag}.", better or _of_other_commands(flag, program)
+        return f"There is no option {flag}.", better or _of_commands(flag, command, arguments, program)
     if found := _EXTRA.fullmatch(message.removesuffix(".")):
         words = found[1].split()
         return f"{' '.join(words)}: more than this command takes.", instead_of_words(
@@ -71,13 +72,18 @@ def _wrong_value(said: str, option: Any, arguments: list[str]) -> tuple[str, str
     return f"{option.opts[0]} {value!r}: {words}.", f"Did you mean {option.opts[0]} {near}?" if near else ""
 
 
-def _of_other_commands(flag: str, program: Any) -> str:
-    """Return the commands that have this option; empty where none has."""
+def _of_commands(flag: str, command: Any, arguments: list[str], program: Any) -> str:
+    """Return the line with the option behind its command, or the commands that have it; empty for none."""
     names = [
         name
-        for name, command in getattr(program, "commands", {}).items()
-        if any(flag in option.opts for option in command.params)
+        for name, each in getattr(program, "commands", {}).items()
+        if any(flag in option.opts for option in each.params)
     ]
+    later = _command_after(command, arguments)
+    if later and later.split()[1] in names:
+        return f"The command comes first: {later}"
+    if len(names) > _MANY:
+        return f"It comes behind a command, and most have it: dsrface {names[0]} {flag}"
     listed = ", ".join(f"dsrface {name}" for name in names)
     return f"It is an option of {listed}." if names else ""
 

@@ -31,6 +31,8 @@ import pytest
         ("data train-dsr --vlr-size 16", "The command comes first: dsrface train-dsr data --vlr-size 16"),
         ("prepare a b --scan x", "It is an option of dsrface doctor."),
         ("prepare a b --far 0.1", "It is an option of dsrface enrol, dsrface verify."),
+        ("-q prepare a b", "The command comes first: dsrface prepare -q a b"),
+        ("-v", "It comes behind a command, and most have it: dsrface demo -v"),
         ("enrol a people.npz --weights w", "Did you mean --out people.npz?"),
         ("demo extra", "For example dsrface demo --out demo"),
         ("explain", "For example dsrface explain bad-config"),
