@@ -18,42 +18,47 @@ from pathlib import Path
 from rich.console import Console
 
 from dsrface.cli.doctor_report import render_report
-from dsrface.commands.doctor import DoctorResult, run
+from dsrface.commands.doctor import run
+from dsrface.commands.doctor.launching import LaunchResult
 from dsrface.config.doctor import DoctorConfig
 
 HERE = Path(__file__).parent
 IMAGE = HERE / "doctor.svg"
-TARGET = "train.py:Records"
 WIDTH = 92
 
 
-def examine() -> DoctorResult:
-    """Run the doctor on `train.py` in a folder of its own."""
+def examine() -> LaunchResult:
+    """Launch `train.py` in a folder of its own, and examine its loader."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         shutil.copy(HERE / "train.py", folder)
         Path("records.bin").write_bytes(b"".join(bytes([number]) * 4096 for number in range(256)))
-        result = run(DoctorConfig(dataset=TARGET, start_method="fork"), emit=lambda _: None)
-        assert isinstance(result, DoctorResult)
+        result = run(DoctorConfig(launch=(sys.executable, "train.py")), emit=lambda _: None)
+        assert isinstance(result, LaunchResult)
         here = f"{os.path.realpath(folder)}{os.sep}"
-        checks = tuple(replace(check, where=check.where.replace(here, "")) for check in result.report.checks)
-        return replace(result, report=replace(result.report, checks=checks))
+        [loader] = result.launch.loaders
+        checks = tuple(replace(check, where=check.where.replace(here, "")) for check in loader.report.checks)
+        loader = replace(loader, report=replace(loader.report, checks=checks))
+        return replace(result, launch=replace(result.launch, loaders=(loader,)))
 
 
-def draw(result: DoctorResult) -> str:
+def draw(result: LaunchResult) -> str:
     """Return the terminal's image; it names no font from elsewhere."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = Console(record=True, width=WIDTH, force_terminal=True, file=nowhere, highlight=False)
-        console.print(f"[bold]$[/bold] dsrface doctor --dataset {TARGET} --start-method fork\n")
-        render_report(result.report, console)
+        console.print("[bold]$[/bold] dsrface doctor -- python train.py\n")
+        for heading, report in result.reports:
+            console.print(heading, style="bold", markup=False)
+            render_report(report, console)
         console.print(result.summary, style="bold")
         svg = console.export_svg(title="dsrface doctor", unique_id="doctor")
     return re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
 
 
-def failures(result: DoctorResult) -> set[str]:
+def failures(result: LaunchResult) -> set[str]:
     """Return the ids that the image is about; whether wrong items were met as well is a matter of luck."""
     lucky = "worker.consistency"
-    return {check.id for check in result.report.checks if check.status == "fail" and check.id != lucky}
+    checks = result.gravest.report.checks
+    return {check.id for check in checks if check.status == "fail" and check.id != lucky}
 
 
 def main() -> int:

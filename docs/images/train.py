@@ -1,7 +1,7 @@
-"""The data set of the image: it reads its records from one file, opened in `__init__`."""
+"""The training of the image: its data set reads records from one file, opened in `__init__`."""
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 
 class Records(Dataset):
@@ -16,3 +16,21 @@ class Records(Dataset):
     def __getitem__(self, index: int) -> torch.Tensor:
         self.file.seek(4096 * index)
         return torch.frombuffer(bytearray(self.file.read(4096)), dtype=torch.uint8)
+
+
+def main() -> None:
+    """Train a little."""
+    loader = DataLoader(Records(), batch_size=32, num_workers=4, multiprocessing_context="fork")
+    network = torch.nn.Sequential(torch.nn.Linear(4096, 512), torch.nn.ReLU(), torch.nn.Linear(512, 4096))
+    optimizer = torch.optim.AdamW(network.parameters())
+    for _ in range(10):
+        for records in loader:
+            inputs = records.float() / 255
+            loss = torch.nn.functional.mse_loss(network(inputs), inputs)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+if __name__ == "__main__":
+    main()

@@ -462,8 +462,8 @@ def test_false_accept_rates_are_the_published_ones_unless_others_are_given(tmp_p
         for name, given in (("a", {"protocol": "lfw"}), ("b", {"protocol": "lfw", "fars": (0.2, 0.05)}))
     ]
     assert rates == [[0.1, 0.01, 0.001, 0.0001], [0.2, 0.05]]
-    save(tmp_path / "faces" / "Testing_Set" / "Gallery_Match" / "1_0.png", 1, 0, 22)
-    save(tmp_path / "faces" / "Testing_Set" / "Probe" / "1_1.png", 1, 1, 22)
+    for part in ("Gallery_Match/1_0", "Gallery_Distractor/2_0", "Probe/1_1"):
+        save(tmp_path / "faces" / "Testing_Set" / f"{part}.png", 1, 0, 22)
     config = EvaluateConfig(data=tmp_path / "faces", vlr_size=SIZE, protocol="tinyface", fars=(0.2,))
     assert "tinyface compares no pairs, so there is no rate for fars" in read_benchmark(config).notes
 

@@ -90,7 +90,6 @@ UNSENDABLE = [
     ("Zip", "open the archive", None),
     ("Tar", "open the archive", None),
     ("Npz", "open the archive", None),
-    ("Socket", "Connect at first use", None),
     ("H5", "open the HDF5 file", "h5py"),
     ("Lmdb", "open the environment", "lmdb"),
     ("Duckdb", "connect at first use", "duckdb"),

@@ -25,6 +25,7 @@ _HANDLES: Mapping[tuple[str, str], str] = {
     ("builtins", "Transaction"): "lmdb",
     ("zipfile", "ZipFile"): "archive",
     ("tarfile", "TarFile"): "archive",
+    ("numpy", "NpzFile"): "archive",
     ("socket", "socket"): "socket",
     ("subprocess", "Popen"): "process",
     ("multiprocessing", "Connection"): "pipe",
