@@ -31,7 +31,8 @@ def examine() -> LaunchResult:
     """Launch `train.py` in a folder of its own, and examine its loader."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         shutil.copy(HERE / "train.py", folder)
-        Path("records.bin").write_bytes(b"".join(bytes([number]) * 4096 for number in range(256)))
+        records = b"".join(bytes([number]) * 4096 for number in range(256))
+        Path("records.bin").write_bytes(2 * records)  # nobody reads beyond the end, which would be an error
         result = run(DoctorConfig(launch=(sys.executable, "train.py")), emit=lambda _: None)
         assert isinstance(result, LaunchResult)
         here = f"{os.path.realpath(folder)}{os.sep}"

@@ -77,13 +77,12 @@ SPAWNED = [
     ("Hash", "worker.consistency", "no hash()"),
 ]
 OPENED = [
-    ("File", "os.getpid()", None),
-    ("Descriptor", "os.getpid()", None),
-    ("Zip", "open the archive", None),
-    ("Tar", "open the archive", None),
-    ("Npz", "open the archive", None),
-    ("Socket", "Connect at first use", None),
-    ("Duckdb", "connect at first use", "duckdb"),
+    ("File", "os.getpid()"),
+    ("Descriptor", "os.getpid()"),
+    ("Zip", "open the archive"),
+    ("Tar", "open the archive"),
+    ("Npz", "open the archive"),
+    ("Socket", "Connect at first use"),
 ]
 UNSENDABLE = [
     ("File", "keyed by os.getpid()", None),
@@ -133,10 +132,8 @@ def test_a_fix_makes_spawned_workers_pass(name, id, advice):
 
 
 @POSIX
-@pytest.mark.parametrize(("name", "advice", "library"), OPENED)
-def test_a_handle_opened_as_the_fix_says_is_no_longer_shared(name, advice, library):
-    if library:
-        pytest.importorskip(library)
+@pytest.mark.parametrize(("name", "advice"), OPENED)
+def test_a_handle_opened_as_the_fix_says_is_no_longer_shared(name, advice):
     see_the_fix_work(name, "ds.open_handles", advice, "fork")
 
 
