@@ -32,7 +32,7 @@ def examine() -> LaunchResult:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         shutil.copy(HERE / "train.py", folder)
         records = b"".join(bytes([number]) * 4096 for number in range(256))
-        Path("records.bin").write_bytes(2 * records)  # nobody reads beyond the end, which would be an error
+        Path("records.bin").write_bytes(2 * records)  # a read beyond the end is an error
         result = run(DoctorConfig(launch=(sys.executable, "train.py")), emit=lambda _: None)
         assert isinstance(result, LaunchResult)
         here = f"{os.path.realpath(folder)}{os.sep}"

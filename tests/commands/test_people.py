@@ -261,7 +261,7 @@ def test_verify__says_same_or_not_with_an_exit_code(root, weights, tmp_path):
 def test_verify__says_that_a_threshold_for_small_faces_does_not_fit_two_large_ones(
     root, weights, is_small, warns
 ):
-    one = sorted((root / "data/test/hr_images").iterdir())[0]
+    one = min((root / "data/test/hr_images").iterdir())
     second = root / "small" / f"{one.name}.png" if is_small else one / "0.png"
     settings = {"dsr": root / "dsr.safetensors", "calibrate": root / "data", "far": 0.02}
     notes = []

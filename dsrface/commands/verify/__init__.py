@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsrface.commands.shared.people.faces import FaceReader, is_large, load_networks, note_doubts, note_large, see
+from dsrface.commands.shared.people.faces import (
+    FaceReader,
+    is_large,
+    load_networks,
+    note_doubts,
+    note_large,
+    see,
+)
 from dsrface.commands.shared.people.sheet import Tile, write_sheet
 from dsrface.commands.shared.people.threshold import decide
 from dsrface.commands.shared.result import CommandResult
