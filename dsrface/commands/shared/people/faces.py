@@ -202,7 +202,8 @@ def note_doubts(faces: Sequence[Face], emit: Emit) -> None:
 
 def is_large(face: Face) -> bool:
     """Return whether a face does not need the DSR."""
-    return face.given.shape[0] == HIGH_SIZE_PX
+    side: int = face.given.shape[0]
+    return side == HIGH_SIZE_PX
 
 
 def note_large(faces: Sequence[Face], dsr: LoadedModel | None, emit: Emit) -> None:
