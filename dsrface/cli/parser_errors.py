@@ -11,7 +11,7 @@ from dsrface.cli.words_meant import instead_of_flag, instead_of_words, value_of
 from dsrface.errors import UsageError
 from dsrface.runtime.command_line import joined
 
-_MANY = 6  # commands, beyond which a list of them helps nobody
+_MANY = 6  # commands: a list of more is not read
 _EXTRA = re.compile(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)")
 
 
