@@ -136,6 +136,8 @@ def near_path(error: DsrfaceError) -> str:
     try:
         if path.exists() or file.is_file() or not path.parent.is_dir():
             return ""
+        if any(Path(part).exists() for part in _before_commas(str(path))):  # FILE, line 3
+            return ""
         # Which run was meant, the kind of the network tells: `models.sources`.
         is_wanted = is_run if error.id == "nothing-to-resume" else lambda entry: not is_run(entry)
         names = [entry.name for entry in path.parent.iterdir() if is_wanted(entry)]
@@ -145,6 +147,10 @@ def near_path(error: DsrfaceError) -> str:
     except (OSError, ValueError):  # what is named is no path
         return ""
     return f"Did you mean {path.with_name(near[0])}?" if near else ""
+
+
+def _before_commas(where: str) -> list[str]:
+    return [where[: found.start()] for found in re.finditer(", ", where)]
 
 
 def _is_like(name: str, other: str) -> bool:

@@ -38,7 +38,7 @@ class PrepareConfig(Config):
         "(landmarks.csv in the source, else none when the faces are 112x112, else the detector extra).",
     )
     faces: Literal["largest", "central", "refuse"] = Field(
-        "largest", description="Which of several faces that the detector finds in a photo is taken."
+        "largest", description="Which of several faces of a photo is taken, by the detector or the landmarks."
     )
     persons: str = Field(
         "auto",

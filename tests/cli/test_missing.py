@@ -75,6 +75,15 @@ def test_a_path_that_is_not_there_is_met_with_the_nearest_one(call, data, words)
     assert "Did you mean data60?" in done.err
 
 
+def test_a_file_with_a_bad_line_is_not_taken_for_one_that_is_not_there(call, data):
+    Path("photos/ada").mkdir(parents=True)
+    Path("photos/ada/1.png").write_bytes(encode_png(np.zeros((150, 150, 3), np.uint8)))
+    Path("marks.csv").write_text("file,lx,ly,rx,ry,nx,ny,mlx,mly,mrx,mry\nada/1.png,1,2,3,x,5,6,7,8,9,10\n")
+    done = call("prepare", "photos", "new", "--align", "marks.csv")
+    assert "marks.csv, line 2" in done.err
+    assert "Did you mean" not in done.err
+
+
 def test_one_photo_as_a_source_is_met_with_the_commands_that_were_meant(call, data):
     (data / "a photo.jpg").touch()
     said = call("prepare", "a photo.jpg", "out").err

@@ -208,6 +208,30 @@ def test_landmarks_as_the_person_has_them_are_turned_round(tmp_path: Path) -> No
     assert np.array_equal(read_image(split.high_dir / "1/1.png"), expected)
 
 
+@pytest.mark.parametrize(("rule", "taken"), [("largest", 1), ("central", 0), ("refuse", None)])
+def test_of_several_faces_in_a_landmarks_file_a_rule_takes_one(
+    tmp_path: Path, rule: str, taken: int | None
+) -> None:
+    template = ARCFACE_TEMPLATE - ARCFACE_TEMPLATE.mean(0)
+    faces = [template / 2 + np.array([200, 150]), template + np.array([80, 150])]
+    marks = {}
+    for person in range(3):
+        save(tmp_path / "photos" / str(person) / "1.png", person, size_px=400)
+        marks[f"{person}/1.png"] = [{"kps": face.tolist()} for face in faces[: 1 + (person == 1)]]
+    (tmp_path / "marks.json").write_text(json.dumps(marks))
+    align = str(tmp_path / "marks.json")
+    result, _ = run(tmp_path / "photos", tmp_path / "data", align=align, split=(1, 0, 0), faces=rule)
+    if taken is None:
+        assert result.bad_images == {"several-faces": 1}
+        return
+    assert any("1 photos show several faces" in text for text in result.warnings)
+    rows = list(csv.DictReader((tmp_path / "data" / "several_faces.csv").open()))
+    assert rows == [{"file": "1/1.png", "faces": "2"}]
+    split = open_data(tmp_path / "data").split("train")
+    expected = align_face(read_image(tmp_path / "photos" / "1" / "1.png"), faces[taken])
+    assert np.array_equal(read_image(split.high_dir / "1/1.png"), expected)
+
+
 def test_landmarks_in_shares_of_the_photo_align_as_those_in_pixels(tmp_path: Path) -> None:
     labels = tmp_path / "labels"
     for person in range(3):

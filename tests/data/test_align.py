@@ -16,7 +16,7 @@ SETS = ("london", "caltech", "lisa")
 def test_aligning_raw_photos_gives_the_given_crops(faces_dir: Path) -> None:
     folder = faces_dir / "unaligned"
     psnr_db = []
-    for file, points in read_landmarks(folder / "landmarks.csv").items():
+    for file, (points, *_) in read_landmarks(folder / "landmarks.csv").items():
         reference = next(faces_dir / name / file for name in SETS if (faces_dir / name / file).exists())
         ours = align_face(read_image(folder / file), points)
         error = (ours.astype(float) - read_image(reference).astype(float)) ** 2
@@ -99,7 +99,7 @@ def test_landmark_files_may_have_a_byte_order_mark_and_backslashes(tmp_path: Pat
     path.write_bytes(
         "\ufefffile,zoom,lx,ly,rx,ry,nx,ny,mlx,mly,mrx,mry\r\nanna\\a.png,9,1,2,3,4,5,6,7,8,9,10\r\n".encode()
     )
-    assert read_landmarks(path)["anna/a.png"][4].tolist() == [9, 10]
+    assert read_landmarks(path)["anna/a.png"][0, 4].tolist() == [9, 10]
 
 
 def test_the_detector_finds_the_given_landmarks(faces_dir: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_detector_finds_the_given_landmarks(faces_dir: Path) -> None:
 
     detector = Detector()
     errors_px = []
-    for file, points in list(read_landmarks(faces_dir / "unaligned" / "landmarks.csv").items())[::6]:
+    for file, (points, *_) in list(read_landmarks(faces_dir / "unaligned" / "landmarks.csv").items())[::6]:
         found, num_faces = detector.landmarks(read_image(faces_dir / "unaligned" / file))
         assert num_faces == 1
         zoom = np.sqrt(np.linalg.det(similarity_transform(points, ARCFACE_TEMPLATE)[:, :2]))

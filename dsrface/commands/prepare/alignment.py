@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dsrface.config.prepare import PrepareConfig
-from dsrface.data.formats.five_points import Points, are_relative, turn_round
+from dsrface.data.formats.five_points import Points, are_relative, join_axes, turn_round
 from dsrface.data.formats.landmarks import read_landmarks
 from dsrface.data.formats.lists import FileTable
 from dsrface.data.photos import detect
@@ -27,7 +27,7 @@ class Alignment:
     Args:
         kind: `none`, `resize`, `landmarks` or `detect`.
         reason: Why, human-readable.
-        landmarks: Points by file, for `landmarks`.
+        landmarks: [n, 5, 2] of the faces by file, for `landmarks`.
         is_relative: They are shares of the photo's width and height.
         sha256: Of the landmarks file; of a folder of them, of the points.
         doubt: What may be wrong with it, human-readable.
@@ -103,8 +103,13 @@ def _likely_way(config: PrepareConfig, sizes: Sequence[tuple[int, int]]) -> str:
 def _from_file(path: Path, photos: Sequence[Photo], reason: str) -> Alignment:
     """Return the landmarks by photo; a file may name photos by a path of its own, as CelebA's does."""
     read = read_landmarks(path)
-    turned = turn_round(read)
-    doubt = f"{path.name} has left and right as the person has them; they were turned round" if turned else ""
+    doubts = []
+    if (joined_axes := join_axes(read)) is not None:
+        read = joined_axes
+        doubts.append(f"{path.name} has all x of a face before all y; they were read so")
+    if (turned := turn_round(read)) is not None:
+        read = turned
+        doubts.append(f"{path.name} has left and right as the person has them; they were turned round")
     table = FileTable({file: file for file in read})
     found = table.of(photo.file for photo in photos)
     if not found:
@@ -115,10 +120,10 @@ def _from_file(path: Path, photos: Sequence[Photo], reason: str) -> Alignment:
             where=path,
             hint="Write the files as they are called below the source, or by the last parts of their paths.",
         )
-    landmarks = {file: (turned or read)[key] for file, key in found.items()}
+    landmarks = {file: read[key] for file, key in found.items()}
     sha256 = (
         sha256_file(path)
         if path.is_file()
         else sha256_json({file: points.tolist() for file, points in landmarks.items()})
     )
-    return Alignment("landmarks", reason, landmarks, are_relative(read), sha256, doubt)
+    return Alignment("landmarks", reason, landmarks, are_relative(read), sha256, "; ".join(doubts))

@@ -11,11 +11,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from dsrface.data.decode import has_image_suffix
-from dsrface.data.formats.five_points import COUNTS, Points, five_points, is_number
+from dsrface.data.formats.five_points import COUNTS, Points, five_points, is_no_face, is_number
 from dsrface.data.formats.landmark_json import json_rows
-from dsrface.data.formats.list_rows import is_file_heading
-from dsrface.data.formats.text import decode_list, separator_of
+from dsrface.data.formats.list_rows import is_file_heading, split_image
+from dsrface.data.formats.text import decode_list, separator_of, to_utf8
 from dsrface.errors import DataError
 from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded
 
@@ -47,62 +49,70 @@ _BINARIES = {
 
 
 def read_landmarks(path: Path) -> dict[str, Points]:
-    """Read five points per image; the content decides which format it is.
+    """Read five points of each face; the content decides which format it is.
 
     Known are CSV with the columns of `LANDMARK_COLUMNS` in any order, or without a first line when each line
     is a name and ten numbers, separated by commas, semicolons, tabs or blanks; CelebA's
     `list_landmarks_*.txt`; RetinaFace's (WIDER FACE) `label.txt`; JSON of serengil/retinaface, of MTCNN
     (`keypoints`), insightface (`kps`), COCO and FFHQ; and a folder with a file for each image:
-    YOLO's `.txt`, or `.txt` or `.pts` with a point a line. 68 points (dlib) count for five. Of several faces
-    in one image the first is taken.
+    YOLO's `.txt`, or `.txt` or `.pts` with a point a line. 68 points (dlib) count for five. Faces without
+    points, as WIDER FACE has them, are passed over.
 
     Returns:
-        File, relative to the photo folder with `/`, to float64 [5, 2] in pixels, or in shares of width and
-        height where the file has those: `five_points.are_relative`.
+        File, relative to the photo folder with `/`, to float64 [n, 5, 2] of its faces in pixels, or in shares
+        of width and height where the file has those: `five_points.are_relative`.
 
     Raises:
         DataError: unreadable or of an unknown format, with the line.
     """
     if path.is_dir():
-        return _folder_of_files(path)
+        return _by_file(_folder_of_files(path))
     text = _text(path)
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     if not lines:
         raise _bad("The landmarks file is empty.", path)
     if text.lstrip()[0] in "{[":
         rows = json_rows(text, str(path))
-    elif any(line.startswith("# ") for _, line in lines[:1]):
+    elif _is_widerface([line for _, line in lines[:2]]):
         rows = _widerface_rows(lines, path)
     elif lines[0][1].strip().isdecimal():
-        rows = _celeba_rows(lines[2:], path)
+        rows = _celeba_rows(lines[1:], path)
     else:
         rows = _csv_rows(lines, path)
-    found: dict[str, Points] = {}
-    for name, points in rows:
-        found.setdefault(name.replace("\\", "/").removeprefix("./"), points)
+    found = _by_file(rows)
     if not found:
         raise _bad("The landmarks file holds no face with five points.", path)
     return found
 
 
-def _folder_of_files(folder: Path) -> dict[str, Points]:
+def _by_file(rows: Iterable[tuple[str, Points]]) -> dict[str, Points]:
+    """Return the faces of each file, each of them once."""
+    found: dict[str, list[Points]] = {}
+    for name, points in rows:
+        if is_no_face(points):
+            continue
+        faces = found.setdefault(name.replace("\\", "/").removeprefix("./"), [])
+        if not any(np.array_equal(points, face) for face in faces):
+            faces.append(points)
+    return {name: np.stack(faces) for name, faces in found.items()}
+
+
+def _folder_of_files(folder: Path) -> Iterator[tuple[str, Points]]:
     """Read a file an image: class, box and points in a line, as YOLO has them; or a point a line, as iBUG."""
-    found = {}
+    has_points = False
     for path in sorted(item for suffix in _POINT_SUFFIXES for item in folder.rglob(f"*{suffix}")):
         lines = [line.replace(",", " ").split() for line in _text(path).splitlines() if line.strip()]
         points = [line for line in lines if len(line) == 2 and all(map(is_number, line))]
-        if lines and len(lines[0]) - _YOLO_BOX in COUNTS:
-            values = lines[0][_YOLO_BOX:]
-        elif 2 * len(points) in COUNTS:
-            values = [value for point in points for value in point]
-        else:
-            continue
-        found[path.relative_to(folder).with_suffix("").as_posix()] = five_points(values, str(path))
-    if not found:
+        faces = [line[_YOLO_BOX:] for line in lines if len(line) - _YOLO_BOX in COUNTS]
+        if not faces and 2 * len(points) in COUNTS:
+            faces = [[value for point in points for value in point]]
+        for values in faces:
+            yield path.relative_to(folder).with_suffix("").as_posix(), five_points(values, str(path))
+            has_points = True
+    if not has_points:
         raise _bad(
             "No .txt or .pts file of the folder holds five points, in a line of YOLO or one a line.", folder
         )
-    return found
 
 
 def _text(path: Path) -> str:
@@ -123,7 +133,7 @@ def _text(path: Path) -> str:
     try:
         return decode_list(content)
     except UnicodeDecodeError as error:
-        raise _bad(f"The landmarks file is no text: {error}.", path) from None
+        raise _bad(f"The landmarks file is no text: {error}.", path, hint=to_utf8(path)) from None
 
 
 def _csv_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tuple[str, Points]]:
@@ -131,6 +141,8 @@ def _csv_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tuple[st
     separator = separator_of(first)
     table = [(number, _fields(line, separator)) for number, line in lines]
     head = [field.strip() for field in table[0][1]]
+    if len(table) > 1 and len(table[1][1]) == len(head) + 1 and has_image_suffix(table[1][1][0].strip()):
+        head = ["file", *head]  # as CelebA's heading, which says nothing of the first column
     has_no_head = len(head) > 1 and all(is_number(field) for field in head[1:])
     if len(head) == 1:
         raise _bad(f"The first line, {first.strip()!r}, has neither landmarks nor names of columns.", path)
@@ -171,7 +183,7 @@ def _header_with_others(num_others: int) -> str:
 
 def _fields(line: str, separator: str | None) -> list[str]:
     if separator is None:
-        return line.split()
+        return _blank_fields(line)
     fields = next(csv.reader([line], delimiter=separator))
     if separator == ",":
         return fields
@@ -202,24 +214,37 @@ def _column(name: str) -> str:
     return f"{part}{side}{plain[-1]}"
 
 
-def _celeba_rows(lines: Iterable[tuple[int, str]], path: Path) -> Iterator[tuple[str, Points]]:
-    for number, line in lines:
-        name, *values = line.split()
+def _blank_fields(line: str) -> list[str]:
+    """Return the fields of a line with blanks between them, and maybe in the name of its image."""
+    found = split_image(line)
+    return line.split() if found is None else [found[0], *found[1].split()]
+
+
+def _celeba_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tuple[str, Points]]:
+    has_head = not any(map(is_number, _blank_fields(lines[0][1]))) if lines else False
+    for number, line in lines[has_head:]:
+        name, *values = _blank_fields(line)
         yield name, five_points(values, f"{path}, line {number}")
 
 
+def _is_widerface(first: Sequence[str]) -> bool:
+    """Return whether a file begins with `# IMAGE` and its faces, rather than with a remark."""
+    return first[0].startswith("# ") and all(
+        line.startswith("# ") or all(map(is_number, line.split())) for line in first[1:]
+    )
+
+
 def _widerface_rows(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[tuple[str, Points]]:
-    name, is_taken = "", True
+    name = ""
     for number, line in lines:
         if line.startswith("# "):
-            name, is_taken = line[2:].strip(), False
+            name = line[2:].strip()
             continue
         fields = line.split()
-        if is_taken or len(fields) < _WIDERFACE_BOX + _WIDERFACE_FIELDS:
-            continue  # another face of the same image, or one without points
+        if len(fields) < _WIDERFACE_BOX + _WIDERFACE_FIELDS:
+            continue  # a face without points
         marks = fields[_WIDERFACE_BOX : _WIDERFACE_BOX + _WIDERFACE_FIELDS]
         yield name, five_points([marks[k] for k in range(len(marks)) if k % 3 != 2], f"{path}, line {number}")
-        is_taken = True
 
 
 def _bad(message: str, path: Path, *, where: str = "", hint: str = "") -> DataError:

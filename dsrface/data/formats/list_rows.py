@@ -64,6 +64,12 @@ def list_pairs(text: str, path: Path, what: str) -> Iterator[tuple[str, str]]:
     return _line_pairs(text, path, what) if content is None else _json_pairs(content, path, what)
 
 
+def split_image(line: str) -> tuple[str, str] | None:
+    """Return the image that a line begins with, blanks in its name and all, and what follows it."""
+    found = _IMAGE_FIRST.fullmatch(line.strip())
+    return None if found is None else (found[1], found[2])
+
+
 def is_file_heading(text: str) -> bool:
     """Return whether a text is what lists call the column of their images."""
     return _plain(text) in _FILE_HEADINGS
@@ -155,9 +161,9 @@ def _is_word(value: Any) -> bool:
 def _fields(line: str) -> list[str]:
     if separator_of(line) is not None:
         return fields_of(line)
-    found = _IMAGE_FIRST.fullmatch(line.strip())
+    found = split_image(line)
     if found is not None:
-        return [found[1], found[2]]
+        return list(found)
     fields = line.split()
     return fields if len(fields) == 3 and has_image_suffix(fields[2]) else line.strip().rsplit(None, 1)
 

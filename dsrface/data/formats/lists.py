@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from dsrface.data.decode import has_image_suffix
 from dsrface.data.formats.list_rows import list_pairs
-from dsrface.data.formats.text import read_list_text
+from dsrface.data.formats.text import read_list_text, to_utf8
 from dsrface.errors import DataError
 from dsrface.types import SPLITS
 
@@ -133,7 +133,11 @@ def read_file_list(path: Path, *, what: str) -> FileTable[str]:
     """
     try:
         text = read_list_text(path)
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"The list is no text: {error}.", id="bad-list-file", where=path, hint=to_utf8(path)
+        ) from None
+    except OSError as error:
         raise DataError(f"Cannot read the list: {error}.", id="bad-list-file", where=path) from None
     pairs = list_pairs(text, path, what)
     values = {file.replace("\\", "/").removeprefix("./"): value for file, value in pairs}

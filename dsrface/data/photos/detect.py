@@ -17,6 +17,7 @@ from PIL import Image
 
 from dsrface.data.decode import ImageU8
 from dsrface.data.formats.five_points import Points
+from dsrface.data.photos.several import choose_face
 from dsrface.errors import ImageError, MachineError
 from dsrface.runtime.versions import how_to_install
 
@@ -78,14 +79,9 @@ class Detector:
                 break
         else:
             raise ImageError("No face was found.", id="no-face")
-        if len(boxes) > 1 and faces == "refuse":
-            raise ImageError(f"There are {len(boxes)} faces in the photo.", id="several-faces")
-        if faces == "central":
-            centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
-            best = int(np.argmin(np.linalg.norm(centres - np.array(photo.size) / 2, axis=1)))
-        else:
-            areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-            best = int(np.argmax(areas * boxes[:, 4]))
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
+        best = choose_face(faces, areas * boxes[:, 4], centres, photo.size)
         return points[best], len(boxes)
 
     def _find(self, photo: Image.Image, scale: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

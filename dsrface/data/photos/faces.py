@@ -23,6 +23,7 @@ from dsrface.data.folders import HIGH_FOLDER, low_folder
 from dsrface.data.formats.five_points import Points
 from dsrface.data.photos.align import ARCFACE_TEMPLATE, align_face, similarity_transform
 from dsrface.data.photos.scan import BadPhoto, Photo
+from dsrface.data.photos.several import choose_face
 from dsrface.data.photos.source import open_source
 from dsrface.errors import DataError, ImageError
 from dsrface.runtime.files import write_text
@@ -72,7 +73,7 @@ class FaceDone:
         native_px: Side of the face in the photo, in pixels of the photo; 0 where it is of no interest, as in
             a photo that is the face, or one that is large enough for its HR face.
         is_aligned: Whether landmarks brought it to the template.
-        num_faces: Faces that a detector found; 1 without one.
+        num_faces: Faces that a detector or the landmarks file has found; 1 without them.
     """
 
     photo: Photo
@@ -156,10 +157,18 @@ class FaceMaker:
         )
 
     def _points(self, image: ImageU8, points: Points | None) -> tuple[Points | None, int]:
-        """Return the landmarks, None for a face that is aligned already, and how many faces there are."""
+        """Return the landmarks, None for a face that is aligned already, and how many faces there are.
+
+        Args:
+            image: The photo.
+            points: [n, 5, 2] of its faces, as the landmarks file has them.
+        """
         height, width = image.shape[:2]
         if points is not None:
-            return (points * (width, height) - 0.5 if self._job.is_relative else points), 1
+            faces = points * (width, height) - 0.5 if self._job.is_relative else points
+            sides = np.array([face_side_px(face) for face in faces])
+            best = choose_face(self._job.faces, sides, faces.mean(1), (width, height))
+            return faces[best], len(faces)
         high_px = self._job.high_px
         if (height, width) == (high_px, high_px):
             return None, 1
@@ -168,7 +177,7 @@ class FaceMaker:
             return found
         align = self._job.align
         if align == "landmarks":
-            raise ImageError("The landmarks file has no row for this photo.", id="no-landmarks")
+            raise ImageError("The landmarks file has no points for this photo.", id="no-landmarks")
         if self._job.native or (align == "resize" and height == width > high_px):
             return None, 1
         what = f"not a square larger than {high_px}" if align == "resize" else f"not {high_px}x{high_px}"

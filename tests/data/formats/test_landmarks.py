@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsrface.data.formats.five_points import are_relative, turn_round
+from dsrface.data.formats.five_points import are_relative, join_axes, turn_round
 from dsrface.data.formats.landmarks import LANDMARK_COLUMNS, read_landmarks
 from dsrface.errors import DataError
 
@@ -136,7 +136,7 @@ def test_every_format_gives_the_same_points(tmp_path: Path, text: str) -> None:
     found = read_landmarks(tmp_path / "marks")
     assert list(found) == list(FACES)
     for file, points in ORDERED:
-        assert np.array_equal(found[file], np.array(points))
+        assert np.array_equal(found[file][0], np.array(points))
 
 
 def test_a_file_of_windows_is_read(tmp_path: Path) -> None:
@@ -145,9 +145,56 @@ def test_a_file_of_windows_is_read(tmp_path: Path) -> None:
     assert list(read_landmarks(tmp_path / "marks")) == list(FACES)
 
 
+def test_all_faces_of_an_image_are_read_and_those_without_points_are_not(tmp_path: Path) -> None:
+    first, second = FACES.values()
+    marks = [" ".join(f"{x:g} {y:g} 0.0" for x, y in points) for points in (first, second)]
+    nobody = " ".join(["-1 -1 -1"] * 5)
+    lines = [f"1 2 30 40 {text} 0.8" for text in (nobody, *marks, marks[0])]
+    texts = {
+        "widerface.txt": "# a/1.jpg\n" + "\n".join(lines) + f"\n# b/2.jpg\n{lines[0]}\n",
+        "mtcnn.json": json.dumps({"a/1.jpg": [{"kps": first}, {"kps": second}], "b/2.jpg": []}),
+        "table.csv": "\n".join(["file," + ",".join(LANDMARK_COLUMNS)]
+            + [",".join(["a/1.jpg", *flat(points)]) for points in (first, second)]
+            + ["b/2.jpg" + "," * 10, "c.jpg" + ",nan" * 10]),
+    }  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        found = read_landmarks(tmp_path / name)
+        assert {file: faces.tolist() for file, faces in found.items()} == {"a/1.jpg": [first, second]}
+
+
+@pytest.mark.parametrize("head", ["", "2\n", "2\nlefteye_x lefteye_y\n", " ".join(LANDMARK_COLUMNS) + "\n"])
+def test_names_with_blanks_between_blanks_and_no_heading(tmp_path: Path, head: str) -> None:
+    lines = [f"Ada Müller/my 1.JPG  {'  '.join(flat(points))}\n" for points in FACES.values()]
+    (tmp_path / "marks.txt").write_text(head + "".join(lines), encoding="utf-8")
+    found = read_landmarks(tmp_path / "marks.txt")
+    assert {file: faces.tolist() for file, faces in found.items()} == {
+        "Ada Müller/my 1.JPG": list(FACES.values())
+    }
+
+
+def test_all_x_before_all_y_are_joined_where_a_whole_file_has_them_so() -> None:
+    points = {file: np.array([marks]) for file, marks in ORDERED}
+    axes = {file: faces.transpose(0, 2, 1).reshape(-1, 5, 2) for file, faces in points.items()}
+    assert join_axes(points) is None
+    joined = join_axes(axes)
+    assert joined is not None
+    assert all(np.array_equal(joined[file], points[file]) for file in points)
+
+
+def test_text_of_an_older_windows_gets_the_line_that_converts_it(tmp_path: Path) -> None:
+    text = as_csv(",", header=True).replace("a/1", "Jörg/1")
+    (tmp_path / "marks.csv").write_text(text, encoding="cp1252")
+    with pytest.raises(DataError, match="no text") as caught:
+        read_landmarks(tmp_path / "marks.csv")
+    _, *arguments = shlex.split(caught.value.hint.partition("wrote it: ")[2])
+    subprocess.run([sys.executable, *arguments], check=True)
+    assert next(iter(read_landmarks(tmp_path / "marks_utf8.csv"))) == "Jörg/1.jpg"
+
+
 def test_left_and_right_of_a_whole_file_are_turned_round(tmp_path: Path) -> None:
-    points = {file: np.array(marks) for file, marks in ORDERED}
-    exchanged = {file: marks[[1, 0, 2, 4, 3]] for file, marks in points.items()}
+    points = {file: np.array([marks]) for file, marks in ORDERED}
+    exchanged = {file: marks[:, [1, 0, 2, 4, 3]] for file, marks in points.items()}
     assert turn_round(points) is None
     assert turn_round({**exchanged, "c": points["a/1.jpg"]}) is None
     turned = turn_round(exchanged)
@@ -218,7 +265,7 @@ def test_columns_of_a_box_get_the_first_line_that_names_them(tmp_path: Path) -> 
     head = caught.value.hint.rpartition(" ")[2]
     (tmp_path / "marks.csv").write_text("\n".join([head, *lines]))
     found = read_landmarks(tmp_path / "marks.csv")
-    assert all(np.array_equal(found[file], np.array(points)) for file, points in ORDERED)
+    assert all(np.array_equal(found[file][0], np.array(points)) for file, points in ORDERED)
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".pts"])
@@ -229,7 +276,9 @@ def test_a_folder_with_a_point_a_line(tmp_path: Path, suffix: str) -> None:
         text = "\n".join(f"{x} {y}" for x, y in points)
         path.write_text(f"version: 1\nn_points: 5\n{{\n{text}\n}}\n" if suffix == ".pts" else text)
     found = read_landmarks(tmp_path)
-    assert all(np.array_equal(found[file.rpartition(".")[0]], np.array(points)) for file, points in ORDERED)
+    assert all(
+        np.array_equal(found[file.rpartition(".")[0]][0], np.array(points)) for file, points in ORDERED
+    )
 
 
 def test_a_folder_of_yolo_has_a_file_an_image_and_shares_of_its_sides(tmp_path: Path) -> None:
@@ -239,6 +288,6 @@ def test_a_folder_of_yolo_has_a_file_an_image_and_shares_of_its_sides(tmp_path: 
     numbers = " ".join(f"{x} {y} 2" for x, y in marks)
     (tmp_path / "a" / "1.txt").write_text(f"0 0.5 0.5 0.4 0.4 {numbers}\n")
     found = read_landmarks(tmp_path)
-    assert {file: points.tolist() for file, points in found.items()} == {"a/1": marks}
+    assert {file: faces.tolist() for file, faces in found.items()} == {"a/1": [marks]}
     assert are_relative(found)
     assert not are_relative({file: np.array(points) for file, points in ORDERED})
