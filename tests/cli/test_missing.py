@@ -484,8 +484,12 @@ def test_a_name_that_no_line_shows_is_not_refused_before_it_is_imported(tmp_path
 
 
 def test_persons_that_are_known_without_a_rule_are_said(call, flat):
-    shutil.copytree(flat / "flat", flat / "all" / "anna")
+    for name in ("anna", "bo"):
+        shutil.copytree(flat / "flat", flat / "all" / name)
     assert "Leave out --persons: folders of level 1" in call("prepare", "all", "out", "--persons", "5").err
+    shutil.copytree(flat / "flat", flat / "one" / "images")
+    Path("list.txt").write_text("elsewhere.jpg anna\n")
+    assert "Leave out" not in call("prepare", "one", "out", "--persons", "list.txt").err
     assert "dsrface prepare all out --split 1,0,0" in call("prepare", "all", "out").err
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from dsrface.data.decode import has_image_suffix
+from dsrface.data.formats.conversion import to_utf8, unread_kind
 from dsrface.data.formats.five_points import COUNTS, Points, five_points, is_no_face, is_number
 from dsrface.data.formats.landmark_json import json_rows
 from dsrface.data.formats.list_rows import is_file_heading, split_image
-from dsrface.data.formats.text import decode_list, separator_of, to_utf8
+from dsrface.data.formats.text import decode_list, separator_of
 from dsrface.errors import DataError
 from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded
 
@@ -127,6 +128,9 @@ def _text(path: Path) -> str:
         ) from None
     except OSError as error:
         raise _bad(f"Cannot read the landmarks: {error.strerror or error}.", path) from None
+    is_kind, convert = unread_kind(path)
+    if is_kind:
+        raise _bad(is_kind, path, hint=convert)
     for start, (what, line) in _BINARIES.items():
         if content.startswith(start):
             raise _bad(f"This is {what}.", path, hint=f'Write it as CSV: python -c "{line}" > landmarks.csv')

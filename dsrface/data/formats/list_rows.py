@@ -80,7 +80,7 @@ def _plain(heading: str) -> str:
 
 
 def _line_pairs(text: str, path: Path, what: str) -> Iterator[tuple[str, str]]:
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if _is_row(line)]
     if lines and lines[0][1].lower().startswith("sep="):  # Excel writes it
         lines = lines[1:]
     columns = _named_columns(fields_of(lines[0][1]), what) if lines else None
@@ -95,6 +95,12 @@ def _line_pairs(text: str, path: Path, what: str) -> Iterator[tuple[str, str]]:
             )
         if place or not (columns or is_file_heading(pair[0])):
             yield pair
+
+
+def _is_row(line: str) -> bool:
+    """Return whether a line is neither empty, of separators alone as Excel has it, nor a remark."""
+    fields = fields_of(line)
+    return any(fields) and not (line.startswith("#") and not any(map(has_image_suffix, fields)))
 
 
 def _named_columns(fields: Sequence[str], what: str) -> tuple[int, int] | None:
@@ -113,7 +119,13 @@ def _picked(fields: Sequence[str], columns: tuple[int, int]) -> tuple[str, str] 
 
 
 def _json_pairs(content: Any, path: Path, what: str) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of values by image, images by value, records by image, or of a list of such."""
+    """Yield the pairs of values by image, images by value, records by image, or of a list of such.
+
+    They may be the only part of an object that has parts, next to its version, say.
+    """
+    if isinstance(content, dict) and _record_pairs(content, what) is None:
+        parts = [part for part in content.values() if isinstance(part, list | dict)]
+        content = parts[0] if len(parts) == 1 else content
     for item in content if isinstance(content, list) else [content]:
         pairs = _record_pairs(item, what)
         if pairs is None:
@@ -170,6 +182,8 @@ def _fields(line: str) -> list[str]:
 
 def _pair(fields: list[str]) -> tuple[str, str] | None:
     """Return the image and the value of a line; None for a line of another form."""
+    while len(fields) > 2 and not fields[-1]:  # a separator ends each line
+        fields = fields[:-1]
     if not all(fields) or len(fields) not in (2, 3):
         return None
     place = next((number for number, field in enumerate(fields) if has_image_suffix(field)), 0)

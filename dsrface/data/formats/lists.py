@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from dsrface.data.decode import has_image_suffix
+from dsrface.data.formats.conversion import to_utf8, unread_kind
 from dsrface.data.formats.list_rows import list_pairs
-from dsrface.data.formats.text import read_list_text, to_utf8
+from dsrface.data.formats.text import read_list_text
 from dsrface.errors import DataError
 from dsrface.types import SPLITS
 
@@ -131,11 +132,17 @@ def read_file_list(path: Path, *, what: str) -> FileTable[str]:
     Raises:
         DataError: unreadable, empty, or a line of another form, with its number.
     """
+    is_kind, convert = unread_kind(path)
+    if is_kind:
+        raise DataError(is_kind, id="bad-list-file", where=path, hint=convert)
     try:
         text = read_list_text(path)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"The list is no text: {error}.", id="bad-list-file", where=path, hint=to_utf8(path)
+            f"The list is no text: {error}.",
+            id="bad-list-file",
+            where=path,
+            hint=to_utf8(path) or f"Write it as CSV: one line per image, its path, a comma, its {what}.",
         ) from None
     except OSError as error:
         raise DataError(f"Cannot read the list: {error}.", id="bad-list-file", where=path) from None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsrface.data.formats.conversion import to_utf8, unread_kind
 from dsrface.data.formats.text import fields_of, read_list_text
 from dsrface.data.formats.validation_set import BIN_SUFFIX
 from dsrface.errors import DataError
@@ -112,6 +113,9 @@ def check_pair_list(path: Path) -> None:
 
 
 def _lines(path: Path) -> _Lines:
+    is_kind, convert = unread_kind(path)
+    if is_kind:
+        raise DataError(is_kind, id="bad-pairs", where=path, hint=convert)
     try:
         text = read_list_text(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -119,7 +123,7 @@ def _lines(path: Path) -> _Lines:
             f"Cannot read the pairs file: {getattr(error, 'strerror', None) or error}.",
             id="bad-pairs",
             where=path,
-            hint=_FORMS,
+            hint=(to_utf8(path) if isinstance(error, UnicodeDecodeError) else "") or _FORMS,
         ) from None
     numbered = [
         (number, _fields(line)) for number, line in enumerate(text.splitlines(), start=1) if line.strip()

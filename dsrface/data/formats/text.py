@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dsrface.runtime.command_line import joined
 from dsrface.runtime.files import MAX_TEXT_BYTES, read_bounded
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # Excel and Windows' PowerShell write it
@@ -32,16 +31,6 @@ def decode_list(content: bytes) -> str:
         UnicodeDecodeError: no text.
     """
     return content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
-
-
-def to_utf8(path: Path) -> str:
-    """Return how to write a list of an older program of Windows as the text that is read."""
-    new = path.with_name(f"{path.stem}_utf8{path.suffix}")
-    code = (
-        f"from pathlib import Path as P; P({str(new)!r}).write_text("
-        f"P({str(path)!r}).read_text('cp1252'), 'utf-8')"
-    )
-    return f"UTF-8 is read. If an older program of Windows wrote it: {joined(['python', '-c', code])}"
 
 
 def separator_of(line: str) -> str | None:

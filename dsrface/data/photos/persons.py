@@ -93,7 +93,7 @@ def choose_person_rule(persons: str, files: Sequence[str], *, num_skipped: int =
 
 
 def without_persons(persons: str, files: Sequence[str], *, num_skipped: int = 0) -> str:
-    """Return a line about the automatic rule, where that knows the person of a photo; else an empty text.
+    """Return a line about the automatic rule, where that knows several persons; else an empty text.
 
     Args:
         persons: What a user asked for instead.
@@ -101,7 +101,8 @@ def without_persons(persons: str, files: Sequence[str], *, num_skipped: int = 0)
         num_skipped: As there.
     """
     rule = choose_person_rule("auto", files, num_skipped=num_skipped)
-    if persons == "auto" or rule.is_flat or not any(rule.tell(file) for file in files):
+    found = {told.person for file in files if (told := rule.tell(file)) is not None}
+    if persons == "auto" or rule.is_flat or len(found) < 2:
         return ""
     return f"Leave out --persons: {rule.text} are known without it."
 

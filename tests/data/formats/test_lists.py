@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +61,11 @@ def test_lists_in_other_orders(tmp_path: Path, text: str) -> None:
         '{"a/1.jpg": {"box": [1, 2], "person": "anna"}, "a/2.jpg": {"person": "bo"}}',
         '["a/1.jpg", "anna"]\n\n["a/2.jpg", "bo"]',
         '{"a/1.jpg": "anna"}\n{"a/2.jpg": "bo"}',
+        '{"version": 1, "persons": {"anna": ["a/1.jpg"], "bo": ["a/2.jpg"]}}',
+        '{"images": [{"id": 1, "file": "a/1.jpg", "person": "anna"}, {"file": "a/2.jpg", "person": "bo"}]}',
+        ";;\nfile;person;\na/1.jpg;anna;\n;;\na/2.jpg;bo;\n;;\n",  # as Excel ends a table
+        "a/1.jpg,anna,\na/2.jpg,bo,\n",
+        "# file person\na/1.jpg anna\n# of another day\na/2.jpg bo\n",
     ],
 )
 def test_tables_with_headings_and_json(tmp_path: Path, text: str) -> None:
@@ -81,6 +89,35 @@ def test_json_of_another_form_says_what_is_read(tmp_path: Path, text: str, said:
     with pytest.raises(DataError, match=said) as caught:
         read_file_list(tmp_path / "list.jsonl", what="person")
     assert caught.value.id == "bad-list-file"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.yaml", "anna:\n- a/1.jpg\n- a/2.jpg\n"),
+        ("list.YML", "- file: a/1.jpg\n  person: anna\n- {file: a/2.jpg, person: anna}\n"),
+        ("list.toml", '[persons]\nanna = ["a/1.jpg", "a/2.jpg"]\n'),
+    ],
+)
+def test_yaml_and_toml_get_the_line_that_converts_them(tmp_path: Path, name: str, text: str) -> None:
+    if "toml" not in name:
+        pytest.importorskip("yaml")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match="not read") as caught:
+        read_file_list(tmp_path / name, what="person")
+    _, *arguments = shlex.split(caught.value.hint.partition("Convert it: ")[2])
+    subprocess.run([sys.executable, *arguments], check=True)
+    found = read_file_list(tmp_path / "list.json", what="person")
+    assert [found.get("a/1.jpg"), found.get("a/2.jpg"), len(found)] == ["anna", "anna", 2]
+
+
+@pytest.mark.parametrize(("name", "said"), [("list.xml", "list.csv"), ("list.npy", "Write it as CSV")])
+def test_what_is_no_list_says_what_is_one(tmp_path: Path, name: str, said: str) -> None:
+    np.save(tmp_path / "list.npy", np.zeros(3))
+    (tmp_path / "list.xml").write_text('<?xml version="1.0"?>')
+    with pytest.raises(DataError) as caught:
+        read_file_list(tmp_path / name, what="person")
+    assert said in caught.value.hint
 
 
 def test_names_may_begin_with_a_bracket(tmp_path: Path) -> None:
