@@ -29,6 +29,12 @@ _NEEDLESS = {
     ("identify", "--weights"): "Without it: the gallery names the networks; `dsrface enrol` makes another.",
     ("identify", "--dsr"): "Without it: the gallery names the networks; `dsrface enrol` makes another.",
 }
+# Where a pattern such as *.png became several photos.
+_SEVERAL_PHOTOS = {
+    "verify": "Two photos are compared; for more: dsrface enrol KNOWN --out people.npz, then dsrface identify "
+    "PHOTOS --gallery people.npz",
+    **dict.fromkeys(("enrol", "identify", "embed"), "Of several photos, name the folder that they are in."),
+}
 
 
 def instead_of_flag(flag: str, command: Any, arguments: list[str]) -> str:
@@ -65,11 +71,15 @@ def instead_of_words(words: Sequence[str], command: Any, arguments: list[str]) -
         command: Of typer.
         arguments: All words after the program's name.
     """
+    from dsrface.data.decode import has_image_suffix
+
     if whole := _path_with_blanks(arguments):
         return f"A path with blanks goes in quotes: {quoted(whole)}"
     if as_list := _as_list(list(words), command, arguments):
         return as_list
     path = words[0]
+    if has_image_suffix(path) and Path(path).is_file():  # never the value of --sheet, which is written
+        return _SEVERAL_PHOTOS.get(getattr(command, "name", ""), "")
     if "--resume" in arguments and (run := _option("run", command)) and (Path(path) / "run.json").is_file():
         return f"Did you mean {run} {quoted(path)} --resume?"
     better = flag_for(path, command) or _flag_of_files(Path(path).suffix, command)

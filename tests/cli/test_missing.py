@@ -84,6 +84,18 @@ def test_a_file_with_a_bad_line_is_not_taken_for_one_that_is_not_there(call, dat
     assert "Did you mean" not in done.err
 
 
+@pytest.mark.parametrize(
+    ("command", "expected"), [("identify", "name the folder"), ("verify", "dsrface identify PHOTOS")]
+)
+def test_several_photos_are_not_offered_as_a_file_to_write(call, data, command, expected):
+    photos = [f"{name}.png" for name in "abc"]
+    for photo in photos:
+        Path(photo).write_bytes(encode_png(np.zeros((112, 112, 3), np.uint8)))
+    said = call(command, *photos).err
+    assert expected in said
+    assert "--sheet" not in said
+
+
 def test_one_photo_as_a_source_is_met_with_the_commands_that_were_meant(call, data):
     (data / "a photo.jpg").touch()
     said = call("prepare", "a photo.jpg", "out").err
