@@ -31,8 +31,8 @@ _NEEDLESS = {
 }
 # Where a pattern such as *.png became several photos.
 _SEVERAL_PHOTOS = {
-    "verify": "Two photos are compared; for more: dsrface enrol KNOWN --out people.npz, then dsrface identify "
-    "PHOTOS --gallery people.npz",
+    "verify": "Two photos are compared; for more: dsrface enrol KNOWN --out people.npz, then dsrface "
+    "identify PHOTOS --gallery people.npz",
     **dict.fromkeys(("enrol", "identify", "embed"), "Of several photos, name the folder that they are in."),
 }
 
