@@ -13,7 +13,7 @@ import typer
 from dsrface.cli.execute import COMMANDS, plain_command, schema_of
 from dsrface.cli.options import Assignments, ConfigFile, Preset
 from dsrface.cli.output import Output
-from dsrface.errors import UsageError
+from dsrface.errors import RunError, UsageError
 from dsrface.runtime.command_line import quoted
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def init(
     text = template(schema, flatten(load_preset(schema, preset)) if preset else {})
     if out is not None:
         if out.exists():
-            raise UsageError(
+            raise RunError(
                 "The file exists.", id="exists", where=out, hint="Give another name, or delete it first."
             )
         write_text(out, text)
@@ -179,8 +179,10 @@ def _schema(command: str) -> type[Config]:
 
     known = f"Choose one of: {', '.join(COMMANDS)}."
     if command not in COMMANDS:
+        begun = [name for name in COMMANDS if command and name.startswith(command)]
+        near = did_you_mean(begun[0] if begun else command, COMMANDS)
         raise UsageError(
-            f"There is no command {command!r} with a configuration.{did_you_mean(command, COMMANDS)}",
+            f"There is no command {command!r} with a configuration.{near}",
             id="unknown-command",
             hint=f"Write it as --out {command} after the command." if command.endswith(".toml") else known,
         )

@@ -39,10 +39,11 @@ def look_first(config: Config) -> None:
     for key, id in config.reads.items():
         for path in _paths(config, key):
             has_other_layout = _has_other_layout(config, path)
-            _check_input(path, id, config.command, has_other_layout=has_other_layout)
+            _check_input(path, id, config, has_other_layout=has_other_layout)
     for key, kind in config.networks.items():
         for path in _paths(config, key):
-            _check_network(path, kind, None if key == "matrix" else getattr(config, "vlr_size", None))
+            vlr_size = None if key == "matrix" else getattr(config, "vlr_size", None)
+            _check_network(path, kind, vlr_size, takes_outputs=hasattr(config, "dsr_outputs"))
     for key, look in config.looks.items():
         for path in _paths(config, key):
             load(look)(path)
@@ -76,31 +77,44 @@ def _has_other_layout(config: Any, path: Path) -> bool:
     return hasattr(config, "protocol") and (config.protocol is not None or is_file)
 
 
-def _check_input(path: Path, id: str, command: str, *, has_other_layout: bool) -> None:
+def _check_input(path: Path, id: str, config: Config, *, has_other_layout: bool) -> None:
     from dsrface.runtime.error_texts import error_texts
 
     text = error_texts()[id]
     family = RunError if text.exit_code == RunError.exit_code else DataError
     if not path.exists():
         what_to_give = _OF_A_BENCHMARK if id == "no-data-set" and has_other_layout else text.hint
-        hint = "\n".join(filter(None, [_kind_hint(path), what_to_give]))
+        hint = "\n".join(filter(None, [_turned_round(config), _kind_hint(path), what_to_give]))
         raise family("There is nothing at this path.", id=id, where=path, hint=hint)
     if path.is_file() and (unpack := unpack_command(path)):
         raise family("This is an archive, not a folder.", id=id, where=path, hint=f"Unpack it: {unpack}")
-    if id == "no-data-set" and (resume := resume_hint(path, command)):
-        raise DataError("This is a run folder, not a data set.", id=id, where=path, hint=resume)
+    kind = {"no-data-set": "a data set", "no-source": "photos"}.get(id)
+    if kind and (resume := resume_hint(path, config.command)):
+        raise DataError(f"This is a run folder, not {kind}.", id=id, where=path, hint=resume)
     if id == "no-data-set" and not has_other_layout:
         from dsrface.data.folders import check_root
 
         check_root(path)
 
 
+def _turned_round(config: Any) -> str:
+    """Return `prepare` with its two paths changed where only the second is a folder of photos."""
+    from dsrface.data.decode import walk_images
+    from dsrface.data.folders import DATASET_FILE
+
+    if config.command != "prepare" or config.source.exists() or not config.data.is_dir():
+        return ""
+    if (config.data / DATASET_FILE).exists() or next(walk_images(config.data), None) is None:
+        return ""
+    return f"Did you mean {joined(['dsrface', 'prepare', str(config.data), str(config.source)])}?"
+
+
 def resume_hint(path: Path, command: str) -> str:
-    """Return what to give instead of a run's folder where a data set is wanted; empty for no run.
+    """Return what to give instead of a run's folder where data is wanted; empty for no run.
 
     Args:
         path: What was given.
-        command: Which wants the data set.
+        command: Which wants the data.
     """
     from dsrface.runtime.files import read_json
 
@@ -110,7 +124,8 @@ def resume_hint(path: Path, command: str) -> str:
     except (RunError, KeyError, TypeError):
         return ""
     instead = joined(["dsrface", command, str(data)])
-    return f"It was trained on {data}: {instead} ...\nTo train on: {resume_command(trained_by, data, path)}"
+    trained_on = f"It was trained on {data}" + (f": {instead} ..." if command != "prepare" else ".")
+    return f"{trained_on}\nTo train on: {resume_command(trained_by, data, path)}"
 
 
 def _check_run(config: Any) -> None:
@@ -141,14 +156,15 @@ def _check_outputs(config: Any) -> None:
     check_given_outputs(outputs_dir, config.data, config.vlr_size)
 
 
-def _check_network(source: Path, kind: str, vlr_size: int | None) -> None:
+def _check_network(source: Path, kind: str, vlr_size: int | None, *, takes_outputs: bool) -> None:
     from dsrface.data.outputs.given import is_cache
     from dsrface.models.sources import check_source
 
     try:
         check_source(source, kind, vlr_size)
     except DsrfaceError as error:
-        outputs = f"This holds DSR outputs: --dsr-outputs {quoted(source)}" if is_cache(source) else ""
+        outputs = "This holds DSR outputs" if is_cache(source) else ""
+        outputs += (f": --dsr-outputs {quoted(source)}" if takes_outputs else ".") if outputs else ""
         error.hint = "\n".join(filter(None, [_kind_hint(source), outputs, error.hint]))
         raise
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dsrface.cli.look_first import resume_hint
 from dsrface.errors import DsrfaceError, RunError, UsageError
 from dsrface.runtime.command_line import command_line, joined, quoted
 
+_LACKING = re.compile(r"(?m)^(\S+) is missing\b")
 _MISSING = re.compile(r"Missing value for '(\w+)'\.")
 _ALIKE, _MORE_ALIKE = 0.65, 0.8
 _MAX_RUNS = 3  # to offer
@@ -66,7 +68,7 @@ def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], e
     data = flags.get("data")
     if isinstance(data, Path) and (resume := resume_hint(data, command)):
         return f"{data} is a run folder, not a data set. {resume}"
-    if isinstance(data, Path) and "--vlr-size" in error.message:
+    if isinstance(data, Path) and "vlr_size" in flags and "--vlr-size" in error.message:
         from dsrface.data.folders import vlr_sizes_of
 
         info = _dataset_info(data)
@@ -79,8 +81,10 @@ def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], e
         if (sizes := vlr_sizes_of(data)) and flags["vlr_size"] is None:
             again = _again(["--vlr-size", str(sizes[0])], command, data)
             return f"{data} holds VLR faces of {', '.join(map(str, sizes))} px:\n{again}"
-    if "--weights is missing" in error.message and (runs := _runs_for(command, data)):
-        return "\n".join(_again(["--weights", str(run)], command, data) for run in runs)
+    if " needs a command to launch" in error.message:
+        return _again(["--", "python", "train.py"], command, data)
+    if completed := _completed(error.message, command, flags, example):
+        return "\n".join(completed)
     if command == "finetune" and error.message.startswith("Give exactly one") and ";" not in error.message:
         return _finetune_modes(data, flags.get("vlr_size"))
     pages = f"dsrface {command} --help\ndsrface config show {command}"
@@ -88,6 +92,31 @@ def missing_hint(error: UsageError, command: str, flags: Mapping[str, object], e
     is_about_several = "--" in error.message and not is_about_one
     is_incomplete = "missing" in error.message or error.message.startswith("Give ") or is_about_several
     return f"For example {example}\n{pages}" if is_incomplete and example else pages
+
+
+def _completed(message: str, command: str, flags: Mapping[str, object], example: str) -> list[str]:
+    """Return what was typed with the flags that are missing; nothing where it is not known what to give."""
+    data, words = flags.get("data"), shlex.split(example)
+    lacks_data = command == "precompute" and data is None and flags.get("input") is None
+    ways = [[_data_here()] if lacks_data else []]
+    missing = _LACKING.findall(message)
+    for name in missing:
+        if name == "--weights":
+            values = [str(run) for run in _runs_for(command, data)]
+        elif name in words:
+            values = words[words.index(name) + 1 :][:1]
+        else:
+            values = ["OUTPUTS"] if name == "--output" else []
+        ways = [[*way, name, value] for way in ways for value in values]
+    return [_again(way, command, data) for way in ways] if missing else []
+
+
+def _data_here() -> str:
+    """Return the one data set of this folder, or what stands for one."""
+    from dsrface.data.folders import DATASET_FILE
+
+    found = [file.parent for file in Path().glob(f"*/{DATASET_FILE}")]
+    return str(found[0]) if len(found) == 1 else "DATA"
 
 
 def _again(words: list[str], command: str, data: object) -> str:
@@ -131,7 +160,9 @@ def near_path(error: DsrfaceError) -> str:
         return ""
     from dsrface.models.sources import is_run
 
-    path = Path(str(error.where))
+    path, tidy = Path(str(error.where)), Path(str(error.where).strip(" \t\"'"))
+    if tidy != path and tidy != Path() and tidy.exists():
+        return f"Did you mean {tidy}?"
     file = Path(str(error.where).rpartition(":")[0])  # of file.py:callable
     try:
         if path.exists() or file.is_file() or not path.parent.is_dir():

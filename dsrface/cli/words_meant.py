@@ -21,6 +21,7 @@ _SAME = (
     ("force", "overwrite"),
 )
 _GOES_ON = "Without it: the same command goes on where it was."
+_SWITCHES = ("yes", "true", "on", "1", "no", "false", "off", "0")  # words that people give to switches
 _NEEDLESS = {
     ("precompute", "--resume"): _GOES_ON,
     ("prepare", "--resume"): _GOES_ON,
@@ -59,6 +60,8 @@ def instead_of_flag(flag: str, command: Any, arguments: list[str]) -> str:
     if names := _flags_like(bare, command):
         return f"Did you mean {' or '.join(names)}?"
     if argument := _argument(bare, command):
+        if value and (flag := _flag_of_files(Path(value).suffix, command)):
+            return f"Did you mean {flag} {quoted(value)}?"
         return f"{argument} is given without a flag: dsrface {name} {quoted(value) if value else argument}"
     return _key_like(bare, value, command)
 
@@ -77,13 +80,38 @@ def instead_of_words(words: Sequence[str], command: Any, arguments: list[str]) -
         return f"A path with blanks goes in quotes: {quoted(whole)}"
     if as_list := _as_list(list(words), command, arguments):
         return as_list
-    path = words[0]
+    path, before = words[0], arguments[: arguments.index(words[0])]
     if has_image_suffix(path) and Path(path).is_file():  # never the value of --sheet, which is written
         return _SEVERAL_PHOTOS.get(getattr(command, "name", ""), "")
+    if path.lower() in _SWITCHES and before[-1:] and before[-1] in _switches(command):
+        return f"{before[-1]} takes no value."
+    if (size := _option("vlr_size", command)) and path.isdecimal() and size not in arguments:
+        return f"Did you mean {size} {path}?"
+    if turned := _turned_round(list(words), command, arguments):
+        return f"Did you mean {turned}?"
     if "--resume" in arguments and (run := _option("run", command)) and (Path(path) / "run.json").is_file():
         return f"Did you mean {run} {quoted(path)} --resume?"
     better = flag_for(path, command) or _flag_of_files(Path(path).suffix, command)
+    if not better and Path(path).suffix and not Path(path).exists():
+        better = _option("out", command)
     return f"Did you mean {better} {quoted(path)}?" if better else ""
+
+
+def _switches(command: Any) -> set[str]:
+    """Return the options that take no value."""
+    switches = [item for item in getattr(command, "params", ()) if getattr(item, "is_flag", False)]
+    return {name for item in switches for name in item.opts}
+
+
+def _turned_round(extra: list[str], command: Any, arguments: list[str]) -> str:
+    """Return the line with a network as its flag's value where it stood in the place of the argument."""
+    if len(extra) != 1 or len(arguments) < 2 or arguments[1].startswith("-"):
+        return ""
+    flag = flag_for(arguments[1], command)
+    if not flag or flag in arguments or not Path(extra[0]).exists() or flag_for(extra[0], command):
+        return ""
+    rest = [word for word in arguments[2:] if word != extra[0]]
+    return joined(["dsrface", arguments[0], extra[0], flag, arguments[1], *rest])
 
 
 def flag_for(path: str, command: Any) -> str:

@@ -114,10 +114,12 @@ class DoctorConfig(Config):
             raise ValueError("--html belongs to an examination, not to --scan, --attach or --explain")
         if self.launch and (self.data is not None or self.dataset is not None or self.scan):
             raise ValueError("a command to launch stands alone: leave out DATA, --dataset and --scan")
-        if self.prove and (not self.launch or self.go_on):
-            raise ValueError("--prove needs a command to launch, -- COMMAND, and goes without --continue")
-        if self.write_patch and not self.launch:
-            raise ValueError("--write-patch needs a command to launch, whose source it changes: -- COMMAND")
+        of_a_launch = {"--prove": self.prove, "--continue": self.go_on, "--write-patch": self.write_patch}
+        for flag, is_given in of_a_launch.items():
+            if is_given and not self.launch:
+                raise ValueError(f"{flag} needs a command to launch, after --")
+        if self.prove and self.go_on:
+            raise ValueError("--prove and --continue: give one of them")
         if self.output is not None and self.output.suffix == ".html":
             raise ValueError("--output writes JSON; the page is --html FILE")
         if self.data is not None and self.dataset is not None:

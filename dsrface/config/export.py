@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dsrface.config.fields import must_end_in
+from dsrface.config.fields import EARLY, must_end_in
 from dsrface.config.sources import Config
 
 
@@ -19,6 +19,7 @@ class ExportConfig(Config):
     reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set"}
     networks: ClassVar[Mapping[str, str]] = {"source": ""}
     writes: ClassVar[tuple[str, ...]] = ("out",)
+    together: ClassVar[tuple[str, ...]] = (f"{EARLY}:check_pixels",)
 
     source: Path = Field(
         description="Run folder, checkpoint folder or weight file, of a DSR or a recogniser."

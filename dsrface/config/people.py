@@ -80,7 +80,11 @@ class EnrolConfig(_NetworksConfig):
     reads: ClassVar[Mapping[str, str]] = {"gallery": "folder-missing", "calibrate": "no-data-set"}
     looks: ClassVar[Mapping[str, str]] = {"gallery": PHOTOS}
     writes: ClassVar[tuple[str, ...]] = ("out",)
-    together: ClassVar[tuple[str, ...]] = (f"{EARLY}:check_recogniser", f"{EARLY}:check_threshold")
+    together: ClassVar[tuple[str, ...]] = (
+        f"{EARLY}:check_recogniser",
+        f"{EARLY}:check_threshold",
+        f"{EARLY}:check_persons",
+    )
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Networks and result": ("weights", "dsr", "out"),
         "From which score on a match counts": ("far", "calibrate", "threshold"),

@@ -29,6 +29,7 @@ _PLAIN_WORDS = (
     (r"Input should be greater than (.+)", r"must be more than \1"),
     (r"Input should be (.+)", r"must be \1"),
 )
+_TAG = re.compile(r"(\w+) should be one of: (.+)")
 _WITH_UNIT = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*(%|[A-Za-z]+|x\d+)")  # 5%, 16px, 16x16
 
 
@@ -37,7 +38,7 @@ def explain(problems: Sequence[Any], schema: type[BaseModel], origins: Mapping[s
     known = key_meanings(schema)
     lines: dict[str, str] = {}
     wrong: dict[str, list[Any]] = {}  # by key, as every branch of a union complains on its own
-    for problem in problems:
+    for problem in map(_at_its_tag, problems):
         path, owner = _place(problem["loc"], schema)
         if problem["type"] == "extra_forbidden":
             for key in flatten(nest(".".join(path), problem["input"])) or [".".join(path)]:
@@ -64,6 +65,16 @@ def explain(problems: Sequence[Any], schema: type[BaseModel], origins: Mapping[s
     if len(problems_shown) > _MAX_PROBLEMS:
         problems_shown[_MAX_PROBLEMS:] = [f"... and {len(problems_shown) - _MAX_PROBLEMS} more like these."]
     return "\n".join(problems_shown)
+
+
+def _at_its_tag(problem: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the problem of a table whose tag names none that is known as one of the tag's value."""
+    found = _TAG.fullmatch(problem["msg"])
+    if found is None or not isinstance(problem["input"], Mapping) or found[1] not in problem["input"]:
+        return problem
+    choices = ", ".join(map(repr, found[2].split(", ")))
+    place, value = (*problem["loc"], found[1]), problem["input"][found[1]]
+    return {**problem, "loc": place, "input": value, "msg": f"should be one of: {choices}"}
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

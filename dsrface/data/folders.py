@@ -134,7 +134,7 @@ def _is_native(path: Path) -> bool:
     return file.is_file() and bool(read_json(file).get("native"))
 
 
-def check_vlr_size(path: Path, size_px: int) -> None:
+def check_vlr_size(path: Path, size_px: int, *, instead: str = "") -> None:
     """Make sure that every split of a data set has VLR faces of a size, as far as names of folders tell.
 
     Those of a native data set may have none: its faces are brought to the sizes that a DSR takes.
@@ -142,6 +142,7 @@ def check_vlr_size(path: Path, size_px: int) -> None:
     Args:
         path: The data set's folder.
         size_px: Side of the faces.
+        instead: What to do where other sizes are there, but cannot be chosen; `{}` stands for them.
 
     Raises:
         DataError: one has no such faces (`no-such-vlr-size`).
@@ -152,7 +153,7 @@ def check_vlr_size(path: Path, size_px: int) -> None:
         folders = [entry.name for entry in root.iterdir()]
         sizes = {size for folder in folders if (size := low_size_px(folder))}
         if PLAIN_LOW_FOLDER not in folders and size_px not in sizes:
-            raise no_such_vlr_size(name, root, size_px, sizes)
+            raise no_such_vlr_size(name, root, size_px, sizes, instead=instead)
 
 
 def check_has_twins(path: Path) -> None:
@@ -177,7 +178,9 @@ def no_twins(root: Path) -> DataError:
     )
 
 
-def no_such_vlr_size(split: str, root: Path, size_px: int, sizes: Iterable[int]) -> DataError:
+def no_such_vlr_size(
+    split: str, root: Path, size_px: int, sizes: Iterable[int], *, instead: str = ""
+) -> DataError:
     """Return the error of a split without VLR faces of a size.
 
     Args:
@@ -185,13 +188,14 @@ def no_such_vlr_size(split: str, root: Path, size_px: int, sizes: Iterable[int])
         root: Its folder.
         size_px: The size that is wanted.
         sizes: Those that it has.
+        instead: As of `check_vlr_size`.
     """
     have = [str(size) for size in sorted(sizes)]
     return DataError(
         f"The {split} split has no VLR faces of {size_px} px (it has: {', '.join(have) or 'none'}).",
         id="no-such-vlr-size",
         where=root,
-        hint=(f"Use --vlr-size {' or '.join(have)}. " if have else "")
+        hint=(f"{(instead or 'Use --vlr-size {}.').format(' or '.join(have))} " if have else "")
         + f"`dsrface prepare PHOTOS DATA --vlr-sizes {','.join([*have, str(size_px)])}` adds it: PHOTOS and "
         "DATA as before.",
     )
@@ -242,6 +246,13 @@ def check_root(path: Path) -> None:
             where=path,
             hint=f"Name the data set: {path.parent if path.name == full.name else full.parent}",
         )
+    if is_data_folder(full.name) and (data := _data_set_above(path)):
+        raise DataError(
+            "This is a folder of images in a data set, not the data set.",
+            id="split-of-data-set",
+            where=path,
+            hint=f"Name the data set: {data}",
+        )
     has_images = any(folder.is_dir() for folder in (path / HIGH_FOLDER, path / "train" / HIGH_FOLDER))
     if not has_images and not (path / DATASET_FILE).exists():
         is_empty = not any(path.iterdir())
@@ -255,6 +266,15 @@ def check_root(path: Path) -> None:
         version = read_json(path / DATASET_FILE).get("schema_version", SCHEMA_VERSION)
         if version != SCHEMA_VERSION:  # of folders only looked at, one that tells none is let through
             raise _other_version(path, version)
+
+
+def _data_set_above(folder: Path) -> Path | None:
+    """Return the data set that one of its folders of images is part of."""
+    full = folder.resolve()
+    data = full.parent.parent if full.parent.name in SPLITS else full.parent
+    if not (data / DATASET_FILE).is_file():
+        return None
+    return next((above for above in folder.parents if above.resolve() == data), data)
 
 
 def _instead_of_root(path: Path, *, is_empty: bool) -> str:

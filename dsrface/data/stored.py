@@ -135,24 +135,43 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def stale(reasons: list[str], where: Path) -> RunError:
-    """Return the refusal of outputs that other weights, settings or images have made."""
+def stale(reasons: list[str], where: Path, *, split: Path | None = None) -> RunError:
+    """Return the refusal of outputs that other weights, settings or images have made.
+
+    Args:
+        reasons: What differs.
+        where: The outputs.
+        split: Folder of the split that they were to be used for.
+    """
     return RunError(
         "The outputs here are stale: " + "; ".join(reasons) + ".",
         id="stale",
         where=where,
-        hint=f"To make them again: {_again(where)}\nOr go back to the weights, settings and images that they "
+        hint=(split and of_another_set(where, split))
+        or f"To make them again: {_again(where)}\nOr go back to the weights, settings and images that they "
         "were made with.",
     )
 
 
+def of_another_set(outputs: Path, split: Path) -> str:
+    """Return what to do with outputs that lie in another data set than a split; empty where they do not."""
+    own, other = (_data_set_of(folder / "images") for folder in (split, outputs.parent))
+    if own is None or other is None or own.resolve() == other.resolve():
+        return ""
+    return f"They are of {other}. To make those of {own}: dsrface precompute {quoted(own)} --weights RUN"
+
+
+def _data_set_of(folder: Path) -> Path | None:
+    """Return the data set that a folder of one of its splits is in; None where it is in none."""
+    return next((parent.parent for parent in folder.parents if parent.name in SPLITS), None)
+
+
 def _again(outputs: Path) -> str:
     """Return the command that makes outputs again, of the data set that they lie in where they do."""
-    typed = typed_with("--force", command="precompute")
-    split = next((folder for folder in outputs.parents if folder.name in SPLITS), None)
-    if typed != "dsrface precompute --force" or split is None:
+    typed, data = typed_with("--force", command="precompute"), _data_set_of(outputs)
+    if typed != "dsrface precompute --force" or data is None:
         return typed
-    return f"dsrface precompute {quoted(split.parent)} --weights RUN --force"
+    return f"dsrface precompute {quoted(data)} --weights RUN --force"
 
 
 def damaged(message: str, where: Path, *, repairable: bool = True) -> RunError:

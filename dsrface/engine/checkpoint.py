@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from dsrface.errors import RunError
-from dsrface.models.sources import BEST, LAST, MODEL_FILE
+from dsrface.models.sources import BEST, LAST, MODEL_FILE, TRAINER_FILE
 from dsrface.models.weight_files import refuse_old_torch
 from dsrface.runtime.files import (
     atomic_writer,
@@ -34,7 +34,7 @@ from dsrface.runtime.files import (
     write_json,
 )
 
-TRAINER_FILE, MANIFEST_FILE = "trainer.pt", "checkpoint.json"
+MANIFEST_FILE = "checkpoint.json"
 _TMP_PREFIX = ".tmp-"
 _EARLIER_BACKBONE = "trunk."  # how a backbone's tensors were named at first
 

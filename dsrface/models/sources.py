@@ -13,9 +13,11 @@ from pathlib import Path
 from dsrface.config.catalogue import DSR_NETWORKS, RECOGNISERS, TIMM
 from dsrface.errors import RunError, UsageError, WeightsError
 from dsrface.models.timm_names import check_timm_name
+from dsrface.runtime.command_line import quoted
 from dsrface.runtime.files import read_json
 
 MODEL_FILE = "model.safetensors"
+TRAINER_FILE = "trainer.pt"  # the rest of a checkpoint, to go on from it
 BEST, LAST = "best.json", "last.json"  # name the checkpoint in a run folder
 JUDGE = "judge"
 TORCHSCRIPT = "torchscript:"
@@ -54,9 +56,14 @@ def resolve_source(source: Path, kind: str = "") -> Path:
         kind: What is wanted, as of `check_source`; runs of the other kind are not offered instead.
 
     Raises:
-        WeightsError: nothing there, or a folder without weights.
+        WeightsError: nothing there, a folder without weights, or what else a checkpoint holds.
     """
     if source.is_file():
+        if source.name == TRAINER_FILE and (source.parent / MODEL_FILE).is_file():
+            message, network = "This is the state of a training, not its network.", source.parent / MODEL_FILE
+            raise WeightsError(
+                message, id="weights-wrong-kind", where=source, hint=f"Did you mean {quoted(network)}?"
+            )
         return _pointed_at(source) if source.name in (BEST, LAST) else source
     if not source.exists():
         raise _missing("There is no such file or folder.", source, _likely_runs(source, kind))

@@ -55,6 +55,12 @@ def typed_with(flag: str, *, command: str) -> str:
     return f"{typed if typed.startswith(f'dsrface {command} ') else f'dsrface {command}'} {flag}"
 
 
+def typed_instead(old: Path, new: Path) -> str:
+    """Return what was typed with another path in the place of one; empty where another program runs."""
+    words = [str(new) if Path(word) == old else word for word in sys.argv[1:]]
+    return joined(["dsrface", *words]) if command_line() else ""
+
+
 def unpack_command(path: Path) -> str:
     """Return the command that unpacks an archive; empty for another file."""
     line = _ARCHIVES.get(path.suffix.lower(), "")

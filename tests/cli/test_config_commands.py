@@ -47,7 +47,7 @@ def test_what_init_writes_is_valid_and_changes_nothing(call, tmp_path):
     from_file = resolve(schema, config_file=tmp_path / "c.toml", flags=required).config
     assert "# data = ...  # required" in text
     assert from_file == resolve(schema, flags=required).config
-    assert call("config", "init", "train-dsr", "--out", "c.toml").code == 2
+    assert call("config", "init", "train-dsr", "--out", "c.toml").code == 7
 
 
 def test_show_names_the_origin_of_every_value(call, tmp_path):

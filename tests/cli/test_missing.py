@@ -258,15 +258,19 @@ def runs(data):
         checkpoint.mkdir(parents=True)
         (checkpoint / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
         (data / "runs" / name / "best.json").write_text('{"checkpoint": "checkpoints/step_1"}')
-        (data / "runs" / name / "run.json").write_text(json.dumps({"command": command}))
-    for folder in ("photos/anna", "data60/train/hr_images", "data60/train/vlr_images_16x16"):
+        (data / "runs" / name / "run.json").write_text(
+            json.dumps({"command": command, "config": {"data": "data60"}})
+        )
+        (checkpoint / "trainer.pt").touch()
+    for folder in ("photos/anna", "small", "data60/train/hr_images", "data60/train/vlr_images_16x16"):
         (data / folder).mkdir(parents=True)
+    (data / "small" / "a.png").write_bytes(encode_png(np.zeros((24, 24, 3), np.uint8)))
     trained_for = json.dumps({"arch": "residual", "vlr_size": 24})
     stored = {"__metadata__": {"format": "dsrface", "kind": "dsr", "config": trained_for}}
     header = json.dumps(stored).encode()
     (data / "dsr.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     (data / "outputs").mkdir()
-    (data / "outputs" / "manifest.json").write_text('{"key": {"vlr_size": 24}}')
+    (data / "outputs" / "manifest.json").write_text('{"format": "dsrface-cache", "key": {"vlr_size": 24}}')
     for name in ("native", "other", "photos"):
         (data / "sets" / name).mkdir(parents=True)
     for name in ("native", "other"):
@@ -353,6 +357,23 @@ def runs(data):
         ("evaluate data60 --vlr-size 16 --pairs note.txt", "Did you mean notes.txt?"),
         ("doctor --output photos", "A folder has this name, so no file can."),
         ("train-dsr data60 --vlr-size 16 --device gpu", "cuda or cuda:N (a GPU of NVIDIA or AMD)"),
+        ("prepare photos data60 --vlr-sizes 200", "each size must be from 4 to 112 pixels"),
+        ("prepare nothing small", "Did you mean dsrface prepare small nothing?"),
+        ("prepare runs/dsr out", "This is a run folder, not photos."),
+        ("precompute", "dsrface precompute data60 --weights runs/dsr"),
+        ("precompute runs/dsr data60", "Did you mean dsrface precompute data60 --weights runs/dsr?"),
+        ("precompute data60 --weights outputs", "This holds DSR outputs.\n"),
+        ("precompute --input photos --weights runs/dsr", "--output OUTPUTS"),
+        ("train-dsr 'data60' --vlr-size 16", "Did you mean data60?"),
+        ("train-dsr data60/train/hr_images --vlr-size 16", "Name the data set: data60"),
+        ("precompute data60 --weights runs/dsr/checkpoints/step_1/trainer.pt", "step_1/model.safetensors?"),
+        ("embed photos --weights runs/tuned", "--out faces.npz"),
+        ("enrol data60 --weights runs/tuned --out g.npz", "Name data60/train/hr_images."),
+        ("identify p.npz photos", "Did you mean dsrface identify photos --gallery p.npz?"),
+        ("identify photos", "--gallery people.npz"),
+        ("export runs/dsr x.onnx", "Did you mean --out x.onnx?"),
+        ("cache verify outputs/manifest.json", "Did you mean outputs?"),
+        ("config init train", "Did you mean 'train-dsr'?"),
     ],
 )
 def test_paths_and_runs_of_the_wrong_kind_are_met_with_the_right_ones(
@@ -407,10 +428,13 @@ def trained(runs):
     for name, facts in about.items():
         header = json.dumps({"__metadata__": {"format": "dsrface", **facts}}).encode()
         (runs / f"{name}.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    (runs / "small").mkdir()
-    (runs / "small" / "a.png").write_bytes(encode_png(np.zeros((24, 24, 3), np.uint8)))
+    (runs / "data60" / "train" / "dsr_outputs_16x16").mkdir()
+    key = '{"key": {"vlr_size": 16, "dsr_sha256": "6d8c"}}'
+    (runs / "data60" / "train" / "dsr_outputs_16x16" / "manifest.json").write_text(key)
     (runs / "cut.bin").write_bytes(b"\x80\x03]")
-    (runs / "cut.png").write_bytes(encode_png(np.zeros((24, 24, 3), np.uint8))[:-30])
+    for name in ("cut.png", "cut/a/1.png", "cut/b/1.png"):
+        (runs / name).parent.mkdir(exist_ok=True, parents=True)
+        (runs / name).write_bytes(encode_png(np.zeros((24, 24, 3), np.uint8))[:-30])
     for name in ("archive", "new"):
         (runs / name).mkdir()
     (runs / "new" / "dataset.json").write_text('{"schema_version": 99}')
@@ -448,6 +472,12 @@ def trained(runs):
         ("verify cut.png small/a.png --weights rec.safetensors --far 0.1", "The image is cut off"),
         ("finetune data60 --vlr-size 16 --no-dsr --backbone timm:resnett18", "Did you mean resnet18"),
         ("embed small --weights timm:resnett18 --out e.npz", "timm has no network 'resnett18'."),
+        ("embed cut.png --weights rec.safetensors --out e.npz", "The image is cut off"),
+        ("embed cut --weights rec.safetensors --dsr dsr16.safetensors --out e.npz", "skip leaves such files"),
+        ("enrol cut --weights rec.safetensors --threshold 1 --out g.npz --persons 4", "Leave out --persons"),
+        ("export dsr16.safetensors --format onnx --pixels", "nothing that the file could normalise"),
+        ("precompute data60 --weights dsr16.safetensors", "stale: dsr_sha256: 6d8c -> "),
+        ("precompute data60 --weights dsr.safetensors", "The DSR takes no other: use one for 16 px."),
     ],
 )
 def test_what_several_values_tell_together_is_said_before_torch_is_loaded(
@@ -521,9 +551,9 @@ def test_flat_names_of_one_person_are_met_with_the_pattern_that_tells_them_apart
                 image = np.full((size, size, 3), person, np.uint8)
                 (folder / f"person_{person}_{photo}.png").write_bytes(encode_png(image))
     said = call("train-dsr", "set", "--vlr-size", "16").err.replace("\\", "/")
-    assert "there are 3, such as person_0_" in said
+    assert "there are 3, such as person_0," in said
     assert "dsrface prepare set/hr_images DATA --persons PATTERN" in said
-    assert "there are 3, such as person_0_" in call("prepare", high, "out").err
+    assert "there are 3, such as person_0," in call("prepare", high, "out").err
 
 
 def test_a_size_to_calibrate_for_is_that_of_the_data_set(call, trained):
@@ -577,6 +607,7 @@ def test_a_data_set_that_cannot_take_outputs_is_said_before_torch_is_loaded(call
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     monkeypatch.setattr("dsrface.cli.execute.import_command", lambda name: pytest.fail(f"{name} imported"))
+    shutil.rmtree(trained / "data60" / "train" / "dsr_outputs_16x16")
     assert "Permission denied" in call("precompute", "data60", "--weights", "dsr16.safetensors").err
 
 

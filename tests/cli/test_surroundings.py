@@ -74,14 +74,13 @@ def test_a_result_that_cannot_be_written_is_said_before_the_work(call, tmp_path,
     for folder in ("hr_images", "vlr_images_16x16"):
         (tmp_path / "in" / folder).mkdir(parents=True)
     (tmp_path / "run").mkdir()
-    for name in ("file", "in/photo.png"):
-        (tmp_path / name).touch()
+    (tmp_path / "file").touch()
     origin = Origin("run", "", "", "", 0.5, None, "")
     rows = np.zeros((1, 1), np.float32)
     write_gallery(
         tmp_path / "g.npz", Gallery(("a",), rows[0].astype(int), rows, rows.astype(np.uint8), origin)
     )
-    for name in ("a", "b"):
+    for name in ("a", "b", "in/a_1.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name, "PNG")
     (tmp_path / "run" / "model.safetensors").write_bytes(NO_TENSORS)
     before = sorted(tmp_path.rglob("*"))

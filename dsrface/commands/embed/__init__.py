@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrface.commands.shared.early import of_another_size
+from dsrface.commands.shared.early import may_be_skipped, of_another_size
 from dsrface.commands.shared.people.faces import Face, FaceReader, load_networks, see
 from dsrface.commands.shared.result import CommandResult
 from dsrface.config.embed import EmbedConfig
@@ -114,9 +114,7 @@ def _read(
 def _left_out(name: str, error: ImageError, on_bad_image: str) -> dict[str, str]:
     """Return what the result says of an image that cannot be used, or raise its error with what helps."""
     if on_bad_image == "fail":
-        skip = "--on-bad-image skip leaves such files out."
-        hint = error.hint if skip in error.hint else f"{error.hint} {skip}".lstrip()
-        raise ImageError(error.message, id=error.id, where=error.where, hint=hint)
+        raise may_be_skipped(error)
     return {"name": name, "reason": error.id, "message": error.message}
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dsrface.commands.shared.early import persons_of
 from dsrface.commands.shared.people.faces import FaceReader, load_networks, read_faces, see
 from dsrface.commands.shared.people.gallery import Origin, gather_people, stored_place, write_gallery
 from dsrface.commands.shared.people.threshold import decide
 from dsrface.commands.shared.result import CommandResult
 from dsrface.config.people import EnrolConfig
 from dsrface.data.photos.given import find_photos
-from dsrface.data.photos.persons import choose_person_rule, without_persons
-from dsrface.errors import DataError
+from dsrface.data.photos.scan import pattern_hint
 from dsrface.events import Emit, Note
 from dsrface.models.judge_files import judge_by_default
 from dsrface.models.sources import is_program
@@ -48,17 +48,10 @@ def run(config: EnrolConfig, *, emit: Emit) -> EnrolResult:
         DsrfaceError: a network, a photo or the threshold cannot be had.
     """
     root, names = find_photos(config.gallery)
-    rule = choose_person_rule(config.persons, names)
+    rule, attributed = persons_of(config, names)
     emit(Note(f"persons: {rule.text}"))
-    attributed = {name: told.person for name in names if (told := rule.tell(name)) is not None}
-    if not attributed:
-        raise DataError(
-            "It is unknown whose the photos are.",
-            id="no-person",
-            where=config.gallery,
-            hint=without_persons(config.persons, names)
-            or "Put them in one folder per person, or give --persons.",
-        )
+    if rule.is_flat and len(set(attributed.values())) == 1 and (hint := pattern_hint(names)):
+        emit(Note(f"all photos are of one person by that. {hint.strip()}", is_warning=True))
     for name in names:
         if name not in attributed:
             emit(Note(f"skipped {name}: it {rule.why_not}", is_warning=True))

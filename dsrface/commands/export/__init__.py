@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dsrface.commands.export.accuracy import Accuracy, ValFaces
 from dsrface.commands.export.card import CARD_FILE, input_text, write_card
+from dsrface.commands.shared.early import nothing_to_normalise
 from dsrface.config.export import ExportConfig
 from dsrface.errors import EXIT_ANSWER_IS_NO, EXIT_DONE, RunError, UsageError
 from dsrface.events import Emit, Note, Progress
@@ -232,11 +233,7 @@ def _with_pixel_input(loaded: LoadedModel) -> LoadedModel:
         UsageError: a DSR, which takes RGB in [0, 1] as it is.
     """
     if loaded.kind == "dsr":
-        raise UsageError(
-            "A DSR takes RGB in [0, 1]: there is nothing that the file could normalise.",
-            id="bad-config",
-            hint="Leave out --pixels.",
-        )
+        raise nothing_to_normalise()
     model = PixelInput(loaded.model, loaded.preprocess).eval()
     return dataclasses.replace(loaded, model=model, preprocess=pixel_preprocess(loaded.preprocess.size_px))
 

@@ -5,28 +5,35 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dsrface.commands.shared.evaluation_files import check_report_folder
 from dsrface.config.catalogue import TIMM
 from dsrface.config.embed import EmbedConfig
 from dsrface.config.evaluate import EvaluateConfig
+from dsrface.config.export import ExportConfig
 from dsrface.config.finetune import FinetuneConfig
 from dsrface.config.people import EnrolConfig, VerifyConfig
 from dsrface.config.precompute import PrecomputeConfig
 from dsrface.data.benchmarks.archive import check_kind
-from dsrface.data.decode import image_size, walk_images, wrong_size
+from dsrface.data.decode import image_size, read_image, walk_images, wrong_size
 from dsrface.data.folders import (
     HIGH_FOLDER,
     PLAIN_OUTPUTS_FOLDER,
+    check_vlr_size,
+    outputs_folder,
     person_of,
     split_roots,
     vlr_sizes_of,
 )
 from dsrface.data.formats.pair_lists import read_pair_list
 from dsrface.data.formats.validation_set import BIN_SUFFIX, check_is_pickle
+from dsrface.data.outputs.given import made_by
 from dsrface.data.pair_finder import PairFinder
+from dsrface.data.photos.given import find_photos
+from dsrface.data.photos.persons import PersonRule, choose_person_rule, without_persons
+from dsrface.data.stored import differences, stale
 from dsrface.errors import DataError, ImageError, UsageError
 from dsrface.metrics.bootstrap import MIN_PERSONS
 from dsrface.metrics.verification import min_impostors
@@ -34,6 +41,7 @@ from dsrface.models.judge_files import judge_by_default, require_judge
 from dsrface.models.sources import (
     JUDGE,
     facts_of,
+    kind_at,
     resolve_source,
     trained_for_px,
     variant_of,
@@ -41,7 +49,7 @@ from dsrface.models.sources import (
 )
 from dsrface.models.timm_names import check_timm_name
 from dsrface.runtime.command_line import typed_with
-from dsrface.runtime.files import check_writable
+from dsrface.runtime.files import check_writable, sha256_file
 from dsrface.types import HIGH_SIZE_PX
 
 __all__ = [
@@ -50,12 +58,16 @@ __all__ = [
     "check_faces",
     "check_input",
     "check_pairs",
+    "check_persons",
+    "check_pixels",
     "check_recogniser",
     "check_report_folder",
     "check_threshold",
 ]
 
 _LOOKED_AT = 1000  # headers of images: a tenth of a second
+_READ_PIXELS = 16_000_000  # of the first images: half a second
+_SKIP = "--on-bad-image skip leaves such files out."
 _WITHOUT_FACTS = {".pt", ".pth"}  # files of others, which say nothing of thresholds
 
 
@@ -73,36 +85,56 @@ def check_recogniser(config: EmbedConfig | EnrolConfig | VerifyConfig) -> None:
 
 
 def check_faces(config: EmbedConfig) -> None:
-    """Make sure that faces have the size that recognisers of dsrface take.
+    """Make sure that faces have the size that recognisers of dsrface take, and that the first are whole.
 
     Raises:
-        ImageError: one has another size, and that is an error.
+        ImageError: one has another size or cannot be read to its end, and that is an error.
     """
-    if config.dsr is None and config.on_bad_image == "fail" and facts_of(config.weights):
-        for photo in [config.images] if config.images.is_file() else _first_images(config.images):
-            try:
-                _check_size(photo, HIGH_SIZE_PX)
-            except ImageError as error:
-                raise of_another_size(error) from None
+    if config.on_bad_image != "fail":
+        return
+    is_sized = config.dsr is None and bool(facts_of(config.weights))
+    num_pixels = 0
+    for photo in [config.images] if config.images.is_file() else _first_images(config.images):
+        try:
+            width, height = image_size(photo)
+            if is_sized and (width, height) != (HIGH_SIZE_PX, HIGH_SIZE_PX):
+                raise of_another_size(wrong_size(photo, width, height, HIGH_SIZE_PX))
+            num_pixels += width * height
+            if num_pixels <= _READ_PIXELS:
+                read_image(photo)
+        except ImageError as error:
+            raise may_be_skipped(error) from None
+
+
+def may_be_skipped(error: ImageError) -> ImageError:
+    """Return the error of an image that ends a command, with the option that leaves such images out."""
+    hint = error.hint if _SKIP in error.hint else f"{error.hint} {_SKIP}".lstrip()
+    return ImageError(error.message, id=error.id, where=error.where, hint=hint)
 
 
 def of_another_size(error: ImageError) -> ImageError:
     """Return the error of a face of another size, with what takes such faces."""
     hint = (
-        "--dsr RUN takes faces of any size: small ones go through that network, others are resized. "
-        "--on-bad-image skip leaves such files out."
+        f"--dsr RUN takes faces of any size: small ones go through that network, others are resized. {_SKIP}"
     )
     return ImageError(error.message, id=error.id, where=error.where, hint=f"{hint} {error.hint}")
 
 
 def check_input(config: PrecomputeConfig) -> None:
-    """Make sure that outputs can be written, or that a bare folder holds images of the DSR's size.
+    """Make sure that there are images of the DSR's size, and that their outputs can be written.
 
     Raises:
         MachineError: the data set has no outputs yet, and cannot be written to.
-        DataError: no folder, or no images in it.
+        RunError: outputs that another DSR made are there (`stale`).
+        DataError: no folder, or no images in it, or none of this size.
         ImageError: one has another size.
     """
+    facts = facts_of(config.weights)
+    size_px = trained_for_px(facts) or config.vlr_size
+    if config.data is not None and size_px is not None:
+        check_vlr_size(config.data, size_px, instead="The DSR takes no other: use one for {} px.")
+        if facts and not config.verify and not config.force:
+            _check_same_dsr(config.data, config.weights, size_px)
     if config.data is not None and not config.verify:
         for root in split_roots(config.data).values():
             if not any(root.glob(f"{PLAIN_OUTPUTS_FOLDER}*")):
@@ -110,10 +142,19 @@ def check_input(config: PrecomputeConfig) -> None:
     if config.input is None:
         return
     check_input_folder(config.input)
-    size_px = trained_for_px(facts_of(config.weights)) or config.vlr_size
     if size_px is not None:
         for image in _first_images(config.input):
             _check_size(image, size_px)
+
+
+def _check_same_dsr(data: Path, weights: Path, size_px: int) -> None:
+    """Refuse outputs that the file of another DSR made, before torch is loaded for them."""
+    folders = [root / outputs_folder(size_px) for root in split_roots(data).values()]
+    found = [(folder, sha256) for folder in folders if (sha256 := made_by(folder))]
+    wanted = sha256_file(resolve_source(weights)) if found else ""
+    for folder, sha256 in found:
+        if sha256 != wanted:
+            raise stale(differences({"dsr_sha256": sha256}, {"dsr_sha256": wanted}), folder)
 
 
 def check_input_folder(folder: Path) -> None:
@@ -143,6 +184,25 @@ def check_backbone(config: FinetuneConfig) -> None:
     found = variant_of(facts_of(config.backbone_weights))
     if config.backbone_weights is not None and found and found != config.backbone:
         raise wrong_backbone(found, config.backbone, resolve_source(config.backbone_weights))
+
+
+def check_pixels(config: ExportConfig) -> None:
+    """Make sure that a network whose file shall normalise pixels normalises any.
+
+    Raises:
+        UsageError: as `nothing_to_normalise`.
+    """
+    if config.pixels and kind_at(config.source) == "dsr":
+        raise nothing_to_normalise()
+
+
+def nothing_to_normalise() -> UsageError:
+    """Return the refusal of `--pixels` for a DSR."""
+    return UsageError(
+        "A DSR takes RGB in [0, 1]: there is nothing that the file could normalise.",
+        id="bad-config",
+        hint="Leave out --pixels.",
+    )
 
 
 def check_benchmark(config: EvaluateConfig) -> None:
@@ -257,6 +317,35 @@ def no_size_to_calibrate(config: EnrolConfig | VerifyConfig) -> UsageError:
         id="vlr-size-missing",
         hint="\n".join(typed_with(f"--vlr-size {size}", command=config.command) for size in sizes or [16]),
     )
+
+
+def check_persons(config: EnrolConfig) -> None:
+    """Make sure that it is known whose photos are.
+
+    Raises:
+        DataError: as `persons_of`.
+    """
+    _, names = find_photos(config.gallery)
+    persons_of(config, names)
+
+
+def persons_of(config: EnrolConfig, names: Sequence[str]) -> tuple[PersonRule, dict[str, str]]:
+    """Return how the persons of photos are known, and whose each photo is that somebody is known of.
+
+    Raises:
+        DataError: of no photo (`no-person`).
+    """
+    rule = choose_person_rule(config.persons, names)
+    attributed = {name: found.person for name in names if (found := rule.tell(name)) is not None}
+    if not attributed:
+        raise DataError(
+            "It is unknown whose the photos are.",
+            id="no-person",
+            where=config.gallery,
+            hint=without_persons(config.persons, names)
+            or "Put them in one folder per person, or give --persons.",
+        )
+    return rule, attributed
 
 
 def _first_images(folder: Path) -> Iterator[Path]:

@@ -18,7 +18,7 @@ from dsrface.data.cache.manifest import Manifest, read_manifest
 from dsrface.data.cache.table import Table, names_sha256, read_table
 from dsrface.data.layout import FaceSplit
 from dsrface.data.names import PackedStrings
-from dsrface.data.stored import MANIFEST, damaged
+from dsrface.data.stored import MANIFEST, damaged, of_another_set
 from dsrface.errors import RunError
 
 BLOCK_RECORDS = 64
@@ -108,7 +108,8 @@ class Column:
                 f"first {split.names[int(lacking[0])]!r}.",
                 id="cache-lacks-images",
                 where=self.folder,
-                hint="Run the same `dsrface precompute` again: it appends what is new.",
+                hint=of_another_set(self.folder, split.root)
+                or "Run the same `dsrface precompute` again: it appends what is new.",
             )
         return rows
 

@@ -10,6 +10,7 @@ from dsrface.data.cache.manifest import FORMAT
 from dsrface.data.outputs import png_tree
 from dsrface.data.stored import MANIFEST, PLAN, formats
 from dsrface.errors import RunError
+from dsrface.runtime.command_line import quoted
 
 
 def find_caches(path: Path) -> Iterator[Path]:
@@ -28,11 +29,14 @@ def check_caches(path: Path) -> None:
         RunError: it does not.
     """
     if next(find_caches(path), None) is None:
+        is_part = path.is_file() and next(find_caches(path.parent), None) == path.parent
         raise RunError(
-            "There is no cache here or below.",
+            "This is a file of a cache, not its folder." if is_part else "There is no cache here or below.",
             id="no-cache",
             where=path,
-            hint="Make one: `dsrface precompute DATA --weights RUN`.",
+            hint=f"Did you mean {quoted(path.parent)}?"
+            if is_part
+            else "Make one: `dsrface precompute DATA --weights RUN`.",
         )
 
 

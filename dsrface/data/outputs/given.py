@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -89,6 +90,14 @@ def _made_from_px(folder: Path) -> int | None:
         return int(key["vlr_size"])
     except (RunError, KeyError, TypeError, ValueError):
         return None
+
+
+def made_by(folder: Path) -> str:
+    """Return the hash of the DSR's file that made outputs, finished or not; empty where nothing tells."""
+    for name in (MANIFEST, PLAN):
+        with contextlib.suppress(RunError, KeyError, TypeError):
+            return str(read_json(folder / name)["key"]["dsr_sha256"])
+    return ""
 
 
 def _names(roots: Iterable[Path]) -> Iterator[str]:

@@ -149,7 +149,9 @@ def check_column_fresh(column: Column, split: FaceSplit, folder: Path | None, *,
     changed = np.flatnonzero((column.table.inputs[column.rows_of(split)] != found).any(axis=1))
     if len(changed):
         first = split.names[int(changed[0])]
-        raise stale([f"inputs: {len(changed)} images have changed, first {first!r}"], column.folder)
+        raise stale(
+            [f"inputs: {len(changed)} images have changed, first {first!r}"], column.folder, split=split.root
+        )
 
 
 def _names_of_part(column: Column, name: str) -> list[str]:
@@ -171,4 +173,4 @@ def _check_tree_fresh(folder: Path, split: FaceSplit, low_dir: Path | None, *, s
     hashes = hash_inputs(low_dir, split.names)
     for name, digest in zip(split.names, hashes, strict=True):
         if name in known and known[name] != bytes(digest).hex():
-            raise stale([f"inputs: {name!r} has changed"], folder)
+            raise stale([f"inputs: {name!r} has changed"], folder, split=split.root)

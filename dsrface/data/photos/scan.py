@@ -29,14 +29,14 @@ from dsrface.data.photos.persons import (
 from dsrface.data.photos.source import is_record_file, open_source, record_name
 from dsrface.data.splits import doubts_of_flat_names
 from dsrface.errors import DataError, UsageError
-from dsrface.runtime.command_line import joined, quoted, unpack_command
+from dsrface.runtime.command_line import joined, quoted, typed_instead, unpack_command
 from dsrface.runtime.names import original_name, portable_name, same_file_key
 from dsrface.types import SPLITS
 
 _NAMING = "Put them in one folder per person, or name them <person>_<rest>.png."
 _UNREAD_CONTAINERS = (".tfrecord", ".tfrecords", ".lmdb", ".mdb", ".parquet", ".arrow", ".h5", ".hdf5")
 _NAMED = 3  # files in a message
-_BEFORE_NUMBER = r"(?P<person>[^/]+?)[-. (]*\d+\)?\.\w+$"  # anna-1.jpg, anna (2).jpg
+_BEFORE_NUMBER = r"(?P<person>[^/]+?)[-_. (]*\d+\)?\.\w+$"  # anna-1.jpg, anna (2).jpg
 _SIZES_LOOKED_AT = 2000  # to tell aligned faces from photos
 
 
@@ -237,10 +237,15 @@ def _file_hint(source: Path) -> str:
         return f"A set for verification is measured: dsrface evaluate {quoted(source)} --vlr-size 16"
     if has_image_suffix(source.name):
         return (
-            f"A data set is made of the folder: dsrface prepare {quoted(source.parent)} DATA\n"
+            f"A data set is made of the folder: {_prepare(source.parent, source)}\n"
             f"A photo alone can be compared: dsrface verify {quoted(source)} OTHER --weights RECOGNISER"
         )
     return "Name the folder of the photos, or a RecordIO file: train.rec."
+
+
+def _prepare(folder: Path, source: Path) -> str:
+    """Return the command that takes another folder than the one that was named."""
+    return typed_instead(source, folder) or f"dsrface prepare {quoted(folder)} DATA"
 
 
 def _container_hint(source: Path) -> str:
@@ -357,7 +362,7 @@ def _refuse_data_set(source: Path, files: Sequence[str]) -> None:
                     id="source-is-data-set",
                     where=source,
                     hint=f"Look at it as it is: dsrface doctor {quoted(root)} --for train-dsr\n"
-                    f"Or make another one of its faces: dsrface prepare {quoted(faces)} DATA",
+                    f"Or make another one of its faces: {_prepare(faces, source)}",
                 )
 
 

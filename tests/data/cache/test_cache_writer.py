@@ -149,6 +149,13 @@ def test_what_is_stale_is_met_with_the_command_that_makes_it_again() -> None:
     assert "dsrface precompute 'my data' --weights RUN --force" in again
 
 
+def test_outputs_of_another_data_set_are_met_with_how_to_make_those_of_this() -> None:
+    elsewhere = Path("other", "train", "dsr_outputs_16x16")
+    said = stale(["inputs: 1 images have changed"], elsewhere, split=Path("mine", "train")).hint
+    assert said == "They are of other. To make those of mine: dsrface precompute mine --weights RUN"
+    assert "--force" in stale(["inputs"], elsewhere, split=Path("other", "val")).hint
+
+
 def test_a_changed_input_is_refused_by_name(made: Made) -> None:
     inputs = np.zeros((70, HASH_BYTES), np.uint8)
     inputs[12, 0] = 1
