@@ -21,7 +21,7 @@ from dsrface.data.layout import open_data
 from dsrface.data.photos import detect
 from dsrface.data.photos.align import ARCFACE_TEMPLATE, align_face
 from dsrface.data.synthetic.drawing import draw_face
-from dsrface.errors import DataError, UsageError
+from dsrface.errors import DataError, RunError, UsageError
 from dsrface.events import Note
 
 
@@ -255,6 +255,32 @@ def test_images_that_are_not_read_are_counted_and_listed(tmp_path: Path) -> None
     assert any("1 files look like images of formats that are not read" in text for text in result.warnings)
     rows = list(csv.DictReader((tmp_path / "data" / "bad_images.csv").open()))
     assert [row["file"] for row in rows] == ["0/phone.heic"]
+
+
+@pytest.mark.parametrize("option", ["persons", "split_from"])
+def test_a_list_that_was_corrected_is_not_the_list_of_the_data_set(tmp_path: Path, option: str) -> None:
+    values = {"persons": ("a", "b", "c", "d"), "split_from": ("train", "train", "test", "test")}[option]
+    for person in range(3):
+        save(tmp_path / "photos" / f"{person}_1.png", person)
+    settings = {option: str(tmp_path / "list.txt"), "split": (1, 0, 0)}
+    text = "".join(f"{person}_1.png {values[person]}\n" for person in range(3))
+    (tmp_path / "list.txt").write_text(text)
+    run(tmp_path / "photos", tmp_path / "data", **settings)
+    (tmp_path / "list.txt").write_text(f"# looked at\n{text}")
+    assert run(tmp_path / "photos", tmp_path / "data", **settings)[0].status == "up to date"
+    (tmp_path / "list.txt").write_text(text.replace(f"1_1.png {values[1]}", f"1_1.png {values[3]}"))
+    with pytest.raises(RunError, match="what the lists say") as caught:
+        run(tmp_path / "photos", tmp_path / "data", **settings)
+    assert caught.value.id == "data-set-exists"
+
+
+def test_a_vlr_size_alone_is_met_with_the_options_that_add_it(tmp_path: Path) -> None:
+    for person in range(3):
+        save(tmp_path / "photos" / str(person) / "1.png", person)
+    run(tmp_path / "photos", tmp_path / "data", split=(1, 0, 0), vlr_sizes=(16, 24))
+    with pytest.raises(RunError) as caught:
+        run(tmp_path / "photos", tmp_path / "data", vlr_sizes=(12,))
+    assert "To add 12 px to it: --vlr-sizes 12,16,24 --split 1.0,0.0,0.0" in caught.value.hint
 
 
 def test_a_vlr_size_is_added_to_a_data_set(tmp_path: Path) -> None:

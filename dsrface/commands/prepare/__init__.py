@@ -17,6 +17,7 @@ from dsrface.commands.prepare.alignment import LANDMARKS_FILE, Alignment, choose
 from dsrface.commands.prepare.build import BY_HASH, build, check_persons, listed
 from dsrface.commands.prepare.folder import (
     BAD_IMAGES_FILE,
+    LISTS_KEY,
     LOCK_FILE,
     SEVERAL_FACES_FILE,
     content_sha256,
@@ -88,7 +89,7 @@ def run(config: PrepareConfig, *, emit: Emit) -> PrepareResult:
         emit(Note(alignment.doubt, is_warning=True))
     if not scan.splits:
         check_persons(config, {photo.person for photo in scan.photos}, scan.strays)
-    settings = _settings(config, alignment)
+    settings = _settings(config, scan, alignment)
     files = sorted([photo.file for photo in scan.photos] + [item.file for item in scan.strays])
     source = {
         "name": config.source.resolve().name,
@@ -153,21 +154,28 @@ def _check_places(source: Path, data: Path) -> None:
         raise RunError("DATA exists and is not a folder.", id="folder-not-empty", where=data)
 
 
-def _settings(config: PrepareConfig, alignment: Alignment) -> dict[str, Any]:
+def _settings(config: PrepareConfig, scan: Scan, alignment: Alignment) -> dict[str, Any]:
     # Only where it is another one: data sets of earlier versions do not name it.
     high = {} if config.high_size == HIGH_SIZE_PX else {"high_size": config.high_size}
-    return high | {
-        "vlr_sizes": list(config.vlr_sizes),
-        "degradation": config.degradation,
-        "seed": config.seed,
-        "split": list(config.split),
-        "align": alignment.kind,
-        "landmarks_sha256": alignment.sha256,
-        "faces": config.faces,
-        "persons": config.persons,
-        "split_from": config.split_from,
-        "native": config.native,
-    }
+    from_lists = any(Path(rule).is_file() for rule in (config.persons, config.split_from))
+    said = {photo.file: [photo.person, scan.splits.get(photo.person)] for photo in scan.photos}
+    lists = {LISTS_KEY: sha256_json(said)} if from_lists else {}
+    return (
+        high
+        | lists
+        | {
+            "vlr_sizes": list(config.vlr_sizes),
+            "degradation": config.degradation,
+            "seed": config.seed,
+            "split": list(config.split),
+            "align": alignment.kind,
+            "landmarks_sha256": alignment.sha256,
+            "faces": config.faces,
+            "persons": config.persons,
+            "split_from": config.split_from,
+            "native": config.native,
+        }
+    )
 
 
 def _result(

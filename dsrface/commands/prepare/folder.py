@@ -21,21 +21,34 @@ BAD_IMAGES_FILE = "bad_images.csv"
 PREVIEW_FILE = "preview.png"
 SEVERAL_FACES_FILE = "several_faces.csv"
 LOCK_FILE = ".prepare.lock"
+LISTS_KEY = "lists_sha256"
 _FILES = (BAD_IMAGES_FILE, PREVIEW_FILE, SEVERAL_FACES_FILE, NATIVE_FILE)
 _STAGING = ".prepare-"
 # What data sets were made with before these could be chosen.
 _EARLIER_SETTINGS = {"faces": "largest", "persons": "auto", "split_from": "auto", "native": False}
 
 
+# Settings that are hashes, in words, as their values say nothing.
+_OF_FILES = {
+    "landmarks_sha256": "the landmarks",
+    LISTS_KEY: "what the lists say of persons or splits",
+}
+# Settings that a command line can repeat.
+_FLAGS = {"split": "--split", "degradation": "--degradation", "faces": "--faces", "seed": "--seed"}
+
+
 def find_existing(data: Path, settings: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the `dataset.json` of an equal data set or one with fewer VLR sizes; else nothing."""
+    """Return the `dataset.json` of an equal data set or one with fewer VLR sizes; else nothing.
+
+    Raises:
+        RunError: DATA holds something else; the difference is named.
+    """
     if (data / DATASET_FILE).exists():
         info = read_json(data / DATASET_FILE)
         before = _EARLIER_SETTINGS | info.get("settings", {})
+        keys = [key for key in settings if _differs(key, before.get(key), settings[key])]
         differences = [
-            f"{key}: there {before.get(key)}, asked for {value}"
-            for key, value in settings.items()
-            if _differs(key, before.get(key), value)
+            _OF_FILES.get(key, f"{key}: there {before.get(key)}, asked for {settings[key]}") for key in keys
         ]
         there = info.get("source", {})
         if there.get("sha256") != source["sha256"]:
@@ -52,7 +65,8 @@ def find_existing(data: Path, settings: Mapping[str, Any], source: Mapping[str, 
                 f"DATA holds a different data set: {'; '.join(differences)}.",
                 id="data-set-exists",
                 where=data,
-                hint="Choose another folder, or delete this one first.",
+                hint=_more_sizes(keys, before, settings["vlr_sizes"]) * (len(keys) == len(differences))
+                + "Choose another folder, or delete this one first.",
             )
         return info
     remove_half_written(data, DATASET_FILE, *_FILES)
@@ -76,7 +90,24 @@ def _differs(key: str, there: Any, asked: Any) -> bool:
     """Return whether a setting asks for other files than there are; sizes may be added."""
     if key == "vlr_sizes" and isinstance(there, list):
         return not set(there) <= set(asked)
+    if key == LISTS_KEY and there is None:
+        return False  # earlier versions did not write it
     return bool(there != asked)
+
+
+def _more_sizes(keys: Sequence[str], there: Mapping[str, Any], sizes: Sequence[int]) -> str:
+    """Return the options that add sizes to what is there, where a command line differs in such alone."""
+    new = sorted(set(sizes) - set(there["vlr_sizes"]))
+    if "vlr_sizes" not in keys or not new or not set(keys) <= {"vlr_sizes", *_FLAGS}:
+        return ""
+    options = {"--vlr-sizes": sorted({*there["vlr_sizes"], *new})} | {
+        _FLAGS[key]: there[key] for key in keys if key in _FLAGS
+    }
+    words = [
+        f"{flag} {','.join(map(str, each)) if isinstance(each, list) else each}"
+        for flag, each in options.items()
+    ]
+    return f"To add {', '.join(map(str, new))} px to it: {' '.join(words)}\n"
 
 
 def remove_staging(data: Path, *, keep: Path | None = None) -> None:
