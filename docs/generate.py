@@ -32,7 +32,7 @@ PowerShell. Results go to stdout, progress and errors to stderr.
 
 Exit codes: 0 done; 1 completed, a check failed (the doctor found a failure, verify found damage, parity
 missed); 2 usage or configuration; 3 data; 4 weights; 5 environment; 6 training; 7 run folder or cache;
-8 worker; 70 our own bug; 130 and 143 interrupted. Every error carries an id that [errors](errors.md)
+8 worker; 70 our own bug; 129, 130 and 143 interrupted. Every error carries an id that [errors](errors.md)
 explains."""
 CONFIG_INTRODUCTION = """\
 A value comes from, the later the stronger: its default, `--preset NAME`, `--config FILE.toml`,
@@ -78,7 +78,7 @@ id and exit code. With `--json` it is one JSON object on stderr: `error` (the id
 | 7 | run folder or cache |
 | 8 | worker |
 | 70 | our own bug |
-| 130, 143 | interrupted by Ctrl-C, terminated by SIGTERM |
+| 129, 130, 143 | ended in order: the terminal was closed, Ctrl-C, SIGTERM |
 
 `dsrface explain ID` prints one of these, and the doctor's checks, in the terminal."""
 

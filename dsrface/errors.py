@@ -21,6 +21,8 @@ from typing import Any, ClassVar
 
 EXIT_DONE = 0
 EXIT_ANSWER_IS_NO = 1
+# 128 and the signal's number, as shells have it.
+EXIT_HUNG_UP = 129
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 

@@ -16,6 +16,7 @@ from typer.core import TyperCommand
 
 _SHOWS_ALL = "dsrface.help_all"
 _TYPE = re.compile(r" <[^ ]+>$")  # typer's name of what Python holds, which says nothing to a reader
+_KEY = re.compile(r"`(\w+)`")  # as a text names another key
 _LONGEST_CHOICES = 40
 _EVERYWHERE = "Of every command"
 
@@ -69,10 +70,15 @@ class ConfiguredCommand(TyperCommand):
                 texts = texts_of(type(self).schema())
             text = texts.get(str(option.name))
             if text is not None:
-                option.help = text.help  # type: ignore[attr-defined]
+                option.help = _KEY.sub(self._as_typed, text.help)  # type: ignore[attr-defined]
                 if text.choices and option.metavar is None:
                     option.metavar = text.choices
         return super().get_params(ctx)
+
+    def _as_typed(self, key: re.Match[str]) -> str:
+        """Return the flag of a key that a text names, where this command has one."""
+        flags = [name for option in self.params if option.name == key[1] for name in option.opts]
+        return next((f"`{flag}`" for flag in flags if flag.startswith("--")), key[0])
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options in their groups: the usual ones, or all of them for --help-all."""

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from dsrface.cli.missing import near_path
-from dsrface.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, DsrfaceError
+from dsrface.errors import EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED, DsrfaceError, MachineError
 from dsrface.runtime.devices import is_out_of_memory, out_of_memory
-from dsrface.runtime.ending import ending_signals
+from dsrface.runtime.ending import ending_signals, exit_code_of
 from dsrface.runtime.error_texts import error_texts
 from dsrface.runtime.text import json_text, printable
 
@@ -86,9 +86,20 @@ class Output:
         _print(self.err, text, style)
 
     def document(self, value: object) -> None:
-        """Print the one JSON document of a `--json` command."""
+        """Print the one JSON document of a `--json` command.
+
+        Raises:
+            MachineError: it could not be written, for another reason than that its reader has gone.
+        """
         sys.stdout.write(json_text(value, indent=2) + "\n")
         sys.stdout.flush()
+        if problem := getattr(sys.stdout, "problem", ""):
+            raise MachineError(
+                f"The JSON document could not be written: {problem}. What the command made is there.",
+                id="cannot-write",
+                where="standard output",
+                hint="Give it another place, and run the same command again.",
+            )
 
     def facts(self, result: Result) -> None:
         """Print the three closing facts: the result, where it is, the next command."""
@@ -138,7 +149,7 @@ def guarded(output: Output) -> Iterator[None]:
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except SystemExit as error:
-        if error.code == EXIT_TERMINATED:
+        if error.code in (EXIT_TERMINATED, EXIT_HUNG_UP):
             output.note("terminated")
         raise typer.Exit(error.code if isinstance(error.code, int) else 1) from None
     except Exception as error:  # noqa: BLE001 - the last line before the user
@@ -150,13 +161,13 @@ def guarded(output: Output) -> Iterator[None]:
 
 
 def end_in_order() -> None:
-    """Make SIGTERM and a closed terminal end the program in order, with exit code 143.
+    """Make SIGTERM and a closed terminal end the program in order, with exit code 143 or 129.
 
     Training installs a gentler handler.
     """
 
-    def handle(*_: object) -> None:
-        raise SystemExit(EXIT_TERMINATED)
+    def handle(signum: int, _: object) -> None:
+        raise SystemExit(exit_code_of(signum))
 
     with contextlib.suppress(ValueError):  # not the main thread, as in some test runners
         for signum in ending_signals():
@@ -168,6 +179,8 @@ def end_in_order() -> None:
 def _send_again(unraisable: sys.UnraisableHookArgs) -> None:
     """Repeat a signal whose exception Python dropped, as it does with all that a destructor raises."""
     signum = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(unraisable.exc_type)
+    if getattr(unraisable.exc_value, "code", None) == EXIT_HUNG_UP:
+        signum = signal.SIGHUP
     if signum is None:
         sys.__unraisablehook__(unraisable)
     else:  # a little later, outside the destructor

@@ -28,6 +28,7 @@ class SafeStream:
         self._stream = stream
         self._label = label
         self._has_failed = False
+        self.problem = ""  # why it cannot be written to, where there is still somebody to read it
 
     def write(self, text: str) -> int:
         """Write, or drop the text where that has failed before."""
@@ -55,6 +56,7 @@ class SafeStream:
             os.dup2(nowhere.fileno(), self._stream.fileno())  # takes what is buffered, at the exit too
         level = logging.INFO if error.errno in _GONE else logging.WARNING
         reason = error.strerror or str(error)
+        self.problem = "" if error.errno in _GONE else reason
         logging.getLogger("dsrface").log(
             level, "%s cannot be written to: %s. The work goes on without it.", self._label, reason
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def instead_of_words(words: Sequence[str], command: Any, arguments: list[str]) -
         return f"A path with blanks goes in quotes: {quoted(whole)}"
     if as_list := _as_list(list(words), command, arguments):
         return as_list
-    path, before = words[0], arguments[: arguments.index(words[0])]
+    path, before = words[0], list(itertools.takewhile(lambda word: word != words[0], arguments))
     if has_image_suffix(path) and Path(path).is_file():  # never the value of --sheet, which is written
         return _SEVERAL_PHOTOS.get(getattr(command, "name", ""), "")
     if path.lower() in _SWITCHES and before[-1:] and before[-1] in _switches(command):

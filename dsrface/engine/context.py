@@ -38,7 +38,7 @@ class Outcome:
         best_step: Step of the best checkpoint, -1 without one.
         best_metrics: Its validation metrics.
         first_metrics: Validation metrics before the first step.
-        exit_code: 0, 130 or 143.
+        exit_code: 0, 129, 130 or 143.
     """
 
     status: str

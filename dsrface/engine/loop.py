@@ -31,6 +31,7 @@ from dsrface.engine.task import Task, Validation
 from dsrface.errors import RunError, TrainingError, WorkerError
 from dsrface.events import CheckpointSaved, EvalDone, Note, RunFinished, RunStarted, StepDone
 from dsrface.runtime.devices import autocast, recorded_event
+from dsrface.runtime.ending import cause_of
 from dsrface.types import Batch
 
 _NAMED_SAMPLES = 8
@@ -108,6 +109,8 @@ class _Loop:
         )
         self.context.emit(started)
         status = self._train()
+        if status == INTERRUPTED and self.context.stop.signum:
+            self.context.emit(Note(f"stopped: {cause_of(self.context.stop.signum)}"))
         step, best_step, best = self.state.step, self.state.best_step, self.state.best.metrics
         self.context.emit(RunFinished(status, {"step": float(step), "best_step": float(best_step), **best}))
         if self.context.ranks.is_main:

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
-from dsrface.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
-from dsrface.runtime.ending import ending_signals
+from dsrface.runtime.ending import ending_signals, exit_code_of
 
 
 @dataclass
@@ -26,9 +25,7 @@ class Stop:
     @property
     def exit_code(self) -> int:
         """Exit code of a process that was stopped this way; 0 when it was not."""
-        if not self.signum:
-            return 0
-        return EXIT_INTERRUPTED if self.signum == signal.SIGINT else EXIT_TERMINATED
+        return exit_code_of(self.signum) if self.signum else 0
 
 
 @contextlib.contextmanager
@@ -45,7 +42,7 @@ def stop_signals() -> Iterator[Stop]:
     def handle(signum: int, frame: FrameType | None) -> None:
         del frame
         if stop.signum:
-            raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(EXIT_TERMINATED)
+            raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(exit_code_of(signum))
         stop.signum = signum
 
     before = {signum: signal.signal(signum, handle) for signum in ending_signals()}

@@ -230,7 +230,7 @@ def as_text(event: Event) -> str:
         case CheckDone():
             return f"{event.status} {event.id}: {event.summary}"
         case RunFinished():
-            return f"{event.status}: " + ", ".join(f"{key} {value}" for key, value in event.summary.items())
+            return f"{event.status}: " + ", ".join(_fact_text(*fact) for fact in event.summary.items())
 
 
 def numbers_text(metrics: Mapping[str, float]) -> str:
@@ -244,6 +244,12 @@ def _number_text(key: str, value: float) -> str:
         return f"{name} {form.format(value)}"
     kind, _, name = key.rpartition("/")
     return f"{name.replace('_', ' ')}{f' {kind}' if kind else ''} {value:.3g}"
+
+
+def _fact_text(key: str, value: float | str) -> str:
+    if isinstance(value, str) or float(value).is_integer():
+        return f"{key.replace('_', ' ')} {value if isinstance(value, str) else int(value)}"
+    return _number_text(key, value)
 
 
 def _finite(value: object) -> object:

@@ -288,7 +288,7 @@ def start_sleeper(folder: Path, body: str = "time.sleep(60)", **options) -> subp
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 143)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_ends_the_process_in_order(tmp_path, name, code):
     child = start_sleeper(tmp_path)
     child.send_signal(getattr(signal, name))
@@ -299,7 +299,7 @@ def test_a_signal_ends_the_process_in_order(tmp_path, name, code):
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_that_comes_while_an_object_is_deleted_is_not_lost(tmp_path, name, code):
     deletion = "type('Late', (), {'__del__': lambda self: time.sleep(3)})(); time.sleep(60)"
     child = start_sleeper(tmp_path, deletion)

@@ -40,6 +40,10 @@ def test_workers_says_what_this_command_does_with_them(call, command):
     assert texts_of(schema_of(command))["workers"].help in shown
 
 
+def test_another_key_is_named_as_its_flag(call):
+    assert "with `--dsr`, of aligned faces" in " ".join(call("embed", "--help").out.split())
+
+
 def test_choices_and_bounds_are_those_of_the_key(call):
     shown = " ".join(call("finetune", "--help-all").out.split())
     assert "--head arcface|cosface|adaface" in shown

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 
@@ -40,13 +42,14 @@ import pytest
         ("doctor --continue", "dsrface doctor -- python train.py"),
         ("doctor --prove", "--prove needs a command to launch, after --"),
         ("train-dsr a --vlr-size 16 --set model.arch=hybird", "Did you mean 'hybrid'?"),
+        ("demo 'no such'", "For example dsrface demo --out demo"),
         ("demo extra", "For example dsrface demo --out demo"),
         ("explain", "For example dsrface explain bad-config"),
         ("cache", "Choose one of: ls, verify, gc."),
     ],
 )
 def test_what_the_parser_refuses_is_met_with_what_to_type(call, line, expected):
-    done = call(*line.split())
+    done = call(*shlex.split(line))
     assert done.code == 2
     assert expected in done.err
 

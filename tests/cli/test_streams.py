@@ -88,6 +88,15 @@ def test_an_output_that_is_full_is_named_and_ends_no_work(tmp_path):
     assert (tmp_path / "proof").read_text() == "finished"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_document_that_could_not_be_written_is_an_error(tmp_path):
+    with open("/dev/full", "wb") as full:
+        child = start(tmp_path, "--json", stdout=full, stderr=subprocess.PIPE)
+        _, err = finish(child)
+    assert child.returncode == 5
+    assert json.loads(err.splitlines()[-1])["where"] == "standard output"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX terminals")
 def test_a_terminal_that_closes_ends_no_work(tmp_path):
     import pty

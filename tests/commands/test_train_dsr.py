@@ -217,11 +217,12 @@ def test_a_request_to_end_is_an_interruption(tiny_data, tmp_path, name, workers)
         os.killpg(process.pid, getattr(signal, name)) if workers else process.send_signal(
             getattr(signal, name)
         )
-        assert process.wait(timeout=60) == 143, process.stderr.read()
+        assert process.wait(timeout=60) == {"SIGTERM": 143, "SIGHUP": 129}[name], process.stderr.read()
     finally:
         process.kill()
         process.stderr.close()
     assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
+    assert name in (run / "log.txt").read_text()
 
 
 @pytest.mark.slow

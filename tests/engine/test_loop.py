@@ -17,8 +17,10 @@ from dsrface.engine.checkpoint import find_last, load_trainer_state
 from dsrface.engine.signals import Stop
 from dsrface.engine.task import Validation
 from dsrface.errors import RunError, TrainingError, WorkerError
-from dsrface.events import EvalDone, RunFinished, StepDone
+from dsrface.events import EvalDone, Note, RunFinished, StepDone
 from tests.engine.toy import ToySource, ToyTask, train
+
+HANG_UP = [(signal.SIGHUP, 129)] if hasattr(signal, "SIGHUP") else []
 
 
 def weights(run):
@@ -92,7 +94,7 @@ def test_resume_is_exact(tmp_path, stop_after, phases):
         assert torch.equal(state["exp_avg_sq"], b["optimizer"]["state"][number]["exp_avg_sq"])
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), *HANG_UP])
 @pytest.mark.parametrize("at", [2, 3, 12])
 def test_a_signal_saves_and_ends(tmp_path, signum, code, at):
     stop = Stop()
@@ -104,6 +106,7 @@ def test_a_signal_saves_and_ends(tmp_path, signum, code, at):
     outcome, recorder = train(tmp_path / "run", ToyTask(), ToySource(on_batch=send), stop=stop)
     assert (outcome.status, outcome.exit_code, outcome.step) == ("interrupted", code, at)
     assert recorder.of(RunFinished)[0].status == "interrupted"
+    assert signal.Signals(signum).name in recorder.of(Note)[-1].message
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
     train(tmp_path / "whole", ToyTask())
     outcome, recorder = train(tmp_path / "run", ToyTask(), resume=True)

@@ -16,7 +16,7 @@ class TrainingResult(CommandResult):
 
     Args:
         outcome: How the loop ended.
-        exit_code: 0, or 130 / 143 when interrupted.
+        exit_code: 0; 129, 130 or 143 when interrupted.
     """
 
     outcome: Outcome
