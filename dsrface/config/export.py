@@ -81,7 +81,10 @@ class ExportConfig(Config):
         if self.format != "onnx" and (self.precision != "fp32" or self.pixels):
             raise ValueError("--precision and --pixels go with --format onnx: add it")
         if (self.precision != "fp32") != (self.data is not None):
-            raise ValueError("--precision fp16 and int8 go with --data: its val faces say what they cost")
+            raise ValueError(
+                "--precision fp16 and int8 go with --data DATA, a data set of dsrface prepare: its val faces "
+                "say what they cost"
+            )
         return self
 
     @property

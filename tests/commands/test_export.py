@@ -350,6 +350,17 @@ def test_card__of_a_recogniser_has_its_thresholds(tmp_path):
     assert "the file does not normalise" in card
 
 
+def test_card__of_another_file_in_the_folder_stays(tmp_path):
+    run = dsr_run(tmp_path)
+    for name in ("one.safetensors", "two.safetensors", "one.safetensors"):
+        out = tmp_path / "out" / name
+        export.run(ExportConfig(source=run, out=out, force=True), emit=silent)
+    cards = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "out").glob("*.md")}
+    assert sorted(cards) == ["MODEL_CARD.md", "two.safetensors.MODEL_CARD.md"]
+    assert "# one.safetensors" in cards["MODEL_CARD.md"]
+    assert "# two.safetensors" in cards["two.safetensors.MODEL_CARD.md"]
+
+
 def test_card__of_somebody_else_stays(tmp_path):
     run = dsr_run(tmp_path)
     (run / "export").mkdir()

@@ -169,7 +169,7 @@ def run(config: ExportConfig, *, emit: Emit) -> ExportResult:
     faces = None if config.data is None else ValFaces(config, exported)
     emit(Progress("export", 0, 2))
     unproven = path.with_name(f"{path.name}.unproven")  # takes its name only when the gates are passed
-    remove_half_written(path.parent, unproven.name, CARD_FILE)
+    remove_half_written(path.parent, unproven.name, CARD_FILE, f"{path.name}.{CARD_FILE}")
     predict = _write(config, loaded, exported, faces, unproven)
     emit(Progress("export", 1, 2))
     inputs = parity_inputs(exported) if faces is None else _val_inputs(faces)

@@ -12,22 +12,41 @@ from dsrface.models.loaded import LoadedModel
 from dsrface.runtime.files import read_json, write_text
 
 CARD_FILE = "MODEL_CARD.md"
-_MARK = "<!-- Written by dsrface export; it is replaced by the next export into this folder. -->"
+_WRITTEN_BY = "<!-- Written by dsrface export;"
+_MARK = f"{_WRITTEN_BY} it is replaced by the next export of this file. -->"
 _MANIFEST_FILE, _RUN_FILE = "checkpoint.json", "run.json"
 
 
 def write_card(loaded: LoadedModel, exported: Path) -> Path | None:
     """Write the card next to an exported file; None where a card of somebody else is, which stays.
 
+    Where the folder has the card of another exported file, this one's is named after its file.
+
     Args:
         loaded: What was exported.
         exported: The file.
     """
     path = exported.with_name(CARD_FILE)
-    if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(_MARK):
+    if _is_of_another(path, exported):
+        path = exported.with_name(f"{exported.name}.{CARD_FILE}")
+    if path.exists() and not _text(path).startswith(_WRITTEN_BY):
         return None
     write_text(path, model_card(loaded, exported))
     return path
+
+
+def _is_of_another(path: Path, exported: Path) -> bool:
+    """Return whether a card is that of another exported file, which is still there."""
+    if not path.is_file():
+        return False
+    lines = _text(path).splitlines()
+    names = [line.removeprefix("# ") for line in lines if line.startswith("# ")][:1]
+    is_ours = bool(lines) and lines[0].startswith(_WRITTEN_BY)
+    return is_ours and any(name != exported.name and exported.with_name(name).is_file() for name in names)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def model_card(loaded: LoadedModel, exported: Path) -> str:
