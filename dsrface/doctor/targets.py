@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import inspect
 import itertools
@@ -10,14 +9,10 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from dsrface.doctor.main_guard import run_on_import
 from dsrface.errors import UsageError
 from dsrface.runtime.user_callable import named_object
-
-_STARTS = {"main", "train", "run", "fit"}
 
 
 @dataclass
@@ -317,31 +312,3 @@ def _choose(value: Any, spec: str) -> tuple[Any, str]:
     others = ", ".join(f"{spec}[{key}]" for key in named if key != first)
     rest = f"; for the others: --dataset {others}" if others else ""
     return named[first], f"{first!r} of {len(named)}{rest}"
-
-
-def unguarded_lines(file: str) -> list[int]:
-    """Return the top-level lines of a script that start work when a worker imports it.
-
-    Recognised are loops over a DataLoader made at top level, backward(), and calls of main(), train(), run()
-    or fit(), outside of `if __name__ == "__main__":`.
-    """
-    try:
-        tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError):
-        return []
-    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    loaders: set[str] = set()
-    lines = []
-    for node in run_on_import(tree.body):
-        if isinstance(node, ast.Assign) and "DataLoader" in ast.dump(node.value):
-            loaders |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-        elif isinstance(node, ast.For):
-            names = {part.id for part in ast.walk(node.iter) if isinstance(part, ast.Name)}
-            if names & (loaders | {"DataLoader"}):
-                lines.append(node.lineno)
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            called = node.value.func
-            name = called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")
-            if name == "backward" or (name in _STARTS and (name in functions or name == "fit")):
-                lines.append(node.lineno)
-    return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 import textwrap
 
@@ -14,6 +15,7 @@ from dsrface.cli.doctor_report import render_report
 from dsrface.doctor import targets
 from dsrface.doctor.checks.registry import all_checks
 from dsrface.doctor.examination.endings import place
+from dsrface.doctor.main_guard import unguarded_lines
 from dsrface.doctor.process.probe import Limits, Outcome, run_stage
 from dsrface.doctor.report import Finding, Report, in_order
 from dsrface.errors import UsageError
@@ -116,7 +118,27 @@ def test_a_script_that_trains_in_a_loop_over_epochs_is_unguarded(tmp_path):
         "loader = DataLoader(data)\nfor epoch in range(3):\n    for batch in loader:\n        pass\n"
         'if __name__ == "__main__":\n    for batch in loader: pass\n'
     )
-    assert targets.unguarded_lines(str(file)) == [3]
+    assert unguarded_lines(str(file)) == [3]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("look()", [3]),
+        ("def go():\n    look()\n\nwith open(__file__):\n    go()", [7]),
+        ("def go():\n    look()\n\nif __name__ == '__main__':\n    go()", []),
+        ("try:\n    if __name__ == '__main__':\n        look()\nfinally:\n    pass", []),
+        ("if __name__ != '__main__':\n    pass\nelse:\n    look()", [6]),
+    ],
+)
+def test_the_line_that_a_script_runs_is_unguarded_where_an_import_runs_it(tmp_path, lines, expected):
+    file = tmp_path / "train.py"
+    file.write_text(
+        "from dsrface.doctor.main_guard import unguarded_lines\n"
+        f"look = lambda: print(unguarded_lines(__file__))\n{lines}\n"
+    )
+    done = subprocess.run([sys.executable, file], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(expected)
 
 
 def test_missing_arguments_are_told_with_an_example(write):

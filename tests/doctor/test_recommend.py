@@ -146,6 +146,15 @@ def test_measured_tiny_items_need_no_worker():
     assert recommend(facts(cost=cost(0.02)), windows({0: 52_714, 1: 3_380, 2: 3_457})).num_workers == 0
 
 
+def test_a_timing_against_the_model_is_not_explained_by_the_model():
+    known = facts(cores=2, cost=cost(1.0), consumer_rate=1000.0)
+    assert analytic(known) > 0
+    chosen = recommend(known, windows({0: 500, 1: 480, analytic(known): 490}))
+    assert chosen.num_workers == 0
+    assert "would gain" not in chosen.reason
+    assert f"a timing decided, the model alone says {analytic(known)}" in chosen.reason
+
+
 def test_windows_of_other_numbers_than_the_models_decide_nothing():
     chosen = recommend(facts(cores=2, cost=cost(65.0)), windows({0: 15}))
     assert chosen.num_workers == 2

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from dsrface.doctor.checks.check import Check
 from dsrface.doctor.checks.members import places
+from dsrface.doctor.main_guard import unguarded_lines
 from dsrface.doctor.report import Finding
 from dsrface.doctor.survey.facts import Network
-from dsrface.doctor.targets import Target, unguarded_lines
+from dsrface.doctor.targets import Target
 from dsrface.runtime.text import count_text
 from dsrface.runtime.user_code import is_users
 
@@ -127,8 +128,8 @@ MAIN_GUARD = Check(
         "defined in a notebook cannot be imported at all."
     ),
     how=(
-        "The script's top level (loops over a DataLoader, calls of main() or train()), and members "
-        "that belong to __main__."
+        "The script's top level (the line that a launch is running, loops over a DataLoader, calls of "
+        "main() or train()), and members that belong to __main__."
     ),
     fix='Put what runs under `if __name__ == "__main__":`; move classes into a module.',
     errors=(

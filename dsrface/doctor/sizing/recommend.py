@@ -95,7 +95,12 @@ def recommend(facts: LoaderFacts, windows: Sequence[Window] = ()) -> Recommendat
         _measured(facts, windows, model) if windows else (model, *_trust_in_model(facts, model))
     )
     close = [*(_close_to_best(windows) if windows else [model]), number]
-    why = _why(facts, number)
+    is_as_modelled = number == model or facts.must_be_zero
+    why = (
+        _why(facts, number)
+        if is_as_modelled
+        else f"{_item_text(facts)}; a timing decided, the model alone says {model}"
+    )
     limits = caps(facts)
     most = min(limits.values())
     prefetch = _prefetch(facts, number)
@@ -303,14 +308,18 @@ def _prefetch(facts: LoaderFacts, num_workers: int) -> int:
     return 2 if min(caps(facts).values()) >= num_workers else 1
 
 
-def _why(facts: LoaderFacts, number: int) -> str:
+def _item_text(facts: LoaderFacts) -> str:
     cost = facts.cost
-    if facts.must_be_zero:
-        return facts.must_be_zero
-    item = (
+    return (
         f"an item takes {figure_text(cost.processor_s * 1e3)} ms of processor "
         f"and waits {figure_text(cost.blocked_s * 1e3)} ms"
     )
+
+
+def _why(facts: LoaderFacts, number: int) -> str:
+    cost, item = facts.cost, _item_text(facts)
+    if facts.must_be_zero:
+        return facts.must_be_zero
     if number == 0 and facts.consumer_rate and facts.step_s(1) < facts.step_s(0):
         gain = facts.step_s(0) / facts.step_s(1) - 1
         return f"{item}: with such a training step workers would gain {gain:.1%}"
