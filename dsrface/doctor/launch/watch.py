@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,21 +81,29 @@ class Watch:
         self.backwards = Backwards()
         self.passed_by: set[int] = set()  # loaders whose loop ended without training
 
-    def wrap(self, cls: Any) -> None:
-        """Replace the `__iter__` that a class itself defines by one that is watched."""
+    def wrap(self, cls: Any, *, as_torch: Callable[[Any], Any] = lambda loader: loader) -> None:
+        """Replace the `__iter__` that a class itself defines by one that is watched.
+
+        Args:
+            cls: Of loaders.
+            as_torch: Returns the DataLoader that stands for one of them; None where there is none.
+        """
         original = cls.__dict__.get("__iter__")
         if original is None or hasattr(original, "watched_by_dsrface"):
             return
 
         @functools.wraps(original)
-        def iterate(loader: Any) -> Any:
-            if not self.concerns(loader):
-                return original(loader)
+        def iterate(iterated: Any) -> Any:
+            if self.is_examining:
+                return original(iterated)
+            loader = as_torch(iterated)
+            if loader is None or not self.concerns(loader):
+                return original(iterated)
             self.loop_begins(loader)
             times = self.times_of(loader)
             self.busy.add(id(loader))
             try:
-                inner = times.start(lambda: iter(original(loader)))
+                inner = times.start(lambda: iter(original(iterated)))
             except Exception:  # what cannot be sent to a spawned worker raises here
                 self.busy.discard(id(loader))
                 self.loop_failed(loader, times)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_LOADERS = "torch.utils.data.dataloader"
+_TORCH, _FASTAI = "torch.utils.data.dataloader", "fastai.data.load"
 
 
 class _PackageFinder:
@@ -38,14 +38,15 @@ class _PackageFinder:
 
 
 class _LoaderFinder:
-    """Waits for torch's DataLoader to be imported, and has it watched."""
+    """Waits for torch's DataLoader to be imported, and for fastai's, and has them watched."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
+        self.watch: Any = None
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Return the module's own specification, with one more step after it has run."""
-        if name != _LOADERS:
+        if name not in (_TORCH, _FASTAI):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is None or spec.loader is None:
@@ -55,9 +56,12 @@ class _LoaderFinder:
 
         def exec_module(module: Any) -> None:
             run(module)
-            from dsrface.doctor.launch.install import install
+            from dsrface.doctor.launch.install import watch_fastai, watch_torch
 
-            install(module.DataLoader, import_s=time.monotonic() - self.began)
+            if name == _TORCH:
+                self.watch = watch_torch(module, import_s=time.monotonic() - self.began)
+            elif self.watch is not None:
+                watch_fastai(module, self.watch)
 
         loader.exec_module = exec_module
         return spec
