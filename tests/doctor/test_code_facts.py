@@ -31,6 +31,7 @@ from dsrface.doctor.survey.code_facts import (
     held_by_code,
     keyed_by_process,
     mentions_device,
+    numbers_read,
 )
 from dsrface.doctor.survey.loops import changed_in_loops
 from dsrface.doctor.targets import Target
@@ -131,7 +132,7 @@ def test_an_epoch_in_a_tensor_can_be_tried():
 
 @pytest.mark.parametrize(("is_stale", "blocks"), [(None, True), (False, False), (True, True)])
 def test_an_epoch_that_was_not_seen_to_arrive_forbids_workers_that_stay(is_stale, blocks):
-    survey = {"epoch_setters": ["dataset.set_epoch"], "changed_in_loops": {}}
+    survey = {"epoch_setters": ["dataset.set_epoch"], "changed_in_loops": {}, "changed_per_batch": []}
     proof = types.SimpleNamespace(survey=survey, epoch_is_stale=is_stale, target=Target([]))
     assert EPOCH.runs["epochs"](None, proof).data.get("blocks_persistent", False) is blocks
 
@@ -153,6 +154,7 @@ def test_an_epoch_that_was_not_seen_to_arrive_forbids_workers_that_stay(is_stale
 def test_a_loader_that_keeps_workers_is_warned_of_what_changes_between_epochs(name, keeps, is_stale, status):
     loader = DataLoader([1], num_workers=1, persistent_workers=keeps)
     survey = {"epoch_setters": [f"dataset.{name}"], "changed_in_loops": {"dataset.order": "train.py:7"}}
+    survey["changed_per_batch"] = []
     proof = types.SimpleNamespace(survey=survey, epoch_is_stale=is_stale, target=Target([], loader=loader))
     found = EPOCH.runs["epochs"](None, proof)
     assert found.status == status
@@ -186,9 +188,57 @@ def test_code_that_changes_a_member_in_a_loop_of_training_is_found(code, found, 
     module.__file__ = str(tmp_path / "train.py")
     monkeypatch.setitem(sys.modules, "train", module)
     places = changed_in_loops(SETTERS)
-    assert {path for path, place in places.items() if "train.py" in place} == (
+    assert {path for path, change in places.items() if "train.py" in change.where} == (
         {f"dataset.{found}"} if found else set()
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("for batch in loader:\n    STEP += 1", ("train.STEP", True)),
+        ("def go():\n    global STEP\n    for batch in loader:\n        STEP = 1", ("train.STEP", True)),
+        ("for epoch in range(9):\n    STEP = epoch\n    fit(loader)", ("train.STEP", False)),
+        ("for i, batch in enumerate(loader):\n    dataset.scale = i", ("dataset.scale", True)),
+        ("def go():\n    for batch in loader:\n        STEP = 1", None),  # a variable of its own
+        ("STEP = 1\nfor batch in loader:\n    print(STEP)", None),
+    ],
+)
+def test_a_variable_that_changes_from_batch_to_batch_is_found(code, found, tmp_path, monkeypatch):
+    module = types.ModuleType("train")
+    (tmp_path / "train.py").write_text(code, encoding="utf-8")
+    module.__file__ = str(tmp_path / "train.py")
+    monkeypatch.setitem(sys.modules, "train", module)
+    changes = changed_in_loops({"train.STEP": {"STEP"}, "dataset.scale": {"scale"}})
+    assert [(path, change.is_per_batch) for path, change in changes.items()] == ([found] if found else [])
+
+
+LEVEL = 3
+
+
+class Levelled:
+    def __init__(self):
+        self.scale, self.name, self.unused = 2.0, "", 7
+
+    def __getitem__(self, index):
+        return index * self.scale * LEVEL, self.name
+
+
+def test_numbers_that_items_read_are_found_in_members_and_modules():
+    expected = {"dataset.scale": {"scale"}, f"{__name__}.LEVEL": {"LEVEL"}}
+    assert numbers_read({"dataset": Levelled()}) == expected
+    change = setter(Target(Levelled()), f"{__name__}.LEVEL")
+    change(1)
+    assert sys.modules[__name__].LEVEL == 6
+    change(0)
+
+
+@pytest.mark.parametrize(("name", "status"), [("train.STEP", "fail"), ("dataset.scale", "warn")])
+def test_what_changes_from_batch_to_batch_speaks_against_workers_of_any_kind(name, status):
+    survey = {"epoch_setters": [name], "changed_in_loops": {name: "train.py:7"}, "changed_per_batch": [name]}
+    proof = types.SimpleNamespace(survey=survey, epoch_is_stale=True, target=Target([]))
+    found = EPOCH.runs["epochs"](None, proof)
+    assert (found.status, set(found.data["blocks"])) == (status, {"fork", "spawn", "forkserver"})
 
 
 class Counted:

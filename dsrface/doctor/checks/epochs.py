@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dsrface.doctor.checks.check import Check
 from dsrface.doctor.report import Finding
+from dsrface.runtime.start_methods import METHODS
 
 if TYPE_CHECKING:
     from dsrface.doctor.proof.prove import Proof
@@ -28,6 +29,18 @@ def _as_workers_see(proof: Proof) -> Finding | None:
         )
     if not is_stale:
         return EPOCH.finding("pass", f"{name} reaches persistent workers, or changes no item", data=data)
+    if name in proof.survey["changed_per_batch"]:
+        is_certain = name.partition(".")[0] not in proof.target.roots  # a module's variable
+        return EPOCH.finding(
+            "fail" if is_certain else "warn",
+            f"{name} changes from batch to batch, and workers have it as it was when they started",
+            where=where,
+            matters="Items depend on it: those of workers differ from those of a plain loop.",
+            fix="Apply it in the training loop; or hold it in shared memory, and bear that batches that were "
+            "loaded ahead have an earlier value: torch.zeros((), dtype=torch.int64).share_memory_(), changed "
+            "with add_().",
+            data={**data, "blocks_persistent": True, "blocks": list(METHODS)},
+        )
     gravity = ("info", "warn", "fail")[keeps + will_change]
     return EPOCH.finding(
         gravity,

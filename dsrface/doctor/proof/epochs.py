@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -69,12 +70,14 @@ def epoch_is_stale(target: Target, request: Mapping[str, Any]) -> bool | None:
 
 
 def setter(target: Target, name: str) -> Callable[[int], None] | None:
-    """Return what sets the epoch, for a path such as `dataset.set_epoch` or `dataset.transform.epoch`."""
-    roots = target.roots
+    """Return what sets the epoch, for a path such as `dataset.set_epoch` or `dataset.transform.epoch`, or of
+    a module's variable such as `train.STEP`.
+    """
     root, *parts = name.split(".")
-    owner: Any = roots.get(root)
+    owner: Any = target.roots.get(root)
     for part in parts[:-1]:
         owner = getattr(owner, part, None)
+    owner = sys.modules.get(name.rpartition(".")[0]) if root not in target.roots else owner
     if owner is None:
         return None
     value: Any = getattr(owner, parts[-1], None)

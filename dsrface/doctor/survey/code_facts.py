@@ -65,6 +65,23 @@ def epoch_setters(roots: Mapping[str, Any]) -> dict[str, set[str]]:
     return {**methods, **{path: attributes[path] for path in order}}
 
 
+def numbers_read(roots: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Return the numbers that loading an item reads, of members and modules, by path; each with its name."""
+    found: dict[str, Any] = {}
+    for path, owner in _objects(roots):
+        if is_users_definition(type(owner)):
+            read, _ = _reached(type(owner), _READERS)
+            values = {**_class_values(type(owner)), **vars(owner)}
+            found |= {f"{path}.{name}": value for name, value in values.items() if name in read}
+    for function in code_of_items(roots):
+        found |= dict(_variables(function))
+    return {
+        path: {path.rpartition(".")[2]}
+        for path, value in found.items()
+        if issubclass(type(value), (int, float))
+    }
+
+
 def _stays_in_workers(value: Any) -> bool:
     """Return whether each worker has a copy of its own of a value that is there."""
     if value is None or not is_ordinary(value) or handle_kind(value):

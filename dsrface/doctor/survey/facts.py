@@ -50,6 +50,7 @@ class SurveyFacts:
         counters: Those of them that count items.
         epoch_setters: What the main program calls or sets between epochs.
         changed_in_loops: Where the user's code does so again and again, by path.
+        changed_per_batch: Those of them that it changes from batch to batch.
         failing: Keys whose items raised, as text.
         finalizers: Members whose class has `__del__`.
         removing: Those of them that remove files.
@@ -79,6 +80,7 @@ class SurveyFacts:
     counters: list[str] = field(default_factory=list)
     epoch_setters: list[str] = field(default_factory=list)
     changed_in_loops: dict[str, str] = field(default_factory=dict)
+    changed_per_batch: list[str] = field(default_factory=list)
     failing: list[str] = field(default_factory=list)
     finalizers: list[str] = field(default_factory=list)
     removing: list[str] = field(default_factory=list)
@@ -96,7 +98,7 @@ class SurveyFacts:
         """Return what the proof with workers needs of the survey."""
         names = (
             *("handles", "rngs", "states", "counters", "epoch_setters", "changed_in_loops"),
-            *("failing", "finalizers", "made"),
+            *("changed_per_batch", "failing", "finalizers", "made"),
         )
         return {name: getattr(self, name) for name in names}
 

@@ -31,11 +31,12 @@ from dsrface.doctor.survey.code_facts import (
     held_by_code,
     keyed_by_process,
     mentions_device,
+    numbers_read,
     read_by_items,
 )
 from dsrface.doctor.survey.facts import SurveyFacts
 from dsrface.doctor.survey.loading import load
-from dsrface.doctor.survey.loops import changed_in_loops
+from dsrface.doctor.survey.loops import Change, changed_in_loops
 from dsrface.doctor.survey.observe import thread_ids
 from dsrface.doctor.survey.subject import Subject
 from dsrface.doctor.targets import Target
@@ -123,7 +124,7 @@ def _try_threads(target: Target, facts: SurveyFacts, report: Reporter, request: 
 def _facts(subject: Subject, build_s: float, request: Mapping[str, Any]) -> SurveyFacts:
     found, target = subject.trace, subject.target
     used, setters = read_by_items(target.roots), epoch_setters(target.roots)
-    in_loops = changed_in_loops(setters) if setters else {}
+    in_loops = changed_in_loops({**numbers_read(target.roots), **setters})
     return SurveyFacts(
         num_items=target.num_keys(),
         build_s=build_s,
@@ -136,11 +137,19 @@ def _facts(subject: Subject, build_s: float, request: Mapping[str, Any]) -> Surv
             for member in outermost(found.handles, found.handles)
             if member.kind != "process" or member.path.rpartition(".")[2] in used  # else a server of its own
         ],
-        epoch_setters=sorted(setters, key=lambda path: "epoch" not in path and path not in in_loops),
-        changed_in_loops=in_loops,
+        epoch_setters=sorted(
+            dict.fromkeys([*setters, *in_loops]), key=lambda path: _urgency(path, in_loops.get(path))
+        ),
+        changed_in_loops={path: change.where for path, change in in_loops.items()},
+        changed_per_batch=[path for path, change in in_loops.items() if change.is_per_batch],
         finalizers=list(subject.finalizers),
         removing=list(subject.removing),
     )
+
+
+def _urgency(path: str, change: Change | None) -> tuple[bool, bool]:
+    """Return a key that puts first what changes from batch to batch, then what changes between epochs."""
+    return not (change and change.is_per_batch), "epoch" not in path and change is None
 
 
 def data_paths(dataset: Any) -> list[str]:
