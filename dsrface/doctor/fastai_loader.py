@@ -90,5 +90,6 @@ def start_worker(worker_id: int) -> None:
     del worker_id
     info = get_worker_info()
     assert info is not None
+    assert isinstance(info.dataset, Items)
     set_seed(info.seed)
     info.dataset.loader.wif()

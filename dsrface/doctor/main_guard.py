@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _STARTS = {"main", "train", "run", "fit"}
-_PARTS = ("body", "orelse", "finalbody")
 
 
 def unguarded_lines(file: str) -> list[int]:
@@ -46,7 +45,7 @@ def run_on_import(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
         if not _is_definition(node):
             if not _is_guard(node):
                 yield node
-            for part in ("orelse",) if _is_guard(node) else _PARTS:
+            for part in _inner_parts(node):
                 yield from run_on_import(getattr(node, part, []))
 
 
@@ -55,11 +54,15 @@ def _runs_on_import(body: Iterable[ast.stmt], line: int) -> bool:
     node = next((node for node in body if node.lineno <= line <= (node.end_lineno or 0)), None)
     if node is None or _is_definition(node):
         return False
-    inner = [part for name in _PARTS for part in getattr(node, name, [])]
+    inner = [part for name in _inner_parts(node) for part in getattr(node, name, [])]
     if _is_guard(node):
-        return _runs_on_import(node.orelse, line)
+        return _runs_on_import(inner, line)
     is_inside = any(part.lineno <= line <= (part.end_lineno or 0) for part in inner)
     return _runs_on_import(inner, line) if is_inside else True
+
+
+def _inner_parts(node: ast.stmt) -> tuple[str, ...]:
+    return ("orelse",) if _is_guard(node) else ("body", "orelse", "finalbody")
 
 
 def _is_definition(node: ast.stmt) -> bool:

@@ -108,8 +108,7 @@ def _is_training(loop: ast.AST, change: ast.AST) -> bool:
 
 
 def _is_over_batches(loop: ast.AST) -> bool:
-    is_for = isinstance(loop, (ast.For, ast.AsyncFor))
-    return is_for and bool(_OVER_BATCHES.search(ast.unparse(loop.iter)))
+    return isinstance(loop, (ast.For, ast.AsyncFor)) and bool(_OVER_BATCHES.search(ast.unparse(loop.iter)))
 
 
 def _last_name(node: ast.expr) -> str:
