@@ -84,7 +84,8 @@ def _check_input(path: Path, id: str, config: Config, *, has_other_layout: bool)
     family = RunError if text.exit_code == RunError.exit_code else DataError
     if not path.exists():
         what_to_give = _OF_A_BENCHMARK if id == "no-data-set" and has_other_layout else text.hint
-        hint = "\n".join(filter(None, [_turned_round(config), _kind_hint(path), what_to_give]))
+        meant = _moved_data(path, config) if id == "no-data-set" else _turned_round(config)
+        hint = "\n".join(filter(None, [meant, _kind_hint(path), what_to_give]))
         raise family("There is nothing at this path.", id=id, where=path, hint=hint)
     if path.is_file() and (unpack := unpack_command(path)):
         raise family("This is an archive, not a folder.", id=id, where=path, hint=f"Unpack it: {unpack}")
@@ -95,6 +96,18 @@ def _check_input(path: Path, id: str, config: Config, *, has_other_layout: bool)
         from dsrface.data.folders import check_root
 
         check_root(path)
+
+
+def _moved_data(path: Path, config: Any) -> str:
+    """Return the data sets next to where one is not; for a run to resume, with the command that takes it."""
+    from dsrface.data.folders import data_sets_in, data_sets_next_to
+
+    near = data_sets_in(path.parent)
+    run = getattr(config, "run", None)
+    if len(near) == 1 and run is not None and config.resume:
+        again = resume_command(config.command, near[0], run)
+        return f"Did you mean {near[0]}? A data set that was moved, as it was: {again}"
+    return data_sets_next_to(path)
 
 
 def _turned_round(config: Any) -> str:

@@ -277,19 +277,29 @@ def _data_set_above(folder: Path) -> Path | None:
     return next((above for above in folder.parents if above.resolve() == data), data)
 
 
+def data_sets_in(folder: Path) -> list[Path]:
+    """Return the first data sets that are folders of a folder."""
+    return sorted(file.parent for file in folder.glob(f"*/{DATASET_FILE}"))[:4]
+
+
+def data_sets_next_to(path: Path) -> str:
+    """Return the data sets that may have been meant by a path that is none; empty where there are none."""
+    near = data_sets_in(path.parent)
+    if len(near) == 1:
+        return f"Did you mean {near[0]}?"
+    return f"Data sets next to it: {', '.join(map(str, near))}." if near else ""
+
+
 def _instead_of_root(path: Path, *, is_empty: bool) -> str:
     """Return what to do about a folder that is no data set, in which or next to which one may be."""
-    inside, near = (
-        sorted(file.parent for file in folder.glob(f"*/{DATASET_FILE}"))[:4] for folder in (path, path.parent)
-    )
-    if inside:
+    if inside := data_sets_in(path):
         return f"Did you mean {' or '.join(map(str, inside))}?"
-    question = f"Data sets next to it: {', '.join(map(str, near))}." if near else ""
-    question = f"Did you mean {near[0]}?" if len(near) == 1 else question
     make = (
         "Make a data set: `dsrface prepare PHOTOS DATA`."
         if is_empty
         else f"Photos in folders per person become a data set with `dsrface prepare {quoted(path)} DATA`; a "
         "published benchmark is measured with `dsrface evaluate --protocol NAME`."
     )
-    return bcolz_hint(path) or "\n".join(filter(None, [published_command(path) or question, make]))
+    return bcolz_hint(path) or "\n".join(
+        filter(None, [published_command(path) or data_sets_next_to(path), make])
+    )

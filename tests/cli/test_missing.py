@@ -358,6 +358,11 @@ def runs(data):
         ("doctor --output photos", "A folder has this name, so no file can."),
         ("train-dsr data60 --vlr-size 16 --device gpu", "cuda or cuda:N (a GPU of NVIDIA or AMD)"),
         ("prepare photos data60 --vlr-sizes 200", "each size must be from 4 to 112 pixels"),
+        ("evaluate gone --vlr-size 16", "to do  Did you mean data60?"),
+        (
+            "finetune gone --vlr-size 16 --no-dsr --run runs/tuned --resume",
+            "dsrface finetune data60 --config",
+        ),
         ("prepare nothing small", "Did you mean dsrface prepare small nothing?"),
         ("prepare runs/dsr out", "This is a run folder, not photos."),
         ("precompute", "dsrface precompute data60 --weights runs/dsr"),
