@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dsrface.config.fields import must_end_in
 from dsrface.config.sources import Config
+from dsrface.runtime.command_line import joined
 
 
 class DoctorConfig(Config):
@@ -112,6 +113,9 @@ class DoctorConfig(Config):
             raise ValueError(f"--html must {must_end_in('.html', self.html)}")
         if self.html and (self.scan or self.attach or self.explain):
             raise ValueError("--html belongs to an examination, not to --scan, --attach or --explain")
+        if self.launch and self.scan and all(Path(word).exists() for word in self.launch):
+            paths = joined(word for path in (*self.scan, *self.launch) for word in ("--scan", str(path)))
+            raise ValueError(f"--scan takes one path; repeat it: {paths}")
         if self.launch and (self.data is not None or self.dataset is not None or self.scan):
             raise ValueError("a command to launch stands alone: leave out DATA, --dataset and --scan")
         of_a_launch = {"--prove": self.prove, "--continue": self.go_on, "--write-patch": self.write_patch}

@@ -31,6 +31,7 @@ class EvaluateConfig(Config):
     fills: ClassVar[tuple[str, ...]] = ("out",)
     together: ClassVar[tuple[str, ...]] = (
         f"{EARLY}:check_benchmark",
+        f"{EARLY}:check_judge",
         f"{EARLY}:check_pairs",
         f"{EARLY}:check_report_folder",
     )

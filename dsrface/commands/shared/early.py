@@ -57,6 +57,7 @@ __all__ = [
     "check_benchmark",
     "check_faces",
     "check_input",
+    "check_judge",
     "check_pairs",
     "check_persons",
     "check_pixels",
@@ -81,6 +82,16 @@ def check_recogniser(config: EmbedConfig | EnrolConfig | VerifyConfig) -> None:
     if config.weights is None:
         judge_by_default()
     elif str(config.weights) == JUDGE:
+        require_judge()
+
+
+def check_judge(config: EvaluateConfig) -> None:
+    """Make sure that the judge is installed where it is named.
+
+    Raises:
+        MachineError: it is not.
+    """
+    if str(config.recogniser) == JUDGE:
         require_judge()
 
 
