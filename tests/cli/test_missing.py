@@ -75,6 +75,32 @@ def test_a_path_that_is_not_there_is_met_with_the_nearest_one(call, data, words)
     assert "Did you mean data60?" in done.err
 
 
+@pytest.mark.parametrize(
+    ("folders", "names", "expected"),
+    [
+        (("Camera 1", "Camera 2"), "{}_cam_{}", "do not sound like such. By the text before the first"),
+        (("cam1", "2024-05-01"), "{}-{}", "do not sound like such. By the text before the last number"),
+        (("ada", "007"), "{}_{}", "12 faces of 2 persons"),
+        (("images",), "{}_cam_{}", "--persons '(?P<person>[^/_]+)_[^/]*$'"),
+    ],
+)
+def test_folders_that_are_called_like_cameras_are_doubted(call, data, folders, names, expected):
+    for folder in folders:
+        (Path("cctv") / folder).mkdir(parents=True)
+        for number in range(6):
+            image = np.full((112, 112, 3), 7 * number + ord(folder[-1]), np.uint8)
+            name = names.format(f"p{number % 3}", number)
+            (Path("cctv") / folder / f"{name}.png").write_bytes(encode_png(image))
+    done = call("prepare", "cctv", "new", "--native", "--split", "0.5,0,0.5")
+    said = " ".join(f"{done.err} {done.out}".split())
+    assert expected in said
+    assert ("do not sound" in said) == ("do not sound" in expected)
+    if len(folders) == 1:
+        Path("cctv/list.csv").write_text("".join(f"p{n % 3}_cam_{n}.png,a{n % 3}\n" for n in range(6)))
+        said = call("prepare", "cctv", "new", "--native", "--split", "0.5,0,0.5").err
+        assert f"--persons {quoted(Path('cctv', 'list.csv'))} --native" in said
+
+
 def test_a_file_with_a_bad_line_is_not_taken_for_one_that_is_not_there(call, data):
     Path("photos/ada").mkdir(parents=True)
     Path("photos/ada/1.png").write_bytes(encode_png(np.zeros((150, 150, 3), np.uint8)))

@@ -257,6 +257,25 @@ def test_images_that_are_not_read_are_counted_and_listed(tmp_path: Path) -> None
     assert [row["file"] for row in rows] == ["0/phone.heic"]
 
 
+def test_what_most_photos_were_left_out_for_is_said(tmp_path: Path) -> None:
+    text = "file,lx,ly,rx,ry,nx,ny,mlx,mly,mrx,mry\n"
+    for person in range(5):
+        save(tmp_path / "photos" / str(person) / "1.png", person, size_px=224)
+        points = (ARCFACE_TEMPLATE * 2)[[1, 0, 2, 4, 3]] if person else ARCFACE_TEMPLATE * 2
+        text += f"{person}/1.png,{','.join(f'{value:.2f}' for value in points.reshape(-1))}\n"
+    (tmp_path / "marks.csv").write_text(text)
+    _, notes = run(tmp_path / "photos", tmp_path / "data", align=str(tmp_path / "marks.csv"), split=(1, 0, 0))
+    assert any("most of them because of this: The landmarks are mirrored" in note for note in notes)
+
+
+def test_small_faces_that_are_taken_as_they_are_get_the_command_for_native_ones(tmp_path: Path) -> None:
+    for person in range(3):
+        save(tmp_path / "photos" / str(person) / "1.png", person, size_px=20)
+    with pytest.raises(DataError) as caught:
+        run(tmp_path / "photos", tmp_path / "data", align="none", split=(1, 0, 0))
+    assert "--native" in caught.value.hint
+
+
 @pytest.mark.parametrize("option", ["persons", "split_from"])
 def test_a_list_that_was_corrected_is_not_the_list_of_the_data_set(tmp_path: Path, option: str) -> None:
     values = {"persons": ("a", "b", "c", "d"), "split_from": ("train", "train", "test", "test")}[option]

@@ -76,14 +76,14 @@ def choose_alignment(config: PrepareConfig, photos: Sequence[Photo]) -> Alignmen
         f"The photos must be aligned: only {finished} of {readable} are {size}, and there are no landmarks.",
         id="cannot-align",
         where=config.source,
-        hint=_likely_way(config, sizes) + "Four ways out: (1) --align FILE with five points a photo "
+        hint=likely_way(config, sizes) + "Four ways out: (1) --align FILE with five points a photo "
         "(file,lx,ly,rx,ry,nx,ny,mlx,mly,mrx,mry); (2) a detector that finds the points: "
         f"{how_to_install('detect')}; (3) --align resize, when they are aligned squares larger than {size}; "
         "(4) --native, when they are low-resolution faces.",
     )
 
 
-def _likely_way(config: PrepareConfig, sizes: Sequence[tuple[int, int]]) -> str:
+def likely_way(config: PrepareConfig, sizes: Sequence[tuple[int, int]]) -> str:
     """Return the command that nine in ten of the photos' sizes ask for; empty where they say nothing."""
     high_px = config.high_size
     ways = {

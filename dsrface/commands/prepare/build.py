@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrface.commands.prepare import records
-from dsrface.commands.prepare.alignment import Alignment
+from dsrface.commands.prepare.alignment import Alignment, likely_way
 from dsrface.commands.prepare.folder import BAD_IMAGES_FILE
 from dsrface.commands.prepare.records import escape_name
 from dsrface.commands.shared.workers import announced
@@ -20,13 +20,14 @@ from dsrface.data.degrade import Degradation
 from dsrface.data.folders import HIGH_FOLDER, low_folder
 from dsrface.data.photos.duplicates import equal_across_persons
 from dsrface.data.photos.faces import FaceDone, FaceJob
+from dsrface.data.photos.found_lists import options_from_lists
 from dsrface.data.photos.pool import CHUNK_PHOTOS, PhotoWork, process_photos
-from dsrface.data.photos.scan import BadPhoto, Photo, Scan, alike_persons, pattern_hint
+from dsrface.data.photos.scan import BadPhoto, Photo, Scan, alike_persons, pattern_hint, photo_sizes
 from dsrface.data.splits import complete_splits, split_persons
 from dsrface.doctor.sizing.loader_model import WorkerChoice
 from dsrface.doctor.sizing.recommend import auto_workers
 from dsrface.errors import DataError, ImageError
-from dsrface.events import Emit, Progress
+from dsrface.events import Emit, Note, Progress
 from dsrface.runtime.command_line import joined
 from dsrface.runtime.files import replace as replace_file
 from dsrface.runtime.files import write_text
@@ -70,8 +71,12 @@ def build(
             f"None of {len(bad)} photos can be used: {listed(Counter(item.reason for item in bad))}.",
             id="nothing-usable",
             where=config.data / BAD_IMAGES_FILE,
-            hint="That file says for each photo why." + (_UNALIGNED_HINT if alignment.kind == "none" else ""),
+            hint=_main_reason(bad)
+            + "That file says for each photo why."
+            + _other_way(config, scan, alignment),
         )
+    if reason := _main_reason(bad):
+        emit(Note(f"photos were left out, most of them because of this: {reason}".rstrip(), is_warning=True))
     splits = _splits(config, scan, done, bad)
     tree = staging / "tree"
     _move_persons(staging, tree, splits, folders)
@@ -98,6 +103,21 @@ def build(
     }
 
 
+def _main_reason(bad: Sequence[BadPhoto]) -> str:
+    """Return what more than half of the bad photos have in common, as a line; empty where nothing is."""
+    messages = Counter(item.message for item in bad)
+    [(message, count)] = messages.most_common(1) or [("", 0)]
+    return f"{message}\n" if count > max(1, len(bad) / 2) else ""
+
+
+def _other_way(config: PrepareConfig, scan: Scan, alignment: Alignment) -> str:
+    """Return how photos are taken that no landmarks were sought for."""
+    if alignment.kind != "none" or config.native:
+        return ""
+    likely = likely_way(config, photo_sizes(config.source, scan.photos))
+    return f"\n{likely}" if likely else _UNALIGNED_HINT
+
+
 def check_persons(config: PrepareConfig, persons: Collection[str], bad: Sequence[BadPhoto]) -> None:
     """Make sure that every split can have a person; early, and again when bad photos are out.
 
@@ -116,16 +136,28 @@ def check_persons(config: PrepareConfig, persons: Collection[str], bad: Sequence
         id="too-few-persons",
         where=config.source,
         hint=_level_hint(config)
-        + _flat_hint(config)
+        + (_one_person_hint(config) if config.persons == "auto" and config.source.is_dir() else "")
         + "Add persons, or ask for fewer splits, such as train alone:\n"
-        + joined(["dsrface", "prepare", str(config.source), str(config.data), "--split", "1,0,0"]),
+        + joined(["dsrface", "prepare", str(config.source), str(config.data), *_given(config)])
+        + " --split 1,0,0",
     )
 
 
-def _flat_hint(config: PrepareConfig) -> str:
-    """Return another rule for flat names, where the text before the first underscore is not the person."""
-    names = list(walk_images(config.source)) if config.source.is_dir() and config.persons == "auto" else []
-    return "" if any("/" in name for name in names) else pattern_hint(names)
+def _given(config: PrepareConfig) -> list[str]:
+    """Return the options that say what the photos are, where they are not left to be found."""
+    given = {"--persons": config.persons, "--split-from": config.split_from, "--align": config.align}
+    options = [part for option, value in given.items() if value != "auto" for part in (option, value)]
+    return [*options, *(["--native"] if config.native else [])]
+
+
+def _one_person_hint(config: PrepareConfig) -> str:
+    """Return another rule where one folder, or the text before the underscores, is not the person."""
+    names = list(walk_images(config.source))
+    if listed := options_from_lists(config.source, names).get("--persons"):
+        options = ["--persons", str(listed), *_given(config)]
+        again = joined(["dsrface", "prepare", str(config.source), str(config.data), *options])
+        return f"{listed.name} says whose the photos are: {again}\n"
+    return pattern_hint(names) if len({name.rpartition("/")[0] for name in names}) == 1 else ""
 
 
 def _level_hint(config: PrepareConfig) -> str:

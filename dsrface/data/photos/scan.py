@@ -6,7 +6,7 @@ import contextlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -36,7 +36,15 @@ from dsrface.types import SPLITS
 _NAMING = "Put them in one folder per person, or name them <person>_<rest>.png."
 _UNREAD_CONTAINERS = (".tfrecord", ".tfrecords", ".lmdb", ".mdb", ".parquet", ".arrow", ".h5", ".hdf5")
 _NAMED = 3  # files in a message
+_BEFORE_UNDERSCORE = r"(?P<person>[^/_]+)_[^/]*$"  # 17_cam1_0003.jpg
 _BEFORE_NUMBER = r"(?P<person>[^/]+?)[-_. (]*\d+\)?\.\w+$"  # anna-1.jpg, anna (2).jpg
+# What folders of cameras, days and collections are called.
+_NO_PERSON = re.compile(
+    r"(cam(era)?|view|angle|pose|session|seq(uence)?|dist(ance)?|site|day|date|night|frames?|videos?|clips?"
+    r"|images?|imgs?|photos?|pictures?|pics?|faces?|crops?|gallery|probes?|raw|aligned)[-_ .]*\d*"
+    r"|\d{4}-\d\d-\d\d",
+    re.IGNORECASE,
+)
 _SIZES_LOOKED_AT = 2000  # to tell aligned faces from photos
 
 
@@ -132,7 +140,11 @@ def scan_photos(source: Path, *, persons: str = "auto", split_from: str = "auto"
     photos = list(_named(owned))
     splits, several = majority_splits([(item.person, item.split) for item in owned if item.split])
     doubts = doubts_of_flat_names(files) if rule.is_flat else []
-    if persons == "auto" and (benchmark := benchmark_of_folders(files)):
+    told = {item.attribution.person for item in owned}
+    benchmark = benchmark_of_folders(files) if persons == "auto" else None
+    if persons == "auto" and not benchmark and (doubt := _doubt_of_folders(told, files)):
+        doubts.append(doubt)
+    if benchmark:
         doubts.append(
             f"the source is laid out as {benchmark}, whose folders are not all persons: dsrface evaluate "
             f"{quoted(source)} --protocol {benchmark} --vlr-size 16 measures it; to train, name the folder "
@@ -221,14 +233,28 @@ def _list_hint(source: Path, files: list[str]) -> str:
 
 
 def pattern_hint(files: Sequence[str]) -> str:
-    """Return the option that takes what stands before the last number of a name, where that makes sense."""
-    tell = choose_person_rule(_BEFORE_NUMBER, files).tell
-    persons = Counter(found.person for file in files if (found := tell(file)) is not None)
-    if not 1 < len(persons) < persons.total() == len(files):
+    """Return the option that takes what stands before the first underscore or the last number of a name.
+
+    It is empty where neither makes sense.
+    """
+    patterns = {"the first underscore": _BEFORE_UNDERSCORE, "the last number": _BEFORE_NUMBER}
+    for what, pattern in patterns.items():
+        tell = choose_person_rule(pattern, files).tell
+        persons = Counter(found.person for file in files if (found := tell(file)) is not None)
+        if 1 < len(persons) < persons.total() == len(files):
+            shown = ", ".join(sorted(persons)[:_NAMED])
+            option = joined(["--persons", pattern])
+            return f"By the text before {what} there are {len(persons)}, such as {shown}: {option}\n"
+    return ""
+
+
+def _doubt_of_folders(persons: Collection[str], files: Sequence[str]) -> str:
+    """Return what to try where all folders that were taken for persons are called like cameras or days."""
+    if len(persons) < 2 or not all(map(_NO_PERSON.fullmatch, persons)):
         return ""
     shown = ", ".join(sorted(persons)[:_NAMED])
-    option = joined(["--persons", _BEFORE_NUMBER])
-    return f"By the text before the last number there are {len(persons)}, such as {shown}: {option}\n"
+    way = pattern_hint(files).rstrip() or "--persons takes a folder level, a pattern or a list file"
+    return f"the folders {shown} are taken for persons and do not sound like such. {way}"
 
 
 def _file_hint(source: Path) -> str:
