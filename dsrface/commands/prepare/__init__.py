@@ -251,7 +251,10 @@ def _warnings(info: Mapping[str, Any]) -> Iterable[str]:
     bad = info["bad_images"]
     num_bad, num_good = sum(bad.values()), sum(item["images"] for item in info["counts"].values())
     if num_bad > num_good / 4:
-        yield f"{num_bad} of {num_bad + num_good} photos were left out: {listed(bad)}; see {BAD_IMAGES_FILE}"
+        because = info.get("bad_images_because", "").rstrip(".")  # data sets of earlier versions lack it
+        reason = f", most of them because of this: {because}" if because else ""
+        left_out = f"{num_bad} of {num_bad + num_good} photos were left out: {listed(bad)}"
+        yield f"{left_out}{reason}; see {BAD_IMAGES_FILE}"
     if unread := bad.get("unread-format", 0):
         yield f"{unread} files look like images of formats that are not read; {BAD_IMAGES_FILE} lists them"
     if several := info["num_several_faces"]:

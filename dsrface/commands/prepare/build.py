@@ -27,7 +27,7 @@ from dsrface.data.splits import complete_splits, split_persons
 from dsrface.doctor.sizing.loader_model import WorkerChoice
 from dsrface.doctor.sizing.recommend import auto_workers
 from dsrface.errors import DataError, ImageError
-from dsrface.events import Emit, Note, Progress
+from dsrface.events import Emit, Progress
 from dsrface.runtime.command_line import joined
 from dsrface.runtime.files import replace as replace_file
 from dsrface.runtime.files import write_text
@@ -35,7 +35,8 @@ from dsrface.types import SPLITS
 
 BY_HASH = "whole persons, by a hash of seed and name against the shares"
 _THUMBS_FILE = "thumbs"
-_UNALIGNED_HINT = " Raw photos need --align auto or landmarks; aligned squares above 112 px --align resize."
+_WHY = "That file says for each photo why."
+_UNALIGNED_HINT = "Raw photos need --align auto or landmarks; aligned squares above 112 px --align resize."
 _INLINE_BELOW = 64  # starting processes costs more than so few photos
 
 
@@ -71,12 +72,8 @@ def build(
             f"None of {len(bad)} photos can be used: {listed(Counter(item.reason for item in bad))}.",
             id="nothing-usable",
             where=config.data / BAD_IMAGES_FILE,
-            hint=_main_reason(bad)
-            + "That file says for each photo why."
-            + _other_way(config, scan, alignment),
+            hint="\n".join(filter(None, [_main_reason(bad), _WHY, _other_way(config, scan, alignment)])),
         )
-    if reason := _main_reason(bad):
-        emit(Note(f"photos were left out, most of them because of this: {reason}".rstrip(), is_warning=True))
     splits = _splits(config, scan, done, bad)
     tree = staging / "tree"
     _move_persons(staging, tree, splits, folders)
@@ -94,6 +91,7 @@ def build(
         "enlarged": records.count_enlarged(done, config.high_size) if not config.native else {},
         "num_several_faces": records.write_several_faces(config.data, done),
         "bad_images": dict(sorted(Counter(item.reason for item in bad).items())),
+        "bad_images_because": _main_reason(bad),
         "persons_alike": alike_persons([item.photo for item in done])[: records.MAX_LISTED],
         "persons_in_several_folders": scan.merged[: records.MAX_LISTED],
         # Native faces of a few pixels look alike whoever they are.
@@ -107,15 +105,14 @@ def _main_reason(bad: Sequence[BadPhoto]) -> str:
     """Return what more than half of the bad photos have in common, as a line; empty where nothing is."""
     messages = Counter(item.message for item in bad)
     [(message, count)] = messages.most_common(1) or [("", 0)]
-    return f"{message}\n" if count > max(1, len(bad) / 2) else ""
+    return message if count > max(1, len(bad) / 2) else ""
 
 
 def _other_way(config: PrepareConfig, scan: Scan, alignment: Alignment) -> str:
     """Return how photos are taken that no landmarks were sought for."""
     if alignment.kind != "none" or config.native:
         return ""
-    likely = likely_way(config, photo_sizes(config.source, scan.photos))
-    return f"\n{likely}" if likely else _UNALIGNED_HINT
+    return likely_way(config, photo_sizes(config.source, scan.photos)).rstrip() or _UNALIGNED_HINT
 
 
 def check_persons(config: PrepareConfig, persons: Collection[str], bad: Sequence[BadPhoto]) -> None:

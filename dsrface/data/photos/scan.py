@@ -41,7 +41,7 @@ _BEFORE_NUMBER = r"(?P<person>[^/]+?)[-_. (]*\d+\)?\.\w+$"  # anna-1.jpg, anna (
 # What folders of cameras, days and collections are called.
 _NO_PERSON = re.compile(
     r"(cam(era)?|view|angle|pose|session|seq(uence)?|dist(ance)?|site|day|date|night|frames?|videos?|clips?"
-    r"|images?|imgs?|photos?|pictures?|pics?|faces?|crops?|gallery|probes?|raw|aligned)[-_ .]*\d*"
+    r"|images?|imgs?|photos?|pic(ture)?s?|faces?|crops?|gallery|probes?|raw|aligned)[-_ .]*\d*"
     r"|\d{4}-\d\d-\d\d",
     re.IGNORECASE,
 )
