@@ -22,6 +22,7 @@ from dsrface.cli.missing import as_typed, example_of, missing_hint, typed_names
 from dsrface.cli.options import CONFIG_OPTIONS, OUTPUT_OPTIONS
 from dsrface.cli.output import Output, end_in_order, guarded, listen_to_logs
 from dsrface.errors import MachineError, UsageError
+from dsrface.runtime.command_line import command_line
 from dsrface.runtime.resources import address_limit_hint
 
 Render = Callable[[Any, Output], None]
@@ -142,6 +143,7 @@ def execute(name: str, output: Output, sources: Sources, *, render: Render | Non
     look_first(resolved.config)
     with _spinner(output, "loading"):
         module = import_command(name.replace("-", "_"))
+    output.goes_on_with = command_line() if resolved.config.goes_on else ""
     with _stdout_for_results(output), _events(output) as emit:
         result = module.run(resolved.config, emit=emit)
     if int(os.environ.get("RANK", "0")) == 0:  # under torchrun, one process speaks

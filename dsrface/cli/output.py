@@ -66,6 +66,7 @@ class Output:
     def __init__(self, *, json: bool = False, verbosity: int = 0) -> None:
         self.json = json
         self.verbosity = verbosity
+        self.goes_on_with = ""  # the command that goes on where this one is interrupted
 
     @cached_property
     def out(self) -> Console:
@@ -100,6 +101,12 @@ class Output:
                 where="standard output",
                 hint="Give it another place, and run the same command again.",
             )
+
+    def interrupted(self, how: str) -> None:
+        """Say how the program was ended, and what goes on where it was."""
+        self.note(f"{how}; what is finished is kept" if self.goes_on_with else how)
+        if self.goes_on_with:
+            self.note(f"next   {self.goes_on_with}")
 
     def facts(self, result: Result) -> None:
         """Print the three closing facts: the result, where it is, the next command."""
@@ -150,7 +157,7 @@ def guarded(output: Output) -> Iterator[None]:
         raise
     except SystemExit as error:
         if error.code in (EXIT_TERMINATED, EXIT_HUNG_UP):
-            output.note("terminated")
+            output.interrupted("terminated")
         raise typer.Exit(error.code if isinstance(error.code, int) else 1) from None
     except Exception as error:  # noqa: BLE001 - the last line before the user
         found = _own_bug(error)
@@ -240,7 +247,7 @@ def _say_interrupted(output: Output) -> None:
     if output.json:
         sys.stderr.write(json_text({"error": "interrupted", "exit_code": EXIT_INTERRUPTED}) + "\n")
     else:
-        output.note("interrupted")
+        output.interrupted("interrupted")
 
 
 def _own_bug(error: Exception) -> DsrfaceError:

@@ -16,6 +16,7 @@ class DemoConfig(Config):
     """The whole pipeline on drawn faces, small enough for two cores and a few minutes."""
 
     command: ClassVar[str] = "demo"
+    goes_on: ClassVar[bool] = True
     looks: ClassVar[Mapping[str, str]] = {"out": "dsrface.data.synthetic.demo_folder:check_demo_folder"}
     fills: ClassVar[tuple[str, ...]] = ("out",)
 

@@ -26,6 +26,7 @@ class PrecomputeConfig(Config):
     """Run a DSR once over a data set or a folder, and keep what it puts out."""
 
     command: ClassVar[str] = "precompute"
+    goes_on: ClassVar[bool] = True
     reads: ClassVar[Mapping[str, str]] = {"data": "no-data-set", "input": "folder-missing"}
     networks: ClassVar[Mapping[str, str]] = {"weights": "dsr"}
     fills: ClassVar[tuple[str, ...]] = ("output",)

@@ -17,6 +17,7 @@ class PrepareConfig(Config):
     """Photos to a data set."""
 
     command: ClassVar[str] = "prepare"
+    goes_on: ClassVar[bool] = True
     reads: ClassVar[Mapping[str, str]] = {"source": "no-source"}
     looks: ClassVar[Mapping[str, str]] = {"source": "dsrface.data.photos.scan:check_photo_source"}
     fills: ClassVar[tuple[str, ...]] = ("data",)

@@ -43,6 +43,7 @@ class Config(BaseModel):
     )
 
     command: ClassVar[str] = ""  # only a command's root model has one
+    goes_on: ClassVar[bool] = False  # the same command, typed again, goes on where it was interrupted
     # Heading to the keys whose flags `--help` shows there; those in no group are shown by --help-all.
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     # Looked at before torch is loaded: keys of paths that must be there, to the error when one is not; of

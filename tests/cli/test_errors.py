@@ -191,6 +191,14 @@ def test_interrupts_have_the_shells_codes(call, behave):
     assert call("export", "x").code == 143
 
 
+def test_what_goes_on_where_it_was_interrupted_is_said(call, behave, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["dsrface", "export", "a b"])
+    behave(_raise(KeyboardInterrupt()))
+    assert "next" not in call("export", "a b").err
+    monkeypatch.setattr(EchoConfig, "goes_on", True)
+    assert "what is finished is kept\nnext   dsrface export " in call("export", "a b").err
+
+
 def test_a_full_disk_is_no_bug_of_ours(call, behave):
     behave(_raise(OSError(28, "No space left on device", "out.bin")))
     done = call("export", "x", "--json")
