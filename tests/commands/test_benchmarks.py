@@ -571,6 +571,15 @@ def test_an_image_that_cannot_be_read_is_left_out_and_named(tmp_path, networks) 
     assert any(note.startswith("left out 1_1.png") for note in notes)
 
 
+def test_probes_of_nobody_in_the_gallery_are_refused(tmp_path, networks) -> None:
+    root = tinyface(tmp_path / "data", with_lists=False)
+    for path in (root / "tinyface" / "Testing_Set" / "Gallery_Match").iterdir():
+        path.rename(path.with_name(f"id{path.name}"))
+    with pytest.raises(DataError, match="No person of the probes is in the gallery") as caught:
+        evaluate(root, tmp_path / "out", networks, protocol="tinyface")
+    assert caught.value.id == "too-few-persons"
+
+
 @pytest.mark.parametrize(
     "protocol", ["tinyface", "scface", "survface", "lfw", "xqlfw", "cfp_fp", "bin", "ijb"]
 )

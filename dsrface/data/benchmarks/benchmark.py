@@ -156,6 +156,27 @@ class Benchmark:
         return np.array([face.is_low for face in self.faces], bool)
 
 
+def nobody_to_find(benchmark: Benchmark) -> str:
+    """Return why no search of a benchmark can find anybody; empty where one can, or where it has none."""
+    faces = benchmark.faces
+    for search in benchmark.searches:
+        enrolled = {faces[place].person for place in search.gallery.tolist()}
+        if any(faces[place].person in enrolled for place in search.probes.tolist()):
+            return ""
+    if not benchmark.searches:
+        return ""
+    (probe, *_), (match, *_) = (
+        [faces[place] for place in places[:1].tolist()] or [None]
+        for places in (benchmark.searches[0].probes, benchmark.searches[0].gallery)
+    )
+    if probe is None or match is None:
+        return f"There are no images of {'probes' if probe is None else 'the gallery'}."
+    return (
+        f"No person of the probes is in the gallery: {probe.name} is of {probe.person!r}, "
+        f"{match.name} of {match.person!r}."
+    )
+
+
 def twin_tests(pairs: Pairs) -> tuple[PairTest, ...]:
     """Return the three ways to compare pairs of HR faces: as they are, with one reduced, with both."""
     return tuple(PairTest(protocol, pairs) for protocol in PROTOCOLS)

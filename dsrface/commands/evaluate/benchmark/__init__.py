@@ -22,7 +22,7 @@ from dsrface.config.catalogue import BENCHMARKS, MAIN_PROTOCOL, load
 from dsrface.config.evaluate import EvaluateConfig
 from dsrface.config.sources import to_toml
 from dsrface.data.benchmarks.archive import check_kind
-from dsrface.data.benchmarks.benchmark import Benchmark
+from dsrface.data.benchmarks.benchmark import Benchmark, nobody_to_find
 from dsrface.data.benchmarks.verifications import read_bin
 from dsrface.data.formats.validation_set import BIN_SUFFIX
 from dsrface.engine.run_claim import CONFIG_FILE
@@ -104,6 +104,15 @@ def run_benchmark(
     """
     for note in benchmark.notes:
         emit(Note(f"{benchmark.name}: {note}"))
+    if reason := nobody_to_find(benchmark):
+        if not benchmark.pair_tests:
+            raise DataError(
+                reason,
+                id="too-few-persons",
+                where=config.data,
+                hint="The ids are in the .mat lists, or what stands before the first underscore of a name.",
+            )
+        emit(Note(reason, is_warning=True))
     if networks.dsr_outputs is not None or config.dsr_outputs is not None:
         raise DataError(
             "Native faces are super-resolved here by a network; stored outputs are not read.",
