@@ -22,7 +22,7 @@ from dsrface.cli.missing import as_typed, example_of, missing_hint, typed_names
 from dsrface.cli.options import CONFIG_OPTIONS, OUTPUT_OPTIONS
 from dsrface.cli.output import Output, end_in_order, guarded, listen_to_logs
 from dsrface.errors import MachineError, UsageError
-from dsrface.runtime.command_line import command_line
+from dsrface.runtime.command_line import command_line, resume_command
 from dsrface.runtime.resources import address_limit_hint
 
 Render = Callable[[Any, Output], None]
@@ -143,7 +143,7 @@ def execute(name: str, output: Output, sources: Sources, *, render: Render | Non
     look_first(resolved.config)
     with _spinner(output, "loading"):
         module = import_command(name.replace("-", "_"))
-    output.goes_on_with = command_line() if resolved.config.goes_on else ""
+    output.goes_on_with = functools.partial(_goes_on_with, resolved.config)
     with _stdout_for_results(output), _events(output) as emit:
         result = module.run(resolved.config, emit=emit)
     if int(os.environ.get("RANK", "0")) == 0:  # under torchrun, one process speaks
@@ -154,6 +154,16 @@ def execute(name: str, output: Output, sources: Sources, *, render: Render | Non
                 render(result, output)
             output.facts(result)
     raise typer.Exit(int(getattr(result, "exit_code", 0)))
+
+
+def _goes_on_with(config: Any) -> str:
+    """Return the command that goes on where one is interrupted now; empty where none does."""
+    from dsrface.models.sources import is_run
+
+    run = getattr(config, "run", None)
+    if run is not None and is_run(run):
+        return resume_command(config.command, config.data, run)
+    return command_line() if config.goes_on else ""
 
 
 def import_command(name: str) -> Any:

@@ -16,7 +16,7 @@ import tempfile
 import textwrap
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -66,7 +66,7 @@ class Output:
     def __init__(self, *, json: bool = False, verbosity: int = 0) -> None:
         self.json = json
         self.verbosity = verbosity
-        self.goes_on_with = ""  # the command that goes on where this one is interrupted
+        self.goes_on_with: Callable[[], str] = str  # the command that goes on where this one is interrupted
 
     @cached_property
     def out(self) -> Console:
@@ -104,9 +104,10 @@ class Output:
 
     def interrupted(self, how: str) -> None:
         """Say how the program was ended, and what goes on where it was."""
-        self.note(f"{how}; what is finished is kept" if self.goes_on_with else how)
-        if self.goes_on_with:
-            self.note(f"next   {self.goes_on_with}")
+        line = self.goes_on_with()
+        self.note(f"{how}; what is finished is kept" if line else how)
+        if line:
+            self.note(f"next   {line}")
 
     def facts(self, result: Result) -> None:
         """Print the three closing facts: the result, where it is, the next command."""

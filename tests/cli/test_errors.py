@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -197,6 +198,21 @@ def test_what_goes_on_where_it_was_interrupted_is_said(call, behave, monkeypatch
     assert "next" not in call("export", "a b").err
     monkeypatch.setattr(EchoConfig, "goes_on", True)
     assert "what is finished is kept\nnext   dsrface export " in call("export", "a b").err
+
+
+def test_a_training_that_was_broken_off_is_met_with_how_to_resume(call, behave, monkeypatch, tmp_path):
+    class Training(EchoConfig):
+        data: Path = Path("d")
+        run: Path = tmp_path
+
+    monkeypatch.setattr(
+        execute, "import_command", lambda name: SimpleNamespace(run=_raise(KeyboardInterrupt()))
+    )
+    monkeypatch.setattr(execute, "schema_of", lambda name: Training)
+    monkeypatch.setattr(execute, "look_first", lambda config: None)
+    assert "--resume" not in call("export", "x").err
+    (tmp_path / "best.json").touch()
+    assert "--resume" in call("export", "x").err
 
 
 def test_a_full_disk_is_no_bug_of_ours(call, behave):
