@@ -157,6 +157,7 @@ RECOGNISERS: dict[str, Recogniser] = {
     "edgeface_s_gamma_05": _edgeface("EdgeFace with low-rank layers, 3.65 M", "edgenext_small", 0.5),
     "edgeface_base": _edgeface("EdgeFace, 18.23 M", "edgenext_base"),
     "iresnet18": _iresnet("IResNet of InsightFace, 18 layers", 2, 2, 2, 2),
+    "iresnet34": _iresnet("IResNet of InsightFace, 34 layers", 3, 4, 6, 3),
     "iresnet50": _iresnet("IResNet of InsightFace, 50 layers", 3, 4, 14, 3),
     "iresnet100": _iresnet("IResNet of InsightFace, 100 layers", 3, 13, 30, 3),
     "adaface_ir18": _adaface("IR network of AdaFace, 18 layers", 2, 2, 2, 2),

@@ -1,4 +1,4 @@
-"""IResNet-18, 50 and 100 as insightface trains them: a pre-activation ResNet with PReLU at 112x112.
+"""IResNet-18, 34, 50 and 100 as insightface trains them: a pre-activation ResNet with PReLU at 112x112.
 
 Names and shapes of the tensors are those of the official files, so that such a file loads without renaming.
 

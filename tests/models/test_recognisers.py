@@ -15,10 +15,17 @@ from dsrface.errors import UsageError, WeightsError
 from dsrface.models.recognisers import build_recogniser, expected_layout, load_recogniser_state
 from dsrface.models.weights import load_recogniser
 
-DEPTHS = {"18": (2, 2, 2, 2), "50": (3, 4, 14, 3), "100": (3, 13, 30, 3), "101": (3, 13, 30, 3)}
+DEPTHS = {
+    "18": (2, 2, 2, 2),
+    "34": (3, 4, 6, 3),
+    "50": (3, 4, 14, 3),
+    "100": (3, 13, 30, 3),
+    "101": (3, 13, 30, 3),
+}
 WIDTHS = (64, 128, 256, 512)
 MILLIONS = {
     "iresnet18": 24.03,
+    "iresnet34": 34.14,
     "iresnet50": 43.59,
     "iresnet100": 65.16,
     "adaface_ir18": 24.02,
@@ -216,7 +223,7 @@ def run_mobilefacenet(state, x, _=None):
 
 
 OFFICIAL = {
-    **{f"iresnet{n}": (make_iresnet, run_iresnet, DEPTHS[n]) for n in ("18", "50", "100")},
+    **{f"iresnet{n}": (make_iresnet, run_iresnet, DEPTHS[n]) for n in ("18", "34", "50", "100")},
     **{f"adaface_ir{n}": (make_adaface, run_adaface, DEPTHS[n]) for n in ("18", "50", "101")},
     "mobilefacenet": (make_mobilefacenet, run_mobilefacenet, None),
 }
