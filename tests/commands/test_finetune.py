@@ -98,21 +98,22 @@ def test_the_result_says_whether_any_step_beat_the_start(tiny_data, tmp_path):
     where = SimpleNamespace(folder=SimpleNamespace(path=tmp_path / "run"))
     metrics = {"auc": 0.9, "eer": 0.1}
 
-    def summary(best_step, **flags):
+    def summary(best_step, first_auc=0.9, **flags):
         outcome = Outcome(
             status="done",
             step=8,
             saved_step=8,
             best_step=best_step,
             best_metrics=metrics,
-            first_metrics=metrics,
+            first_metrics=metrics | {"auc": first_auc},
             exit_code=0,
         )
         started = config(tiny_data, tmp_path / "run", **{"hr_only": True} | flags)
         return finetune._result(started, SimpleNamespace(is_native=False), where, outcome).summary
 
     assert "no step of 8 was better, so best.json names the starting weights" in summary(0)
-    assert "best at step 4 of 8" in summary(4)
+    assert summary(4).endswith("best at step 4 of 8.")
+    assert "yet worse than the random weights" in summary(4, first_auc=0.95)
     given = {"hr_only": False, "no_dsr": True, "backbone_weights": tmp_path}
     assert "--set anchor.weight=1000" in summary(0, **given)
     assert "anchor.weight" not in summary(0, **given, **{"anchor.weight": 1000.0})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,8 @@ def _result(config: FinetuneConfig, faces: FaceData, context: RunContext, outcom
     if outcome.best_step == 0:
         verdict = f"no step of {outcome.step} was better, so best.json names the starting weights, unchanged"
         verdict += _advice(config, data_is_native=faces.is_native)
+    elif _is_worse(best, first, config.eval.select_by):  # step 0 of a network from scratch is never taken
+        verdict += ", yet worse than the random weights that it began with: it has learnt nothing that helps"
     return TrainingResult(
         f"AUC {best['auc']:.4f} (before: {first['auc']:.4f}), EER {best['eer']:.2%} (before: "
         f"{first['eer']:.2%}) on validation persons, mode {config.mode}; {verdict}.",
@@ -249,6 +252,11 @@ def _result(config: FinetuneConfig, faces: FaceData, context: RunContext, outcom
         _next_command(config, faces, data, run_dir),
         outcome,
     )
+
+
+def _is_worse(best: Mapping[str, float], first: Mapping[str, float], select_by: str) -> bool:
+    """Return whether the best validation is below the first one."""
+    return best["auc"] < first["auc"] if select_by == "auc" else best["eer"] > first["eer"]
 
 
 def _advice(config: FinetuneConfig, *, data_is_native: bool) -> str:
