@@ -63,6 +63,21 @@ def test_a_connection_that_workers_moved_before_they_hung_is_named(tmp_path):
     assert "Connect at first use" in handle.fix
 
 
+@pytest.mark.skipif(not can_watch(), reason="watches through /proc")
+@pytest.mark.parametrize("size", [64, 1 << 20])
+def test_a_file_that_fits_into_its_readers_buffer_is_seen_to_be_read(tmp_path, size):
+    (tmp_path / "records").write_bytes(bytes(size))
+    with open(tmp_path / "records", "rb") as read, open(tmp_path / "records", "rb") as untouched:
+        for file in (read, untouched):
+            file.seek(size - 8)
+            file.read(8)  # up to the end, as a loop or another worker has done before
+        watch = HandleWatch()
+        assert watch.moved() == []
+        read.seek(8)
+        read.read(8)
+        assert [fd for fd, _ in watch.moved()] == [read.fileno()]
+
+
 @pytest.mark.parametrize(("comma", "cause"), [("", "of before the fork"), (",", "cannot be pickled")])
 def test_a_hang_is_put_down_to_the_queue_only_where_the_queue_raised(tmp_path, comma, cause):
     outcome = Outcome(ending="timeout", is_silent=True)

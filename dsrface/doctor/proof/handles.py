@@ -9,10 +9,14 @@ Source: open(2), "open file description"; /proc/PID/fdinfo in proc(5); TCP_INFO 
 from __future__ import annotations
 
 import contextlib
+import gc
+import io
 import os
 import socket
 import stat
 import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 _FDINFO = "/proc/self/fdinfo"
 _TCP_INFO = 11
@@ -56,18 +60,44 @@ class HandleWatch:
         outputs = {_identity(fd) for fd in range(_STANDARD)}
         for fd in [fd for fd in self._start if fd < _STANDARD or _identity(fd) in outputs]:
             del self._start[fd]
+        self._at_end = list(_readers_at_end(self._start))
 
     def moved(self) -> list[tuple[int, str]]:
         """Return descriptor and name of what has moved since."""
-        return [
-            (fd, before[0])
+        moved = {
+            fd: before[0]
             for fd, before in self._start.items()
             if (now := position(fd)) is not None and now[0] == before[0] and now[1] != before[1]
-        ]
+        }
+        for fd, reader, place in self._at_end:
+            if _place_of(reader) not in (place, None):
+                moved.setdefault(fd, self._start[fd][0])
+        return list(moved.items())
 
     def watched(self) -> int:
         """Return how many descriptors are watched."""
         return len(self._start)
+
+
+def _readers_at_end(start: Mapping[int, tuple[str, tuple[int, ...]]]) -> Iterator[tuple[int, Any, int]]:
+    """Yield descriptor, Python's reader and its own place where a file is read to its end.
+
+    A file that fits into the reader's buffer is at its end after every read, and so does not seem to move.
+    """
+    ends = {fd for fd, (_, place) in start.items() if len(place) == 1 and place[0] == os.fstat(fd).st_size}
+    for reader in gc.get_objects() if ends else ():
+        if type(reader) in (io.BufferedReader, io.BufferedRandom):
+            place = _place_of(reader)
+            if place is not None and reader.fileno() in ends:
+                yield reader.fileno(), reader, place
+
+
+def _place_of(reader: Any) -> int | None:
+    """Return where in its file a reader is; None for one that is closed or cannot tell."""
+    try:
+        return int(reader.tell())
+    except (OSError, ValueError):
+        return None
 
 
 def position(fd: int) -> tuple[str, tuple[int, ...]] | None:
