@@ -80,7 +80,7 @@ def _plain(heading: str) -> str:
 
 
 def _line_pairs(text: str, path: Path, what: str) -> Iterator[tuple[str, str]]:
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if _is_row(line)]
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if is_row(line)]
     if lines and lines[0][1].lower().startswith("sep="):  # Excel writes it
         lines = lines[1:]
     columns = _named_columns(fields_of(lines[0][1]), what) if lines else None
@@ -97,7 +97,7 @@ def _line_pairs(text: str, path: Path, what: str) -> Iterator[tuple[str, str]]:
             yield pair
 
 
-def _is_row(line: str) -> bool:
+def is_row(line: str) -> bool:
     """Return whether a line is neither empty, of separators alone as Excel has it, nor a remark."""
     fields = fields_of(line)
     return any(fields) and not (line.startswith("#") and not any(map(has_image_suffix, fields)))

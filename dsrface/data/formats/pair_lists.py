@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsrface.data.formats.conversion import to_utf8, unread_kind
+from dsrface.data.formats.list_rows import is_row
 from dsrface.data.formats.text import fields_of, read_list_text
 from dsrface.data.formats.validation_set import BIN_SUFFIX
 from dsrface.errors import DataError
@@ -115,7 +116,7 @@ def check_pair_list(path: Path) -> None:
 def _lines(path: Path) -> _Lines:
     is_kind, convert = unread_kind(path)
     if is_kind:
-        raise DataError(is_kind, id="bad-pairs", where=path, hint=convert)
+        raise DataError(is_kind, id="bad-pairs", where=path, hint=convert if ".csv" in convert else _FORMS)
     try:
         text = read_list_text(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -126,7 +127,7 @@ def _lines(path: Path) -> _Lines:
             hint=(to_utf8(path) if isinstance(error, UnicodeDecodeError) else "") or _FORMS,
         ) from None
     numbered = [
-        (number, _fields(line)) for number, line in enumerate(text.splitlines(), start=1) if line.strip()
+        (number, _fields(line)) for number, line in enumerate(text.splitlines(), start=1) if is_row(line)
     ]
     if not numbered:
         raise DataError("The pairs file is empty.", id="bad-pairs", where=path, hint=_FORMS)

@@ -134,3 +134,23 @@ def test_what_cannot_be_read_names_the_line(tmp_path: Path, text: str, line: int
     assert caught.value.id == "bad-pairs"
     if line:
         assert caught.value.where.endswith(f"line {line}")
+
+
+def test_rows_of_separators_and_remarks_are_no_pairs(tmp_path: Path) -> None:
+    text = "# of May\nfile1;file2;label\na/1.jpg;a/2.jpg;1\n;;\na/1.jpg;b/1.jpg;0\n;;\n"
+    (tmp_path / "pairs.csv").write_text(text)
+    pairs = read_pair_list(tmp_path / "pairs.csv").pairs
+    assert [(pair.first, pair.second, pair.is_same) for pair in pairs] == [
+        ("a/1.jpg", "a/2.jpg", True),
+        ("a/1.jpg", "b/1.jpg", False),
+    ]
+
+
+@pytest.mark.parametrize(("name", "said"), [("pairs.yaml", "Known are"), ("pairs.xlsx", "pairs.csv")])
+def test_pairs_in_another_format_are_met_with_a_form_that_is_read(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    (tmp_path / name).write_text("- [a/1.jpg, a/2.jpg, 1]\n")
+    with pytest.raises(DataError, match="not read") as caught:
+        read_pair_list(tmp_path / name)
+    assert said in caught.value.hint
