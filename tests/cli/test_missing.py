@@ -98,7 +98,20 @@ def test_folders_that_are_called_like_cameras_are_doubted(call, data, folders, n
     if len(folders) == 1:
         Path("cctv/list.csv").write_text("".join(f"p{n % 3}_cam_{n}.png,a{n % 3}\n" for n in range(6)))
         said = call("prepare", "cctv", "new", "--native", "--split", "0.5,0,0.5").err
-        assert f"--persons {quoted(Path('cctv', 'list.csv'))} --native" in said
+        listed = quoted(Path("cctv", "list.csv"))
+        assert f"--persons {listed} --native" in said
+
+
+def test_the_command_that_uses_a_list_keeps_the_options_that_were_given(call, data):
+    for number in range(6):
+        (Path("faces") / f"s{number}").mkdir(parents=True)
+        image = np.full((20, 20, 3), 9 * number, np.uint8)
+        (Path("faces") / f"s{number}" / f"{number}.png").write_bytes(encode_png(image))
+    text = "".join(f"s{number}/{number}.png {number % 3}\n" for number in range(6))
+    Path("faces/list_eval_partition.txt").write_text(text)
+    said = call("prepare", "faces", "new", "--native", "--persons", "1").err
+    listed = quoted(Path("faces", "list_eval_partition.txt"))
+    assert f"dsrface prepare faces new --native --persons 1 --split-from {listed}" in said
 
 
 def test_a_file_with_a_bad_line_is_not_taken_for_one_that_is_not_there(call, data):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrface.commands.prepare.alignment import LANDMARKS_FILE, Alignment, choose_alignment
-from dsrface.commands.prepare.build import BY_HASH, build, check_persons, listed
+from dsrface.commands.prepare.build import BY_HASH, build, check_persons, given_options, listed
 from dsrface.commands.prepare.folder import (
     BAD_IMAGES_FILE,
     LISTS_KEY,
@@ -130,7 +130,7 @@ def _tell_of_lists(config: PrepareConfig, scan: Scan, emit: Emit) -> None:
         if given[option] == "auto" and path.name != LANDMARKS_FILE
     }
     if unused:
-        options = [str(part) for option in unused.items() for part in option]
+        options = [*given_options(config), *(str(part) for option in unused.items() for part in option)]
         again = joined(["dsrface", "prepare", str(config.source), str(config.data), *options])
         names = ", ".join(path.name for path in unused.values())
         emit(
@@ -234,9 +234,8 @@ def _enlarged(config: PrepareConfig, info: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _as_native(config: PrepareConfig) -> str:
-    given = {"--persons": config.persons, "--split-from": config.split_from, "--align": config.align}
-    options = [part for option, value in given.items() if value != "auto" for part in (option, value)]
-    return joined(["dsrface", "prepare", str(config.source), f"{config.data}_native", "--native", *options])
+    options = given_options(config.model_copy(update={"native": True}))
+    return joined(["dsrface", "prepare", str(config.source), f"{config.data}_native", *options])
 
 
 def _without_pairs(data: Path, splits: Iterable[str]) -> Iterable[str]:

@@ -135,23 +135,23 @@ def check_persons(config: PrepareConfig, persons: Collection[str], bad: Sequence
         hint=_level_hint(config)
         + (_one_person_hint(config) if config.persons == "auto" and config.source.is_dir() else "")
         + "Add persons, or ask for fewer splits, such as train alone:\n"
-        + joined(["dsrface", "prepare", str(config.source), str(config.data), *_given(config)])
+        + joined(["dsrface", "prepare", str(config.source), str(config.data), *given_options(config)])
         + " --split 1,0,0",
     )
 
 
-def _given(config: PrepareConfig) -> list[str]:
+def given_options(config: PrepareConfig) -> list[str]:
     """Return the options that say what the photos are, where they are not left to be found."""
     given = {"--persons": config.persons, "--split-from": config.split_from, "--align": config.align}
     options = [part for option, value in given.items() if value != "auto" for part in (option, value)]
-    return [*options, *(["--native"] if config.native else [])]
+    return [*(["--native"] if config.native else []), *options]
 
 
 def _one_person_hint(config: PrepareConfig) -> str:
     """Return another rule where one folder, or the text before the underscores, is not the person."""
     names = list(walk_images(config.source))
     if listed := options_from_lists(config.source, names).get("--persons"):
-        options = ["--persons", str(listed), *_given(config)]
+        options = ["--persons", str(listed), *given_options(config)]
         again = joined(["dsrface", "prepare", str(config.source), str(config.data), *options])
         return f"{listed.name} says whose the photos are: {again}\n"
     return pattern_hint(names) if len({name.rpartition("/")[0] for name in names}) == 1 else ""
