@@ -10,7 +10,7 @@ import typer
 from dsrface import __version__
 from dsrface.cli import cache_commands, config_commands, explain_command, people, pipeline, tools
 from dsrface.cli.output import guarded, output_of
-from dsrface.cli.parser_errors import usage_error
+from dsrface.cli.parser_errors import refuse_empty_words, usage_error
 
 # The classical, plain help: rich's would read "[/x]" in a help text as markup.
 app = typer.Typer(
@@ -38,6 +38,7 @@ def run(arguments: Sequence[str]) -> int:
     program = typer.main.get_command(app)
     try:
         with guarded(output):
+            refuse_empty_words(arguments)
             try:
                 code = program.main(list(arguments), prog_name="dsrface", standalone_mode=False)
             except _ParserError as error:

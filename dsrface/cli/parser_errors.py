@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from dsrface.errors import UsageError
 from dsrface.runtime.command_line import joined
 
 _MANY = 6  # commands: a list of more is not read
+_MAX_WORDS = 3  # in a message
+_SINGLE_DASH = re.compile(r"-[A-Za-z][\w-]{2,}")  # -vlr-size
 _EXTRA = re.compile(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)")
 
 
@@ -37,18 +40,37 @@ def usage_error(error: Exception, arguments: Sequence[str], program: Any = None)
     return UsageError(message, id="bad-flag", hint="\n".join(filter(None, hints)))
 
 
+def refuse_empty_words(arguments: Sequence[str]) -> None:
+    """Refuse an empty word, which as a path would be the working folder; not those of a launch.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if "" in itertools.takewhile(lambda word: word != "--", arguments):
+        raise UsageError(
+            f"A word of the command line is empty: {joined(['dsrface', *arguments])}",
+            id="bad-flag",
+            hint="Is a variable of the shell not set? The working folder is a dot: .",
+        )
+
+
 def _explained(error: Exception, command: Any, arguments: list[str], program: Any) -> tuple[str, str]:
     """Return what is wrong, and what to type instead where that is known."""
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     flag = getattr(error, "option_name", "")
     if hasattr(error, "possibilities") and flag.startswith("-"):
+        own = itertools.takewhile(lambda word: word != "--", arguments)
+        if typed := next((word for word in own if _SINGLE_DASH.match(word)), ""):  # read as letters
+            flag = typed.partition("=")[0]
+        if flag == "-V":
+            return f"There is no option {flag}.", "dsrface --version"
         better = instead_of_flag(flag, command, arguments)
         return f"There is no option {flag}.", better or _of_commands(flag, command, arguments, program)
     if found := _EXTRA.fullmatch(message.removesuffix(".")):
         words = found[1].split()
-        return f"{' '.join(words)}: more than this command takes.", instead_of_words(
-            words, command, arguments
-        )
+        more = f" and {len(words) - _MAX_WORDS} more" if len(words) > _MAX_WORDS else ""
+        shown = f"{' '.join(words[:_MAX_WORDS])}{more}: more than this command takes."
+        return shown, instead_of_words(words, command, arguments)
     if message.removesuffix(".").endswith("is not readable"):
         return message, "This user may not read it: change its permissions, or ask its owner."
     if flag and "requires an argument" in message:
@@ -56,11 +78,25 @@ def _explained(error: Exception, command: Any, arguments: list[str], program: An
     option = getattr(error, "param", None)
     if option is not None and getattr(option, "opts", None) and "Input should" in message:
         return _wrong_value(str(error), option, arguments)
+    if message.startswith("No such command") and (plain := _of_other_programs(arguments, command)):
+        return message.partition(" Did you mean")[0], plain
     if message.startswith("No such command") and (later := _command_after(command, arguments)):
         return message.partition(" Did you mean")[0], f"The command comes first: {later}"
     if message == "Missing command." or (message.startswith("No such command") and "mean" not in message):
         return message, f"Choose one of: {', '.join(getattr(command, 'commands', {}))}."
     return message or "The command line is incomplete.", ""
+
+
+def _of_other_programs(arguments: list[str], group: Any) -> str:
+    """Return what to type for `help` and `version`, which others have as commands, or in other letters."""
+    first, *rest = arguments or [""]
+    if first == "help":
+        return " ".join(["dsrface", *[word for word in rest[:1] if word in group.commands], "--help"])
+    if first == "version":
+        return "dsrface --version"
+    if first.lower() != first and first.lower() in getattr(group, "commands", {}):
+        return f"Did you mean {joined(['dsrface', first.lower(), *rest])}?"
+    return ""
 
 
 def _wrong_value(said: str, option: Any, arguments: list[str]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dsrface.runtime.command_line import joined, quoted
 
-_ALIKE = 0.7
+_ALIKE, _MUCH_ALIKE = 0.7, 0.85
 # What the same thing is called elsewhere; the groups are looked at where no name is alike.
 _SAME = (
     ("out", "output", "run", "output-dir", "out-dir", "save-dir", "html", "report"),
@@ -55,16 +55,26 @@ def instead_of_flag(flag: str, command: Any, arguments: list[str]) -> str:
     if needless := _NEEDLESS.get((name, flag)):
         return needless
     value = value_of([flag], arguments)
-    if value and (better := flag_for(value, command)):
-        return f"Did you mean {better} {quoted(value)}?"
     bare = flag.lstrip("-")
+    if value and (better := flag_for(value, command)):
+        near = [f"--{name}" for name in difflib.get_close_matches(bare, _names(command), 1, _MUCH_ALIKE)]
+        return f"Did you mean {(near or [better])[0]} {quoted(value)}?"
+    if bare not in _names(command) and (argument := _argument(bare, command)):
+        return _without_flags(argument, value, command, arguments)
     if names := _flags_like(bare, command):
         return f"Did you mean {' or '.join(names)}?"
-    if argument := _argument(bare, command):
-        if value and (flag := _flag_of_files(Path(value).suffix, command)):
-            return f"Did you mean {flag} {quoted(value)}?"
-        return f"{argument} is given without a flag: dsrface {name} {quoted(value) if value else argument}"
     return _key_like(bare, value, command)
+
+
+def _without_flags(argument: str, value: str, command: Any, arguments: list[str]) -> str:
+    """Return the line without the flags of what is given without one; for a file to write its own flag."""
+    if value and (flag := _flag_of_files(Path(value).suffix, command)):
+        return f"Did you mean {flag} {quoted(value)}?"
+    words = [word for word in arguments if not (word.startswith("--") and _argument(word[2:], command))]
+    if not arguments[1].startswith("-"):  # it is given as well
+        words = [*arguments[:1], *([value] if value else [])]
+    line = joined(["dsrface", *words, *([] if value else [argument])])
+    return f"{argument} is given without a flag: {line}"
 
 
 def instead_of_words(words: Sequence[str], command: Any, arguments: list[str]) -> str:
@@ -79,6 +89,8 @@ def instead_of_words(words: Sequence[str], command: Any, arguments: list[str]) -
 
     if whole := _path_with_blanks(arguments):
         return f"A path with blanks goes in quotes: {quoted(whole)}"
+    if meant := _of_a_shell(list(words), command, arguments):
+        return meant
     if as_list := _as_list(list(words), command, arguments):
         return as_list
     path, before = words[0], list(itertools.takewhile(lambda word: word != words[0], arguments))
@@ -96,6 +108,23 @@ def instead_of_words(words: Sequence[str], command: Any, arguments: list[str]) -
     if not better and Path(path).suffix and not Path(path).exists():
         better = _option("out", command)
     return f"Did you mean {better} {quoted(path)}?" if better else ""
+
+
+def _of_a_shell(words: list[str], command: Any, arguments: list[str]) -> str:
+    """Return what was meant by signs that a shell or a text editor makes of others; empty for other words."""
+    name = getattr(command, "name", "")
+    bare = words[0].lstrip("\N{EM DASH}\N{EN DASH}\N{MINUS SIGN}")
+    if bare != words[0]:
+        return f"The dash is not that of a keyboard: --{bare.lstrip('-')}"
+    if words[0] == "=" and (end := arguments.index("=") if "=" in arguments else 0):
+        return f"Without blanks: --set {''.join(arguments[end - 1 : end + 2])}"
+    if "=" in words[0] and getattr(command, "schema", None) is not None:
+        return f"Did you mean --set {words[0]}?"
+    taken = arguments[1 : arguments.index(words[-1])] if words[-1] in arguments else []
+    folders = {Path(word).parent for word in taken}
+    if name == "prepare" and len(taken) > 1 and len(folders) == 1 and Path(taken[-1]).is_dir():
+        return f"Name the folder above them: {joined(['dsrface', name, str(folders.pop()), words[-1]])}"
+    return ""
 
 
 def _switches(command: Any) -> set[str]:
@@ -168,22 +197,28 @@ def _option(key: str, command: Any) -> str:
 def _argument(name: str, command: Any) -> str:
     """Return how the help calls the argument of a name, or an empty text."""
     for option in getattr(command, "params", ()):
-        if option.name == name.replace("-", "_") and not any(word.startswith("-") for word in option.opts):
-            return str(option.metavar or option.name.upper()).strip("[]")
+        shown = str(option.metavar or option.name.upper()).strip("[]")
+        is_meant = name.replace("-", "_") in (option.name, shown.lower())
+        if is_meant and not any(word.startswith("-") for word in option.opts):
+            return shown
     return ""
 
 
 def _flags_like(bare: str, command: Any) -> list[str]:
     """Return the flags that differ by a slip, or begin or end alike, or mean the same."""
-    names = [
-        name[2:] for item in getattr(command, "params", ()) for name in item.opts if name.startswith("--")
-    ]
+    names = _names(command)
     likely = [name for name in names if name != "set" or bare.startswith(name)]  # it is short, so like many
     near = difflib.get_close_matches(bare, likely, n=1, cutoff=_ALIKE)
     near = near or [name for name in names if name.endswith(f"-{bare}")]
     near = near or [name for name in names if name.startswith(f"{bare}-")][:1]
     same = [name for group in _SAME if bare in group for name in group if name in names]
     return [f"--{name}" for name in near or same[:1]]
+
+
+def _names(command: Any) -> list[str]:
+    """Return the flags of a command without their dashes."""
+    params = getattr(command, "params", ())
+    return [name[2:] for item in params for name in item.opts if name.startswith("--")]
 
 
 def _key_like(bare: str, value: str, command: Any) -> str:

@@ -402,6 +402,8 @@ def runs(data):
             "finetune gone --vlr-size 16 --no-dsr --run runs/tuned --resume",
             "dsrface finetune data60 --config",
         ),
+        ("evaluate data60 --vlr-size 16 --fine-tuned runs/tuned", "Did you mean --finetuned runs/tuned?"),
+        ("prepare photos/anna photos/anna out", "Name the folder above them: dsrface prepare photos out"),
         ("prepare nothing small", "Did you mean dsrface prepare small nothing?"),
         ("prepare runs/dsr out", "This is a run folder, not photos."),
         ("precompute", "dsrface precompute data60 --weights runs/dsr"),
