@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "dsrface"
 # The call, as it is written -> the only modules that may make it.
 DOORS = {
     "Image.open": {"data/decode.py", "data/degrade.py"},  # degrade reads what it has just written to memory
-    "DataLoader": {"data/loaders.py", "doctor/proof/loaders.py"},  # the doctor's own proves its verdicts
+    # The doctor's own proves its verdicts; and what stands for a loader of fastai is the user's.
+    "DataLoader": {"data/loaders.py", "doctor/proof/loaders.py", "doctor/fastai_loader.py"},
     "SummaryWriter": {"engine/sinks.py"},
     "torch.load": {"models/weight_files.py", "engine/checkpoint.py"},
     "time.time": {"runtime/process_age.py"},  # all else is measured by clocks that never go back
