@@ -200,6 +200,8 @@ def test_code_that_changes_a_member_in_a_loop_of_training_is_found(code, found, 
         ("def go():\n    global STEP\n    for batch in loader:\n        STEP = 1", ("train.STEP", True)),
         ("for epoch in range(9):\n    STEP = epoch\n    fit(loader)", ("train.STEP", False)),
         ("for i, batch in enumerate(loader):\n    dataset.scale = i", ("dataset.scale", True)),
+        ("for STEP, batch in enumerate(loader):\n    step(batch)", ("train.STEP", True)),
+        ("for batch in loader:\n    loss, STEP = step(batch)", ("train.STEP", True)),
         ("def go():\n    for batch in loader:\n        STEP = 1", None),  # a variable of its own
         ("STEP = 1\nfor batch in loader:\n    print(STEP)", None),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _OVER_BATCHES = re.compile(r"loader|batch|\bdl\b", re.IGNORECASE)
 _OVER_EPOCHS = re.compile(r"range|count\(|epoch", re.IGNORECASE)
 _TRAINS = re.compile(r"train|fit|epoch|step|valid|eval|run", re.IGNORECASE)
+_OPERATOR = r"(?:\+|-|\*\*?|//?|%|@|&|\||\^|<<|>>)"
 _A_DATA_SET = re.compile(r"data|set$|(?:^|_)ds$|stream|corpus|buffer", re.IGNORECASE)
 
 
@@ -50,8 +51,9 @@ def changed_in_loops(setters: Mapping[str, set[str]]) -> dict[str, Change]:
         try:
             text = Path(file).read_text("utf-8")
             names = {name for path, several in setters.items() if path not in found for name in several}
-            tree = ast.parse(text) if any(name in text for name in names) else ast.Module([], [])
-            changes = list(_changes(tree, None, is_global=lambda _: True))
+            if not names or not _may_change(text, names):  # most modules do not, and parsing takes its time
+                continue
+            changes = list(_changes(ast.parse(text), None, is_global=lambda _: True))
         except (OSError, ValueError, SyntaxError, RecursionError):
             continue
         for receiver, name, line, is_per_batch in changes:
@@ -61,6 +63,13 @@ def changed_in_loops(setters: Mapping[str, set[str]]) -> dict[str, Change]:
                 if name in several and is_known:
                     found.setdefault(path, Change(f"{short_path(file)}:{line}", is_per_batch))
     return found
+
+
+def _may_change(text: str, names: Collection[str]) -> bool:
+    """Return whether one of these names is called, assigned, or the variable of a loop anywhere in a text."""
+    name = rf"\b(?:{'|'.join(map(re.escape, names))})\b"
+    pattern = rf"{name}\s*(?:\(|{_OPERATOR}?=(?!=))|^\s*(?:async\s+)?for\b.*{name}|{name}\s*,.*=(?!=)"
+    return re.search(pattern, text, re.MULTILINE) is not None
 
 
 def _is_owner(receiver: str, owner: str) -> bool:
