@@ -7,9 +7,10 @@ device (`after_batch`) stays in the training process. Syntax of Python 3.9.
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+if TYPE_CHECKING:  # torch takes seconds, and this module is read where there may be none
+    from torch.utils.data import DataLoader
 
 MODULE = "fastai.data.load"
 _OF_THE_LOOP = ("rng", "fake_l", "it")  # used in the training process alone; workers get their own
@@ -31,12 +32,14 @@ def training_loader(value: Any) -> Any:
 
 def as_torch(loader: Any) -> DataLoader[Any]:
     """Return a DataLoader that loads what a loader of fastai loads."""
+    from torch.utils.data import DataLoader
+
     fastai = copy.copy(loader)
     for name in _OF_THE_LOOP:
         fastai.__dict__.pop(name, None)
     settings = loader.fake_l
     return DataLoader(
-        Items(fastai),
+        Items(fastai),  # type: ignore[arg-type]  # no subclass of Dataset, which would need torch here
         batch_size=loader.bs,
         shuffle=bool(loader.shuffle),
         drop_last=bool(loader.drop_last),
@@ -49,7 +52,7 @@ def as_torch(loader: Any) -> DataLoader[Any]:
     )
 
 
-class Items(Dataset[Any]):
+class Items:
     """Items as the workers of a fastai loader make them, before they are collated.
 
     Args:
@@ -86,6 +89,7 @@ class Batches:
 def start_worker(worker_id: int) -> None:
     """Seed, and call the loader's own `wif`, as fastai's workers do."""
     from fastai.torch_core import set_seed
+    from torch.utils.data import get_worker_info
 
     del worker_id
     info = get_worker_info()
