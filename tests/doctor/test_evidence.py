@@ -14,14 +14,16 @@ from PIL import Image
 from dsrface.doctor.checks.randomness import GENERATORS
 from dsrface.doctor.examination.endings import proof_failed, with_last_words
 from dsrface.doctor.process.probe import Outcome
-from dsrface.doctor.proof import evidence
+from dsrface.doctor.proof import compare, evidence
 from dsrface.doctor.proof.draws import Draws
 from dsrface.doctor.proof.handles import HandleWatch, can_watch
 from dsrface.doctor.proof.owners import owner_of_descriptor
+from dsrface.doctor.proof.reference import Reference
 from dsrface.doctor.proof.start import Start
 from dsrface.doctor.proof.variables import difference, module_variables, settings
 from dsrface.doctor.report import Finding
 from dsrface.doctor.survey.code_facts import read_by_items
+from dsrface.doctor.targets import Target
 from dsrface.doctor.trace.kinds import fault_kind, handle_kind
 
 
@@ -76,6 +78,35 @@ def test_a_file_that_fits_into_its_readers_buffer_is_seen_to_be_read(tmp_path, s
         read.seek(8)
         read.read(8)
         assert [fd for fd, _ in watch.moved()] == [read.fileno()]
+
+
+class Hourly:
+    """Items follow from the seconds of a clock that runs only while one waits for it."""
+
+    now = 0.0
+
+    def __getitem__(self, index):
+        return int(self.now)
+
+    def __len__(self):
+        return 4
+
+
+@pytest.mark.parametrize("read_before_s", [0.5, 2.0])
+def test_items_by_a_clock_of_seconds_are_met_however_soon_they_are_compared(monkeypatch, read_before_s):
+    data = Hourly()
+    monkeypatch.setattr(compare.time, "monotonic", lambda: data.now)
+    monkeypatch.setattr(compare.time, "sleep", lambda seconds: setattr(data, "now", data.now + seconds))
+    threads = torch.get_num_threads()
+    reference = Reference(Target(data))
+    start = Start(0, [[0, 1]], 0)
+    start.evidence.batches[0] = evidence.LoadedBatch(0, 0, reference.digests([0, 1]))
+    # Workers take as long as they like; what counts is when they had read their last item.
+    start.duration_s, start.evidence.last_s = 60.0, data.now
+    data.now += read_before_s
+    found = compare.compare_keys([start], reference, until=1e9)
+    torch.set_num_threads(threads)
+    assert found.by_clock > 0
 
 
 @pytest.mark.parametrize(("comma", "cause"), [("", "of before the fork"), (",", "cannot be pickled")])

@@ -101,9 +101,8 @@ def compare_keys(starts: list[Start], reference: Reference, *, until: float) -> 
                     return found
             first = keys if first is None else first
             _count(found, suspects, start, number, keys, here[repr(keys)])
-    if first is not None and not suspects:
-        passed_s = sum(start.duration_s for start in starts) + time.monotonic() - begin
-        time.sleep(max(0.0, _A_CLOCK_S - passed_s))
+    if first is not None and not suspects and begin - starts[0].evidence.last_s < _A_CLOCK_S:
+        time.sleep(max(0.0, begin + _A_CLOCK_S - time.monotonic()))
         _read_later(suspects, first, here[repr(first)], reference)
     if suspects:
         _look_into(found, suspects, starts, reference)
