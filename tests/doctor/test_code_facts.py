@@ -161,6 +161,19 @@ def test_a_loader_that_keeps_workers_is_warned_of_what_changes_between_epochs(na
     assert ("train.py:7" in found.where) == (name == "order")
 
 
+@pytest.fixture
+def train_module(tmp_path, monkeypatch):
+    """Return a function that puts code into the user's module `train`, which runs nothing of it."""
+
+    def train_module(code):
+        module = types.ModuleType("train")
+        (tmp_path / "train.py").write_text(code, encoding="utf-8")
+        module.__file__ = str(tmp_path / "train.py")
+        monkeypatch.setitem(sys.modules, "train", module)
+
+    return train_module
+
+
 SETTERS = {"dataset.weights": {"weights", "update"}, "dataset.sampler.level": {"level", "harder"}}
 
 
@@ -182,11 +195,8 @@ SETTERS = {"dataset.weights": {"weights", "update"}, "dataset.sampler.level": {"
         ("for epoch in (", None),
     ],
 )
-def test_code_that_changes_a_member_in_a_loop_of_training_is_found(code, found, tmp_path, monkeypatch):
-    module = types.ModuleType("train")
-    (tmp_path / "train.py").write_text(code, encoding="utf-8")
-    module.__file__ = str(tmp_path / "train.py")
-    monkeypatch.setitem(sys.modules, "train", module)
+def test_code_that_changes_a_member_in_a_loop_of_training_is_found(code, found, train_module):
+    train_module(code)
     places = changed_in_loops(SETTERS)
     assert {path for path, change in places.items() if "train.py" in change.where} == (
         {f"dataset.{found}"} if found else set()
@@ -206,11 +216,8 @@ def test_code_that_changes_a_member_in_a_loop_of_training_is_found(code, found, 
         ("STEP = 1\nfor batch in loader:\n    print(STEP)", None),
     ],
 )
-def test_a_variable_that_changes_from_batch_to_batch_is_found(code, found, tmp_path, monkeypatch):
-    module = types.ModuleType("train")
-    (tmp_path / "train.py").write_text(code, encoding="utf-8")
-    module.__file__ = str(tmp_path / "train.py")
-    monkeypatch.setitem(sys.modules, "train", module)
+def test_a_variable_that_changes_from_batch_to_batch_is_found(code, found, train_module):
+    train_module(code)
     changes = changed_in_loops({"train.STEP": {"STEP"}, "dataset.scale": {"scale"}})
     assert [(path, change.is_per_batch) for path, change in changes.items()] == ([found] if found else [])
 
