@@ -85,6 +85,7 @@ def test_too_few_steps_are_said():
     assert "too few steps" in callbacks.WaitClock().verdict()
 
 
+@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")  # Lightning with a later torch
 def test_the_real_lightning_takes_it(capsys):
     lightning = pytest.importorskip("lightning")
     import torch
