@@ -89,6 +89,7 @@ class Stages:
                 evidence,
                 memory_bytes=int(_SAFE_SHARE * self.available_bytes),
                 allow_cuda=self.config.allow_cuda,
+                item_s=request.get("item_s", 0.0),
             ),
             on_event=on_event,
         )

@@ -89,6 +89,7 @@ class Limits:
         silence_s: By step, the longest time without an event, a line from a worker, or processor time used;
             the same happens then.
         evidence: Folder in which workers leave their signs of life; None when there are none.
+        item_s: What an item takes; slow items give a sign of life as seldom.
         memory_bytes: Sum of the processes' own memory at which they are killed; None for no limit.
         allow_cuda: Let a process that is started for the stage see CUDA devices; hidden otherwise.
     """
@@ -98,6 +99,7 @@ class Limits:
     evidence: str | None = None
     memory_bytes: int | None = None
     allow_cuda: bool = False
+    item_s: float = 0.0
 
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -216,7 +218,8 @@ def hear(
         life.look(now)
         is_late = now - start > limits.timeout_s
         patience_s = limits.silence_s.get(outcome.stage, limits.timeout_s)
-        outcome.is_silent = now - life.last > (min(patience_s, _SILENCE_S) if is_late else patience_s)
+        late_s = min(patience_s, _SILENCE_S + 2 * limits.item_s)
+        outcome.is_silent = now - life.last > (late_s if is_late else patience_s)
         if is_late or outcome.is_silent:
             outcome.ending = "timeout"
             _ask_for_stacks(guardian, events, outcome, log)
