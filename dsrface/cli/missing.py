@@ -113,9 +113,9 @@ def _completed(message: str, command: str, flags: Mapping[str, object], example:
 
 def _data_here() -> str:
     """Return the one data set of this folder, or what stands for one."""
-    from dsrface.data.folders import DATASET_FILE
+    from dsrface.data.folders import data_sets_in
 
-    found = [file.parent for file in Path().glob(f"*/{DATASET_FILE}")]
+    found = data_sets_in(Path())
     return str(found[0]) if len(found) == 1 else "DATA"
 
 

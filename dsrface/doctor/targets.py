@@ -224,8 +224,6 @@ def _unpack(value: Any, spec: str, file: str) -> Target:
     from torch.utils.data import DataLoader
 
     value, note = _choose(value, spec)
-    if fastai_loader.is_fastai(value):
-        value, note = fastai_loader.as_torch(value), "items and batches of a fastai loader"
     if isinstance(value, DataLoader):
         return from_loader(value, file=file, note=note)
     options: Mapping[str, Any] = {}
@@ -278,7 +276,7 @@ def _choose(value: Any, spec: str) -> tuple[Any, str]:
 
     value = fastai_loader.training_loader(value)
     if fastai_loader.is_fastai(value):
-        return value, ""
+        return fastai_loader.as_torch(value), "items and batches of a fastai loader"
     if callable(getattr(value, "get_train_dataloader", None)):
         return value.get_train_dataloader(), f"{type(value).__name__}.get_train_dataloader()"
     if not isinstance(value, DataLoader) and callable(getattr(value, "train_dataloader", None)):

@@ -74,10 +74,13 @@ def setter(target: Target, name: str) -> Callable[[int], None] | None:
     a module's variable such as `train.STEP`.
     """
     root, *parts = name.split(".")
-    owner: Any = target.roots.get(root)
-    for part in parts[:-1]:
-        owner = getattr(owner, part, None)
-    owner = sys.modules.get(name.rpartition(".")[0]) if root not in target.roots else owner
+    owner: Any
+    if root in target.roots:
+        owner = target.roots[root]
+        for part in parts[:-1]:
+            owner = getattr(owner, part, None)
+    else:
+        owner = sys.modules.get(name.rpartition(".")[0])
     if owner is None:
         return None
     value: Any = getattr(owner, parts[-1], None)

@@ -50,7 +50,7 @@ def epoch_setters(roots: Mapping[str, Any]) -> dict[str, set[str]]:
             _, made = _reached(type(owner), _MAKERS)
             called_before = {name for name in called | made if "epoch" not in name}
             set_later = _changed_by(type(owner), without=called_before)
-            values = {**_class_values(type(owner)), **vars(owner)}
+            values = _values(owner)
             attributes |= {
                 f"{path}.{name}": {name, *set_later.get(name, ())}
                 for name, value in values.items()
@@ -58,9 +58,7 @@ def epoch_setters(roots: Mapping[str, Any]) -> dict[str, set[str]]:
                 and _stays_in_workers(value)
                 and (name in set_later or name in ("epoch", "_epoch"))
             }
-            numbers |= {
-                f"{path}.{name}" for name, value in values.items() if issubclass(type(value), (int, float))
-            }
+            numbers |= {f"{path}.{name}" for name, value in values.items() if _is_number(value)}
     order = sorted(attributes, key=lambda path: ("epoch" not in path, path not in numbers))
     return {**methods, **{path: attributes[path] for path in order}}
 
@@ -71,15 +69,15 @@ def numbers_read(roots: Mapping[str, Any]) -> dict[str, set[str]]:
     for path, owner in _objects(roots):
         if is_users_definition(type(owner)):
             read, _ = _reached(type(owner), _READERS)
-            values = {**_class_values(type(owner)), **vars(owner)}
+            values = _values(owner)
             found |= {f"{path}.{name}": value for name, value in values.items() if name in read}
     for function in code_of_items(roots):
         found |= dict(_variables(function))
-    return {
-        path: {path.rpartition(".")[2]}
-        for path, value in found.items()
-        if issubclass(type(value), (int, float))
-    }
+    return {path: {path.rpartition(".")[2]} for path, value in found.items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return issubclass(type(value), (int, float))
 
 
 def _stays_in_workers(value: Any) -> bool:
@@ -260,6 +258,11 @@ def attributes_of(function: FunctionType) -> set[str]:
     """Return the names of the attributes that a function reads, of whatever."""
     instructions = dis.get_instructions(function.__code__)
     return {str(i.argval) for i in instructions if i.opname in ("LOAD_ATTR", "LOAD_METHOD")}
+
+
+def _values(owner: Any) -> dict[str, Any]:
+    """Return what an object holds, and what it has of its class."""
+    return {**_class_values(type(owner)), **vars(owner)}
 
 
 def _class_values(cls: type) -> dict[str, Any]:
